@@ -1,0 +1,57 @@
+# Two commands do everything on a fresh machine: `make race` and `make test`.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+SOURCES := $(shell find src -name '*.pyx' -o -name '*.pxd')
+
+.PHONY: help setup build race test verify lint types bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make setup   prepare .venv with .venv/bin/dragoman"
+	@echo "make race    set up and run the race: the whole chain under load, with a real etcd"
+	@echo "make test    set up and run every test, the linter and the type checker"
+	@echo "make verify  the long runs: fuzzing, crash cycles, soak"
+	@echo "make bench   dragoman beside the programs one would use instead"
+	@echo "make clean   remove what was built"
+
+setup: $(VENV)/.built
+
+$(VENV)/.installed: pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "dragoman needs Python 3.11: set PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q 'setuptools>=77' 'Cython>=3.1,<4'
+	$(BIN)/python -m pip install -q --no-build-isolation -e '.[dev]'
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.installed setup.py $(SOURCES)
+	$(BIN)/python setup.py -q build_ext --inplace
+	@touch $@
+
+build: $(VENV)/.built
+
+race: setup
+	$(BIN)/dragoman race --connections 64,128,256,512 --duration 10 --json race-result.json
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+test: setup lint types
+	$(BIN)/python -m pytest -m 'not slow'
+
+verify: setup
+	$(BIN)/python -m pytest -m slow
+
+bench: setup
+	$(BIN)/python -m benchmarks.agents
+
+clean:
+	rm -rf build src/*.egg-info
+	find src \( -name '*.so' -o -name '*.c' -o -name '*.html' \) -delete
+	rm -rf $(VENV)

@@ -1,0 +1,46 @@
+"""Builds the Cython extensions; everything else about the package stands in pyproject.toml.
+
+Every ``.pyx`` below ``src/dragoman`` becomes one extension module. ``DRAGOMAN_CHECKED=1`` builds with
+bounds checks (the tests of the parsers run that way once), ``DRAGOMAN_ANNOTATE=1`` writes Cython's
+annotated HTML beside the sources.
+"""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+CHECKED = os.environ.get("DRAGOMAN_CHECKED") == "1"
+SOURCE = Path("src")
+
+
+def extensions() -> list[Extension]:
+    return [
+        Extension(
+            ".".join(path.relative_to(SOURCE).with_suffix("").parts),
+            [str(path)],
+            extra_compile_args=["-O3", "-fno-strict-aliasing", "-Wno-unused-function"],
+        )
+        for path in sorted(SOURCE.rglob("*.pyx"))
+    ]
+
+
+setup(
+    ext_modules=cythonize(
+        extensions(),
+        include_path=[str(SOURCE)],
+        nthreads=0,
+        annotate=os.environ.get("DRAGOMAN_ANNOTATE") == "1",
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": CHECKED,
+            "wraparound": False,
+            "initializedcheck": False,
+            "cdivision": True,
+            "embedsignature": True,
+            "binding": False,
+            "freethreading_compatible": False,
+        },
+    )
+)

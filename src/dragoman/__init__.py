@@ -1,0 +1,1 @@
+"""dragoman: an interpreter between programs that do not share a language."""

@@ -1,0 +1,1 @@
+"""The sidecar: HTTP ingress (consumer), Dubbo egress (provider), supervision, admin."""

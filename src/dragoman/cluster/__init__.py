@@ -1,0 +1,1 @@
+"""All endpoints of one service: registry + balance + flow + rpc."""

@@ -1,0 +1,1 @@
+"""The demo provider and consumer that the race drives."""

@@ -1,0 +1,151 @@
+"""Every error dragoman raises, in one tree divided by whose fault it is.
+
+Each part of dragoman raises these and nothing else across its border; foreign exceptions are translated
+where they enter. An error says whether the work may safely be tried again (``retry_safe``: it certainly
+never ran), which code it travels under on the wire (``code``), and, where one is known, the endpoint.
+
+    DragomanError
+    ├── UsageError              the caller's misuse: bad option, bad argument, bad configuration
+    ├── ProtocolError           the peer broke a protocol
+    │   └── LimitError          ... by exceeding a stated limit
+    ├── LinkError               the connection
+    │   ├── ConnectError        could not be made (retry_safe)
+    │   └── LinkLost            broke; retry_safe only if the call was never sent
+    ├── DeadlineError           the time allowed has passed
+    ├── CancelledByCaller       the caller withdrew the call
+    ├── OverloadError           a bound was reached: queue full, no credit, pool exhausted (retry_safe)
+    │   └── UnavailableError    nobody serves this now: no endpoint, open circuit (retry_safe)
+    ├── NotFoundError           no such service or method (retry_safe)
+    ├── RemoteError             the callee ran and failed
+    ├── RegistryError           the registry refused, or cannot be reached
+    └── CorruptionError         stored bytes are not what was written
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Code(IntEnum):
+    """What an error is called on the wire (``docs/formats/mesh.md``, "Error codes")."""
+
+    MALFORMED = 1
+    NOT_FOUND = 2
+    OVERLOAD = 3
+    UNAVAILABLE = 4
+    DEADLINE = 5
+    CANCELLED = 6
+    REMOTE = 7
+    UPSTREAM_PROTOCOL = 8
+    UPSTREAM_LOST = 9
+    TOO_LARGE = 10
+    UNSUPPORTED = 11
+    INTERNAL = 12
+
+
+class DragomanError(Exception):
+    """Base of the tree.
+
+    ``retry_safe`` is true only when the work certainly never ran. ``endpoint`` is ``host:port`` or None.
+    """
+
+    code: Code = Code.INTERNAL
+    retry_safe: bool = False
+
+    def __init__(
+        self, message: str, *, endpoint: str | None = None, retry_safe: bool | None = None
+    ) -> None:
+        super().__init__(message)
+        self.endpoint = endpoint
+        if retry_safe is not None:
+            self.retry_safe = retry_safe
+
+
+class UsageError(DragomanError):
+    """The caller's misuse; the message names the place and what was expected."""
+
+    code = Code.MALFORMED
+    retry_safe = True
+
+
+class ProtocolError(DragomanError):
+    """The peer sent bytes that its protocol does not allow."""
+
+    code = Code.UPSTREAM_PROTOCOL
+
+
+class LimitError(ProtocolError):
+    """The peer exceeded a stated limit of length, count or depth."""
+
+    code = Code.TOO_LARGE
+
+
+class LinkError(DragomanError):
+    """The connection could not be made, or broke."""
+
+    code = Code.UPSTREAM_LOST
+
+
+class ConnectError(LinkError):
+    """The connection could not be made: nothing was sent."""
+
+    code = Code.UNAVAILABLE
+    retry_safe = True
+
+
+class LinkLost(LinkError):  # noqa: N818 - the state is the name
+    """The connection broke with this call in flight; ``retry_safe`` tells whether it was sent."""
+
+
+class DeadlineError(DragomanError):
+    """The time allowed for the call has passed; it may or may not have run."""
+
+    code = Code.DEADLINE
+
+
+class CancelledByCaller(DragomanError):  # noqa: N818 - the state is the name
+    """The caller withdrew the call."""
+
+    code = Code.CANCELLED
+
+
+class OverloadError(DragomanError):
+    """A bound was reached and the call was refused before it ran.
+
+    ``retry_after_s`` suggests when demand may match again.
+    """
+
+    code = Code.OVERLOAD
+    retry_safe = True
+    retry_after_s: float = 1.0
+
+
+class UnavailableError(OverloadError):
+    """Nobody serves this now: no endpoint is known or reachable, or its circuit is open."""
+
+    code = Code.UNAVAILABLE
+
+
+class NotFoundError(DragomanError):
+    """The peer knows no such service or method."""
+
+    code = Code.NOT_FOUND
+    retry_safe = True
+
+
+class RemoteError(DragomanError):
+    """The callee ran and raised; the message is the callee's."""
+
+    code = Code.REMOTE
+
+
+class RegistryError(DragomanError):
+    """The registry refused a request or cannot be reached."""
+
+    code = Code.UNAVAILABLE
+
+
+class CorruptionError(DragomanError):
+    """Stored bytes are not what was written; the message names file and offset."""
+
+    code = Code.INTERNAL

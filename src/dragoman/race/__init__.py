@@ -1,0 +1,1 @@
+"""The benchmark: the whole chain under load, and its report."""

@@ -1,0 +1,1 @@
+"""One connection between two programs: sessions, requests in flight, write gathering, credits."""

@@ -1,0 +1,1 @@
+"""Codecs, bytes <-> events, sans-I/O: no socket, no asyncio, no clock."""
