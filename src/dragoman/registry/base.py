@@ -1,0 +1,349 @@
+"""What a registry is: who serves which interface, told as registrations and watched as snapshots.
+
+The agents and ``dragoman.cluster`` call these interfaces; ``etcd``, ``static`` and ``memory``
+implement them, and ``tests/registry`` holds every implementation to the same conduct. The
+invariant: a watcher always has the last complete list that was known, and no failure of the
+registry takes it away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+
+from dragoman.errors import ProtocolError, RegistryError, UsageError
+
+# A value is a handful of short fields; anything larger is not ours and is not parsed.
+VALUE_BYTES_MAX: Final = 16384
+INTERFACE_BYTES_MAX: Final = 512
+WEIGHT_MAX: Final = 1_000_000
+LIMIT_MAX: Final = 1_000_000
+# What MISSION.md's provider runs at once; a registration without a limit means such a provider.
+DEFAULT_LIMIT: Final = 200
+
+_INTERFACE = re.compile(r"[^\s/\x00-\x1f\x7f?#]+")
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]+)?")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+
+_Weight = Annotated[int, msgspec.Meta(ge=1, le=WEIGHT_MAX)]
+_Limit = Annotated[int, msgspec.Meta(ge=0, le=LIMIT_MAX)]
+_Name = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[A-Za-z0-9_.+-]*\Z")]
+_Label = Annotated[str, msgspec.Meta(max_length=256)]
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """One endpoint of one interface. Immutable, hashable, ordered by interface, host and port.
+
+    ``weight`` is the endpoint's capacity relative to others, 1 or more. ``limit`` is how many
+    requests it takes at once; 0 means that it is not stated and has to be learnt. ``protocol`` is
+    what is spoken to ``host:port`` (``mesh`` for a provider agent), ``serialization`` what the
+    provider behind it expects. ``group``, ``version`` and ``zone`` are free text, empty when
+    unused. Raises UsageError when a field is out of its range.
+    """
+
+    interface: str
+    host: str
+    port: int
+    weight: _Weight = 1
+    limit: _Limit = DEFAULT_LIMIT
+    protocol: _Name = "mesh"
+    serialization: _Name = "fastjson"
+    group: _Label = ""
+    version: _Label = ""
+    zone: _Label = ""
+
+    def __post_init__(self) -> None:
+        check_interface(self.interface)
+        if not _is_host(self.host):
+            raise UsageError(f"host {self.host!r}: expected a host name or an IP address")
+        if not 0 < self.port < 65536:
+            raise UsageError(f"port {self.port} of {self.host}: expected 1 to 65535")
+        try:
+            msgspec.convert(_value_of(self), _Value)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"registration of {self.address}: {_place(error)}") from None
+
+    @property
+    def address(self) -> str:
+        """``host:port``, with an IPv6 host in brackets."""
+        return format_address(self.host, self.port)
+
+    def key(self, prefix: str) -> str:
+        """The key under ``prefix``: ``<prefix>/<interface>/<host:port>``."""
+        return f"{prefix}/{self.interface}/{self.address}"
+
+    def value(self, *, leaving: bool = False) -> bytes:
+        """The key's value as JSON; ``leaving`` says that it is about to be unregistered."""
+        fields = _value_of(self)
+        if leaving:
+            fields["leaving"] = True
+        return msgspec.json.encode(fields)
+
+
+class _Value(msgspec.Struct, frozen=True):
+    """The JSON value of a key. Unknown fields are tolerated: a newer writer may add some."""
+
+    weight: _Weight = 1
+    limit: _Limit = DEFAULT_LIMIT
+    protocol: _Name = "mesh"
+    serialization: _Name = "fastjson"
+    group: _Label = ""
+    version: _Label = ""
+    zone: _Label = ""
+    leaving: bool = False
+
+
+class Entry(NamedTuple):
+    """A decoded key and value: the registration, and whether it is about to leave."""
+
+    registration: Registration
+    leaving: bool
+
+
+_decode_value = msgspec.json.Decoder(_Value).decode
+
+
+def decode_entry(prefix: str, key: str, value: bytes) -> Entry:
+    """The registration that ``key`` (``<prefix>/<interface>/<host:port>``) and its JSON ``value``
+    hold.
+
+    An empty value means defaults, as in the contest's layout. Raises ProtocolError naming the key
+    and what was expected.
+    """
+    interface, address = split_key(prefix, key)
+    if len(value) > VALUE_BYTES_MAX:
+        raise ProtocolError(
+            f"registry entry {key}: {len(value)} bytes of value, expected at most {VALUE_BYTES_MAX}"
+        )
+    try:
+        fields = _decode_value(value) if value else _Value()
+        host, port = parse_address(address)
+        registration = Registration(
+            interface=interface,
+            host=host,
+            port=port,
+            weight=fields.weight,
+            limit=fields.limit,
+            protocol=fields.protocol,
+            serialization=fields.serialization,
+            group=fields.group,
+            version=fields.version,
+            zone=fields.zone,
+        )
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"registry entry {key}: {_place(error)}") from None
+    except (UsageError, UnicodeError) as error:
+        raise ProtocolError(f"registry entry {key}: {error}") from None
+    except RecursionError:
+        raise ProtocolError(f"registry entry {key}: nested too deeply") from None
+    return Entry(registration, fields.leaving)
+
+
+def split_key(prefix: str, key: str) -> tuple[str, str]:
+    """Interface and address of ``key``. Raises ProtocolError when it is not laid out so."""
+    rest = key.removeprefix(f"{prefix}/")
+    interface, slash, address = rest.partition("/")
+    if rest == key or not slash or not interface or not address:
+        raise ProtocolError(f"registry entry {key}: expected {prefix}/<interface>/<host:port>")
+    return interface, address
+
+
+def check_interface(interface: str) -> None:
+    """Raise UsageError unless ``interface`` can name a service in a key."""
+    if not _INTERFACE.fullmatch(interface):
+        raise UsageError(
+            f"interface {interface!r}: expected a name such as com.example.IHelloService"
+        )
+    if len(interface.encode("utf-8", "surrogatepass")) > INTERFACE_BYTES_MAX:
+        raise UsageError(f"interface name: expected at most {INTERFACE_BYTES_MAX} bytes")
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """``host:port`` as its parts, ``[address]:port`` for IPv6. Raises UsageError."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        well_formed = ":" in host
+    else:
+        well_formed = ":" not in host
+    if not (colon and well_formed and _is_host(host) and _PORT.fullmatch(port)):
+        raise UsageError(f"address {text!r}: expected host:port")
+    if int(port) > 65535:
+        raise UsageError(f"address {text!r}: expected a port from 1 to 65535")
+    return host, int(port)
+
+
+def format_address(host: str, port: int) -> str:
+    """``host:port``, with an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_host(host: str) -> bool:
+    return bool(_IPV6.fullmatch(host) if ":" in host else _HOST.fullmatch(host))
+
+
+def _value_of(registration: Registration) -> dict[str, object]:
+    return {
+        "weight": registration.weight,
+        "limit": registration.limit,
+        "protocol": registration.protocol,
+        "serialization": registration.serialization,
+        "group": registration.group,
+        "version": registration.version,
+        "zone": registration.zone,
+    }
+
+
+def _place(error: Exception) -> str:
+    """A message of msgspec with its JSON path in plain words."""
+    return str(error).replace("`", "").replace(" - at $.", " in field ").replace("- at $", "")
+
+
+logger = logging.getLogger("dragoman.registry")
+
+OnChange = Callable[[list[Registration]], None]
+
+
+class RegistryStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """A registry's state and counters since it was opened; counters never fall.
+
+    ``healthy``: the last exchange with the registry succeeded. ``malformed_entries``: set aside
+    now. ``held_entries``: gone from the registry without goodbye, still served for a grace period.
+    """
+
+    healthy: bool = True
+    watches: int = 0
+    endpoints: int = 0
+    registrations: int = 0
+    registered: int = 0
+    malformed_entries: int = 0
+    held_entries: int = 0
+    lists_total: int = 0
+    watch_starts_total: int = 0
+    compactions_total: int = 0
+    repairs_total: int = 0
+    errors_total: int = 0
+    leases_lost_total: int = 0
+    conflicts_total: int = 0
+
+
+class Handle(ABC):
+    """A registration that stands until it is withdrawn, and is made again whenever it is lost."""
+
+    registration: Registration
+
+    @property
+    @abstractmethod
+    def registered(self) -> bool:
+        """Whether, as far as is known, the registry holds it now."""
+
+    @abstractmethod
+    async def ready(self, timeout_s: float | None = None) -> None:
+        """Return once it stands. Raises RegistryError with the reason after ``timeout_s``."""
+
+    @abstractmethod
+    async def unregister(self, timeout_s: float = 3.0) -> bool:
+        """Withdraw it; True when the registry confirmed, False when that must wait for the lease.
+
+        Never raises for an unreachable registry, and may be called twice.
+        """
+
+
+class Watch(ABC):
+    """The endpoints of one interface, kept up to date."""
+
+    def __init__(self, interface: str, on_change: OnChange | None) -> None:
+        self.interface = interface
+        self._on_change = on_change
+        self._current: list[Registration] | None = None
+        self._first = asyncio.Event()
+
+    @property
+    def current(self) -> list[Registration]:
+        """A copy of the last snapshot, sorted; empty before the first."""
+        return list(self._current or ())
+
+    @property
+    def has_snapshot(self) -> bool:
+        """Whether a first snapshot has arrived, though it may be empty."""
+        return self._current is not None
+
+    async def ready(self, timeout_s: float | None = None) -> None:
+        """Return once the first snapshot has arrived; RegistryError with the reason after the
+        timeout.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._first.wait()
+        except TimeoutError:
+            raise RegistryError(
+                f"no list of {self.interface} within {timeout_s:g} s: {self._reason()}"
+            ) from None
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Stop watching; ``on_change`` is not called any more. May be called twice."""
+
+    def _reason(self) -> str:
+        """Why there is no snapshot yet, for the message of ``ready``."""
+        return "the registry has not answered"
+
+    def _publish(self, registrations: list[Registration]) -> None:
+        """Take over a snapshot and tell the watcher when it differs from the last."""
+        snapshot = sorted(registrations)
+        if self._current is not None and snapshot == self._current:
+            return
+        self._current = snapshot
+        self._first.set()
+        if self._on_change is not None:
+            try:
+                self._on_change(list(snapshot))
+            except Exception:
+                logger.exception("a watcher of %s failed on a snapshot", self.interface)
+
+
+class Registry(ABC):
+    """Who serves what. To be used on the loop it was opened on.
+
+    ``location`` tells where it is without user or password, for logs and messages.
+    """
+
+    location: str
+
+    @abstractmethod
+    async def register(self, registration: Registration) -> Handle:
+        """Have ``registration`` stand from now on; returns at once, ``Handle.ready`` waits."""
+
+    @abstractmethod
+    def watch(self, interface: str, on_change: OnChange | None = None) -> Watch:
+        """Follow the endpoints of ``interface``.
+
+        ``on_change`` is called on the loop with each new snapshot, sorted: the first one as soon as
+        it is known (perhaps before this returns), even when it is empty, and then whenever it
+        differs from the last. It must not block; what it raises is logged and does not end the
+        watch.
+        """
+
+    @abstractmethod
+    async def services(self) -> dict[str, list[Registration]]:
+        """Every interface with its endpoints, sorted. Raises RegistryError."""
+
+    @abstractmethod
+    def statistics(self) -> RegistryStatistics:
+        """A frozen picture of its state and counters."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last exchange with the registry succeeded."""
+        return self.statistics().healthy
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Withdraw all registrations, end all watches, leave nothing open. May be called twice."""

@@ -1,0 +1,358 @@
+"""One interface followed in etcd: list, watch from there, list again when in doubt.
+
+Made by ``etcd.EtcdRegistry.watch``. Two tasks a watch:
+
+- the *follower* lists once, then watches from the list's revision + 1; a stream that ends is
+resumed
+  after the last revision seen, and the list is read again when that is impossible (compaction) or
+  would be wrong (the store's revision has gone back: other data);
+- the *auditor* asks every few seconds, past the stream, for the count of keys and the youngest of
+  them, which differ from ours if the stream has missed anything, and reads the full list every 30
+  s. A stream that hangs or has lost events is thus found out and replaced. The read is
+  linearizable, so a member cut off from its leader fails it and is left for another.
+
+Invariants: no error changes the snapshot; events are applied once, whole and in order
+(``_revision`` is the store's revision that the entries reflect); an entry that vanishes without
+having said goodbye is served for ``grace_s`` more, counted only while etcd answers, since after an
+outage every lease may have run out while every provider lives. An endpoint that is really gone
+costs no more than a refused connection meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from contextlib import aclosing, suppress
+
+import msgspec
+
+from dragoman.errors import ProtocolError, RegistryError
+from dragoman.registry.base import OnChange, Registration, Watch, decode_entry
+from dragoman.registry.gateway import (
+    EtcdGateway,
+    Event,
+    KeyValue,
+    RangeReply,
+    WatchReply,
+    range_end,
+)
+
+logger = logging.getLogger("dragoman.registry")
+
+
+class WatchSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Times of a watch, in seconds. The defaults meet RELIABILITY's bounds; tests shorten them."""
+
+    audit_s: float = 5.0
+    """Between two small audits."""
+    reconcile_s: float = 30.0
+    """Between two full lists."""
+    settle_s: float = 1.0
+    """How long the stream may lag behind an audit before it counts as hung."""
+    grace_s: float = 3.0
+    """How long an entry that vanished without goodbye is still served."""
+    backoff_min_s: float = 0.1
+    backoff_max_s: float = 0.7
+    """Longest pause between tries: etcd's return is noticed within it."""
+
+
+class _Entry:
+    """A key that etcd holds, or held until ``gone_at_s`` without having said goodbye."""
+
+    __slots__ = ("gone_at_s", "mod_revision", "registration")
+
+    def __init__(self, mod_revision: int, registration: Registration | None) -> None:
+        self.mod_revision = mod_revision
+        # None: malformed, or leaving.
+        self.registration = registration
+        self.gone_at_s: float | None = None
+
+
+class _Doubt(RegistryError):
+    """What we hold may differ from what etcd holds: list again."""
+
+
+class WatchCounters:
+    """Counters of all watches of one registry."""
+
+    def __init__(self) -> None:
+        self.lists_total = 0
+        self.watch_starts_total = 0
+        self.compactions_total = 0
+        self.repairs_total = 0
+
+
+class EtcdWatch(Watch):
+    """See Watch and this module's description. ``gateway`` is shared with others and not closed."""
+
+    def __init__(
+        self,
+        gateway: EtcdGateway,
+        prefix: str,
+        interface: str,
+        on_change: OnChange | None,
+        *,
+        settings: WatchSettings,
+        counters: WatchCounters,
+        rng: random.Random,
+    ) -> None:
+        super().__init__(interface, on_change)
+        self._gateway = gateway
+        self._prefix = prefix
+        self._key = f"{prefix}/{interface}/".encode()
+        self._end = range_end(self._key)
+        self._settings = settings
+        self._counters = counters
+        self._rng = rng
+        self._entries: dict[bytes, _Entry] = {}
+        self._malformed: set[bytes] = set()
+        self._revision = 0
+        self._listed = False
+        self._synced = False
+        self._fragments: list[Event] = []
+        self.closed = False
+        self._epoch = 0
+        self._scope: asyncio.Timeout | None = None
+        self._audit_wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._tasks = [
+            self._loop.create_task(self._follow(), name=f"follow {interface}"),
+            self._loop.create_task(self._audit(), name=f"audit {interface}"),
+        ]
+
+    @property
+    def synced(self) -> bool:
+        """Whether a stream is open now and nothing is known to be missing."""
+        return self._synced
+
+    @property
+    def malformed_entries(self) -> int:
+        """Keys set aside because their name or value is not a registration."""
+        return len(self._malformed)
+
+    @property
+    def held_entries(self) -> int:
+        """Entries that vanished and are served for the grace period."""
+        return sum(entry.gone_at_s is not None for entry in self._entries.values())
+
+    async def close(self) -> None:
+        """See Watch."""
+        self.closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _reason(self) -> str:
+        return self._gateway.last_error
+
+    # The follower.
+
+    async def _follow(self) -> None:
+        failures = 0
+        while True:
+            try:
+                if not self._listed:
+                    self._take_list(await self._list())
+                    self._listed = True
+                    failures = 0
+                await self._stream()
+                failures = 0
+            except _Doubt as doubt:
+                self._listed = False
+                logger.info("%s: listing again: %s", self.interface, doubt)
+            except RegistryError as error:
+                failures += 1
+                if failures == 1:
+                    logger.warning("%s: the last list serves on: %s", self.interface, error)
+            self._synced = False
+            await asyncio.sleep(self._pause_s(failures))
+
+    def _pause_s(self, failures: int) -> float:
+        """Doubling up to ``backoff_max_s``, jittered so that a fleet does not come at once."""
+        settings = self._settings
+        longest: float = min(
+            settings.backoff_max_s, settings.backoff_min_s * 2 ** min(failures, 10)
+        )
+        return longest * self._rng.uniform(0.5, 1.0)
+
+    async def _list(self) -> RangeReply:
+        reply = await self._gateway.range(self._key, self._end)
+        self._counters.lists_total += 1
+        return reply
+
+    async def _stream(self) -> None:
+        """Watch until the stream ends. Raises _Doubt when the list must be read again."""
+        self._fragments.clear()
+        self._epoch += 1
+        replies = self._gateway.watch(self._key, self._end, self._revision + 1)
+        try:
+            # No deadline: the auditor sets one when the stream is no longer to be trusted.
+            async with asyncio.timeout(None) as self._scope, aclosing(replies):
+                async for reply in replies:
+                    self._take_reply(reply)
+        except TimeoutError:
+            raise _Doubt("the watch hangs or has missed a change") from None
+        finally:
+            self._scope = None
+
+    def _take_reply(self, reply: WatchReply) -> None:
+        if reply.created:
+            self._start(reply)
+        if reply.canceled:
+            if reply.compact_revision:
+                self._counters.compactions_total += 1
+                raise _Doubt(f"revision {self._revision + 1} is compacted")
+            raise RegistryError(f"etcd ended the watch: {reply.cancel_reason or 'no reason given'}")
+        self._fragments += reply.events
+        if reply.fragment:
+            return
+        if self._fragments:
+            self._take_events(self._fragments)
+            self._fragments = []
+        elif not reply.created:
+            # Progress: everything up to this revision has been sent.
+            self._revision = max(self._revision, reply.header.revision)
+
+    def _start(self, reply: WatchReply) -> None:
+        self._counters.watch_starts_total += 1
+        if reply.header.revision < self._revision:
+            raise _Doubt(
+                f"etcd's revision went back from {self._revision} to {reply.header.revision}"
+            )
+        self._synced = True
+        # What vanished before or during an outage gets its whole grace now that etcd answers.
+        now_s = self._loop.time()
+        for entry in self._entries.values():
+            if entry.gone_at_s is not None:
+                entry.gone_at_s = now_s
+        self._wake_auditor()
+
+    # The auditor.
+
+    async def _audit(self) -> None:
+        settings = self._settings
+        reconcile_at_s = self._loop.time() + settings.reconcile_s
+        while True:
+            await self._wait_audit()
+            if not self._synced:
+                continue  # the follower is at it
+            epoch = self._epoch
+            try:
+                if not await self._agrees():
+                    await asyncio.sleep(settings.settle_s)
+                    if self._epoch == epoch and not await self._agrees():
+                        self._counters.repairs_total += 1
+                        self._break_stream()
+                        continue
+                if self._loop.time() >= min(reconcile_at_s, self._grace_ends_s()):
+                    reply = await self._list()
+                    if self._epoch == epoch and self._synced:
+                        self._take_list(reply)
+                        reconcile_at_s = self._loop.time() + settings.reconcile_s
+            except RegistryError:
+                if self._epoch == epoch:
+                    self._break_stream()
+
+    async def _wait_audit(self) -> None:
+        """Until the next audit is due, or the grace of a vanished entry ends if that is sooner."""
+        pause_s = self._settings.audit_s * self._rng.uniform(0.8, 1.2)
+        until_s = self._loop.time() + pause_s
+        while (now_s := self._loop.time()) < (due_s := min(until_s, self._grace_ends_s())):
+            self._audit_wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(due_s - now_s):
+                    await self._audit_wake.wait()
+        if not self._synced:
+            # Nothing to audit; the grace starts anew once etcd answers.
+            await asyncio.sleep(self._settings.backoff_min_s)
+
+    def _grace_ends_s(self) -> float:
+        gone = [e.gone_at_s for e in self._entries.values() if e.gone_at_s is not None]
+        return min(gone) + self._settings.grace_s if gone else math.inf
+
+    def _wake_auditor(self) -> None:
+        self._audit_wake.set()
+
+    def _break_stream(self) -> None:
+        """Have the follower leave its stream, list again and watch from there."""
+        self._gateway.distrust()
+        if self._scope is not None:
+            self._scope.reschedule(self._loop.time())
+
+    async def _agrees(self) -> bool:
+        """Whether etcd's keys are the ones we hold.
+
+        Equal counts and equal youngest revisions mean equal sets: a missed put has a younger
+        revision, and a missed deletion lowers the count unless a missed put made up for it.
+        """
+        reply = await self._gateway.range(self._key, self._end, keys_only=True, newest_only=True)
+        held = [entry.mod_revision for entry in self._entries.values() if entry.gone_at_s is None]
+        newest = max((kv.mod_revision for kv in reply.kvs), default=0)
+        return reply.count == len(held) and newest == max(held, default=0)
+
+    # The entries.
+
+    def _take_list(self, reply: RangeReply) -> None:
+        """Take over a full list, unless the stream has brought more since it was read."""
+        revision = reply.header.revision
+        if self._synced and revision < self._revision:
+            return
+        listed = {kv.key for kv in reply.kvs}
+        now_s = self._loop.time()
+        for key, entry in list(self._entries.items()):
+            if key in listed:
+                continue
+            self._lose(key)
+            # Only here, on etcd's word that it is still gone, is a vanished entry dropped.
+            gone_at_s = entry.gone_at_s
+            grace_s = self._settings.grace_s
+            if self._synced and gone_at_s is not None and now_s >= gone_at_s + grace_s:
+                del self._entries[key]
+        for kv in reply.kvs:
+            held = self._entries.get(kv.key)
+            if held is None or held.mod_revision != kv.mod_revision or held.gone_at_s is not None:
+                self._take_entry(kv)
+        self._revision = revision
+        self._publish_entries()
+
+    def _take_events(self, events: list[Event]) -> None:
+        for event in events:
+            kv = event.kv
+            if kv.mod_revision <= self._revision:
+                continue  # a list has brought it already
+            if event.type == "DELETE":
+                self._lose(kv.key)
+            else:
+                self._take_entry(kv)
+        self._revision = max(self._revision, events[-1].kv.mod_revision)
+        self._publish_entries()
+
+    def _take_entry(self, kv: KeyValue) -> None:
+        registration = None
+        try:
+            entry = decode_entry(self._prefix, kv.key.decode("utf-8", "replace"), kv.value)
+            registration = None if entry.leaving else entry.registration
+            self._malformed.discard(kv.key)
+        except ProtocolError as error:
+            if kv.key not in self._malformed:
+                logger.warning("set aside: %s", error)
+            self._malformed.add(kv.key)
+        self._entries[kv.key] = _Entry(kv.mod_revision, registration)
+
+    def _lose(self, key: bytes) -> None:
+        """A key is gone: at once if it said goodbye, else after the grace period."""
+        self._malformed.discard(key)
+        entry = self._entries.get(key)
+        if entry is None or entry.gone_at_s is not None:
+            return
+        if entry.registration is None:
+            del self._entries[key]
+        else:
+            entry.gone_at_s = self._loop.time()
+            self._wake_auditor()
+
+    def _publish_entries(self) -> None:
+        entries = self._entries.values()
+        self._publish([e.registration for e in entries if e.registration is not None])

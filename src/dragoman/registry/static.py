@@ -1,0 +1,147 @@
+"""A fixed list of endpoints, given on the command line instead of a registry.
+
+``static://127.0.0.1:30000?weight=2,127.0.0.1:30001?weight=3&limit=200``: addresses separated by
+commas, each with the fields of a registration behind ``?`` and separated by ``&``. An endpoint
+serves every interface unless it says ``interface=...``. The invariant: the list never changes, so
+it is always ready.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from dragoman.errors import UsageError
+from dragoman.registry.base import (
+    Handle,
+    OnChange,
+    Registration,
+    Registry,
+    RegistryStatistics,
+    Watch,
+    check_interface,
+    parse_address,
+)
+
+_NUMBERS = ("weight", "limit")
+_TEXTS = ("protocol", "serialization", "group", "version", "zone", "interface")
+# Stands in for "every interface" while the endpoints are checked; no service can be called so.
+_EVERY = "*"
+
+
+def parse_static(text: str) -> list[Registration]:
+    """The endpoints that ``text`` (the URL without ``static://``) lists, ``interface`` ``*`` for
+    all.
+
+    Raises UsageError naming the endpoint and what was expected.
+    """
+    registrations = [_parse_endpoint(part) for part in text.split(",")]
+    seen = set()
+    for each in registrations:
+        if (each.interface, each.address) in seen:
+            raise UsageError(f"static endpoint {each.address} is listed twice")
+        seen.add((each.interface, each.address))
+    return registrations
+
+
+def _parse_endpoint(text: str) -> Registration:
+    address, _, query = text.strip().partition("?")
+    fields: dict[str, str | int] = {}
+    for pair in filter(None, query.split("&")):
+        name, _, value = pair.partition("=")
+        if name in fields:
+            raise UsageError(f"static endpoint {address}: {name} is given twice")
+        if name in _NUMBERS:
+            if not (value.isascii() and value.isdigit()) or len(value) > 9:
+                raise UsageError(f"static endpoint {address}: {name}={value}: expected a number")
+            fields[name] = int(value)
+        elif name in _TEXTS:
+            fields[name] = unquote(value)
+        else:
+            raise UsageError(
+                f"static endpoint {address}: unknown field {name!r}, "
+                f"expected one of {', '.join(_NUMBERS + _TEXTS)}"
+            )
+    host, port = parse_address(address)
+    fields.setdefault("interface", _EVERY)
+    return Registration(host=host, port=port, **fields)  # type: ignore[arg-type]
+
+
+class StaticRegistry(Registry):
+    """Serves the endpoints it was given; registering with it changes nothing."""
+
+    def __init__(self, registrations: list[Registration]) -> None:
+        self._registrations = list(registrations)
+        self._watches: list[Watch] = []
+        self._handles: list[Handle] = []
+        self.location = "static://" + ",".join(each.address for each in registrations)
+
+    async def register(self, registration: Registration) -> Handle:
+        """Accept and do nothing: consumers are given the list on their own command line."""
+        handle = _StaticHandle(registration)
+        self._handles.append(handle)
+        return handle
+
+    def watch(self, interface: str, on_change: OnChange | None = None) -> Watch:
+        """See Registry. The only snapshot arrives before this returns."""
+        check_interface(interface)
+        found = [
+            _for_interface(each, interface)
+            for each in self._registrations
+            if each.interface in (_EVERY, interface)
+        ]
+        watch = _StaticWatch(interface, on_change, found)
+        self._watches.append(watch)
+        return watch
+
+    async def services(self) -> dict[str, list[Registration]]:
+        """See Registry. Endpoints that serve every interface stand under ``*``."""
+        result: dict[str, list[Registration]] = {}
+        for each in sorted(self._registrations):
+            result.setdefault(each.interface, []).append(each)
+        return result
+
+    def statistics(self) -> RegistryStatistics:
+        """See Registry."""
+        return RegistryStatistics(
+            watches=len(self._watches),
+            endpoints=sum(len(watch.current) for watch in self._watches),
+            registrations=len(self._handles),
+            registered=len(self._handles),
+        )
+
+    async def close(self) -> None:
+        """See Registry."""
+        self._watches.clear()
+        self._handles.clear()
+
+
+def _for_interface(registration: Registration, interface: str) -> Registration:
+    fields = {name: getattr(registration, name) for name in registration.__struct_fields__}
+    fields["interface"] = interface
+    return Registration(**fields)
+
+
+class _StaticHandle(Handle):
+    def __init__(self, registration: Registration) -> None:
+        self.registration = registration
+
+    @property
+    def registered(self) -> bool:
+        return True
+
+    async def ready(self, timeout_s: float | None = None) -> None:
+        return
+
+    async def unregister(self, timeout_s: float = 3.0) -> bool:
+        return True
+
+
+class _StaticWatch(Watch):
+    def __init__(
+        self, interface: str, on_change: OnChange | None, registrations: list[Registration]
+    ) -> None:
+        super().__init__(interface, on_change)
+        self._publish(registrations)
+
+    async def close(self) -> None:
+        return

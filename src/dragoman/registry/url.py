@@ -1,0 +1,101 @@
+"""Registry URLs: from what a user writes to the registry it names.
+
+``etcd://[user:password@]host[:port][,host[:port]...][/prefix]``,
+``static://host:port[?field=value&...] [,...]`` or ``memory://name``. The invariant: no message
+repeats the user or the password of a URL.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+from dragoman.errors import UsageError
+from dragoman.registry.base import Registry, format_address, parse_address
+from dragoman.registry.etcd import DEFAULT_PREFIX, EtcdRegistry
+from dragoman.registry.etcd_lease import LeaseSettings
+from dragoman.registry.memory import MemoryRegistry
+from dragoman.registry.static import StaticRegistry, parse_static
+
+ETCD_PORT: Final = 2379
+EXPECTED: Final = (
+    "expected etcd://host:port[,host:port...][/prefix], static://host:port,... or memory://name"
+)
+
+
+class EtcdLocation(NamedTuple):
+    """What an ``etcd://`` URL says."""
+
+    members: list[str]
+    prefix: str
+    user: str
+    password: str
+
+
+def open_registry(url: str, *, lease_ttl_s: int = 10) -> Registry:
+    """The registry that ``url`` names, to be used on the running loop and closed with ``close()``.
+
+    Returns at once, whether or not the registry can be reached. ``lease_ttl_s`` is how long entries
+    registered here outlive their process. Raises UsageError for a URL that names none.
+    """
+    scheme, rest = _split(url)
+    if scheme == "etcd":
+        location = parse_etcd(rest)
+        return EtcdRegistry(
+            location.members,
+            prefix=location.prefix,
+            user=location.user,
+            password=location.password,
+            lease=LeaseSettings(ttl_s=lease_ttl_s),
+        )
+    if scheme == "static":
+        return StaticRegistry(parse_static(rest))
+    return MemoryRegistry(rest)
+
+
+def check_registry_url(url: str) -> None:
+    """Raise UsageError unless ``open_registry`` would take ``url``."""
+    scheme, rest = _split(url)
+    if scheme == "etcd":
+        parse_etcd(rest)
+    elif scheme == "static":
+        parse_static(rest)
+
+
+def redact_url(url: str) -> str:
+    """``url`` without its user and password, for logs."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def _split(url: str) -> tuple[str, str]:
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in ("etcd", "static", "memory") or not rest:
+        raise UsageError(f"registry {redact_url(url)!r}: {EXPECTED}")
+    return scheme, rest
+
+
+def parse_etcd(rest: str) -> EtcdLocation:
+    """What stands behind ``etcd://``. Raises UsageError, without the user or password."""
+    authority, slash, path = rest.partition("/")
+    credentials, at, hosts = authority.rpartition("@")
+    user, colon, password = credentials.partition(":")
+    if at and not (user and colon and password):
+        raise UsageError("registry: expected user:password before the @ of an etcd URL")
+    members = []
+    for host in hosts.split(","):
+        named_port = host.rpartition(":")[2].isdigit() and not host.endswith("]")
+        try:
+            address = parse_address(host if named_port else f"{host}:{ETCD_PORT}")
+        except UsageError as error:
+            raise UsageError(f"registry: {error}") from None
+        members.append(f"http://{format_address(*address)}")
+    if len(set(members)) != len(members):
+        raise UsageError(f"registry: {hosts} names a member twice")
+    prefix = DEFAULT_PREFIX
+    if path.strip("/"):
+        prefix = slash + path.rstrip("/")
+        if any(char.isspace() or char in "?#" for char in prefix):
+            raise UsageError(f"registry: prefix {prefix!r}: expected a path such as /dubbomesh")
+    return EtcdLocation(members, prefix, unquote(user), unquote(password))

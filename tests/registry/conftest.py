@@ -1,0 +1,102 @@
+"""A real etcd for the session's gentle tests, and worlds in which each implementation is tried."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dragoman.race.etcd import EtcdServer
+from dragoman.registry import Registration, Registry, open_registry
+from dragoman.registry.memory import MemoryRegistry
+
+INTERFACE = "com.example.IHello"
+_serial = itertools.count()
+
+
+def endpoint(port: int, *, interface: str = INTERFACE, weight: int = 1) -> Registration:
+    return Registration(interface=interface, host="127.0.0.1", port=port, weight=weight)
+
+
+async def eventually(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    """Return once ``condition`` holds; fail after ``timeout_s``."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
+    """A server that no test disturbs."""
+    server = EtcdServer(tmp_path_factory.mktemp("etcd"))
+    asyncio.run(server.start())
+    try:
+        yield server
+    finally:
+        asyncio.run(server.stop())
+
+
+@pytest.fixture
+def etcd_url(etcd: EtcdServer) -> str:
+    """The undisturbed server, with a prefix of the test's own."""
+    return f"{etcd.registry_url}/test{next(_serial)}/services"
+
+
+@pytest.fixture
+def own_etcd(tmp_path: Path) -> Iterator[EtcdServer]:
+    """A server for this test alone, to be started, stopped and broken by it."""
+    server = EtcdServer(tmp_path)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+class World:
+    """One implementation; registries opened in one world see the same entries."""
+
+    def __init__(self, kind: str, url: str) -> None:
+        self.kind = kind
+        self.url = url
+
+    def open(self) -> Registry:
+        return open_registry(self.url, lease_ttl_s=3)
+
+
+@pytest.fixture(params=["memory", "etcd"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Every implementation that takes registrations."""
+    if request.param == "etcd":
+        yield World("etcd", request.getfixturevalue("etcd_url"))
+        return
+    name = f"world{next(_serial)}"
+    yield World("memory", f"memory://{name}")
+    MemoryRegistry.forget(name)
+
+
+@pytest.fixture(params=["memory", "etcd", "static"])
+def filled_world(request: pytest.FixtureRequest) -> Iterator[tuple[World, list[Registration]]]:
+    """Every implementation, already holding two endpoints of INTERFACE."""
+    endpoints = [endpoint(30000, weight=2), endpoint(30001, weight=3)]
+    if request.param == "static":
+        url = "static://127.0.0.1:30000?weight=2,127.0.0.1:30001?weight=3"
+        yield World("static", url), endpoints
+        return
+    if request.param == "etcd":
+        world = World("etcd", request.getfixturevalue("etcd_url"))
+    else:
+        world = World("memory", f"memory://world{next(_serial)}")
+    with asyncio.Runner() as runner:
+
+        async def fill() -> Registry:
+            registry = world.open()
+            for each in endpoints:
+                await (await registry.register(each)).ready(5)
+            return registry
+
+        registry = runner.run(fill())
+        yield world, endpoints
+        runner.run(registry.close())
