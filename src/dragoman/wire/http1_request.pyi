@@ -1,0 +1,35 @@
+from dragoman.wire.http1_base import MessageDecoder
+from dragoman.wire.http1_messages import Request
+
+class RequestDecoder(MessageDecoder):
+    """Decodes the requests of one connection. Limits in bytes; ``fields_max`` includes trailers.
+
+    ``wanted`` names up to eight fields, in lower case, whose (first) values are recorded.
+    """
+
+    def __init__(
+        self,
+        *,
+        head_bytes_max: int = 16384,
+        target_bytes_max: int = 8192,
+        fields_max: int = 100,
+        body_bytes_max: int = 1048576,
+        wanted: tuple[str, ...] = (),
+    ) -> None: ...
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes from the peer; then ``poll`` until it gives None."""
+
+    def poll(self) -> Request | None:
+        """The next request, or None while more bytes are needed; raises ``HttpError``."""
+
+    @property
+    def continue_wanted(self) -> bool:
+        """After None from ``poll``: the peer waits for ``100 Continue``."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether bytes of an unfinished request are held."""
+
+    @property
+    def unread_bytes(self) -> int:
+        """How many received bytes have not been read yet."""
