@@ -1,0 +1,168 @@
+"""What a race is told: one structure for options, ``DRAGOMAN_RACE_*`` variables and the TOML file.
+
+Called by ``dragoman.cli.race``, which passes on what the user gave, and by the workflow, which lets
+a task set what the user left open. The invariant: a RaceConfig is valid in every field; everything
+wrong is a UsageError naming the field. Precedence: built-in default < task < file < variable <
+option.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from dragoman.errors import UsageError
+
+POLICIES = (
+    "demand",
+    "least-active",
+    "p2c",
+    "weighted-round-robin",
+    "round-robin",
+    "weighted-random",
+    "random",
+)
+SIZES = ("small", "medium", "large")
+INTERFACE = "com.alibaba.dubbo.performance.demo.provider.IHelloService"
+
+Policy = Literal[
+    "demand",
+    "least-active",
+    "p2c",
+    "weighted-round-robin",
+    "round-robin",
+    "weighted-random",
+    "random",
+]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class RaceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings of one race; the defaults are the contest's."""
+
+    # The pressure
+    connections: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=32)] = (
+        64,
+        128,
+        256,
+        512,
+    )
+    """Levels: callers at once in the closed loop."""
+    duration_s: Annotated[float, Meta(ge=1, le=86_400)] = 60
+    """Seconds of each level."""
+    warmup_s: Annotated[float, Meta(ge=0, le=3600)] = 3
+    """Seconds of warm-up at the highest level, not counted."""
+    load: Literal["wrk", "builtin"] | None = None
+    """The load generator; None is wrk where it is on PATH."""
+    threads: Annotated[int, Meta(ge=1, le=64)] = 2
+    """Threads of wrk."""
+    request_timeout_s: Seconds = 5
+    """How long one request may take before the load counts it as an error."""
+    level_grace_s: Seconds = 30
+    """How much longer than its duration a level may take before it is given up."""
+    direct: bool = False
+    """Press on the consumer agent itself, without the demo consumer."""
+
+    # What is raced
+    policy: Policy = "demand"
+    compare_policies: bool = False
+    """Run every policy, one after the other."""
+    delay_ms: Annotated[float, Meta(ge=0, le=60_000)] = 50
+    """What the providers take for a request."""
+    limit: Annotated[int, Meta(ge=1, le=100_000)] = 200
+    """Requests that a provider runs at once."""
+    weights: tuple[Count, Count, Count] = (1, 2, 3)
+    """Capacities of the small, the medium and the large provider."""
+    memory_mb: Annotated[int, Meta(ge=0, le=1 << 20)] = 512
+    """A provider's address space for each unit of its weight; 0 is no bound."""
+    agent_workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Worker processes of the consumer agent."""
+    dragoman: tuple[str, ...] = ()
+    """The program raced, as a command; empty is this one."""
+
+    # Where it runs
+    workspace: str = "race-logs"
+    """Directory of the lock, the logs and the archives."""
+    agent_port: Port = 20000
+    """Where the consumer agent listens; another free port if it is taken. 0 is any."""
+    consumer_port: Port = 8087
+    """Where the demo consumer listens; likewise."""
+    start_timeout_s: Seconds = 20
+    """How long a process may take until it is ready."""
+    stop_grace_s: Seconds = 10
+    """How long a process may take to end before it is killed."""
+    etcd_attempts: Annotated[int, Meta(ge=1, le=100)] = 3
+    """How often etcd is started before the race gives up."""
+    signatures: str | None = None
+    """File of SHA-256 signatures to check first."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_config: str | None = None
+    """JSON or TOML file for ``logging.config.dictConfig``, instead of ``log_level``."""
+
+    # The task, and where the result goes
+    task_server: str | None = None
+    """URL that hands out tasks to a POST."""
+    task_file: str | None = None
+    task_attempts: Annotated[int, Meta(ge=1, le=100_000)] = 30
+    task_interval_s: Annotated[float, Meta(ge=0, le=3600)] = 1
+    team_id: str = "local"
+    json_file: str | None = None
+    """Where the result is written."""
+    post_url: str | None = None
+    """Where the result is posted."""
+    post_attempts: Annotated[int, Meta(ge=1, le=1000)] = 3
+
+    def capacity(self, size: str) -> int:
+        """The weight of the provider called ``size``."""
+        return self.weights[SIZES.index(size)]
+
+
+def build(given: dict[str, Any]) -> RaceConfig:
+    """The configuration from what was given by field name; UsageError names a bad field."""
+    try:
+        config = msgspec.convert(given, RaceConfig, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"race configuration: {explained(error)}") from error
+    if config.task_server and config.task_file:
+        raise UsageError("race configuration: task_server and task_file exclude each other")
+    return config
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The ``[race]`` table of a TOML file, checked; UsageError names the file and the place."""
+    table = read_table(path).get("race")
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: expected a table [race]")
+    try:
+        msgspec.convert(table, RaceConfig)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path}: {explained(error)}") from error
+    return table
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """A TOML or (by its suffix) JSON file that holds a table; UsageError if it cannot be read."""
+    try:
+        text = path.read_text()
+        table = (
+            msgspec.json.decode(text.encode()) if path.suffix == ".json" else tomllib.loads(text)
+        )
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.DecodeError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: expected a table")
+    return table
+
+
+def explained(error: msgspec.ValidationError) -> str:
+    """The validator's message with the field in front: ``connections[0]: Expected `int`...``."""
+    message, _, place = str(error).partition(" - at `$.")
+    return f"{place.rstrip('`')}: {message}" if place else message

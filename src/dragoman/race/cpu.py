@@ -1,0 +1,81 @@
+"""What processes spent of the CPU, from ``/proc``.
+
+Called at the borders of a level and by ``benchmarks``. The invariant: a process's figure holds its
+threads, its live descendants (workers) and those descendants that it already reaped, so the
+difference of two readings is what the whole tree spent between them, even if a worker was
+restarted.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTime:
+    """CPU seconds spent in user mode and in the kernel."""
+
+    user_s: float = 0.0
+    system_s: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        """Both together."""
+        return self.user_s + self.system_s
+
+    def __add__(self, other: CpuTime) -> CpuTime:
+        return CpuTime(self.user_s + other.user_s, self.system_s + other.system_s)
+
+    def __sub__(self, other: CpuTime) -> CpuTime:
+        return CpuTime(self.user_s - other.user_s, self.system_s - other.system_s)
+
+
+def process_tree(pid: int) -> list[int]:
+    """The process and its live descendants; empty if it does not exist."""
+    found, waiting = [], [pid]
+    while waiting:
+        each = waiting.pop()
+        try:
+            for task in Path(f"/proc/{each}/task").iterdir():
+                waiting.extend(map(int, (task / "children").read_text().split()))
+        except OSError:
+            continue
+        found.append(each)
+    return found
+
+
+def of_tree(pid: int) -> CpuTime:
+    """CPU time of the process, its descendants and what they reaped; zero if it does not exist."""
+    total = CpuTime()
+    for each in process_tree(pid):
+        fields = _stat_fields(each)
+        if fields:
+            # Fields 14 to 17 of proc(5): utime, stime, cutime, cstime.
+            user, system, reaped_user, reaped_system = map(int, fields[11:15])
+            total += CpuTime((user + reaped_user) * TICK_S, (system + reaped_system) * TICK_S)
+    return total
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of one process, without its descendants; 0 if it does not exist."""
+    fields = _stat_fields(pid)
+    return int(fields[21]) * PAGE_BYTES if fields else 0
+
+
+def _stat_fields(pid: int) -> list[str]:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def session_of(pid: int) -> int:
+    """The session that a process belongs to; 0 if it does not exist."""
+    fields = _stat_fields(pid)
+    return int(fields[3]) if fields and fields[0] != "Z" else 0

@@ -1,0 +1,207 @@
+"""One level: the load on a ready chain, and what everything did meanwhile.
+
+Called by the workflow. The invariant: figures of the processes are differences between the level's
+two borders, so nothing that happened before (starting, warming up) is counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dragoman.race import metrics
+from dragoman.race.chain import ROLES, Chain
+from dragoman.race.config import SIZES, RaceConfig
+from dragoman.race.cpu import CpuTime
+from dragoman.race.interruption import Interruption
+from dragoman.race.load_drivers import LoadDriver, LoadError, LoadResult
+from dragoman.race.processes import ProcessError
+
+LOG = logging.getLogger(__name__)
+# In-flight figures are taken this often, after the first second has passed.
+SAMPLE_S = 1.0
+SETTLE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The processes' counters at one border of a level."""
+
+    cpu: dict[str, CpuTime]
+    requests: dict[str, float]
+    rejections: dict[str, float]
+
+
+def read(chain: Chain) -> Reading:
+    """The counters now."""
+    cpu = {}
+    for role in ROLES:
+        cpu[role] = sum((each.cpu() for each in chain.processes.of_role(role)), CpuTime())
+    requests = chain.consumer_agent_metrics().by_label(metrics.ENDPOINT_REQUESTS, "endpoint")
+    rejections = {}
+    for size in SIZES:
+        rejected = chain.provider_agent_metrics(size).total(metrics.PROVIDER_REJECTIONS)
+        if rejected is not None:
+            rejections[size] = rejected
+    return Reading(cpu, requests, rejections)
+
+
+class Level:
+    """Runs the load on a chain; ``run`` returns a level's entry of the result."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        driver: LoadDriver,
+        interruption: Interruption,
+        tell: Callable[[float], None],
+    ) -> None:
+        self._chain = chain
+        self._driver = driver
+        self._interruption = interruption
+        self._tell = tell
+        self._inflight: list[dict[str, float]] = []
+
+    def press(
+        self, connections: int, duration_s: float, name: str, *, sample: bool = False
+    ) -> tuple[LoadResult, CpuTime]:
+        """Run the load once: its result and its own CPU time. Raises LoadError, ProcessError."""
+        config = self._chain.config
+        processes = self._chain.processes
+        command = self._driver.command(
+            self._chain.target, connections, duration_s, config.request_timeout_s
+        )
+        child = processes.start(name, command, role="load", separate_stdout=True)
+        deadline_s = child.started_s + duration_s + config.level_grace_s
+        sampled_s = told_s = child.started_s
+        try:
+            while child.poll() is None:
+                now_s = time.monotonic()
+                if now_s > deadline_s:
+                    raise LoadError(
+                        f"{name}: not done {config.level_grace_s:g} s after its "
+                        f"{duration_s:g} s: {child.described()}"
+                    )
+                if sample and now_s - sampled_s >= SAMPLE_S:
+                    sampled_s += SAMPLE_S
+                    if SETTLE_S <= now_s - child.started_s < duration_s - 0.1:
+                        self._sample()
+                self._tell(now_s - told_s)
+                told_s = now_s
+                self._interruption.sleep(0.02)
+            if child.process.returncode != 0:
+                raise LoadError(f"{name}: {child.described()}")
+        finally:
+            processes.stop(child)
+        try:
+            processes.check_alive()
+        except ProcessError as error:
+            raise ProcessError(f"during {name}: {error}") from error
+        output = child.stdout_path.read_text(errors="replace")
+        LOG.info("%s: return code 0, output:\n%s", name, output.strip())
+        try:
+            return self._driver.result(output), child.usage
+        except LoadError as error:
+            raise LoadError(f"{name}: {error}; {child.described()}") from error
+
+    def _sample(self) -> None:
+        page = self._chain.consumer_agent_metrics()
+        inflight = page.by_label(metrics.ENDPOINT_INFLIGHT, "endpoint")
+        if inflight:
+            self._inflight.append(self._by_size(inflight))
+
+    def _by_size(self, by_endpoint: dict[str, float]) -> dict[str, float]:
+        return {self._chain.size_of_endpoint(name): value for name, value in by_endpoint.items()}
+
+    def run(self, connections: int) -> dict[str, Any]:
+        """Measure one level. Raises LoadError, also when not a single answer was right."""
+        config = self._chain.config
+        before = read(self._chain)
+        result, load_cpu = self.press(
+            connections, config.duration_s, f"load-{connections}", sample=True
+        )
+        after = read(self._chain)
+        if result.requests <= 0:
+            raise LoadError(f"{connections} connections: no right answer, {result.errors}")
+        cpu = {role: after.cpu[role] - before.cpu[role] for role in ROLES}
+        cpu = {"load": load_cpu, **cpu}
+        split = {
+            self._chain.size_of_endpoint(name): round(value - before.requests.get(name, 0.0))
+            for name, value in after.requests.items()
+        }
+        return entry(config, connections, result, cpu) | {
+            "split": split or None,
+            "rejections": {
+                size: round(value - before.rejections.get(size, 0.0))
+                for size, value in after.rejections.items()
+            }
+            or None,
+            "concurrency_split": averages(self._inflight),
+            "ideal_concurrency_split": ideal_split(config, connections),
+        }
+
+
+def entry(
+    config: RaceConfig, connections: int, result: LoadResult, cpu: dict[str, CpuTime]
+) -> dict[str, Any]:
+    """The part of a level's report that the load and the CPU times give."""
+    ideal_qps = connections / (config.delay_ms / 1e3) if config.delay_ms else None
+    used = {role: spent for role, spent in cpu.items() if spent.total_s > 0}
+
+    def micros(seconds: float) -> float:
+        return round(seconds * 1e6 / result.requests, 2)
+
+    return {
+        "connections": connections,
+        "duration_s": round(result.duration_s, 3),
+        "requests": result.requests,
+        "qps": round(result.qps, 1),
+        "ideal_qps": ideal_qps,
+        "ratio": round(result.qps / ideal_qps, 4) if ideal_qps else None,
+        "errors": result.errors,
+        "latency_ms": result.latency_ms,
+        "cpu_us_per_request": {
+            role: micros(cpu[role].total_s) if role in used else None for role in cpu
+        },
+        "cpu_split_us_per_request": {
+            role: {"user": micros(spent.user_s), "system": micros(spent.system_s)}
+            for role, spent in used.items()
+        },
+    }
+
+
+def averages(samples: list[dict[str, float]]) -> dict[str, float] | None:
+    """The mean of the samples by key, a missing key counting as 0; None without samples."""
+    if not samples:
+        return None
+    names = sorted({name for sample in samples for name in sample}, key=_by_capacity)
+    return {
+        name: round(sum(sample.get(name, 0.0) for sample in samples) / len(samples), 1)
+        for name in names
+    }
+
+
+def _by_capacity(name: str) -> tuple[int, str]:
+    return (SIZES.index(name) if name in SIZES else len(SIZES), name)
+
+
+def ideal_split(config: RaceConfig, connections: int) -> dict[str, float]:
+    """Requests shared by capacity, none over the limit: 512 are 112 : 200 : 200 with 1 : 2 : 3.
+
+    What a full provider cannot take goes to the others by their capacities.
+    """
+    split = dict.fromkeys(SIZES, 0.0)
+    open_sizes = set(SIZES)
+    left = float(connections)
+    while open_sizes and left > 1e-9:
+        weight = sum(config.capacity(size) for size in open_sizes)
+        shares = {size: left * config.capacity(size) / weight for size in open_sizes}
+        for size, share in shares.items():
+            taken = min(share, config.limit - split[size])
+            split[size] += taken
+            left -= taken
+        open_sizes = {size for size in open_sizes if split[size] < config.limit - 1e-9}
+    return {size: round(value, 1) for size, value in split.items()}
