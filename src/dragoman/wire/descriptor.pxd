@@ -1,0 +1,2 @@
+cdef int descriptor_count(const char* descriptor, Py_ssize_t n) noexcept nogil
+cdef str descriptor_from_types(types)

@@ -1,0 +1,9 @@
+from collections.abc import Sequence
+
+PARAMETERS_MAX: int
+
+def count_parameters(descriptor: bytes) -> int:
+    """How many parameters a descriptor has. UsageError when it is malformed."""
+
+def descriptor_of(types: Sequence[str]) -> str:
+    """The descriptor of a list of Java type names. UsageError names the type that is none."""
