@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from dragoman.wire.http1_base import HttpError
-from dragoman.wire.http1_encode import encode_request, encode_response
+from dragoman.wire.http1_encode import encode_request, encode_request_head, encode_response
 from dragoman.wire.http1_messages import Request, Response
 from dragoman.wire.http1_request import RequestDecoder
 from dragoman.wire.http1_response import ResponseDecoder
@@ -29,5 +29,6 @@ __all__ = [
     "Response",
     "ResponseDecoder",
     "encode_request",
+    "encode_request_head",
     "encode_response",
 ]

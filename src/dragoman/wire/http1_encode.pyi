@@ -11,6 +11,16 @@ def encode_request(
 ) -> bytes:
     """A whole request as bytes, with Content-Length. Raises ``UsageError``."""
 
+def encode_request_head(
+    method: str,
+    target: str,
+    *,
+    host: str,
+    content_type: str | None = None,
+    fields: Iterable[tuple[str, str]] = (),
+) -> bytes:
+    """A request's head but for Content-Length and the empty line. Raises ``UsageError``."""
+
 def encode_response(
     status: int,
     *,

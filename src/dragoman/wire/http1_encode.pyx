@@ -194,6 +194,11 @@ cdef bytes request_head(str method, str target, str host, str content_type, tupl
 # -- for Python
 
 
+def encode_request_head(method, target, *, host, content_type=None, fields=()):
+    """A request's head but for Content-Length and the empty line, for ``write_request``."""
+    return request_head(method, target, host, content_type, tuple(fields))
+
+
 def encode_request(method, target, *, host, body=b"", content_type=None, fields=()):
     """A whole request as bytes; ``fields`` are pairs of name and value. Raises ``UsageError``."""
     cdef bytes head = request_head(method, target, host, content_type, tuple(fields))
