@@ -1,0 +1,201 @@
+"""Credits: the right to have one request at a provider, granted to its callers and shared by demand.
+
+A pool stands beside one provider and knows its limit. Each connected caller is a holder; the sum of all
+credits out never exceeds the limit, so the provider never has to reject. A credit in use comes back with
+the reply, without a frame of its own; the pool withholds it there when the holder has more than its share,
+and grants it to another. Shares are max-min fair over demand (in use + waiting); what nobody demands is
+spread evenly, so that an idle caller can start at once. Knows nothing of protocols: a holder's ``grant`` and
+``reclaim`` carry the words to the peer.
+
+Invariant: ``granted == sum(held) + orphaned <= max(limit, what was out when the limit was lowered)``, and for
+each holder ``0 <= in_use <= held``.
+"""
+
+
+cdef class Holder:
+    """One caller's account. Subclasses carry ``grant`` and ``reclaim`` to the caller."""
+
+    cdef void grant(self, int n):
+        """``n`` more credits are the caller's."""
+
+    cdef void reclaim(self, int n):
+        """The caller is asked to give back up to ``n`` unused credits (answered by ``returned``)."""
+
+
+cdef class CreditPool:
+    """The credits of one provider. ``limit`` is how many requests it takes at once."""
+
+    def __cinit__(self, int limit):
+        if limit < 1:
+            raise ValueError(f"a credit pool's limit must be at least 1: {limit}")
+        self.limit = limit
+        self.granted = 0
+        self.orphaned = 0
+        self._holders = []
+        self._tight = False
+
+    cpdef int join(self, Holder holder) except -1:
+        """A caller has connected: it gets its share."""
+        holder.pool = self
+        holder.held = 0
+        holder.in_use = 0
+        holder.waiting = 0
+        holder._asked = 0
+        self._holders.append(holder)
+        self._rebalance()
+        return 0
+
+    cpdef int leave(self, Holder holder) except -1:
+        """A caller is gone; its unused credits are free at once, those in use when their work ends."""
+        if holder.pool is None:
+            return 0
+        self._holders.remove(holder)
+        holder.pool = None
+        self.granted -= holder.held - holder.in_use
+        self.orphaned += holder.in_use
+        holder.held = 0
+        self._rebalance()
+        return 0
+
+    cdef bint began(self, Holder holder) noexcept:
+        """A request of this holder starts. False when it had no credit for it: a violation."""
+        if holder.in_use >= holder.held:
+            return False
+        holder.in_use += 1
+        return True
+
+    cdef int done(self, Holder holder):
+        """A request of this holder has ended. How many credits (0 or 1) go back with the reply."""
+        if holder.pool is None:
+            holder.in_use -= 1
+            self.orphaned -= 1
+            self.granted -= 1
+            self._rebalance()
+            return 0
+        holder.in_use -= 1
+        if not self._tight:
+            return 1
+        if holder.held <= holder._target and self.granted <= self.limit:
+            return 1
+        holder.held -= 1
+        self.granted -= 1
+        self._spread()
+        return 0
+
+    cpdef int returned(self, Holder holder, int n) except -1:
+        """The caller gives ``n`` unused credits back; -1 is raised as ValueError if it has fewer."""
+        if n < 0 or n > holder.held - holder.in_use:
+            raise ValueError(f"{n} credits given back, {holder.held - holder.in_use} were unused")
+        holder.held -= n
+        self.granted -= n
+        holder._asked = 0
+        self._spread()
+        return 0
+
+    cpdef int demand(self, Holder holder, int waiting) except -1:
+        """The caller has ``waiting`` requests that it cannot send for want of credit."""
+        holder.waiting = waiting
+        self._rebalance()
+        return 0
+
+    cpdef int set_limit(self, int limit) except -1:
+        """The provider takes more or fewer at once from now on."""
+        if limit < 1:
+            raise ValueError(f"a credit pool's limit must be at least 1: {limit}")
+        self.limit = limit
+        self._rebalance()
+        return 0
+
+    cdef void _rebalance(self):
+        """Compute everybody's share, grant what is free and ask back what is too much."""
+        cdef Holder holder
+        cdef int left = self.limit - self.orphaned
+        cdef int count = len(self._holders)
+        cdef int share, wanted
+        cdef Py_ssize_t i
+        if count == 0:
+            self._tight = False
+            return
+        if left < 0:
+            left = 0
+        # Water-filling: the smallest demands first, each at most an equal share of what is left.
+        order = sorted(self._holders, key=_demand)
+        for i in range(count):
+            holder = order[i]
+            share = left // (count - <int>i)
+            wanted = holder.in_use + holder.waiting
+            holder._target = wanted if wanted < share else share
+            left -= holder._target
+        # What nobody demands is spread evenly.
+        for i in range(count):
+            holder = order[count - 1 - i]
+            share = left // (count - <int>i)
+            holder._target += share
+            left -= share
+        # The remainders of the divisions go where demand is greatest.
+        if left:
+            (<Holder>order[count - 1])._target += left
+        self._spread()
+
+    cdef void _spread(self):
+        """Grant free credits up to each target; where none are free, ask back those above target."""
+        cdef Holder holder
+        cdef int free = self.limit - self.granted
+        cdef int need, missing = 0
+        self._tight = free < 0
+        for holder in self._holders:
+            need = holder._target - holder.held
+            if need > 0:
+                if free > 0:
+                    if need > free:
+                        missing += need - free
+                        need = free
+                    free -= need
+                    holder.held += need
+                    self.granted += need
+                    holder.waiting = max(0, holder.waiting - need)
+                    holder.grant(need)
+                else:
+                    missing += need
+        if missing == 0 and not self._tight:
+            return
+        self._tight = True
+        for holder in self._holders:
+            need = min(holder.held - holder._target, holder.held - holder.in_use) - holder._asked
+            if need > 0:
+                holder._asked += need
+                holder.reclaim(need)
+
+    def statistics(self):
+        """A plain dict: limit, granted, in use, holders."""
+        return {
+            "limit": self.limit,
+            "granted": self.granted,
+            "in_use": self.orphaned + sum(holder.in_use for holder in self._holders),
+            "holders": len(self._holders),
+        }
+
+
+def _demand(Holder holder):
+    return holder.in_use + holder.waiting
+
+
+cdef class RecordingHolder(Holder):
+    """A holder that keeps what it was told, for tests of the pool."""
+
+    cdef readonly int told_granted
+    cdef readonly int told_reclaim
+
+    cdef void grant(self, int n):
+        self.told_granted += n
+
+    cdef void reclaim(self, int n):
+        self.told_reclaim += n
+
+    def begin(self):
+        """Start a request; False without credit."""
+        return self.pool.began(self)
+
+    def end(self, CreditPool pool not None):
+        """End a request; returns the credits that come back with the reply."""
+        return pool.done(self)

@@ -1,0 +1,69 @@
+"""What a loop does once a turn: everything that was gathered in the turn leaves in one write each.
+
+A ``Turn`` is one loop's shared state: its timer wheel, its read buffer, and the list of links that have
+something to write. Links mark themselves when their first frame joins their buffer; after the turn's reads
+are done, each marked link is flushed once. Nothing is ever held back for the sake of a batch: the flush
+runs before the loop sleeps again.
+
+Invariant: the read buffer holds nothing between two reads; it is handed to one transport's read and used up
+before any other code runs.
+"""
+
+from dragoman.timers cimport Timed, Wheel
+
+from weakref import WeakKeyDictionary
+
+READ_BYTES = 262144
+
+_turns = WeakKeyDictionary()
+
+
+cdef class Gathering(Timed):
+    """Something that gathers writes during a turn."""
+
+    cdef void flush(self):
+        """Write what was gathered; must not raise."""
+
+
+cdef class Turn:
+    """The state shared by everything on one loop. Get it with ``turn_of(loop)``."""
+
+    def __cinit__(self, loop):
+        cdef unsigned char[::1] view
+        self.loop = loop
+        self.wheel = Wheel(loop)
+        self.call_soon = loop.call_soon
+        self._flush_method = self._flush_all
+        self._marked = []
+        self._scheduled = False
+        self._read_owner = bytearray(READ_BYTES)
+        view = self._read_owner
+        self.read_buffer = <char*>&view[0]
+        self.read_view = memoryview(self._read_owner)
+
+    cdef void mark(self, Gathering gathering):
+        """Have ``gathering`` flushed at the end of this turn."""
+        if gathering._marked:
+            return
+        gathering._marked = True
+        self._marked.append(gathering)
+        if not self._scheduled:
+            self._scheduled = True
+            self.call_soon(self._flush_method)
+
+    def _flush_all(self):
+        cdef list marked = self._marked
+        cdef Gathering gathering
+        self._marked = []
+        self._scheduled = False
+        for gathering in marked:
+            gathering._marked = False
+            gathering.flush()
+
+
+cpdef Turn turn_of(loop):
+    """The one ``Turn`` of ``loop``."""
+    turn = _turns.get(loop)
+    if turn is None:
+        turn = _turns[loop] = Turn(loop)
+    return turn

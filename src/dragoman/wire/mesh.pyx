@@ -1,0 +1,234 @@
+"""Mesh frames: what two dragoman programs say to each other. Sans-I/O.
+
+``docs/formats/mesh.md`` is the specification. Every frame is a 16-byte header, all fields little-endian,
+and a body:
+
+    offset width field   meaning
+    0      u32   length  bytes of body after the header
+    4      u8    type    1..13
+    5      u8    flags   by type; unknown bits are refused
+    6      u16   target  REQUEST: method id; ERROR: error code; NAME: the method id being named
+    8      u32   id      of the request that the frame belongs to, else 0
+    12     u32   value   by type: timeout, credits, counts
+
+A reader takes 16 bytes, checks type, flags and length against the table below, then takes the body.
+Used by ``rpc.session``; decoding has three outcomes: a frame, "need more", or an error, after which the
+decoder stays dead (no resynchronisation).
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy
+
+from dragoman.wire.buffer cimport Buffer
+
+from dragoman.errors import ProtocolError
+
+
+cdef extern from "Python.h":
+    int _PyBytes_Resize(PyObject** string, Py_ssize_t size) except -1
+
+# A peer's length is believed only this far ahead of the bytes that have come.
+cdef size_t GROW_BYTES = 65536
+cdef uint32_t TEXT_BODY_MAX = 1024
+
+KINDS = {
+    "HELLO": F_HELLO, "NAME": F_NAME, "REQUEST": F_REQUEST, "REPLY": F_REPLY, "ERROR": F_ERROR,
+    "CANCEL": F_CANCEL, "CREDIT": F_CREDIT, "DEMAND": F_DEMAND, "RECLAIM": F_RECLAIM,
+    "RETURN": F_RETURN, "PING": F_PING, "PONG": F_PONG, "GOODBYE": F_GOODBYE,
+}
+VERSION = MESH_VERSION
+MAGIC = b"DRGM"
+
+# Largest body by type (0xFFFFFFFF: the session's limit) and the flags that a type may carry.
+cdef uint32_t BODY_MAX[14]
+BODY_MAX[:] = [0, TEXT_BODY_MAX, TEXT_BODY_MAX, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0, 0, 0, 0, 0, 0, 0,
+               TEXT_BODY_MAX]
+cdef uint8_t FLAGS_MAX[14]
+FLAGS_MAX[:] = [0, 0, 0, FLAG_NO_REPLY, 0, FLAG_RETRY_SAFE, 0, 0, 0, 0, 0, 0, 0, 0]
+
+
+cdef int write_frame(
+    Buffer out, uint8_t kind, uint8_t flags, uint16_t target, uint32_t id, uint32_t value,
+    const char* body, size_t n
+) except -1:
+    """Append a frame with its body to ``out``."""
+    cdef char* at = out.reserve(HEADER_BYTES + n)
+    put_header(at, <uint32_t>n, kind, flags, target, id, value)
+    if n:
+        memcpy(at + HEADER_BYTES, body, n)
+    out.length += HEADER_BYTES + n
+    return 0
+
+
+cdef class MeshDecoder:
+    """Bytes in, frames out. ``body_bytes_max`` bounds the body of requests, replies and errors.
+
+    A frame that lies whole in the bytes received is described in place, without a copy; one that comes
+    in pieces is put together once, in the object that the receiver may keep (``owner``).
+    """
+
+    def __cinit__(self, uint32_t body_bytes_max=16 * 1024 * 1024):
+        self.body_bytes_max = body_bytes_max
+        self._at = NULL
+        self._end = NULL
+        self._head_have = 0
+        self._partial_have = 0
+
+    cdef void receive(self, const char* data, size_t n) noexcept:
+        """Hand over bytes; they must stay valid until ``next_frame`` has returned MESH_NEED_MORE."""
+        self._at = data
+        self._end = data + n
+
+    cdef bint idle(self) noexcept:
+        """Whether no unfinished frame is held."""
+        return self._head_have == 0 and self._partial is None
+
+    cdef int _check(self) except -2:
+        cdef uint32_t limit
+        if self.kind == 0 or self.kind > F_LAST:
+            self.error = f"unknown mesh frame type {self.kind}"
+            return MESH_ERROR
+        if self.flags & ~FLAGS_MAX[self.kind]:
+            self.error = f"unknown flags {self.flags:#04x} on mesh frame type {self.kind}"
+            return MESH_ERROR
+        limit = BODY_MAX[self.kind]
+        if limit == 0xFFFFFFFF:
+            limit = self.body_bytes_max
+        if self.length > limit:
+            self.error = (
+                f"mesh frame type {self.kind} with a body of {self.length} bytes, at most {limit} allowed"
+            )
+            return MESH_ERROR
+        return MESH_FRAME
+
+    cdef int _grow(self, size_t wanted) except -1:
+        """Make room for ``wanted`` bytes of body; doubling, since large reallocations move pages."""
+        cdef PyObject* raw
+        cdef size_t size = len(self._partial)
+        if size >= wanted:
+            return 0
+        size = size * 2
+        if size < wanted:
+            size = wanted
+        if size > self.length:
+            size = self.length
+        # The resize wants the only reference: take it out of the attribute and put it back after.
+        raw = <PyObject*>self._partial
+        Py_INCREF(<object>raw)
+        self._partial = None
+        _PyBytes_Resize(&raw, size)
+        self._partial = <bytes>raw
+        Py_DECREF(<object>raw)
+        return 0
+
+    cdef int next_frame(self) except -2:
+        """Describe the next frame in this object's fields; they stay valid until the next call."""
+        cdef size_t available, want
+        cdef const char* head
+        if self._dead:
+            return MESH_ERROR
+        self.owner = None
+        if self._partial is None:
+            available = self._end - self._at
+            if self._head_have == 0 and available >= HEADER_BYTES:
+                head = self._at
+                self._at += HEADER_BYTES
+            else:
+                want = HEADER_BYTES - self._head_have
+                if want > available:
+                    want = available
+                if want:
+                    memcpy(self._head + self._head_have, self._at, want)
+                self._head_have += want
+                self._at += want
+                if self._head_have < HEADER_BYTES:
+                    return MESH_NEED_MORE
+                head = self._head
+                self._head_have = 0
+            self.length = (<uint32_t*>head)[0]
+            self.kind = (<uint8_t*>head)[4]
+            self.flags = (<uint8_t*>head)[5]
+            self.target = (<uint16_t*>(head + 6))[0]
+            self.id = (<uint32_t*>(head + 8))[0]
+            self.value = (<uint32_t*>(head + 12))[0]
+            if self._check() == MESH_ERROR:
+                self._dead = True
+                return MESH_ERROR
+            available = self._end - self._at
+            if available >= self.length:
+                self.body = self._at
+                self._at += self.length
+                return MESH_FRAME
+            want = available * 2 if available * 2 > GROW_BYTES else GROW_BYTES
+            if want > self.length:
+                want = self.length
+            self._partial = PyBytes_FromStringAndSize(NULL, want)
+            self._partial_have = 0
+        available = self._end - self._at
+        want = self.length - self._partial_have
+        if want > available:
+            want = available
+        if want:
+            self._grow(self._partial_have + want)
+            memcpy(PyBytes_AS_STRING(self._partial) + self._partial_have, self._at, want)
+            self._partial_have += want
+            self._at += want
+        if self._partial_have < self.length:
+            return MESH_NEED_MORE
+        self.owner = self._partial
+        self._partial = None
+        self.body = PyBytes_AS_STRING(self.owner)
+        return MESH_FRAME
+
+    cdef char* direct(self, size_t* n) noexcept:
+        """Where the next bytes of an unfinished large body belong, or NULL: a reader may read straight
+        into it and then say so with ``direct_received``."""
+        cdef size_t room
+        if self._partial is None or self._dead:
+            return NULL
+        try:
+            if self._partial_have >= <size_t>len(self._partial):
+                self._grow(self._partial_have + 1)
+        except MemoryError:
+            return NULL
+        room = <size_t>len(self._partial) - self._partial_have
+        if room < GROW_BYTES // 2:
+            return NULL
+        n[0] = room
+        return PyBytes_AS_STRING(self._partial) + self._partial_have
+
+    cdef int direct_received(self, size_t n) except -1:
+        """``n`` bytes were read to where ``direct`` pointed; go on with ``next_frame``."""
+        self._partial_have += n
+        self._at = NULL
+        self._end = NULL
+        return 0
+
+    # For Python callers: tests, tools and the fuzzers.
+
+    def frames(self, bytes data not None):
+        """All frames completed by ``data`` as tuples ``(type, flags, target, id, value, body)``.
+
+        Raises ProtocolError where the peer broke the format; frames before that place are lost to this
+        call, which is for tests and tools.
+        """
+        cdef list found = []
+        cdef int event
+        self.receive(PyBytes_AS_STRING(data), len(data))
+        while True:
+            event = self.next_frame()
+            if event == MESH_NEED_MORE:
+                return found
+            if event == MESH_ERROR:
+                raise ProtocolError(self.error)
+            found.append((self.kind, self.flags, self.target, self.id, self.value,
+                          self.body[:self.length]))
+
+
+def encode(int kind, *, int flags=0, int target=0, uint32_t id=0, uint32_t value=0, bytes body=b""):
+    """One frame as bytes (tests and tools)."""
+    cdef Buffer out = Buffer()
+    write_frame(out, kind, flags, target, id, value, PyBytes_AS_STRING(body), len(body))
+    return out.take()
