@@ -1,0 +1,445 @@
+"""HTTP in: the consumer agent's connections.
+
+An ``IngressConnection`` feeds the HTTP decoder, makes each request an ``HttpCall`` to its service, and writes the
+replies in the order of the requests. There is no task and no coroutine on this path, and a form is not parsed
+beyond the fields that choose its service: it travels as it came. Used by ``agent.consumer``. The contracts are
+those of ``docs/http.md``.
+
+Invariants: every request gets exactly one response, its own, in order; at most ``PIPELINE_MAX`` requests of a
+connection are in progress, beyond that its reading pauses; a client that leaves frees its place at once.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint64_t
+
+from dragoman.cluster.service cimport Service
+from dragoman.observe.histogram cimport Histogram
+from dragoman.rpc.turn cimport turn_of
+from dragoman.wire.form cimport find_field
+from dragoman.wire.http1_encode cimport (
+    CONNECTION_CLOSE, CONNECTION_DEFAULT, CONNECTION_KEEP_ALIVE, write_response,
+)
+from dragoman.wire.http1_tables cimport (
+    CT_FORM, CT_JSON, CT_NONE, EV_CONTINUE, EV_ERROR, EV_NEED_MORE, M_POST,
+)
+
+from dragoman.agent import contract
+from dragoman.errors import DragomanError, UsageError
+from dragoman.wire.http1 import encode_response
+
+cdef enum:
+    PIPELINE_MAX = 16
+    LINGER_BYTES_MAX = 1048576
+    LINGER_US = 2_000_000
+
+cdef bytes TEXT = b"text/plain;charset=utf-8"
+cdef bytes JSON = b"application/json"
+cdef bytes FORM_METHOD = b"form"
+cdef bytes JSON_METHOD = b"json"
+# Header fields that a request may carry beside its body, in the order of the decoder's slots.
+WANTED = ("x-dragoman-timeout-ms", "x-dragoman-group", "x-dragoman-version")
+
+
+class Limits:
+    """Bounds of the HTTP side; every length and count a client can choose."""
+
+    def __init__(
+        self, *, head_bytes_max=16384, target_bytes_max=8192, fields_max=100, body_bytes_max=4194304,
+        connections_max=20000, timeout_ms=5000, request_timeout_ms=10000, idle_timeout_ms=60000,
+    ):
+        self.head_bytes_max = head_bytes_max
+        self.target_bytes_max = target_bytes_max
+        self.fields_max = fields_max
+        self.body_bytes_max = body_bytes_max
+        self.connections_max = connections_max
+        self.timeout_ms = timeout_ms
+        self.request_timeout_ms = request_timeout_ms
+        self.idle_timeout_ms = idle_timeout_ms
+
+
+cdef class Ingress:
+    """What all connections of one loop share. ``directory`` tells which services there are."""
+
+    def __init__(self, loop, directory, limits):
+        self.loop = loop
+        self.turn = turn_of(loop)
+        self.directory = directory
+        self._services = directory.services
+        self.limits = limits
+        self.connections = set()
+        self.errors = {}
+        self.latency = Histogram()
+        self._scratch = Buffer()
+        self._timeout_us = limits.timeout_ms * 1000
+        self._request_us = limits.request_timeout_ms * 1000
+        self._idle_us = limits.idle_timeout_ms * 1000
+        self._check_us = max(50_000, min(self._request_us, self._idle_us) // 4)
+
+    def connection(self):
+        """A protocol for a new connection: the factory for ``loop.create_server``."""
+        return IngressConnection(self)
+
+    def drain(self):
+        """Stop serving: idle connections close, the others after their last response."""
+        cdef IngressConnection connection
+        self.draining = True
+        for connection in list(self.connections):
+            if connection._outstanding == 0 and not connection.decoder.mid_request:
+                connection.close()
+
+    def abort(self):
+        """Close everything now."""
+        for connection in list(self.connections):
+            (<IngressConnection>connection).close()
+
+    cdef bytes response(
+        self, const char* body, Py_ssize_t n, bint json, bint keep_alive, bint http_1_0
+    ):
+        cdef bytes kind = JSON if json else TEXT
+        write_response(
+            self._scratch, 200, PyBytes_AS_STRING(kind), len(kind), NULL, 0, body, n,
+            (CONNECTION_KEEP_ALIVE if http_1_0 else CONNECTION_DEFAULT) if keep_alive
+            else CONNECTION_CLOSE,
+        )
+        return self._scratch.take()
+
+    def count_error(self, str name):
+        """Count a response by its error's name."""
+        self.errors[name] = self.errors.get(name, 0) + 1
+
+
+cdef class IngressConnection(Timed):
+    """One HTTP connection: an ``asyncio.Protocol``."""
+
+    def __init__(self, Ingress ingress not None):
+        self.ingress = ingress
+        self.decoder = RequestDecoder(
+            head_bytes_max=ingress.limits.head_bytes_max,
+            target_bytes_max=ingress.limits.target_bytes_max,
+            fields_max=ingress.limits.fields_max,
+            body_bytes_max=ingress.limits.body_bytes_max,
+            wanted=WANTED,
+        )
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport):
+        """A client has connected."""
+        cdef Ingress ingress = self.ingress
+        self.transport = transport
+        ingress.accepted += 1
+        ingress.connections.add(self)
+        self._active_us = ingress.turn.wheel.clock_us()
+        ingress.turn.wheel.schedule(self, self._active_us + ingress._check_us)
+        if ingress.draining or len(ingress.connections) > ingress.limits.connections_max:
+            ingress.refused_connections += 1
+            self._refuse(503, "overload", "this agent has too many connections", True)
+
+    def data_received(self, bytes data):
+        """Bytes from the client."""
+        if self._lingering or self._ending:
+            self._discarded += len(data)
+            if self._discarded > LINGER_BYTES_MAX:
+                self.transport.abort()
+            return
+        self.decoder.receive(data)
+        self._pump()
+
+    def eof_received(self):
+        """The client writes no more; it may still wait for responses."""
+        self._half_closed = True
+        return self._outstanding > 0 and not self.closed
+
+    def pause_writing(self):
+        """The client does not read: take no more of its requests."""
+        self._paused = True
+        self._paused_us = self.ingress.turn.wheel.clock_us()
+        self.transport.pause_reading()
+
+    def resume_writing(self):
+        """The client reads again."""
+        self._paused = False
+        if not self.closed and not self._blocked:
+            self.transport.resume_reading()
+            self._pump()
+
+    def connection_lost(self, exc):
+        """The client has left; its requests are withdrawn."""
+        cdef HttpCall call
+        if self.closed:
+            return
+        self.closed = True
+        self.ingress.connections.discard(self)
+        self.ingress.turn.wheel.cancel(self)
+        calls = ([self._head] if self._head is not None else []) + (self._later or [])
+        self._head = None
+        self._later = None
+        for call in calls:
+            if call.response is None and call.connection is not None:
+                call.connection = None
+                self.ingress.abandoned += 1
+                self.ingress.in_progress -= 1
+                call.withdraw()
+        self._outstanding = 0
+
+    def close(self):
+        """Close after what was written has left."""
+        if not self.closed:
+            self.transport.close()
+            self.connection_lost(None)
+
+    # requests
+
+    cdef void _pump(self):
+        """Take the requests that have arrived, up to the pipelining bound."""
+        cdef int event
+        cdef int64_t now = 0
+        while not self.closed and not self._ending and not self._paused:
+            if self._outstanding >= PIPELINE_MAX:
+                self._blocked = True
+                self.transport.pause_reading()
+                return
+            event = self.decoder.next_event()
+            if now == 0:
+                now = self.ingress.turn.wheel.clock_us()
+                self._active_us = now
+            if event == EV_NEED_MORE:
+                if not self.decoder.mid_request:
+                    self._partial_us = 0
+                elif self._partial_us == 0:
+                    self._partial_us = now
+                return
+            if event == EV_ERROR:
+                self._refuse(
+                    self.decoder.status, contract.name_of_status(self.decoder.status),
+                    self.decoder.reason, True,
+                )
+                return
+            if event == EV_CONTINUE:
+                # With responses outstanding a 100 would come out of turn; the client's body comes anyway.
+                if self._outstanding == 0:
+                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                continue
+            self._partial_us = 0
+            self._begin(now)
+
+    cdef void _begin(self, int64_t now):
+        """A complete request: make it a call to its service."""
+        cdef RequestDecoder request = self.decoder
+        cdef Ingress ingress = self.ingress
+        cdef HttpCall call
+        ingress.requests += 1
+        if request.method != M_POST:
+            self._refuse(
+                405, "method-not-allowed", "POST was expected", not request.keep_alive
+            )
+            return
+        call = HttpCall.__new__(HttpCall)
+        call.keep_alive = request.keep_alive and not ingress.draining
+        call.http_1_0 = request.http_1_0
+        call.started_us = now
+        call.due_us = now + ingress._timeout_us
+        try:
+            if request.wanted_value[0] != NULL:
+                call.due_us = now + 1000 * contract.timeout_ms(
+                    request.wanted_value[0][:request.wanted_length[0]]
+                )
+            if request.path_length == 1 and request.content_kind != CT_JSON:
+                self._begin_form(call)
+            else:
+                self._begin_json(call)
+        except DragomanError as error:
+            self._refuse(
+                contract.status_of(error.code), contract.name_of(error.code), str(error),
+                not call.keep_alive,
+            )
+            return
+        call.connection = self
+        ingress.in_progress += 1
+        self._expect(call)
+        call.service.submit(call)
+
+    cdef bint _begin_form(self, HttpCall call) except -1:
+        """The contest's contract: the form travels as it came; its fields choose the service."""
+        cdef RequestDecoder request = self.decoder
+        cdef const char* value
+        cdef Py_ssize_t n
+        cdef bytes key
+        cdef object service
+        if request.content_kind != CT_FORM and request.content_kind != CT_NONE:
+            raise UsageError("Content-Type application/x-www-form-urlencoded or application/json was expected")
+        n = find_field(request.body, request.body_length, b"interface", 9, &value)
+        if n <= 0:
+            raise UsageError("the form field interface is missing")
+        key = PyBytes_FromStringAndSize(value, n)
+        if request.wanted_value[1] != NULL or request.wanted_value[2] != NULL or b"%" in key:
+            service = None
+        else:
+            service = self.ingress._services.get(key)
+        if service is None:
+            service = self.ingress.directory.find(*contract.form_service(
+                key, self._wanted(1), self._wanted(2)
+            ))
+        call.service = service
+        call.method = FORM_METHOD
+        call.body = request.body
+        call.body_length = request.body_length
+        call.body_owner = request.owner
+        return True
+
+    cdef bint _begin_json(self, HttpCall call) except -1:
+        """``POST /{interface}/{method}`` with a JSON object of types and args."""
+        cdef RequestDecoder request = self.decoder
+        if request.content_kind != CT_JSON and request.content_kind != CT_NONE:
+            raise UsageError("Content-Type application/json was expected")
+        interface, group, version, payload = contract.json_call(
+            request.path[:request.path_length], self._wanted(1), self._wanted(2),
+            request.body[:request.body_length],
+        )
+        call.service = self.ingress.directory.find(interface, group, version)
+        call.method = JSON_METHOD
+        call.json = True
+        call.body_owner = payload
+        call.body = PyBytes_AS_STRING(call.body_owner)
+        call.body_length = len(call.body_owner)
+        return True
+
+    def _wanted(self, int i):
+        if self.decoder.wanted_value[i] == NULL:
+            return b""
+        return self.decoder.wanted_value[i][:self.decoder.wanted_length[i]]
+
+    # responses
+
+    cdef void _expect(self, HttpCall call):
+        self._outstanding += 1
+        if self._head is None:
+            self._head = call
+        elif self._later is None:
+            self._later = [call]
+        else:
+            self._later.append(call)
+
+    cdef void _answered(self, HttpCall call, bytes response):
+        """``call`` has its response: write it when all before it are written."""
+        cdef bint close = not call.keep_alive
+        if self._head is not call:
+            call.response = response
+            return
+        self._head = None
+        while True:
+            self._outstanding -= 1
+            self.transport.write(response)
+            if close:
+                self._ending = True
+                break
+            if not self._later:
+                break
+            call = self._later.pop(0)
+            if call.response is None:
+                self._head = call
+                break
+            response = call.response
+            close = not call.keep_alive
+        self._written()
+
+    cdef void _written(self):
+        """After responses have been written: end the connection, or take more requests."""
+        if self._ending:
+            if self._lingering:
+                self._linger()
+            else:
+                self.close()
+            return
+        if self._outstanding == 0 and (self._half_closed or (
+                self.ingress.draining and not self.decoder.mid_request)):
+            self.close()
+            return
+        if self._blocked and self._outstanding < PIPELINE_MAX // 2:
+            self._blocked = False
+            if not self._paused:
+                self.transport.resume_reading()
+                # Not from within the event that brought the response.
+                self.ingress.loop.call_soon(self._resume)
+
+    def _resume(self):
+        if not self.closed and not self._blocked:
+            self._pump()
+
+    cdef void _refuse(self, int status, str name, str why, bint close):
+        """Answer a request here with an error, in its turn."""
+        cdef HttpCall call = HttpCall.__new__(HttpCall)
+        self.ingress.count_error(name)
+        call.keep_alive = not close
+        if close:
+            # Reply, then read and discard for a while: an immediate close could destroy the reply.
+            self._lingering = True
+        self._expect(call)
+        self._answered(call, contract.error_response(status, name, why, close))
+
+    cdef void _linger(self):
+        if self.closed:
+            return
+        if self._half_closed:
+            self.close()
+            return
+        self._active_us = self.ingress.turn.wheel.clock_us()
+        try:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+        except (OSError, RuntimeError):
+            self.close()
+
+    cdef void on_due(self):
+        """Look after the connection's time limits."""
+        cdef Ingress ingress = self.ingress
+        cdef int64_t now = ingress.turn.wheel.clock_us()
+        if self.closed:
+            return
+        if self._lingering and self._ending:
+            if now - self._active_us > LINGER_US:
+                self.close()
+                return
+        elif self._paused:
+            if now - self._paused_us > ingress._idle_us:
+                self.transport.abort()
+                self.connection_lost(None)
+                return
+        elif self._partial_us and now - self._partial_us > ingress._request_us:
+            self._refuse(408, "request-timeout", "the request did not arrive in time", True)
+        elif self._outstanding == 0 and now - self._active_us > ingress._idle_us:
+            self.close()
+            return
+        if not self.closed:
+            ingress.turn.wheel.schedule(self, now + ingress._check_us)
+
+
+cdef class HttpCall(ServiceCall):
+    """One HTTP request on its way."""
+
+    cdef void on_result(self, const char* body, Py_ssize_t n, bytes owner):
+        cdef IngressConnection connection = self.connection
+        cdef Ingress ingress
+        if connection is None:
+            return
+        ingress = connection.ingress
+        self.connection = None
+        ingress.in_progress -= 1
+        ingress.succeeded += 1
+        (<Histogram>ingress.latency).record_us(ingress.turn.wheel.clock_us() - self.started_us)
+        connection._answered(
+            self, ingress.response(body, n, self.json, self.keep_alive, self.http_1_0)
+        )
+
+    cdef void on_failure(self, int code, str message):
+        cdef IngressConnection connection = self.connection
+        cdef str name
+        if connection is None:
+            return
+        self.connection = None
+        name = contract.name_of(code)
+        connection.ingress.in_progress -= 1
+        connection.ingress.count_error(name)
+        connection._answered(
+            self, contract.error_response(contract.status_of(code), name, message, not self.keep_alive)
+        )

@@ -1,0 +1,88 @@
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from dragoman.balance.policies cimport Candidate, Policy
+from dragoman.flow.breaker cimport Breaker, RetryBudget
+from dragoman.flow.waiting cimport WaitingQueue
+from dragoman.rpc.session cimport Call, ClientSession, SessionOwner
+from dragoman.rpc.turn cimport Turn
+from dragoman.timers cimport Timed
+
+cdef enum:
+    CONNECTING = 0
+    READY = 1
+    DOWN = 2
+    DRAINING = 3
+    REMOVED = 4
+
+
+cdef class Endpoint(Candidate):
+    cdef readonly object registration
+    cdef readonly str address
+    cdef readonly Service service
+    cdef readonly object link
+    cdef ClientSession session
+    cdef EndpointOwner _owner
+    cdef readonly int state
+    cdef readonly str reason
+    cdef readonly Breaker breaker
+    cdef readonly uint64_t requests
+    cdef readonly uint64_t replies
+    cdef readonly uint64_t failures
+    cdef double ewma_us
+    cdef int64_t replied_us
+
+    cdef void refresh(self)
+
+
+cdef class EndpointOwner(SessionOwner):
+    cdef Endpoint endpoint
+
+
+cdef class ServiceCall(Call):
+    cdef Service service
+    cdef Endpoint endpoint
+    cdef bytes method
+    cdef const char* body
+    cdef Py_ssize_t body_length
+    cdef bytes body_owner
+    cdef int64_t started_us
+    cdef int64_t due_us
+    cdef int attempts
+
+    cdef void on_result(self, const char* body, Py_ssize_t n, bytes owner)
+    cdef void on_failure(self, int code, str message)
+    cdef void withdraw(self)
+
+
+cdef class Service:
+    cdef readonly bytes key
+    cdef readonly str name
+    cdef readonly object loop
+    cdef Turn turn
+    cdef Policy policy
+    cdef readonly WaitingQueue waiting
+    cdef readonly RetryBudget retries
+    cdef readonly dict endpoints
+    cdef list _ready
+    cdef int _hopes
+    cdef bint _told
+    cdef readonly bint known
+    cdef object _options
+    cdef Watchdog _watchdog
+    cdef readonly uint64_t requests
+    cdef readonly uint64_t retried
+    cdef readonly uint64_t shed
+    cdef readonly uint64_t expired
+
+    cdef void submit(self, ServiceCall call)
+    cdef bint _send(self, ServiceCall call)
+    cdef void _wait(self, ServiceCall call)
+    cdef void _drain_waiting(self)
+    cdef void _fail_waiting(self)
+    cdef void _failed(self, ServiceCall call, Endpoint endpoint, int code, bint retry_safe, str message)
+    cdef void _survey(self)
+    cdef void changed(self)
+
+
+cdef class Watchdog(Timed):
+    cdef Service service

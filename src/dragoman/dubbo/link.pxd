@@ -1,0 +1,62 @@
+from libc.stdint cimport int64_t, uint64_t
+
+from dragoman.rpc.turn cimport Gathering, Turn
+from dragoman.timers cimport Timed
+from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.dubbo cimport DubboDecoder
+
+
+cdef class DubboCall(Timed):
+    cdef DubboConnection connection
+    cdef uint64_t dubbo_id
+
+    cdef void on_dubbo_reply(self, int status, int serialization, const char* body, Py_ssize_t n)
+    cdef void on_dubbo_lost(self, bint sent, str why)
+
+
+cdef class DubboConnection(Gathering):
+    cdef readonly object loop
+    cdef Turn turn
+    cdef DubboLink owner
+    cdef object transport
+    cdef object _link
+    cdef Buffer out
+    cdef DubboDecoder decoder
+    cdef void** _slots
+    cdef uint64_t _mask
+    cdef uint64_t _next_id
+    cdef uint64_t _flushed_id
+    cdef readonly int inflight
+    cdef readonly bint closed
+    cdef readonly bint paused
+    cdef readonly bint readonly_event
+    cdef readonly str failure
+    cdef int64_t _read_us
+    cdef bint _heard
+    cdef bint _pinged
+
+    cdef uint64_t begin(self, DubboCall call) except 0
+    cdef void sent(self)
+    cdef void undo(self, DubboCall call)
+    cdef void forget(self, DubboCall call)
+    cdef DubboCall _take(self, uint64_t id)
+    cdef int _grow(self) except -1
+    cdef void _event(self)
+    cdef void fail(self, str why)
+
+
+cdef class DubboLink:
+    cdef readonly object loop
+    cdef readonly str host
+    cdef readonly int port
+    cdef readonly list connections
+    cdef readonly list links
+    cdef readonly str reason
+    cdef readonly uint64_t unknown_replies
+    cdef readonly uint64_t protocol_errors
+    cdef readonly uint64_t losses
+    cdef int64_t heartbeat_us
+    cdef object on_change
+    cdef uint64_t _next_id
+
+    cdef DubboConnection pick(self)

@@ -1,0 +1,320 @@
+"""Connections to one Dubbo provider: requests in flight, heartbeats, readonly, reconnection.
+
+A ``DubboLink`` keeps a few long connections to a provider and hands out the least busy one; a
+``DubboConnection`` matches replies to calls by id. Requests are written by the codec straight into the connection's
+buffer and leave in one write a turn. Called by ``agent.egress``. Protocol facts: ``wire.dubbo``.
+
+Invariants: each call that ``begin`` accepted ends exactly once (reply or loss) unless it is forgotten; ids go on
+across connections, so that a reply from before a restart never matches; after a framing error the connection is
+closed, never resynchronised.
+"""
+
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from dragoman.rpc.turn cimport turn_of
+from dragoman.wire.dubbo cimport (
+    DUBBO_ERROR, DUBBO_EVENT_HEARTBEAT, DUBBO_EVENT_READONLY, DUBBO_EVENT_WRITABLE, DUBBO_HESSIAN2,
+    DUBBO_NEED_MORE, DubboDecoder, event_kind, write_heartbeat, write_heartbeat_reply,
+)
+
+import logging
+import random
+
+from dragoman.rpc.link import Link
+
+log = logging.getLogger("dragoman.dubbo")
+
+# Dubbo's own interval: a heartbeat after 60 s without reads, the connection given up after three.
+cdef int64_t HEARTBEAT_US = 60_000_000
+
+
+cdef class DubboCall(Timed):
+    """A call at a provider. Exactly one of the two is called, once, unless it is forgotten."""
+
+    cdef void on_dubbo_reply(self, int status, int serialization, const char* body, Py_ssize_t n):
+        """The reply; ``body`` is valid during this call."""
+
+    cdef void on_dubbo_lost(self, bint sent, str why):
+        """The connection broke; ``sent`` is False only if the request certainly never left."""
+
+
+cdef class DubboConnection(Gathering):
+    """One connection: an ``asyncio.Protocol``."""
+
+    def __cinit__(self, DubboLink owner, link, payload_bytes_max=8388608):
+        self.loop = owner.loop
+        self.owner = owner
+        self._link = link
+        self.turn = turn_of(owner.loop)
+        self.out = Buffer()
+        self.decoder = DubboDecoder(payload_bytes_max=payload_bytes_max)
+        self._mask = 255
+        self._slots = <void**>calloc(self._mask + 1, sizeof(void*))
+        if self._slots == NULL:
+            raise MemoryError
+        self._next_id = owner._next_id
+        self._flushed_id = self._next_id - 1
+
+    def __dealloc__(self):
+        cdef uint64_t i
+        if self._slots != NULL:
+            for i in range(self._mask + 1):
+                if self._slots[i] != NULL:
+                    Py_DECREF(<object>self._slots[i])
+            free(self._slots)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport):
+        """The provider accepted the connection."""
+        self.transport = transport
+        self._heard = True
+        self.owner.connections.append(self)
+        self.owner.reason = None
+        self._link.held()
+        self.turn.wheel.schedule(self, self.turn.wheel.clock_us() + self.owner.heartbeat_us)
+        log.info("connected to provider %s:%d", self.owner.host, self.owner.port)
+        self.owner.on_change()
+
+    def data_received(self, bytes data):
+        """Bytes from the provider: replies, heartbeats, events."""
+        cdef DubboDecoder frame = self.decoder
+        cdef DubboCall call
+        cdef int event
+        self._heard = True
+        frame.receive(data)
+        while not self.closed:
+            event = frame.next_frame()
+            if event == DUBBO_NEED_MORE:
+                return
+            if event == DUBBO_ERROR:
+                self.owner.protocol_errors += 1
+                self.fail(f"provider {self.owner.host}:{self.owner.port} broke the protocol: {frame.error}")
+                return
+            if frame.is_event:
+                self._event()
+                continue
+            if frame.is_request:
+                # Callbacks are not ours: a provider's request to a consumer is dropped, and counted.
+                self.owner.unknown_replies += 1
+                continue
+            call = self._take(frame.id)
+            if call is None:
+                self.owner.unknown_replies += 1
+                continue
+            call.on_dubbo_reply(frame.status, frame.serialization, frame.body, frame.body_length)
+
+    def eof_received(self):
+        """The provider closes."""
+        return None
+
+    def pause_writing(self):
+        """The provider does not read: requests gather, bounded by its credits."""
+        self.paused = True
+
+    def resume_writing(self):
+        """The provider reads again."""
+        self.paused = False
+        if self.out.length and not self._marked:
+            self.turn.mark(self)
+
+    def connection_lost(self, exc):
+        """The connection is gone: every call on it ends."""
+        cdef uint64_t i
+        cdef DubboCall call
+        if self.closed:
+            return
+        self.closed = True
+        self.turn.wheel.cancel(self)
+        self.owner.losses += 1
+        self.owner._next_id = self._next_id
+        if self in self.owner.connections:
+            self.owner.connections.remove(self)
+        if self.failure is None:
+            self.failure = (
+                f"connection to provider {self.owner.host}:{self.owner.port} lost"
+                + (f": {exc}" if exc else "")
+            )
+        self.owner.reason = self.failure
+        log.warning("%s", self.failure)
+        for i in range(self._mask + 1):
+            if self._slots[i] != NULL:
+                call = <DubboCall>self._slots[i]
+                self._slots[i] = NULL
+                self.inflight -= 1
+                Py_DECREF(call)
+                call.connection = None
+                call.on_dubbo_lost(call.dubbo_id <= self._flushed_id, self.failure)
+        self._link.lost()
+        self.owner.on_change()
+
+    # requests
+
+    cdef int _grow(self) except -1:
+        cdef uint64_t mask = self._mask * 2 + 1
+        cdef void** slots = <void**>calloc(mask + 1, sizeof(void*))
+        cdef uint64_t i
+        if slots == NULL:
+            raise MemoryError
+        for i in range(self._mask + 1):
+            if self._slots[i] != NULL:
+                slots[(<DubboCall>self._slots[i]).dubbo_id & mask] = self._slots[i]
+        free(self._slots)
+        self._slots = slots
+        self._mask = mask
+        return 0
+
+    cdef uint64_t begin(self, DubboCall call) except 0:
+        """Give ``call`` an id; the caller then writes its frame into ``out`` and calls ``sent`` (or ``undo``)."""
+        if <uint64_t>self.inflight * 2 > self._mask:
+            self._grow()
+        while self._slots[self._next_id & self._mask] != NULL:
+            self._next_id += 1
+        self._slots[self._next_id & self._mask] = <void*>call
+        Py_INCREF(call)
+        call.connection = self
+        call.dubbo_id = self._next_id
+        self._next_id += 1
+        self.inflight += 1
+        return call.dubbo_id
+
+    cdef void sent(self):
+        """The frame is in ``out``: it leaves at the end of the turn."""
+        if not self._marked:
+            self.turn.mark(self)
+
+    cdef void undo(self, DubboCall call):
+        """The frame could not be written; ``call`` was never here."""
+        self.forget(call)
+
+    cdef void forget(self, DubboCall call):
+        """Expect no reply to ``call`` any more; one that comes is counted and dropped."""
+        if self._take(call.dubbo_id) is call:
+            call.connection = None
+
+    cdef DubboCall _take(self, uint64_t id):
+        cdef void** slot = &self._slots[id & self._mask]
+        cdef DubboCall call
+        if slot[0] == NULL:
+            return None
+        call = <DubboCall>slot[0]
+        if call.dubbo_id != id:
+            return None
+        slot[0] = NULL
+        self.inflight -= 1
+        Py_DECREF(call)
+        call.connection = None
+        return call
+
+    cdef void flush(self):
+        if self.out.length == 0 or self.closed or self.paused:
+            return
+        self._flushed_id = self._next_id - 1
+        self.transport.write(self.out.take())
+
+    # events
+
+    cdef void _event(self):
+        cdef DubboDecoder frame = self.decoder
+        cdef int kind = event_kind(frame.body, frame.body_length)
+        if kind == DUBBO_EVENT_READONLY:
+            log.info("provider %s:%d is about to stop", self.owner.host, self.owner.port)
+            self.readonly_event = True
+            self.owner.on_change()
+        elif kind == DUBBO_EVENT_WRITABLE:
+            self.readonly_event = False
+            self.owner.on_change()
+        elif frame.is_request and frame.two_way:
+            write_heartbeat_reply(
+                self.out, frame.id, frame.serialization, frame.body, frame.body_length
+            )
+            self.sent()
+
+    cdef void on_due(self):
+        """A provider silent for an interval is asked, one silent for three is given up."""
+        if self.closed:
+            return
+        if self._heard:
+            self._pinged = False
+        elif self._pinged:
+            self.fail(f"provider {self.owner.host}:{self.owner.port} answers no heartbeat")
+            return
+        else:
+            write_heartbeat(self.out, self._next_id, DUBBO_HESSIAN2)
+            self._next_id += 1
+            self._pinged = True
+            self.sent()
+        self._heard = False
+        self.turn.wheel.schedule(
+            self, self.turn.wheel.clock_us() + self.owner.heartbeat_us * (2 if self._pinged else 1)
+        )
+
+    cdef void fail(self, str why):
+        self.failure = why
+        self.transport.abort()
+        self.connection_lost(None)
+
+    def close(self):
+        """Close the connection; calls on it are lost."""
+        if not self.closed:
+            self.failure = "closed"
+            self.flush()
+            self.transport.close()
+            self.connection_lost(None)
+
+
+cdef class DubboLink:
+    """A provider: ``connections`` are those that are up. ``on_change()`` hears when that changes."""
+
+    def __init__(self, loop, str host not None, int port, on_change, int count=1, double heartbeat_s=60.0):
+        self.loop = loop
+        self.host = host
+        self.port = port
+        self.connections = []
+        self.links = []
+        self.on_change = on_change
+        self.heartbeat_us = <int64_t>(heartbeat_s * 1e6)
+        # Ids start anywhere and go on across reconnections.
+        self._next_id = random.getrandbits(40) + 1
+        for _ in range(count):
+            self._add()
+
+    def _add(self):
+        def made():
+            return DubboConnection(self, link)
+
+        def down(reason):
+            if self.reason != reason:
+                log.warning("provider %s:%d is down: %s", self.host, self.port, reason)
+            self.reason = reason
+            self.on_change()
+
+        link = Link(self.loop, self.host, self.port, made, down)
+        self.links.append(link)
+
+    def start(self):
+        """Begin connecting."""
+        for link in self.links:
+            link.start()
+
+    async def close(self):
+        """Stop reconnecting and close."""
+        for link in self.links:
+            await link.stop()
+        for connection in list(self.connections):
+            connection.close()
+
+    @property
+    def usable(self):
+        """Whether some connection is up and its provider takes requests."""
+        return self.pick() is not None
+
+    cdef DubboConnection pick(self):
+        """The least busy usable connection, or None."""
+        cdef DubboConnection connection, best = None
+        for connection in self.connections:
+            if not connection.readonly_event and (best is None or connection.inflight < best.inflight):
+                best = connection
+        return best

@@ -1,0 +1,93 @@
+"""A connection that is kept: connects, waits until it is lost, backs off, connects again.
+
+One link a loop and endpoint. What the connection carries is the protocol's business: the link is given a
+factory of protocols, and is told through ``lost`` when one has ended. Used by ``cluster`` for mesh sessions and
+by ``dubbo`` for connections to a provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from dragoman.rpc.backoff import Backoff
+
+CONNECT_TIMEOUT_S = 3.0
+
+
+class Link:
+    """Keeps one connection to ``host:port`` while started.
+
+    ``factory`` makes the protocol of each connection; ``on_down(reason)`` hears of every attempt that failed.
+    A connection counts as held, and the backoff starts anew, when the protocol calls ``held()``. The protocol
+    must call ``lost()`` exactly once when its connection has ended.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        host: str,
+        port: int,
+        factory: Callable[[], asyncio.BaseProtocol],
+        on_down: Callable[[str], None],
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._loop = loop
+        self._host = host
+        self._port = port
+        self._factory = factory
+        self._on_down = on_down
+        self._backoff = backoff or Backoff()
+        self._task: asyncio.Task[None] | None = None
+        self._gone = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self.transport: asyncio.BaseTransport | None = None
+        self.attempts = 0
+
+    def start(self) -> None:
+        """Begin connecting; returns at once."""
+        if self._task is None:
+            self._task = self._loop.create_task(self._keep())
+
+    def held(self) -> None:
+        """The connection works: the next loss starts with the least delay."""
+        self._backoff.reset()
+
+    def lost(self) -> None:
+        """The current connection has ended."""
+        self.transport = None
+        self._gone.set()
+
+    def hurry(self) -> None:
+        """Try again now rather than after the backoff."""
+        self._backoff.reset()
+        self._hurry.set()
+
+    async def stop(self) -> None:
+        """Stop keeping the connection; the current one is left to its protocol."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def _keep(self) -> None:
+        while True:
+            self._gone.clear()
+            self._hurry.clear()
+            self.attempts += 1
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    self.transport, _ = await self._loop.create_connection(
+                        self._factory, self._host, self._port
+                    )
+            except TimeoutError:
+                self._on_down(f"no connection within {CONNECT_TIMEOUT_S:g} s")
+            except OSError as error:
+                self._on_down(error.strerror or str(error))
+            else:
+                await self._gone.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._backoff.next_s()):
+                    await self._hurry.wait()
