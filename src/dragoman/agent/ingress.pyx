@@ -15,7 +15,7 @@ from libc.stdint cimport int64_t, uint64_t
 from dragoman.cluster.service cimport Service
 from dragoman.observe.histogram cimport Histogram
 from dragoman.rpc.turn cimport turn_of
-from dragoman.wire.form cimport find_field
+from dragoman.wire.form cimport FORM_REPEATED, FormField, find_field
 from dragoman.wire.http1_encode cimport (
     CONNECTION_CLOSE, CONNECTION_DEFAULT, CONNECTION_KEEP_ALIVE, write_response,
 )
@@ -25,7 +25,6 @@ from dragoman.wire.http1_tables cimport (
 
 from dragoman.agent import contract
 from dragoman.errors import DragomanError, UsageError
-from dragoman.wire.http1 import encode_response
 
 cdef enum:
     PIPELINE_MAX = 16
@@ -262,17 +261,19 @@ cdef class IngressConnection(Timed):
     cdef bint _begin_form(self, HttpCall call) except -1:
         """The contest's contract: the form travels as it came; its fields choose the service."""
         cdef RequestDecoder request = self.decoder
-        cdef const char* value
-        cdef Py_ssize_t n
+        cdef FormField field
+        cdef int found
         cdef bytes key
         cdef object service
         if request.content_kind != CT_FORM and request.content_kind != CT_NONE:
             raise UsageError("Content-Type application/x-www-form-urlencoded or application/json was expected")
-        n = find_field(request.body, request.body_length, b"interface", 9, &value)
-        if n <= 0:
-            raise UsageError("the form field interface is missing")
-        key = PyBytes_FromStringAndSize(value, n)
-        if request.wanted_value[1] != NULL or request.wanted_value[2] != NULL or b"%" in key:
+        found = find_field(request.body, request.body_length, b"interface", 9, &field)
+        if found <= 0:
+            raise UsageError(
+                "the form field interface is " + ("repeated" if found == FORM_REPEATED else "missing")
+            )
+        key = PyBytes_FromStringAndSize(field.value, field.value_length)
+        if request.wanted_value[1] != NULL or request.wanted_value[2] != NULL or field.value_encoded:
             service = None
         else:
             service = self.ingress._services.get(key)

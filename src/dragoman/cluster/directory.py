@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dragoman.cluster.service import Options, Service
 from dragoman.errors import NotFoundError, UnavailableError
+from dragoman.registry.base import EVERY
 
 if TYPE_CHECKING:
     from dragoman.registry.base import Registration
@@ -29,6 +30,9 @@ def service_key(interface: str, group: str = "", version: str = "") -> bytes:
     if version and version != "0.0.0":
         key = f"{key}:{version}"
     return key.encode()
+
+
+EVERY_KEY = service_key(EVERY)
 
 
 class Directory:
@@ -55,6 +59,9 @@ class Directory:
     def find(self, interface: str, group: str = "", version: str = "") -> Service:
         """The service of that name; raises NotFoundError, or UnavailableError while nothing is known yet."""
         service = self.services.get(service_key(interface, group, version))
+        if service is None:
+            # Static endpoints may serve whatever they are asked for.
+            service = self.services.get(EVERY_KEY)
         if service is None:
             if not self.known:
                 raise UnavailableError("the registry has not been read yet")

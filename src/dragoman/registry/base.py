@@ -26,6 +26,8 @@ WEIGHT_MAX: Final = 1_000_000
 LIMIT_MAX: Final = 1_000_000
 # What MISSION.md's provider runs at once; a registration without a limit means such a provider.
 DEFAULT_LIMIT: Final = 200
+# What to watch for all interfaces at once; no service can be called so.
+EVERY: Final = "*"
 
 _INTERFACE = re.compile(r"[^\s/\x00-\x1f\x7f?#]+")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
@@ -323,7 +325,7 @@ class Registry(ABC):
 
     @abstractmethod
     def watch(self, interface: str, on_change: OnChange | None = None) -> Watch:
-        """Follow the endpoints of ``interface``.
+        """Follow the endpoints of ``interface``, or of all interfaces when it is ``EVERY``.
 
         ``on_change`` is called on the loop with each new snapshot, sorted: the first one as soon as
         it is known (perhaps before this returns), even when it is empty, and then whenever it

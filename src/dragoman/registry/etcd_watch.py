@@ -29,7 +29,7 @@ from contextlib import aclosing, suppress
 import msgspec
 
 from dragoman.errors import ProtocolError, RegistryError
-from dragoman.registry.base import OnChange, Registration, Watch, decode_entry
+from dragoman.registry.base import EVERY, OnChange, Registration, Watch, decode_entry
 from dragoman.registry.gateway import (
     EtcdGateway,
     Event,
@@ -101,7 +101,7 @@ class EtcdWatch(Watch):
         super().__init__(interface, on_change)
         self._gateway = gateway
         self._prefix = prefix
-        self._key = f"{prefix}/{interface}/".encode()
+        self._key = (f"{prefix}/" if interface == EVERY else f"{prefix}/{interface}/").encode()
         self._end = range_end(self._key)
         self._settings = settings
         self._counters = counters

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from dragoman.errors import RegistryError
 from dragoman.registry.base import (
+    EVERY,
     Handle,
     OnChange,
     Registration,
@@ -29,11 +30,16 @@ class _Space:
         self.watches: list[_MemoryWatch] = []
 
     def snapshot(self, interface: str) -> list[Registration]:
-        return [registration for registration, _ in self.entries.get(interface, {}).values()]
+        names = list(self.entries) if interface == EVERY else [interface]
+        return [
+            registration
+            for name in names
+            for registration, _ in self.entries.get(name, {}).values()
+        ]
 
     def tell(self, interface: str) -> None:
         for watch in list(self.watches):
-            if watch.interface == interface:
+            if watch.interface in (EVERY, interface):
                 watch.refresh()
 
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from dragoman.errors import UsageError
 from dragoman.registry.base import (
+    EVERY,
     Handle,
     OnChange,
     Registration,
@@ -24,8 +25,6 @@ from dragoman.registry.base import (
 
 _NUMBERS = ("weight", "limit")
 _TEXTS = ("protocol", "serialization", "group", "version", "zone", "interface")
-# Stands in for "every interface" while the endpoints are checked; no service can be called so.
-_EVERY = "*"
 
 
 def parse_static(text: str) -> list[Registration]:
@@ -62,7 +61,7 @@ def _parse_endpoint(text: str) -> Registration:
                 f"expected one of {', '.join(_NUMBERS + _TEXTS)}"
             )
     host, port = parse_address(address)
-    fields.setdefault("interface", _EVERY)
+    fields.setdefault("interface", EVERY)
     return Registration(host=host, port=port, **fields)  # type: ignore[arg-type]
 
 
@@ -85,9 +84,9 @@ class StaticRegistry(Registry):
         """See Registry. The only snapshot arrives before this returns."""
         check_interface(interface)
         found = [
-            _for_interface(each, interface)
+            each if interface == EVERY else _for_interface(each, interface)
             for each in self._registrations
-            if each.interface in (_EVERY, interface)
+            if interface == EVERY or each.interface in (EVERY, interface)
         ]
         watch = _StaticWatch(interface, on_change, found)
         self._watches.append(watch)

@@ -456,7 +456,7 @@ cdef class Handler:
     """What a server does with requests."""
 
     cdef int method(self, bytes name) except -1:
-        """The handler's own number (>= 0) for a method name; raises NotFoundError for an unknown one."""
+        """The handler's own number (>= 0) for a method name, -2 for an unknown one."""
         return 0
 
     cdef bint on_request(

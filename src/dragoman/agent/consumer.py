@@ -1,0 +1,188 @@
+"""The consumer's agent: HTTP in, mesh out. One of these runs on each worker's loop.
+
+It follows the registry, serves HTTP on the listening address, and reports itself. Started by
+``agent.runtime`` from a ``ConsumerConfig``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from dragoman.agent.ingress import Ingress, Limits
+from dragoman.agent.listening import listening_socket
+from dragoman.agent.config import ConsumerConfig
+from dragoman.cluster.directory import Directory
+from dragoman.cluster.service import Options
+from dragoman.errors import RegistryError
+from dragoman.observe.metrics import Snapshot
+from dragoman.registry.base import EVERY, Registry
+from dragoman.registry.url import open_registry
+
+READY_POLL_S = 0.02
+
+
+class ConsumerAgent:
+    """Serves HTTP callers on one loop. ``start``, then ``drain`` when it is time to stop."""
+
+    def __init__(self, config: ConsumerConfig, *, reuse_port: bool = False) -> None:
+        self._config = config
+        self._reuse_port = reuse_port
+        self._loop = asyncio.get_running_loop()
+        self._registry: Registry = open_registry(config.registry)
+        self.directory = Directory(
+            self._loop,
+            Options(
+                policy=config.policy,
+                queue_max=config.queue_max,
+                body_bytes_max=max(config.body_bytes_max * 2, 16 << 20),
+            ),
+        )
+        self.ingress = Ingress(
+            self._loop,
+            self.directory,
+            Limits(
+                head_bytes_max=config.head_bytes_max,
+                body_bytes_max=config.body_bytes_max,
+                connections_max=config.connections_max,
+                timeout_ms=config.timeout_ms,
+                request_timeout_ms=config.header_timeout_ms,
+                idle_timeout_ms=config.idle_timeout_ms,
+            ),
+        )
+        self._server: asyncio.Server | None = None
+        self.draining = False
+
+    async def start(self) -> None:
+        """Listen and follow the registry; raises UsageError when the address cannot be used."""
+        listener = listening_socket(self._config.listen, reuse_port=self._reuse_port)
+        self._registry.watch(EVERY, self.directory.update)
+        self._server = await self._loop.create_server(
+            self.ingress.connection, sock=listener, backlog=4096
+        )
+
+    def ready_reason(self) -> str | None:
+        """None when requests can be served, else why not."""
+        if self.draining:
+            return "draining"
+        return self.directory.ready_reason()
+
+    async def drain(self) -> None:
+        """Accept nothing new, finish what is in progress within ``drain_ms``, then close."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        self.ingress.drain()
+        try:
+            async with asyncio.timeout(self._config.drain_ms / 1000):
+                while self.ingress.connections and self.ingress.in_progress:
+                    await asyncio.sleep(READY_POLL_S)
+        except TimeoutError:
+            pass
+        self.ingress.abort()
+        await self.directory.close()
+        try:
+            await self._registry.close()
+        except RegistryError:
+            pass
+
+    def snapshot(self) -> Snapshot:
+        """The agent's metrics."""
+        out = Snapshot()
+        ingress = self.ingress
+        out.counter("dragoman_http_requests_total", ingress.requests, "HTTP requests received.")
+        out.counter(
+            "dragoman_http_responses_total", ingress.succeeded, "HTTP responses.", code="ok"
+        )
+        for name, count in sorted(ingress.errors.items()):
+            out.counter("dragoman_http_responses_total", count, "HTTP responses.", code=name)
+        out.counter(
+            "dragoman_http_abandoned_total",
+            ingress.abandoned,
+            "Requests whose client left before the response.",
+        )
+        out.counter("dragoman_http_accepted_total", ingress.accepted, "HTTP connections accepted.")
+        out.gauge(
+            "dragoman_http_connections", len(ingress.connections), "HTTP connections now open."
+        )
+        out.gauge("dragoman_http_in_progress", ingress.in_progress, "HTTP requests in progress.")
+        out.histogram(
+            "dragoman_http_latency_seconds", ingress.latency, "From request to response."
+        )
+        for service in self.directory.status():
+            name = service["service"]
+            out.counter(
+                "dragoman_service_requests_total", service["requests"], "Requests.", service=name
+            )
+            out.counter(
+                "dragoman_service_shed_total",
+                service["shed"],
+                "Requests turned away because too many were waiting.",
+                service=name,
+            )
+            out.counter(
+                "dragoman_service_retried_total",
+                service["retried"],
+                "Requests tried again elsewhere.",
+                service=name,
+            )
+            out.counter(
+                "dragoman_service_deadlines_total",
+                service["expired"],
+                "Requests whose deadline passed.",
+                service=name,
+            )
+            out.gauge(
+                "dragoman_service_waiting",
+                service["waiting"],
+                "Requests waiting for credit.",
+                service=name,
+            )
+            for endpoint in service["endpoints"]:
+                labels = {"service": name, "endpoint": endpoint["address"]}
+                out.counter(
+                    "dragoman_endpoint_requests_total",
+                    endpoint["requests"],
+                    "Requests sent to an endpoint.",
+                    **labels,
+                )
+                out.counter(
+                    "dragoman_endpoint_failures_total",
+                    endpoint["failures"],
+                    "Requests to an endpoint that failed there.",
+                    **labels,
+                )
+                out.gauge(
+                    "dragoman_endpoint_inflight",
+                    endpoint["inflight"],
+                    "Requests in flight to an endpoint.",
+                    **labels,
+                )
+                out.gauge(
+                    "dragoman_endpoint_credits",
+                    endpoint["credits"],
+                    "Unused credits of an endpoint.",
+                    **labels,
+                )
+                out.gauge(
+                    "dragoman_endpoint_ready",
+                    float(endpoint["state"] == "ready" and not endpoint["breaker_open"]),
+                    "Whether an endpoint takes part.",
+                    **labels,
+                )
+        registry = self._registry.statistics()
+        out.gauge(
+            "dragoman_registry_healthy", float(registry.healthy), "Whether the registry answers."
+        )
+        return out
+
+    def status(self) -> dict[str, Any]:
+        """Plain data for the status page."""
+        return {
+            "role": "consumer",
+            "listen": self._config.listen,
+            "policy": self._config.policy,
+            "registry": self._registry.location,
+            "ready": self.ready_reason() or True,
+            "services": self.directory.status(),
+        }

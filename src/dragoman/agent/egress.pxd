@@ -1,0 +1,43 @@
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from dragoman.dubbo.link cimport DubboCall, DubboConnection, DubboLink
+from dragoman.flow.credits cimport CreditPool
+from dragoman.rpc.session cimport Handler, ServerSession
+from dragoman.rpc.turn cimport Turn
+from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.fastjson cimport Invocation
+
+
+cdef class Egress(Handler):
+    cdef readonly object loop
+    cdef Turn turn
+    cdef readonly CreditPool pool
+    cdef readonly DubboLink link
+    cdef bytes _group
+    cdef bytes _version
+    cdef Buffer _scratch
+    cdef readonly bint draining
+    cdef readonly bint learning
+    cdef int _limit_max
+    cdef readonly Py_ssize_t in_progress
+    cdef readonly uint64_t requests
+    cdef readonly uint64_t succeeded
+    cdef readonly uint64_t rejections
+    cdef readonly uint64_t late
+    cdef readonly dict errors
+    cdef readonly object latency
+
+    cdef bint _form(self, EgressCall call, DubboConnection connection, const char* body, Py_ssize_t n) except -1
+    cdef bint _json(self, EgressCall call, DubboConnection connection, const char* body, Py_ssize_t n) except -1
+    cdef void _invocation(self, Invocation* to) noexcept
+    cdef void _finish(self, EgressCall call, int code, bint retry_safe, str message)
+    cdef void _learn(self, bint rejected)
+
+
+cdef class EgressCall(DubboCall):
+    cdef Egress egress
+    cdef ServerSession session
+    cdef uint32_t id
+    cdef bint json
+    cdef bint answered
+    cdef int64_t started_us

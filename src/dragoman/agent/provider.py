@@ -1,0 +1,177 @@
+"""The provider's agent: mesh in, Dubbo out. One of these runs on each worker's loop.
+
+It keeps connections to its provider, serves mesh sessions on the listening address, and registers the
+provider's interfaces. Started by ``agent.runtime`` from a ``ProviderConfig``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from dragoman.agent.config import ProviderConfig
+from dragoman.agent.egress import Egress
+from dragoman.agent.listening import listening_socket
+from dragoman.dubbo.link import DubboLink
+from dragoman.errors import Code, RegistryError
+from dragoman.flow.credits import CreditPool
+from dragoman.observe.metrics import Snapshot
+from dragoman.registry.base import Handle, Registration, Registry, parse_address
+from dragoman.registry.url import open_registry
+from dragoman.rpc.session import ServerSession
+
+POLL_S = 0.02
+# What a learner starts from; it grows by one for each reply under full use.
+LEARN_FROM = 50
+
+
+class ProviderAgent:
+    """Serves mesh callers on one loop. ``start``, then ``drain`` when it is time to stop."""
+
+    def __init__(self, config: ProviderConfig, *, reuse_port: bool = False) -> None:
+        self._config = config
+        self._reuse_port = reuse_port
+        self._loop = asyncio.get_running_loop()
+        self._registry: Registry = open_registry(
+            config.registry, lease_ttl_s=config.lease_ttl_s
+        )
+        host, port = parse_address(config.provider)
+        learning = config.limit == "auto"
+        self.pool = CreditPool(LEARN_FROM if learning else int(config.limit))
+        self.link = DubboLink(
+            self._loop, host, port, self._on_provider_change, count=config.connections
+        )
+        self.egress = Egress(
+            self._loop,
+            self.link,
+            self.pool,
+            group=config.group,
+            version=config.version,
+            learning=learning,
+        )
+        self.sessions: set[ServerSession] = set()
+        self._handles: list[Handle] = []
+        self._server: asyncio.Server | None = None
+        self.draining = False
+
+    def _on_provider_change(self) -> None:
+        """The provider came or went: the request path looks for itself."""
+
+    def _session(self) -> ServerSession:
+        return ServerSession(
+            self._loop,
+            self.egress,
+            self.pool,
+            self.sessions,
+            body_bytes_max=self._config.body_bytes_max,
+        )
+
+    async def start(self) -> None:
+        """Listen, connect and register; raises UsageError when the address cannot be used."""
+        listener = listening_socket(self._config.listen, reuse_port=self._reuse_port)
+        self._server = await self._loop.create_server(self._session, sock=listener, backlog=1024)
+        self.link.start()
+        host, port = parse_address(self._config.advertise or self._config.listen)
+        for interface in self._config.interface:
+            self._handles.append(
+                await self._registry.register(
+                    Registration(
+                        interface=interface,
+                        host=host,
+                        port=port,
+                        weight=self._config.weight,
+                        limit=0 if self._config.limit == "auto" else int(self._config.limit),
+                        group=self._config.group,
+                        version=self._config.version,
+                    )
+                )
+            )
+
+    def ready_reason(self) -> str | None:
+        """None when requests can be served, else why not."""
+        if self.draining:
+            return "draining"
+        if not self.link.usable:
+            return f"the provider cannot be reached: {self.link.reason or 'not connected yet'}"
+        if not all(handle.registered for handle in self._handles):
+            return "not registered yet"
+        return None
+
+    async def drain(self) -> None:
+        """Unregister, say goodbye to callers, finish what is in progress within ``drain_ms``, close."""
+        self.draining = True
+        deadline = self._loop.time() + self._config.drain_ms / 1000
+        unregistering = [
+            self._loop.create_task(handle.unregister(timeout_s=2.0)) for handle in self._handles
+        ]
+        for session in list(self.sessions):
+            session.goodbye()
+        # A caller closes its session when its last request is answered; no new one is accepted.
+        while (self.sessions or self.egress.in_progress) and self._loop.time() < deadline:
+            await asyncio.sleep(POLL_S)
+        if self._server is not None:
+            self._server.close()
+        await asyncio.gather(*unregistering, return_exceptions=True)
+        for session in list(self.sessions):
+            session.close()
+        await self.link.close()
+        try:
+            await self._registry.close()
+        except RegistryError:
+            pass
+
+    def snapshot(self) -> Snapshot:
+        """The agent's metrics."""
+        out = Snapshot()
+        egress = self.egress
+        out.counter("dragoman_provider_requests_total", egress.requests, "Requests received.")
+        out.counter(
+            "dragoman_provider_replies_total", egress.succeeded, "Requests answered.", code="ok"
+        )
+        for code, count in sorted(egress.errors.items()):
+            out.counter(
+                "dragoman_provider_replies_total",
+                count,
+                "Requests answered.",
+                code=Code(code).name.lower().replace("_", "-"),
+            )
+        out.counter(
+            "dragoman_provider_rejections_total",
+            egress.rejections,
+            "Requests that the provider rejected because its pool was exhausted.",
+        )
+        out.counter(
+            "dragoman_provider_late_total",
+            egress.late,
+            "Replies that came after their deadline.",
+        )
+        out.gauge(
+            "dragoman_provider_in_progress", egress.in_progress, "Requests at the provider now."
+        )
+        credits = self.pool.statistics()
+        out.gauge("dragoman_provider_limit", credits["limit"], "Requests the provider may have.")
+        out.gauge("dragoman_provider_credits", credits["granted"], "Credits granted to callers.")
+        out.gauge("dragoman_provider_sessions", len(self.sessions), "Callers connected.")
+        out.gauge(
+            "dragoman_provider_connections",
+            len(self.link.connections),
+            "Connections to the provider.",
+        )
+        out.histogram(
+            "dragoman_provider_latency_seconds", egress.latency, "From request to reply."
+        )
+        return out
+
+    def status(self) -> dict[str, Any]:
+        """Plain data for the status page."""
+        return {
+            "role": "provider",
+            "listen": self._config.listen,
+            "provider": self._config.provider,
+            "interfaces": list(self._config.interface),
+            "registry": self._registry.location,
+            "ready": self.ready_reason() or True,
+            "credits": self.pool.statistics(),
+            "in_progress": self.egress.in_progress,
+            "callers": [session.peer for session in self.sessions],
+        }
