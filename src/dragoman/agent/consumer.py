@@ -51,11 +51,13 @@ class ConsumerAgent:
             ),
         )
         self._server: asyncio.Server | None = None
+        self.port = 0
         self.draining = False
 
     async def start(self) -> None:
         """Listen and follow the registry; raises UsageError when the address cannot be used."""
         listener = listening_socket(self._config.listen, reuse_port=self._reuse_port)
+        self.port = listener.getsockname()[1]
         self._registry.watch(EVERY, self.directory.update)
         self._server = await self._loop.create_server(
             self.ingress.connection, sock=listener, backlog=4096

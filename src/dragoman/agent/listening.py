@@ -6,16 +6,16 @@ import errno
 import socket
 
 from dragoman.errors import UsageError
-from dragoman.registry.base import parse_address
+from dragoman.agent.config import listen_address
 
 
 def listening_socket(address: str, *, reuse_port: bool = False) -> socket.socket:
-    """A non-blocking TCP socket bound to ``host:port``, to be owned by the caller.
+    """A non-blocking TCP socket bound to ``host:port`` (0: any free port), to be owned by the caller.
 
     ``reuse_port`` lets several workers share it (SO_REUSEPORT). Raises UsageError when the address is not
     this machine's or is in use.
     """
-    host, port = parse_address(address)
+    host, port = listen_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)

@@ -16,7 +16,7 @@ from dragoman.dubbo.link import DubboLink
 from dragoman.errors import Code, RegistryError
 from dragoman.flow.credits import CreditPool
 from dragoman.observe.metrics import Snapshot
-from dragoman.registry.base import Handle, Registration, Registry, parse_address
+from dragoman.registry.base import Handle, Registry, parse_address
 from dragoman.registry.url import open_registry
 from dragoman.rpc.session import ServerSession
 
@@ -52,6 +52,7 @@ class ProviderAgent:
         self.sessions: set[ServerSession] = set()
         self._handles: list[Handle] = []
         self._server: asyncio.Server | None = None
+        self.port = 0
         self.draining = False
 
     def _on_provider_change(self) -> None:
@@ -71,21 +72,9 @@ class ProviderAgent:
         listener = listening_socket(self._config.listen, reuse_port=self._reuse_port)
         self._server = await self._loop.create_server(self._session, sock=listener, backlog=1024)
         self.link.start()
-        host, port = parse_address(self._config.advertise or self._config.listen)
-        for interface in self._config.interface:
-            self._handles.append(
-                await self._registry.register(
-                    Registration(
-                        interface=interface,
-                        host=host,
-                        port=port,
-                        weight=self._config.weight,
-                        limit=0 if self._config.limit == "auto" else int(self._config.limit),
-                        group=self._config.group,
-                        version=self._config.version,
-                    )
-                )
-            )
+        self.port = listener.getsockname()[1]
+        for registration in self._config.registrations(self.port):
+            self._handles.append(await self._registry.register(registration))
 
     def ready_reason(self) -> str | None:
         """None when requests can be served, else why not."""

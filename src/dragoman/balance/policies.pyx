@@ -35,8 +35,9 @@ cdef class Policy:
     """Base of the policies. ``seed`` makes the random ones repeatable."""
 
     def __init__(self, seed=None):
-        self._random = (int.from_bytes(os.urandom(8), "little") if seed is None else seed) or 1
-        self._random = (self._random * 0x9E3779B97F4A7C15) | 1
+        start = int.from_bytes(os.urandom(8), "little") if seed is None else seed
+        # Spread small seeds over all bits; zero is the one state the generator cannot leave.
+        self._random = ((start * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF) | 1
         self._turn = 0
 
     cdef uint64_t _draw(self) noexcept:
