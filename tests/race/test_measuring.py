@@ -52,7 +52,7 @@ def test_without_an_answer_there_is_no_latency() -> None:
 
 
 def test_the_built_in_load_is_read() -> None:
-    found = {"requests": 10, "duration_s": 2.0, "errors": {"wrong": 0}, "latency_ms": {"mean": 1.0}}
+    found = {"good": 10, "duration_s": 2.0, "errors": {"wrong": 0}, "latency_ms": {"mean": 1.0}}
     for text in (json.dumps(found), json.dumps(found, indent=2)):
         result = BUILTIN.result(text)
         assert (result.requests, result.qps, result.errors) == (10, 5.0, {})

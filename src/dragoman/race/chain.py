@@ -40,7 +40,8 @@ _PROBE_TEXT = "dragoman"
 class Chain:
     """Context manager over the processes of one chain. ``start`` fills it.
 
-    ``logs`` takes the processes' output, ``state`` etcd's data; ``state`` is removed on leaving.
+    ``sizes`` are the providers that take part. ``logs`` takes the processes' output, ``state``
+    etcd's data; ``state`` is removed on leaving.
     """
 
     def __init__(
@@ -50,10 +51,11 @@ class Chain:
         state: Path,
         interruption: Interruption,
         *,
-        interface: str = INTERFACE,
+        sizes: tuple[str, ...] = SIZES,
     ) -> None:
         self.config = config
-        self.interface = interface
+        self.sizes = sizes
+        self.interface = INTERFACE
         self._state = state
         self._interruption = interruption
         self._network = Network()
@@ -82,7 +84,7 @@ class Chain:
 
     def size_of_endpoint(self, endpoint: str) -> str:
         """Which provider an endpoint label stands for: ``small``, or the label if none."""
-        for size in SIZES:
+        for size in self.sizes:
             if endpoint.endswith(f":{self.ports[f'provider-agent-{size}']}"):
                 return size
         return endpoint
@@ -125,7 +127,7 @@ class Chain:
             "consumer": self.config.consumer_port,
         }
         names = ["etcd", "etcd-peer"]
-        for size in SIZES:
+        for size in self.sizes:
             names += [
                 f"provider-{size}",
                 f"provider-agent-{size}",
@@ -161,7 +163,7 @@ class Chain:
     def _start_providers(self) -> None:
         memory_mb = self.config.memory_mb
         started = []
-        for size in SIZES:
+        for size in self.sizes:
             port = self.ports[f"provider-{size}"]
             child = self._start(
                 "providers",
@@ -182,7 +184,7 @@ class Chain:
 
     def _start_provider_agents(self) -> None:
         started = []
-        for size in SIZES:
+        for size in self.sizes:
             admin_port = self.ports[f"provider-agent-{size}-admin"]
             child = self._start(
                 "provider_agents",
@@ -231,10 +233,8 @@ class Chain:
         memory_bytes: int | None = None,
     ) -> Child:
         """Start ``dragoman <subcommand> <options>``."""
-        command = [*self._program, *subcommand.split()]
-        for option, value in options.items():
-            command += [option, str(value)]
-        return self.processes.start(name, command, role=role, memory_bytes=memory_bytes)
+        words = [*self._program, *command(subcommand, options)]
+        return self.processes.start(name, words, role=role, memory_bytes=memory_bytes)
 
     def _wait(self, child: Child, ready: Callable[[], bool]) -> None:
         self.processes.wait_ready(child, ready, self.config.start_timeout_s)
@@ -276,6 +276,12 @@ class Chain:
         except http.HttpError as error:
             return str(error)
         return None if right else f"{target.url}: status {status}: {text.strip()[:200]}"
+
+
+def command(subcommand: str, options: Mapping[str, object]) -> list[str]:
+    """``agent provider`` and ``{"--limit": 200}`` as arguments of the ``dragoman`` program."""
+    words = [str(word) for option in options.items() for word in option]
+    return [*subcommand.split(), *words]
 
 
 def hash_form(interface: str, text: str) -> bytes:

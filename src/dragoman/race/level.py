@@ -6,8 +6,6 @@ two borders, so nothing that happened before (starting, warming up) is counted.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +16,8 @@ from dragoman.race.config import SIZES, RaceConfig
 from dragoman.race.cpu import CpuTime
 from dragoman.race.interruption import Interruption
 from dragoman.race.load_drivers import LoadDriver, LoadError, LoadResult
-from dragoman.race.processes import ProcessError
+from dragoman.race.pressure import Pressure, press
 
-LOG = logging.getLogger(__name__)
 # In-flight figures are taken this often, after the first second has passed.
 SAMPLE_S = 1.0
 SETTLE_S = 1.0
@@ -42,7 +39,7 @@ def read(chain: Chain) -> Reading:
         cpu[role] = sum((each.cpu() for each in chain.processes.of_role(role)), CpuTime())
     requests = chain.consumer_agent_metrics().by_label(metrics.ENDPOINT_REQUESTS, "endpoint")
     rejections = {}
-    for size in SIZES:
+    for size in chain.sizes:
         rejected = chain.provider_agent_metrics(size).total(metrics.PROVIDER_REJECTIONS)
         if rejected is not None:
             rejections[size] = rejected
@@ -50,7 +47,10 @@ def read(chain: Chain) -> Reading:
 
 
 class Level:
-    """Runs the load on a chain; ``run`` returns a level's entry of the result."""
+    """Runs the load on a chain; ``run`` returns a level's entry of the result.
+
+    ``tell`` is called every now and then with the seconds that passed since it was last called.
+    """
 
     def __init__(
         self,
@@ -63,6 +63,10 @@ class Level:
         self._driver = driver
         self._interruption = interruption
         self._tell = tell
+        self._told_s = 0.0
+        self._sampling = False
+        self._sampled_s = 0.0
+        self._duration_s = 0.0
         self._inflight: list[dict[str, float]] = []
 
     def press(
@@ -70,42 +74,26 @@ class Level:
     ) -> tuple[LoadResult, CpuTime]:
         """Run the load once: its result and its own CPU time. Raises LoadError, ProcessError."""
         config = self._chain.config
-        processes = self._chain.processes
-        command = self._driver.command(
-            self._chain.target, connections, duration_s, config.request_timeout_s
+        self._told_s = self._sampled_s = 0.0
+        self._sampling = sample
+        self._duration_s = duration_s
+        pressure = Pressure(
+            self._driver,
+            self._chain.target,
+            connections,
+            duration_s,
+            config.request_timeout_s,
+            config.level_grace_s,
         )
-        child = processes.start(name, command, role="load", separate_stdout=True)
-        deadline_s = child.started_s + duration_s + config.level_grace_s
-        sampled_s = told_s = child.started_s
-        try:
-            while child.poll() is None:
-                now_s = time.monotonic()
-                if now_s > deadline_s:
-                    raise LoadError(
-                        f"{name}: not done {config.level_grace_s:g} s after its "
-                        f"{duration_s:g} s: {child.described()}"
-                    )
-                if sample and now_s - sampled_s >= SAMPLE_S:
-                    sampled_s += SAMPLE_S
-                    if SETTLE_S <= now_s - child.started_s < duration_s - 0.1:
-                        self._sample()
-                self._tell(now_s - told_s)
-                told_s = now_s
-                self._interruption.sleep(0.02)
-            if child.process.returncode != 0:
-                raise LoadError(f"{name}: {child.described()}")
-        finally:
-            processes.stop(child)
-        try:
-            processes.check_alive()
-        except ProcessError as error:
-            raise ProcessError(f"during {name}: {error}") from error
-        output = child.stdout_path.read_text(errors="replace")
-        LOG.info("%s: return code 0, output:\n%s", name, output.strip())
-        try:
-            return self._driver.result(output), child.usage
-        except LoadError as error:
-            raise LoadError(f"{name}: {error}; {child.described()}") from error
+        return press(pressure, name, self._chain.processes, self._interruption, self._watch)
+
+    def _watch(self, elapsed_s: float) -> None:
+        self._tell(elapsed_s - self._told_s)
+        self._told_s = elapsed_s
+        if self._sampling and elapsed_s - self._sampled_s >= SAMPLE_S:
+            self._sampled_s += SAMPLE_S
+            if SETTLE_S <= elapsed_s < self._duration_s - 0.1:
+                self._sample()
 
     def _sample(self) -> None:
         page = self._chain.consumer_agent_metrics()
@@ -127,18 +115,17 @@ class Level:
         if result.requests <= 0:
             raise LoadError(f"{connections} connections: no right answer, {result.errors}")
         cpu = {role: after.cpu[role] - before.cpu[role] for role in ROLES}
-        cpu = {"load": load_cpu, **cpu}
         split = {
             self._chain.size_of_endpoint(name): round(value - before.requests.get(name, 0.0))
             for name, value in after.requests.items()
         }
-        return entry(config, connections, result, cpu) | {
-            "split": split or None,
-            "rejections": {
-                size: round(value - before.rejections.get(size, 0.0))
-                for size, value in after.rejections.items()
-            }
-            or None,
+        rejections = {
+            size: round(value - before.rejections.get(size, 0.0))
+            for size, value in after.rejections.items()
+        }
+        return entry(config, connections, result, {"load": load_cpu, **cpu}) | {
+            "split": dict(sorted(split.items(), key=lambda item: _by_capacity(item[0]))) or None,
+            "rejections": rejections or None,
             "concurrency_split": averages(self._inflight),
             "ideal_concurrency_split": ideal_split(config, connections),
         }

@@ -21,6 +21,8 @@ WRK_SCRIPT = Path(__file__).with_name("wrk.lua")
 # Forms that each thread of wrk makes beforehand: enough variety, and they stay in the cache's
 # reach.
 WRK_FORMS = 512
+# The built-in load's connections start over this time, so that they are not answered all at once.
+SPREAD_S = 0.05
 LATENCIES = ("mean", "min", "max", "p50", "p90", "p99", "p99_9")
 
 
@@ -121,12 +123,12 @@ class BuiltinDriver:
         self, target: Target, connections: int, duration_s: float, timeout_s: float
     ) -> list[str]:
         """See LoadDriver."""
-        form = [] if target.interface is None else ["--form-hash", "--interface", target.interface]
+        form = [] if target.interface is None else ["--form-hash"]
         return [
             sys.executable,
             "-m",
             "dragoman.race.load",
-            "--url",
+            "--json",
             target.url,
             "--connections",
             str(connections),
@@ -134,19 +136,18 @@ class BuiltinDriver:
             f"{duration_s:g}",
             "--timeout",
             f"{timeout_s:g}",
+            f"--spread={SPREAD_S}",
             *form,
         ]
 
     def result(self, output: str) -> LoadResult:
         """See LoadDriver."""
-        lines = output.strip().splitlines()
-        if not lines:
+        if not output.strip():
             raise LoadError("the load printed no result")
-        # One object, whether on one line or over several.
-        found = _decoded(lines[-1] if lines[-1].startswith("{") else output)
+        found = _decoded(output)
         try:
             return LoadResult(
-                requests=int(found["requests"]),
+                requests=int(found["good"]),
                 duration_s=float(found["duration_s"]),
                 errors={kind: int(count) for kind, count in found["errors"].items() if count},
                 latency_ms={name: found["latency_ms"].get(name) for name in LATENCIES},

@@ -1,0 +1,1 @@
+"""dragoman beside the programs one would use instead; each package here runs by itself."""

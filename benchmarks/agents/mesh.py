@@ -1,0 +1,190 @@
+"""What is measured of dragoman: both agents at full load, added latency, and how their cost grows.
+
+Called by ``__main__``. Every function starts what it needs, measures and stops it. The load goes
+straight to the consumer agent; providers answer at once unless a delay is said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.agents.bench import Bench, Measured
+from dragoman.race import cpu
+from dragoman.race.chain import Chain, command, hash_form, is_ready
+from dragoman.race.config import RaceConfig
+from dragoman.race.load_drivers import Target
+from dragoman.race.network import HOST, Network, accepts
+from dragoman.race.processes import Child
+
+IDLE_CONNECTIONS = 5000
+AGENTS = ("consumer_agent", "provider_agents")
+
+
+@contextlib.contextmanager
+def _chain(
+    bench: Bench, *, sizes: tuple[str, ...] = ("small", "medium", "large"), **settings: object
+) -> Iterator[Chain]:
+    values = {"direct": True, "delay_ms": 0.0, "agent_port": 0, "memory_mb": 0} | settings
+    config = RaceConfig(**values)  # type: ignore[arg-type]
+    with Chain(config, bench.directory, _state(bench), bench.interruption, sizes=sizes) as chain:
+        chain.start(lambda _: None)
+        yield chain
+
+
+def _state(bench: Bench) -> Path:
+    return bench.directory / "state"
+
+
+def _roles(chain: Chain) -> dict[str, list[Child]]:
+    return {role: chain.processes.of_role(role) for role in AGENTS}
+
+
+def agents(bench: Bench, *, providers: int = 3) -> Measured:
+    """Both agents under full load, with three providers (as raced) or fewer."""
+    sizes = ("large", "medium", "small")[:providers]
+    name = f"dragoman, both agents, {providers} provider{'s' * (providers > 1)}"
+    with _chain(bench, sizes=sizes) as chain:
+        return bench.measure(name, chain.target, _roles(chain), processes=chain.processes)
+
+
+def half_load(bench: Bench, *, direct: bool) -> Measured:
+    """Latency with 50 ms providers at half of the highest level."""
+    name = f"half load, {'agents only' if direct else 'whole chain'}"
+    with _chain(bench, delay_ms=50.0, direct=direct, consumer_port=0) as chain:
+        return bench.measure(
+            name, chain.target, _roles(chain), connections=256, processes=chain.processes
+        )
+
+
+def growing_connections(bench: Bench, counts: tuple[int, ...]) -> list[Measured]:
+    """Cost a request from few to many callers at once.
+
+    The providers' limit is raised so that every caller has a request in flight: waiting for credit
+    would not be the cost of a connection.
+    """
+    found = []
+    with _chain(bench, limit=max(counts)) as chain:
+        for count in counts:
+            found.append(
+                bench.measure(
+                    f"{count} connections",
+                    chain.target,
+                    _roles(chain),
+                    connections=count,
+                    processes=chain.processes,
+                )
+            )
+    return found
+
+
+def growing_endpoints(bench: Bench, counts: tuple[int, ...]) -> list[Measured]:
+    """Cost a request of the consumer agent from one to many endpoints.
+
+    One provider agent listens on all of 127.0.0.0/8, and the consumer agent's static registry lists
+    it under as many of these addresses as there shall be endpoints: each is a link of its own to
+    the consumer agent, while nothing else on the machine grows.
+    """
+    found = []
+    with Network() as network:
+        try:
+            agent_port = _start_provider_side(bench, network, limit=100 * bench.connections)
+            for count in counts:
+                consumer, port = _start_consumer_agent(bench, network, agent_port, count)
+                try:
+                    target = Target(f"http://{HOST}:{port}/", bench.interface)
+                    name = f"{count} endpoint{'s' * (count > 1)}"
+                    found.append(bench.measure(name, target, {"consumer_agent": [consumer]}))
+                finally:
+                    bench.processes.stop(consumer)
+        finally:
+            bench.processes.stop_all()
+    return found
+
+
+def _start_provider_side(bench: Bench, network: Network, limit: int) -> int:
+    port = network.reserve("provider")
+    agent_port = network.reserve("provider-agent")
+    admin_port = network.reserve("provider-agent-admin")
+    provider = _start(
+        bench,
+        "provider",
+        "demo provider",
+        {"--host": HOST, "--port": port, "--delay-ms": 0, "--limit": limit},
+    )
+    bench.processes.wait_ready(provider, lambda: accepts(port), 20)
+    agent = _start(
+        bench,
+        "provider-agent",
+        "agent provider",
+        {
+            "--listen": f"0.0.0.0:{agent_port}",
+            "--advertise": f"{HOST}:{agent_port}",
+            "--provider": f"{HOST}:{port}",
+            "--interface": bench.interface,
+            "--limit": limit,
+            "--registry": f"static://{HOST}:{agent_port}",
+            "--admin": f"{HOST}:{admin_port}",
+        },
+    )
+    bench.processes.wait_ready(agent, lambda: is_ready(admin_port), 20)
+    return agent_port
+
+
+def _start_consumer_agent(
+    bench: Bench, network: Network, agent_port: int, endpoints: int
+) -> tuple[Child, int]:
+    name = f"consumer-agent-{endpoints}"
+    port = network.reserve(name)
+    admin_port = network.reserve(f"{name}-admin")
+    addresses = (f"127.0.{i // 250}.{i % 250 + 1}:{agent_port}" for i in range(endpoints))
+    child = _start(
+        bench,
+        name,
+        "agent consumer",
+        {
+            "--listen": f"{HOST}:{port}",
+            "--registry": "static://" + ",".join(addresses),
+            "--admin": f"{HOST}:{admin_port}",
+        },
+    )
+    bench.processes.wait_ready(child, lambda: is_ready(admin_port), 20)
+    return child, port
+
+
+def _start(bench: Bench, name: str, subcommand: str, options: dict[str, object]) -> Child:
+    words = [sys.executable, "-m", "dragoman", *command(subcommand, options)]
+    return bench.processes.start(name, words, role=name)
+
+
+def idle_memory(bench: Bench) -> dict[str, float]:
+    """Resident MiB of the consumer agent before and with 5,000 idle connections.
+
+    Each connection has carried one request, so that it holds whatever it keeps between requests.
+    """
+    bench.tell(f"memory at {IDLE_CONNECTIONS} idle connections")
+    with _chain(bench, sizes=("large",)) as chain, contextlib.ExitStack() as stack:
+        agent = chain.processes.of_role("consumer_agent")[0]
+        before = cpu.resident_bytes(agent.pid)
+        body = hash_form(bench.interface, "a" * 512)
+        request = (
+            f"POST / HTTP/1.1\r\nHost: {HOST}\r\n"
+            "Content-Type: application/x-www-form-urlencoded\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        ).encode() + body
+        for _ in range(IDLE_CONNECTIONS):
+            link = stack.enter_context(socket.socket())
+            link.settimeout(5)
+            link.connect((HOST, chain.ports["consumer-agent"]))
+            link.sendall(request)
+            if not link.recv(4096).startswith(b"HTTP/1.1 200"):
+                raise AssertionError("an idle connection's request was not answered")
+        after = max(cpu.resident_bytes(pid) for pid in cpu.process_tree(agent.pid))
+        return {
+            "connections": IDLE_CONNECTIONS,
+            "resident_mib_before": round(before / 2**20, 1),
+            "resident_mib": round(after / 2**20, 1),
+        }

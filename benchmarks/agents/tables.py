@@ -1,0 +1,105 @@
+"""The report of ``benchmarks.agents`` as tables. Called by ``__main__``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def show(report: dict[str, Any], console: Console) -> None:
+    """Print a table for each part that was measured, and what was skipped."""
+    if report.get("compare"):
+        console.print(_comparison(report["compare"]))
+    for part in ("endpoints", "connections"):
+        if report.get(part):
+            console.print(_growth(report[part], part))
+    if report.get("latency"):
+        console.print(_latency(report["latency"]))
+    if report.get("memory"):
+        memory = report["memory"]
+        console.print(
+            f"consumer agent: {memory['resident_mib']} MiB with {memory['connections']:,} idle "
+            f"connections ({memory['resident_mib_before']} MiB before)"
+        )
+    for name, reason in report["skipped"].items():
+        console.print(f"skipped {name}: {reason}")
+
+
+def _totals(entry: dict[str, Any]) -> tuple[float, float]:
+    parts = entry["cpu_us_per_request"].values()
+    return (sum(part["user"] for part in parts), sum(part["system"] for part in parts))
+
+
+def _comparison(entries: list[dict[str, Any]]) -> Table:
+    table = _table(f"{entries[0]['connections']} connections, answers at once")
+    table.add_column("", justify="left", no_wrap=True)
+    for name in ("QPS", "to HAProxy", "CPU us", "user", "system", "p99 ms", "errors"):
+        table.add_column(name, justify="right")
+    base = next((entry["qps"] for entry in entries if entry["name"].startswith("HAProxy")), None)
+    for entry in entries:
+        user, system = _totals(entry)
+        table.add_row(
+            entry["name"],
+            f"{entry['qps']:,.0f}",
+            f"{entry['qps'] / base:.2f}" if base else "-",
+            f"{user + system:.1f}",
+            f"{user:.1f}",
+            f"{system:.1f}",
+            _number(entry["latency_ms"].get("p99")),
+            _errors(entry),
+        )
+    return table
+
+
+def _growth(entries: list[dict[str, Any]], part: str) -> Table:
+    agents = "consumer agent" if part == "endpoints" else "both agents"
+    table = _table(f"cost a request by {part}, {agents}")
+    table.add_column(part, justify="left")
+    for name in ("QPS", "CPU us", "to the first", "user", "system", "p99 ms", "errors"):
+        table.add_column(name, justify="right")
+    first = sum(_totals(entries[0]))
+    for entry in entries:
+        user, system = _totals(entry)
+        table.add_row(
+            entry["name"],
+            f"{entry['qps']:,.0f}",
+            f"{user + system:.1f}",
+            f"{(user + system) / first - 1:+.0%}" if first else "-",
+            f"{user:.1f}",
+            f"{system:.1f}",
+            _number(entry["latency_ms"].get("p99")),
+            _errors(entry),
+        )
+    return table
+
+
+def _latency(entries: list[dict[str, Any]]) -> Table:
+    table = _table(f"{entries[0]['connections']} connections, providers of 50 ms")
+    table.add_column("", justify="left", no_wrap=True)
+    for name in ("QPS", "mean ms", "p50", "p90", "p99", "p99.9", "errors"):
+        table.add_column(name, justify="right")
+    for entry in entries:
+        latency = entry["latency_ms"]
+        names = ("mean", "p50", "p90", "p99", "p99_9")
+        table.add_row(
+            entry["name"],
+            f"{entry['qps']:,.0f}",
+            *(_number(latency.get(name)) for name in names),
+            _errors(entry),
+        )
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+
+
+def _errors(entry: dict[str, Any]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in entry["errors"].items()) or "0"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
