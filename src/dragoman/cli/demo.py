@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from dragoman.errors import UsageError
 
 demo = typer.Typer(
     help="The demo provider and consumer that the race drives.", no_args_is_help=True
@@ -48,3 +53,74 @@ def consumer(
             ready=ready,
         )
     )
+
+
+@demo.command()
+def provider(
+    *,
+    host: Annotated[
+        str, typer.Option(envvar="DRAGOMAN_DEMO_HOST", help="Address to listen on")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(envvar="DRAGOMAN_DEMO_PORT", help="Port to listen on, 0 for a free one")
+    ] = 20880,
+    size: Annotated[
+        str, typer.Option(help="small, medium or large: a label for capacities 1 : 2 : 3")
+    ] = "small",
+    delay_ms: Annotated[
+        float, typer.Option("--delay-ms", help="What a call takes; 0 answers at once")
+    ] = 50.0,
+    limit: Annotated[
+        int, typer.Option(help="Calls under way at once; one more is answered with status 100")
+    ] = 200,
+    drain_s: Annotated[
+        float, typer.Option("--drain", help="Seconds that calls under way get after SIGTERM")
+    ] = 10.0,
+    stats_file: Annotated[
+        Path | None,
+        typer.Option("--stats-file", help="Write the counts as JSON here at exit", dir_okay=False),
+    ] = None,
+    fault: Annotated[
+        str,
+        typer.Option(
+            help="What goes wrong, for tests: hang, garbage, twice, never, slow, reject or close"
+        ),
+    ] = "none",
+    fault_after: Annotated[
+        int, typer.Option("--fault-after", help="Calls that go well before the fault")
+    ] = 0,
+    fault_until: Annotated[
+        int, typer.Option("--fault-until", help="Number of the last call it hits, 0 for no end")
+    ] = 0,
+) -> None:
+    """Serve the contest's `int hash(String)` over Dubbo, 50 ms a call, 200 at once.
+
+    Stops on SIGTERM or Ctrl-C: tells its peers, finishes what is under way, and writes its counts
+    as one line of JSON to standard error.
+    """
+    from dragoman.demo.serving import ProviderOptions, run
+
+    options = ProviderOptions(
+        host=host,
+        port=port,
+        size=size,
+        delay_ms=delay_ms,
+        limit=limit,
+        drain_s=drain_s,
+        fault=fault,
+        fault_after=fault_after,
+        fault_until=fault_until,
+    )
+    if stats_file is not None and not stats_file.absolute().parent.is_dir():
+        raise UsageError(f"--stats-file {stats_file}: there is no such directory")
+
+    def ready(host: str, port: int) -> None:
+        print(f"demo provider ({size}) listens on {host}:{port}", flush=True)
+
+    counts = json.dumps({"size": size, "limit": limit, **run(options, ready)._asdict()})
+    print(counts, file=sys.stderr, flush=True)
+    if stats_file is not None:
+        try:
+            stats_file.write_text(counts + "\n")
+        except OSError as error:
+            raise UsageError(f"--stats-file {stats_file}: {error.strerror}") from error
