@@ -6,51 +6,64 @@ Understands the command lines of the chain. The environment variable ``FAKE`` ma
 moment), ``hang`` (wrk: never done), ``garbage`` (wrk: prints no result).
 """
 
-import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-requests_served = 0
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class State:
+    requests_served = 0
     wrong = False
 
-    def do_GET(self):
-        global requests_served  # noqa: PLW0603
-        if self.path == "/metrics":
-            self.reply(
-                200,
-                f'dragoman_endpoint_requests_total{{endpoint="127.0.0.1:1"}} {requests_served}\n'
-                'dragoman_endpoint_inflight{endpoint="127.0.0.1:1"} 3\n'
-                "dragoman_provider_rejections_total 0\n",
+
+def serve(listener):
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=converse, args=(connection,), daemon=True).start()
+
+
+def converse(connection):
+    received = b""
+    with connection:
+        while True:
+            while b"\r\n\r\n" not in received:
+                piece = connection.recv(65536)
+                if not piece:
+                    return
+                received += piece
+            head, _, received = received.partition(b"\r\n\r\n")
+            length = 0
+            for line in head.lower().split(b"\r\n"):
+                if line.startswith(b"content-length:"):
+                    length = int(line.partition(b":")[2])
+            while len(received) < length:
+                received += connection.recv(65536)
+            received = received[length:]
+            method, path, _ = head.decode().split(" ", 2)
+            status, text = answer(method, path)
+            connection.sendall(
+                f"HTTP/1.1 {status} X\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode()
             )
-        elif self.path == "/health":
-            self.reply(200, '{"health":"true"}')
-        elif self.wrong and self.path == "/invoke":
-            self.reply(500, "ERROR")
-        else:
-            requests_served += 1
-            self.reply(200, "OK")
 
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.reply(200, "-840856129")
 
-    def reply(self, status, text):
-        body = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format, *args):
-        pass
+def answer(method, path):
+    if method == "POST":
+        return 200, "-840856129"
+    if path == "/metrics":
+        return 200, (
+            f'dragoman_endpoint_requests_total{{endpoint="127.0.0.1:1"}} {State.requests_served}\n'
+            'dragoman_endpoint_inflight{endpoint="127.0.0.1:1"} 3\n'
+            "dragoman_provider_rejections_total 0\n"
+        )
+    if path == "/health":
+        return 200, '{"health":"true"}'
+    if State.wrong and path == "/invoke":
+        return 500, "ERROR"
+    State.requests_served += 1
+    return 200, "OK"
 
 
 def option(name, default=""):
@@ -91,7 +104,7 @@ def press(fault):
             | {"p90": 50900, "p99": 52000, "p99_9": 60000},
         }
         result["errors"]["status"] = 1000 if fault == "wrong" else 0
-        print("RESULT " + json.dumps(result))
+        print("RESULT " + str(result).replace("'", '"'))
 
 
 def main():
@@ -110,12 +123,11 @@ def main():
     if fake_name() == "wrk":
         press(fault)
         return
-    Handler.wrong = fault == "wrong"
+    State.wrong = fault == "wrong"
     if fault != "silent":
         for port in addresses():
-            server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-            server.daemon_threads = True
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            listener = socket.create_server(("127.0.0.1", port))
+            threading.Thread(target=serve, args=(listener,), daemon=True).start()
     while True:
         time.sleep(60)
 

@@ -52,12 +52,16 @@ def test_without_an_answer_there_is_no_latency() -> None:
 
 
 def test_the_built_in_load_is_read() -> None:
-    found = {"good": 10, "duration_s": 2.0, "errors": {"wrong": 0}, "latency_ms": {"mean": 1.0}}
+    found: dict[str, Any] = {"requests": 11, "good": 10, "duration_s": 2.0}
+    found |= {"errors": {"wrong": 0}, "latency_ms": {"mean": 1.0}}
+    found |= {"cpu_s": {"user": 0.5, "system": 1.0}}
     for text in (json.dumps(found), json.dumps(found, indent=2)):
         result = BUILTIN.result(text)
         assert (result.requests, result.qps, result.errors) == (10, 5.0, {})
         assert result.latency_ms["mean"] == 1.0
         assert result.latency_ms["p99"] is None
+        assert result.cpu == CpuTime(0.5, 1.0)
+    assert BUILTIN.result(json.dumps(found | {"requests": 0})).latency_ms["mean"] is None
 
 
 @pytest.mark.parametrize("driver", [WRK, BUILTIN])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dragoman.errors import DragomanError, UsageError
+from dragoman.race.cpu import CpuTime
 
 WRK_SCRIPT = Path(__file__).with_name("wrk.lua")
 # Forms that each thread of wrk makes beforehand: enough variety, and they stay in the cache's
@@ -40,12 +41,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What a load saw. Latencies are in milliseconds, None where nothing was answered."""
+    """What a load saw. Latencies are in milliseconds, None where nothing was answered.
+
+    ``cpu`` is what the load spent while it measured, if it says so.
+    """
 
     requests: int
     duration_s: float
     errors: dict[str, int] = field(default_factory=dict)
     latency_ms: dict[str, float | None] = field(default_factory=dict)
+    cpu: CpuTime | None = None
 
     @property
     def qps(self) -> float:
@@ -150,7 +155,11 @@ class BuiltinDriver:
                 requests=int(found["good"]),
                 duration_s=float(found["duration_s"]),
                 errors={kind: int(count) for kind, count in found["errors"].items() if count},
-                latency_ms={name: found["latency_ms"].get(name) for name in LATENCIES},
+                latency_ms={
+                    name: found["latency_ms"].get(name) if found["requests"] else None
+                    for name in LATENCIES
+                },
+                cpu=CpuTime(found["cpu_s"]["user"], found["cpu_s"]["system"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LoadError(f"the load's result lacks something: {error!r}") from error

@@ -71,6 +71,7 @@ def press(
     output = child.stdout_path.read_text(errors="replace")
     LOG.info("%s: return code 0, output:\n%s", name, output.strip())
     try:
-        return pressure.driver.result(output), child.usage
+        result = pressure.driver.result(output)
     except LoadError as error:
         raise LoadError(f"{name}: {error}; {child.described()}") from error
+    return result, result.cpu or child.usage
