@@ -48,6 +48,7 @@ cdef class ServiceCall(Call):
     cdef int64_t started_us
     cdef int64_t due_us
     cdef int attempts
+    cdef Endpoint failed_at
 
     cdef void on_result(self, const char* body, Py_ssize_t n, bytes owner)
     cdef void on_failure(self, int code, str message)
@@ -78,6 +79,7 @@ cdef class Service:
     cdef bint _send(self, ServiceCall call)
     cdef void _wait(self, ServiceCall call)
     cdef void _drain_waiting(self)
+    cdef void _tell_waiting(self)
     cdef void _fail_waiting(self)
     cdef void _failed(self, ServiceCall call, Endpoint endpoint, int code, bint retry_safe, str message)
     cdef void _survey(self)

@@ -300,10 +300,23 @@ cdef class Service:
         self._wait(call)
 
     cdef bint _send(self, ServiceCall call):
-        cdef Py_ssize_t i = self.policy.pick(self._ready)
+        """Send to the endpoint that the policy picks; False when none has room."""
+        cdef Py_ssize_t i
         cdef Endpoint endpoint
         cdef ClientSession session
         cdef int64_t left_us
+        cdef int room
+        if call.failed_at is None:
+            i = self.policy.pick(self._ready)
+        else:
+            # Not where it has just failed, unless there is no other place.
+            endpoint = call.failed_at
+            room = endpoint.room
+            endpoint.room = 0
+            i = self.policy.pick(self._ready)
+            endpoint.room = room
+            if i < 0:
+                i = self.policy.pick(self._ready)
         if i < 0:
             return False
         endpoint = <Endpoint>PyList_GET_ITEM(self._ready, i)
@@ -327,7 +340,7 @@ cdef class Service:
         return True
 
     cdef void _wait(self, ServiceCall call):
-        cdef Endpoint endpoint
+        """Let ``call`` wait for credit, or turn it away."""
         if self._hopes == 0 and self.known:
             self.turn.wheel.cancel(call)
             if self._ready:
@@ -343,10 +356,14 @@ cdef class Service:
             call.on_failure(C_OVERLOAD, "too many requests are waiting for a free provider")
             return
         self.waiting.push(call, call.due_us)
-        if self._ready:
-            for endpoint in self._ready:
-                if endpoint.session is not None:
-                    endpoint.session.tell_waiting(<int>self.waiting.live)
+        self._tell_waiting()
+
+    cdef void _tell_waiting(self):
+        """Tell the endpoints how many requests wait for credit, so that they can share it out."""
+        cdef Endpoint endpoint
+        for endpoint in self._ready:
+            if endpoint.session is not None:
+                endpoint.session.tell_waiting(<int>self.waiting.live)
 
     cdef void _drain_waiting(self):
         cdef ServiceCall call
@@ -357,6 +374,7 @@ cdef class Service:
             if not self._send(call):
                 self.waiting.push(call, call.due_us)
                 return
+        self._tell_waiting()
 
     cdef void _fail_waiting(self):
         cdef ServiceCall call
@@ -369,7 +387,8 @@ cdef class Service:
         self, ServiceCall call, Endpoint endpoint, int code, bint retry_safe, str message
     ):
         """An attempt failed at ``endpoint``: try elsewhere if that is safe, else end the call."""
-        cdef bint upstream = code == C_UPSTREAM_LOST or code == C_UPSTREAM_PROTOCOL or code == C_DEADLINE
+        cdef bint upstream = code == C_UPSTREAM_LOST or code == C_UPSTREAM_PROTOCOL \
+            or code == C_DEADLINE or code == C_UNAVAILABLE
         endpoint.replied_us = self.turn.wheel.clock_us()
         if upstream:
             endpoint.failures += 1
@@ -380,6 +399,7 @@ cdef class Service:
             # What a broken link never sent is not a second try and costs no budget.
             if code == C_UPSTREAM_LOST or self.retries.withdraw():
                 self.retried += 1
+                call.failed_at = endpoint
                 self.loop.call_soon(self._again, call)
                 return
         self.turn.wheel.cancel(call)

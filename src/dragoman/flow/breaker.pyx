@@ -1,7 +1,7 @@
 """Circuit breaker and retry budget: what keeps a fault from spreading.
 
 A breaker opens after a number of failures in a row, or when it is tripped by an observer (an endpoint that
-has gone silent). While open it lets one probe through per pause; the pause doubles up to a bound, and any
+has gone silent). While open it lets one probe through per pause; the pause doubles up to a bound (1 s: an endpoint that has recovered is back within it), and any
 success closes it. A retry budget allows retries as a proportion of requests, so that retries never become
 the load. Time is passed in. Called by ``cluster``.
 """
@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t
 cdef class Breaker:
     """``threshold`` failures in a row open it; the first probe goes ``pause_ms`` later."""
 
-    def __cinit__(self, int threshold=5, int pause_ms=500, int pause_most_ms=10000):
+    def __cinit__(self, int threshold=5, int pause_ms=500, int pause_most_ms=1000):
         self._threshold = threshold
         self._pause_least_us = pause_ms * 1000
         self._pause_most_us = pause_most_ms * 1000

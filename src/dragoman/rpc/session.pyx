@@ -25,16 +25,19 @@ from dragoman.wire.mesh cimport (
     MESH_VERSION, put_header, write_frame,
 )
 
+import logging
 import struct
 
 from dragoman.errors import Code, LinkLost, ProtocolError
+
+log = logging.getLogger("dragoman.rpc")
 
 HELLO = struct.Struct("<4sHHII")
 cdef bytes MAGIC = b"DRGM"
 cdef int64_t HEARTBEAT_US = 5_000_000
 cdef size_t OUT_BYTES_MAX = 64 * 1024 * 1024
 cdef int METHODS_MAX = 1024
-# A request with a longer body than this leaves as an object of its own, not through the gathering buffer.
+# More credits than this at once are no limit any more, but a mistake.
 cdef uint32_t CREDITS_MAX = 1 << 24
 
 
@@ -119,6 +122,11 @@ cdef class Session(Gathering):
                 self.on_frame()
         except ProtocolError as error:
             self.fail(str(error))
+            return 0
+        except Exception as error:
+            # A fault of our own must not leave the connection half processed.
+            log.exception("session with %s failed", self.peer)
+            self.fail(f"internal error: {error}")
             return 0
         if not self.closed:
             self.on_batch()
@@ -351,7 +359,7 @@ cdef class ClientSession(Session):
         """Tell the server how many requests wait for credit, if that has changed enough to matter."""
         if not self.ready or waiting == self._told_waiting:
             return
-        if waiting and self._told_waiting and waiting < self._told_waiting * 2 \
+        if waiting and self._told_waiting > 0 and waiting < self._told_waiting * 2 \
                 and waiting * 2 > self._told_waiting:
             return
         self._told_waiting = waiting
@@ -396,7 +404,9 @@ cdef class ClientSession(Session):
             if frame.value > CREDITS_MAX or self.credits > <int>CREDITS_MAX:
                 raise ProtocolError(f"{frame.value} credits granted at once")
             self.credits += frame.value
-            self._told_waiting = 0
+            if self._told_waiting:
+                # The server has counted the grant against what it was told: say it anew.
+                self._told_waiting = -1
         elif kind == F_RECLAIM:
             n = self.credits if <uint32_t>self.credits < frame.value else <int>frame.value
             if n < 0:
