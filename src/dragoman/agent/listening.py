@@ -1,35 +1,73 @@
-"""A listening socket, or one clear line about why there is none. Used by both agents."""
+"""Listening sockets of the agents, or one clear line about why there is none.
+
+Workers that share a port bind it with SO_REUSEPORT. Their supervisor *reserves* it first: it makes
+sure that nobody else listens there, then binds a socket that never listens, so that the port stays
+ours while workers come and go. The invariant: two agents never share a port by accident.
+"""
 
 from __future__ import annotations
 
 import errno
 import socket
+from typing import Final
 
-from dragoman.errors import UsageError
 from dragoman.agent.config import listen_address
+from dragoman.errors import UsageError
+
+# More than 8,000 clients may connect at once; the kernel cuts it to net.core.somaxconn.
+BACKLOG: Final = 16384
 
 
 def listening_socket(address: str, *, reuse_port: bool = False) -> socket.socket:
-    """A non-blocking TCP socket bound to ``host:port`` (0: any free port), to be owned by the caller.
+    """A non-blocking TCP socket listening on ``host:port`` (0: any free port), owned by the caller.
 
-    ``reuse_port`` lets several workers share it (SO_REUSEPORT). Raises UsageError when the address is not
-    this machine's or is in use.
+    ``reuse_port`` lets several workers share it (SO_REUSEPORT). Raises UsageError when the address
+    is not this machine's or is in use.
+    """
+    return _bound(*listen_address(address), reuse_port=reuse_port, listening=True)
+
+
+def reserve(address: str) -> socket.socket:
+    """A socket that holds ``host:port`` (0: any free port) for workers that bind it themselves.
+
+    Raises UsageError when somebody listens there already, or it cannot be listened on at all.
     """
     host, port = listen_address(address)
+    # Without SO_REUSEPORT this fails even beside a listener that would share.
+    with _bound(host, port, reuse_port=False, listening=True) as probe:
+        port = probe.getsockname()[1]
+    return _bound(host, port, reuse_port=True, listening=False)
+
+
+def explain(error: OSError) -> str:
+    """Why an address cannot be listened on, in a few words."""
+    if error.errno == errno.EADDRINUSE:
+        return "the port is in use"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address"
+    if error.errno == errno.EACCES:
+        return "not permitted to listen on this port"
+    return error.strerror or str(error)
+
+
+def _bound(host: str, port: int, *, reuse_port: bool, listening: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise UsageError(f"cannot listen on {address}: {error.strerror}") from None
-    listener = socket.socket(family, socket.SOCK_STREAM)
+        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.setblocking(False)
-        listener.bind(found[0][4])
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(found[0][4])
+        if listening:
+            # Linux lets two sockets with SO_REUSEADDR bind one port; only listening tells them
+            # apart.
+            sock.listen(BACKLOG)
     except OSError as error:
-        listener.close()
-        why = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror
-        raise UsageError(f"cannot listen on {address}: {why}") from None
-    return listener
+        sock.close()
+        raise UsageError(f"cannot listen on {host}:{port}: {explain(error)}") from None
+    return sock

@@ -1,9 +1,239 @@
-"""``dragoman agent``."""
+"""``dragoman agent``: the sidecar beside a consumer or a provider.
+
+Options, ``DRAGOMAN_*`` variables and a TOML file say the same things; ``dragoman.agent.config``
+reads them all, so options arrive there as text and are checked in one place.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+_SOURCES = (
+    "Every option may also stand in a variable (DRAGOMAN_TIMEOUT_MS for --timeout-ms) or in the "
+    "file named by --config or DRAGOMAN_CONFIG (timeout_ms in its table \\[{table}]). An option "
+    "overrides a variable, a variable overrides the file."
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="A TOML file with these settings."),
+]
+Listen = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+]
+RegistryUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Who serves what: etcd://\\[user:password@]host:port\\[,host:port...]\\[/prefix], or "
+        "static://host:port?weight=2,host:port. Other users of the machine see options, so give "
+        "a password in DRAGOMAN_REGISTRY instead.  \\[default: etcd://127.0.0.1:2379]",
+    ),
+]
+Workers = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Processes that share the port; one a core.  \\[default: 1]"),
+]
+Admin = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Where to serve /healthz, /readyz, /metrics and /status.  \\[default: nowhere]",
+    ),
+]
+Timeout = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MS", help="How long a request may take, in milliseconds.  \\[default: 5000]"
+    ),
+]
+BodyMax = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BYTES", help="The largest body of a request or reply.  \\[default: 8388608]"
+    ),
+]
+ConnectionsMax = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Connections a worker accepts at once.  \\[default: 16384]"),
+]
+Drain = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MS",
+        help="After SIGTERM, how long to finish what is in flight.  \\[default: 8000]",
+    ),
+]
+LogLevel = Annotated[
+    str | None,
+    typer.Option(metavar="LEVEL", help="debug, info, warning or error.  \\[default: info]"),
+]
+
+
+def consumer(  # noqa: PLR0917 - each parameter is an option
+    config: Config = None,
+    listen: Listen = None,
+    registry: RegistryUrl = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which endpoint gets the next request: demand (whoever granted a credit), "
+            "least-active, p2c, weighted-round-robin, round-robin, weighted-random or random.  "
+            "\\[default: demand]",
+        ),
+    ] = None,
+    queue_max: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Requests that may wait for an endpoint; more are refused with 503.  "
+            "\\[default: 4096]",
+        ),
+    ] = None,
+    workers: Workers = None,
+    admin: Admin = None,
+    timeout_ms: Timeout = None,
+    header_timeout_ms: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MS", help="How long a client may take to send a head.  \\[default: 10000]"
+        ),
+    ] = None,
+    idle_timeout_ms: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MS", help="How long a connection may stay unused.  \\[default: 60000]"
+        ),
+    ] = None,
+    head_bytes_max: Annotated[
+        str | None,
+        typer.Option(metavar="BYTES", help="The largest head of a request.  \\[default: 16384]"),
+    ] = None,
+    body_bytes_max: BodyMax = None,
+    connections_max: ConnectionsMax = None,
+    drain_ms: Drain = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Take HTTP requests from the program beside it and carry them to a provider's agent."""
+    options = {name: value for name, value in locals().items() if name != "config"}
+    from dragoman.agent.config import ConsumerConfig, load
+
+    loaded = load(
+        ConsumerConfig,
+        "consumer",
+        options=options,
+        environment=os.environ,
+        file=_config_file(config),
+    )
+    from dragoman.agent.runtime import run
+
+    sys.exit(run(loaded))
+
+
+def provider(  # noqa: PLR0917 - each parameter is an option
+    config: Config = None,
+    listen: Listen = None,
+    advertise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="The address to register, where others reach this agent.  "
+            "\\[default: where it listens]",
+        ),
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="The Dubbo provider beside it.  \\[default: 127.0.0.1:20880]",
+        ),
+    ] = None,
+    interface: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="An interface the provider serves, such as com.example.IHello; may be repeated.",
+        ),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The Dubbo group of the service.")
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The Dubbo version of the service.")
+    ] = None,
+    zone: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Where this provider runs.")
+    ] = None,
+    weight: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Its capacity relative to other providers.  \\[default: 1]"),
+    ] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|auto",
+            help="Requests the provider runs at once; no more are sent. auto learns it.  "
+            "\\[default: 200]",
+        ),
+    ] = None,
+    connections: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N", help="Dubbo connections of each worker to the provider.  \\[default: 1]"
+        ),
+    ] = None,
+    registry: RegistryUrl = None,
+    lease_ttl_s: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="How long the registration outlives an agent that is killed.  \\[default: 10]",
+        ),
+    ] = None,
+    workers: Workers = None,
+    admin: Admin = None,
+    timeout_ms: Timeout = None,
+    body_bytes_max: BodyMax = None,
+    connections_max: ConnectionsMax = None,
+    drain_ms: Drain = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Take requests from consumers' agents and put them to the Dubbo provider beside it."""
+    options = {name: value for name, value in locals().items() if name != "config"}
+    from dragoman.agent.config import ProviderConfig, load
+
+    loaded = load(
+        ProviderConfig,
+        "provider",
+        options=options,
+        environment=os.environ,
+        file=_config_file(config),
+    )
+    from dragoman.agent.runtime import run
+
+    sys.exit(run(loaded))
+
+
+def _config_file(option: Path | None) -> Path | None:
+    if option is not None:
+        return option
+    named = os.environ.get("DRAGOMAN_CONFIG")
+    return Path(named) if named else None
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this family to ``app``."""
+    agent = typer.Typer(
+        help="The sidecar: run one beside every consumer and every provider.",
+        no_args_is_help=True,
+        add_completion=False,
+    )
+    agent.command(epilog=_SOURCES.format(table="consumer"))(consumer)
+    agent.command(epilog=_SOURCES.format(table="provider"))(provider)
+    app.add_typer(agent, name="agent")

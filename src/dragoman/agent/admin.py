@@ -1,0 +1,118 @@
+"""The admin port of an agent: health, readiness, metrics and status over HTTP.
+
+Run by whoever supervises the workers; it knows nothing of them but the callables it is given.
+
+- ``/healthz``: 200 while the process answers at all.
+- ``/readyz``: 200 while requests are welcome, else 503 with the reason.
+- ``/metrics``: Prometheus's text format.
+- ``/status``: JSON for people and for ``dragoman race``.
+
+The invariant: a page that fails answers 500 with one line and never takes the agent along.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from dragoman.agent.listening import explain
+from dragoman.errors import UsageError
+from dragoman.observe.metrics import Snapshot, render
+from dragoman.registry import format_address
+
+logger = logging.getLogger("dragoman.admin")
+
+Readiness = Callable[[], str | None]
+"""None when ready, else the reason why not."""
+
+
+class AdminServer:
+    """Serves the admin pages on ``host:port`` until closed. Port 0 takes any free port."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        not_ready: Readiness,
+        metrics: Callable[[], Awaitable[Snapshot]],
+        status: Callable[[], Awaitable[object]],
+    ) -> None:
+        self._host = host
+        self.port = port
+        self._not_ready = not_ready
+        self._metrics = metrics
+        self._status = status
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen. Raises UsageError when that is impossible, for instance with the port in use."""
+        application = web.Application(middlewares=[_one_line_errors], client_max_size=1024)
+        application.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics_page),
+                web.get("/status", self._status_page),
+            ]
+        )
+        # Scrapers keep their connections open: closing does not wait long for them.
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.2)
+        await runner.setup()
+        site = web.TCPSite(runner, self._host, self.port)
+        try:
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            raise UsageError(
+                f"admin address {format_address(self._host, self.port)}: {explain(error)}"
+            ) from None
+        self._runner = runner
+        self.port = runner.addresses[0][1]
+
+    async def close(self) -> None:
+        """Stop listening. May be called twice."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        reason = self._not_ready()
+        if reason is None:
+            return web.Response(text="ready\n")
+        return web.Response(status=503, text=f"{reason}\n")
+
+    async def _metrics_page(self, request: web.Request) -> web.Response:
+        return web.Response(
+            body=render(await self._metrics()),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    async def _status_page(self, request: web.Request) -> web.Response:
+        data = msgspec.json.format(msgspec.json.encode(await self._status()), indent=2)
+        return web.Response(body=data + b"\n", content_type="application/json")
+
+
+@web.middleware
+async def _one_line_errors(
+    request: web.Request,
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return web.Response(status=error.status, text=f"{error.reason}\n", headers=_allow(error))
+    except Exception as error:
+        logger.exception("admin page %s failed", request.path)
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        return web.Response(status=500, text=f"{line}\n")
+
+
+def _allow(error: web.HTTPException) -> dict[str, str]:
+    return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}

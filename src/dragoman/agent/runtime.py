@@ -1,0 +1,92 @@
+"""Runs an agent: from its configuration to a served port, and to the end of the process.
+
+The command line calls ``run``; ``run_worker`` is what every worker runs (see
+``dragoman.agent.worker``). The invariant: an agent is ready only while it says so itself, and
+drains before it is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final, Protocol
+
+import uvloop
+
+from dragoman.agent.config import AgentConfig, ConsumerConfig, ProviderConfig
+from dragoman.agent.supervisor import Supervisor
+from dragoman.agent.worker import Worker
+from dragoman.errors import UsageError
+from dragoman.observe.logs import set_up_logging
+from dragoman.observe.metrics import Snapshot
+
+logger = logging.getLogger("dragoman.agent")
+
+# How soon a change of readiness shows.
+READY_POLL_S: Final = 0.05
+
+
+class Agent(Protocol):
+    """What ``ConsumerAgent`` and ``ProviderAgent`` are to their worker."""
+
+    async def start(self) -> None:
+        """Listen."""
+
+    def ready_reason(self) -> str | None:
+        """None when requests can be served, else why not."""
+
+    async def drain(self) -> None:
+        """Finish what is in flight within the configured time, and close."""
+
+    def snapshot(self) -> Snapshot:
+        """Metrics."""
+
+    def status(self) -> dict[str, Any]:
+        """Plain data for the status page."""
+
+
+def run(config: AgentConfig) -> int:
+    """Run the agent that ``config`` describes until it is told to stop; the exit code.
+
+    Raises UsageError when it cannot start as configured.
+    """
+    program = "consumer" if isinstance(config, ConsumerConfig) else "provider"
+    set_up_logging(config.log_level, program)
+
+    async def supervise() -> int:
+        return await Supervisor(run_worker, config, program=program).run()
+
+    return uvloop.run(supervise())
+
+
+async def run_worker(config: AgentConfig, worker: Worker) -> None:
+    """One worker of an agent: start it, pass on whether it is ready, drain it when told to stop."""
+    agent = _make(config, reuse_port=worker.count > 1)
+    worker.report(metrics=agent.snapshot, status=agent.status)
+    await agent.start()
+    try:
+        while not worker.stopping.is_set():
+            reason = agent.ready_reason()
+            if reason is None:
+                worker.ready()
+            else:
+                worker.not_ready(reason)
+            try:
+                async with asyncio.timeout(READY_POLL_S):
+                    await worker.stopping.wait()
+            except TimeoutError:
+                continue
+    finally:
+        await agent.drain()
+
+
+def _make(config: AgentConfig, *, reuse_port: bool) -> Agent:
+    if isinstance(config, ConsumerConfig):
+        from dragoman.agent.consumer import ConsumerAgent
+
+        return ConsumerAgent(config, reuse_port=reuse_port)
+    if isinstance(config, ProviderConfig):
+        from dragoman.agent.provider import ProviderAgent
+
+        return ProviderAgent(config, reuse_port=reuse_port)
+    raise UsageError(f"no agent runs with a {type(config).__name__}")

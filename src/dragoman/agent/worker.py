@@ -1,0 +1,177 @@
+"""A worker: one process, one uvloop, one entry function that serves until it is told to stop.
+
+An *entry* is ``async def run_worker(config, worker: Worker) -> None``, named by its dotted path
+(``dragoman.agent.runtime:run_worker``). It says ``worker.ready()`` once requests are welcome,
+serves until ``worker.stopping`` is set, drains and returns. With one worker it runs in the agent's
+own process (``crew.InlineCrew``), otherwise ``python -m dragoman.agent.worker FD`` runs it as a
+child of the supervisor. The invariant: a worker whose supervisor has died stops like one that was
+told to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import uvloop
+
+from dragoman.agent.channel import Answer, Ask, Channel, Failed, Start, State
+from dragoman.agent.config import AgentConfig
+from dragoman.errors import DragomanError, LinkLost, ProtocolError, UsageError
+from dragoman.observe.logs import describe, set_up_logging
+from dragoman.observe.metrics import Snapshot
+
+logger = logging.getLogger("dragoman.worker")
+
+Entry = Callable[[Any, "Worker"], Awaitable[None]]
+
+STARTING = "starting"
+
+
+class Worker:
+    """What an entry function is given: who it is, when to stop, and where to report.
+
+    ``index`` counts from 0 to ``count - 1``. ``stopping`` is set on SIGTERM, and stays set.
+    """
+
+    def __init__(self, index: int, count: int, on_state: Callable[[str | None], None]) -> None:
+        self.index = index
+        self.count = count
+        self.stopping = asyncio.Event()
+        self._on_state = on_state
+        self._metrics: Callable[[], Snapshot] | None = None
+        self._status: Callable[[], dict[str, Any]] | None = None
+        self._not_ready: str | None = STARTING
+
+    def ready(self) -> None:
+        """Requests are welcome from now on. May be said again."""
+        self._tell(None)
+
+    def not_ready(self, reason: str) -> None:
+        """Requests are not welcome; ``reason`` is shown by ``/readyz``."""
+        self._tell(reason)
+
+    def report(
+        self,
+        *,
+        metrics: Callable[[], Snapshot] | None = None,
+        status: Callable[[], dict[str, Any]] | None = None,
+    ) -> None:
+        """Say who answers when metrics or status are asked for; both must be quick."""
+        self._metrics = metrics or self._metrics
+        self._status = status or self._status
+
+    def collect(self) -> tuple[Snapshot, dict[str, Any]]:
+        """What the entry reports now, with this process's own figures. A report that fails is
+        logged.
+        """
+        snapshot, status = Snapshot(), dict[str, Any]()
+        try:
+            if self._metrics is not None:
+                snapshot = self._metrics()
+            if self._status is not None:
+                status = self._status()
+        except Exception:
+            logger.exception("a report failed")
+        add_process_metrics(snapshot)
+        return snapshot, status
+
+    def _tell(self, not_ready: str | None) -> None:
+        if not_ready != self._not_ready:
+            self._not_ready = not_ready
+            self._on_state(not_ready)
+
+
+def add_process_metrics(snapshot: Snapshot) -> None:
+    """Add CPU time and memory of this process to ``snapshot``."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    for mode, seconds in (("user", usage.ru_utime), ("system", usage.ru_stime)):
+        snapshot.counter(
+            "dragoman_cpu_seconds_total", seconds, "CPU time of the workers.", mode=mode
+        )
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            pages = int(file.read().split()[1])
+    except (OSError, ValueError, IndexError):
+        return
+    snapshot.gauge(
+        "dragoman_resident_memory_bytes",
+        pages * os.sysconf("SC_PAGE_SIZE"),
+        "Resident memory of the workers.",
+    )
+
+
+def resolve(dotted: str) -> Any:
+    """What ``package.module:name`` names. Raises UsageError."""
+    module, _, name = dotted.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"no worker {dotted}: {error}") from None
+
+
+def dotted_path(target: object) -> str:
+    """The ``package.module:name`` of a function or class at the top of a module."""
+    return f"{target.__module__}:{target.__qualname__}"  # type: ignore[attr-defined]
+
+
+def main(fd: int) -> int:
+    """The child process: run the entry that the supervisor names over socket ``fd``."""
+    # Ctrl-C goes to the whole foreground group; stopping in order is the supervisor's to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return uvloop.run(_serve(socket.socket(fileno=fd)))
+
+
+async def _serve(sock: socket.socket) -> int:
+    channel = await Channel.open(sock)
+    start = await channel.receive()
+    if not isinstance(start, Start):
+        raise ProtocolError(f"expected a start message, not {type(start).__name__}")
+    try:
+        config = msgspec.json.decode(start.config, type=resolve(start.config_type))
+        assert isinstance(config, AgentConfig)
+        set_up_logging(config.log_level, f"{start.program}[{start.index}]")
+        worker = Worker(start.index, start.count, lambda reason: channel.send(State(reason)))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stopping.set)
+        conversation = asyncio.create_task(_converse(channel, worker))
+        try:
+            await resolve(start.entry)(config, worker)
+        finally:
+            conversation.cancel()
+            await asyncio.gather(conversation, return_exceptions=True)
+        # The last figures, so that what this worker counted is not lost with it.
+        channel.send(Answer(0, *worker.collect()))
+        return 0
+    except DragomanError as error:
+        channel.send(Failed(str(error), isinstance(error, UsageError)))
+    except Exception as error:
+        logger.exception("the worker failed")
+        channel.send(Failed(describe(error), False))
+    finally:
+        await channel.close()
+    return 1
+
+
+async def _converse(channel: Channel, worker: Worker) -> None:
+    """Answer the supervisor; stop when it is gone."""
+    try:
+        while True:
+            message = await channel.receive()
+            if isinstance(message, Ask):
+                channel.send(Answer(message.id, *worker.collect()))
+    except LinkLost:
+        logger.error("the supervisor is gone: stopping")
+        worker.stopping.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
