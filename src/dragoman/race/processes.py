@@ -73,22 +73,25 @@ class Child:
         """What it and its descendants have spent so far."""
         return cpu.of_tree(self.pid) if self.poll() is None else self.usage
 
-    def tail(self) -> str:
-        """The last lines of its output, for a message."""
+    def tail(self) -> list[str]:
+        """The last lines of its output that say something."""
         for path in (self.log_path, self.stdout_path):
             with contextlib.suppress(OSError):
                 lines = path.read_text(errors="replace").split("\n")
-                written = [line for line in lines if line.strip()]
+                written = [line for line in lines if any(map(str.isalnum, line))]
                 if written:
-                    return "\n".join(written[-TAIL_LINES:])
-        return ""
+                    return written[-TAIL_LINES:]
+        return []
 
     def described(self) -> str:
-        """One line: return code and the end of the output."""
+        """One line: return code and the last line of the output; more of it goes to the log."""
         code = self.poll()
         state = "still runs" if code is None else f"return code {code}"
         tail = self.tail()
-        return f"{state}; {self.log_path.name}: {tail}" if tail else f"{state}; no output"
+        if not tail:
+            return f"{state}; no output"
+        LOG.error("%s, %s; its output ends:\n%s", self.name, state, "\n".join(tail))
+        return f"{state}; {self.log_path.name} ends: {tail[-1].strip(' │')}"
 
 
 class Processes:
