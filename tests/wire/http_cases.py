@@ -411,6 +411,8 @@ def codings() -> Iterator[Case]:
         ("with obs-text", 400, b"chunked\xa0"),
     ):
         yield bad(f"coding {name}", status, post(te + value, body=end))
+    yield bad("coding after a tab", 400, post(b"Transfer-Encoding:\tchunked", body=end))
+    yield bad("coding before a tab", 400, post(te + b"chunked\t", body=end))
     yield bad("coding with vertical tab", 400, post(te + b"\x0bchunked", body=end))
     yield bad("coding repeated", 400, post(te + b"chunked", te + b"chunked", body=end))
     yield bad("coding repeated, then gzip", 400, post(te + b"gzip", te + b"chunked", body=end))
@@ -435,7 +437,6 @@ def chunks() -> Iterator[Case]:
         ("extension with escapes", b'3;a="b\\"c\\\\"\r\nabc\r\n0\r\n\r\n'),
         ("trailer", b"3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n"),
         ("trailers that are not merged", b"3\r\nabc\r\n0\r\nX-A: 1\r\nX-Dubbo-Group: g\r\n\r\n"),
-        ("trailer Content-Length", b"3\r\nabc\r\n0\r\nContent-Length: 9\r\n\r\n"),
         ("trailer Host", b"3\r\nabc\r\n0\r\nHost: i\r\n\r\n"),
     ):
         yield ok(f"chunks: {name}", chunked(body), abc)
@@ -493,6 +494,8 @@ def chunks() -> Iterator[Case]:
         ("extension with two values", 400, b"3;a=b=c\r\nabc\r\n0\r\n\r\n"),
         ("extension over 1 KiB", 400, b"3;" + b"a" * 1100 + b"\r\nabc\r\n0\r\n\r\n"),
         ("extensions over 1 KiB together", 400, (b"1;" + b"a" * 300 + b"\r\nx\r\n") * 4),
+        ("trailer Content-Length", 400, b"3\r\nabc\r\n0\r\nContent-Length: 9\r\n\r\n"),
+        ("trailer Transfer-Encoding", 400, b"0\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n"),
         ("trailer folded", 400, b"0\r\nX-T: a\r\n b\r\n\r\n"),
         ("trailer without colon", 400, b"0\r\nX-T\r\n\r\n"),
         ("trailer with space before the colon", 400, b"0\r\nX-T : a\r\n\r\n"),

@@ -6,8 +6,8 @@ how its bytes were cut. It reads in place: a message that lies whole in what was
 copy and no allocation; what is incomplete is kept, within the limits.
 
 The invariant: ``data[position:end]`` is what has not been read. While ``in_head``,
-``data[start:]`` is kept, since recorded offsets count from ``start``; a body that did not come
-whole is gathered in ``held``.
+``data[start:]`` is kept, since recorded offsets count from ``start`` (as during trailers); a body
+that did not come whole is gathered in ``held``.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -299,7 +299,10 @@ cdef class MessageDecoder:
                     return self.fail(400, "a carriage return stands alone")
                 p += 1
                 state = S_LINE
-                if not self.in_trailers:
+                if self.in_trailers:
+                    if is_framing(head + self.name_at, self.name_end - self.name_at):
+                        return self.fail(400, "a trailer is about framing")
+                else:
                     v = head + self.value_end
                     while v > head + self.value_at and ((v - 1)[0] == 32 or (v - 1)[0] == 9):
                         v -= 1
@@ -316,6 +319,7 @@ cdef class MessageDecoder:
                 p += 1
                 self.position = p - base
                 self.state = S_SECTION_LF
+                self.in_head = not self.in_trailers
                 return 1
         self.position = p - base
         self.state = state
@@ -339,6 +343,8 @@ cdef class MessageDecoder:
             if self.coding != TE_NONE:
                 return self.fail(400, "Transfer-Encoding is repeated")
             self.coding = parse_coding(value, length)
+            if (value - 1)[0] == 9 or value[length] == 9:
+                self.coding = TE_BAD  # a tab around it: allowed, but llhttp reads another meaning
         elif n == 12 and same(name, b"content-type", 12):
             if self.content_kind != CT_NONE:
                 return self.fail(400, "Content-Type is repeated")
@@ -473,6 +479,8 @@ cdef class MessageDecoder:
                     if self.held == NULL and self.hold(self.base, 0, 0):
                         return EV_ERROR
                     self.in_trailers = True
+                    self.in_head = True
+                    self.start = self.position
                     self.state = S_LINE
                     return self.read_fields()
         return 0
@@ -553,6 +561,16 @@ cdef class MessageDecoder:
         self.position = p - self.base
         self.state = state
         return 0
+
+
+cdef bint is_framing(const unsigned char* name, Py_ssize_t n) noexcept nogil:
+    """Whether a trailer's name is one that must not stand there (RFC 9110 section 6.5.1).
+
+    Trailers are discarded; these could only be meant to confuse another reader.
+    """
+    return (n == 14 and same(name, b"content-length", 14)) or (
+        n == 17 and same(name, b"transfer-encoding", 17)
+    )
 
 
 cdef Py_ssize_t parse_length(const unsigned char* p, Py_ssize_t n) noexcept nogil:
