@@ -23,9 +23,6 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="A TOML file with these settings."),
 ]
-Listen = Annotated[
-    str | None, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
-]
 RegistryUrl = Annotated[
     str | None,
     typer.Option(
@@ -37,7 +34,7 @@ RegistryUrl = Annotated[
 ]
 Workers = Annotated[
     str | None,
-    typer.Option(metavar="N", help="Processes that share the port; one a core.  \\[default: 1]"),
+    typer.Option(metavar="N", help="Worker processes; one a core is enough.  \\[default: 1]"),
 ]
 Admin = Annotated[
     str | None,
@@ -77,7 +74,14 @@ LogLevel = Annotated[
 
 def consumer(  # noqa: PLR0917 - each parameter is an option
     config: Config = None,
-    listen: Listen = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where to take HTTP requests; port 0 takes a free one.  "
+            "\\[default: 127.0.0.1:20000]",
+        ),
+    ] = None,
     registry: RegistryUrl = None,
     policy: Annotated[
         str | None,
@@ -138,7 +142,14 @@ def consumer(  # noqa: PLR0917 - each parameter is an option
 
 def provider(  # noqa: PLR0917 - each parameter is an option
     config: Config = None,
-    listen: Listen = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where to serve consumers' agents; each worker takes the next port up, and with "
+            "port 0 a free one.  \\[default: 127.0.0.1:30000]",
+        ),
+    ] = None,
     advertise: Annotated[
         str | None,
         typer.Option(

@@ -1,12 +1,14 @@
 """The command line's root: builds the command tree, turns errors into one line and an exit code.
 
-The only place that prints or exits. Each family of commands is a module of this package with an ``app``.
+The only place that prints or exits. Each family of commands is a module of this package with an
+``app``.
 """
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
+from typing import Any
 
 import typer
 
@@ -14,12 +16,16 @@ from dragoman.errors import DragomanError, UsageError
 
 app = typer.Typer(
     name="dragoman",
-    help="An interpreter between programs that do not share a language: a service mesh for Apache Dubbo.",
+    help="An interpreter between programs that do not share a language: "
+    "a service mesh for Apache Dubbo.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
+
+# Typer's base of errors about options (click's UsageError, of its own copy of click or another).
+BAD_OPTION: type[Exception] = typer.BadParameter.__mro__[1]
 
 # Each name is a module of this package; it adds its commands to the application it is given.
 FAMILIES = ("agent", "demo", "race")
@@ -35,12 +41,28 @@ def build() -> typer.Typer:
 def run() -> None:
     """Entry point of the ``dragoman`` command."""
     try:
-        build()()
+        # Not standalone: what is wrong with the options is one line as well.
+        code = build()(standalone_mode=False)
     except UsageError as error:
-        print(f"dragoman: {error}", file=sys.stderr)
-        sys.exit(2)
+        code = _report(error, 2)
     except DragomanError as error:
-        print(f"dragoman: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        code = _report(error, 1)
+    except BAD_OPTION as error:
+        code = _show(error)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    sys.exit(code)
+
+
+def _show(error: Any) -> int:
+    """Report what is wrong with the options; without any, show the help that was asked for."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        _report(error.format_message(), 2)
+    return 2
+
+
+def _report(error: DragomanError | str, code: int) -> int:
+    print(f"dragoman: {error}", file=sys.stderr)
+    return code
