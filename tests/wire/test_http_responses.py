@@ -26,7 +26,8 @@ GOOD: list[tuple[str, bytes, list[Answer]]] = [
     ("phrase in UTF-8", b"HTTP/1.1 200 \xc3\xbc\r\nContent-Length: 0\r\n\r\n", [(200, b"", True)]),
     (
         "chunked",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x\r\nc\r\n0\r\nT: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"2\r\nab\r\n1;x\r\nc\r\n0\r\nT: 1\r\n\r\n",
         [(200, b"abc", True)],
     ),
     ("204", b"HTTP/1.1 204 No Content\r\n\r\n", [(204, b"", True)]),
