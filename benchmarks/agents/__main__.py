@@ -61,7 +61,7 @@ def main() -> int:
             report["failed"]["run"] = str(error)
         finally:
             bench.processes.stop_all()
-    tables.show(report, Console(emoji=False, highlight=False))
+    tables.show(report)
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
     for part, reason in report["failed"].items():
@@ -73,8 +73,9 @@ def _run(part: str, bench: Bench, report: dict[str, Any], options: argparse.Name
     if part == "compare":
         _compare(bench, report)
     elif part == "endpoints":
-        found = mesh.growing_endpoints(bench, options.endpoints)
-        report["endpoints"] = [each.to_dict() for each in found]
+        for name, delay_ms in (("endpoints", 0), ("endpoints_50ms", 50)):
+            found = mesh.growing_endpoints(bench, options.endpoints, delay_ms)
+            report[name] = [each.to_dict() for each in found]
     elif part == "connections":
         found = mesh.growing_connections(bench, options.levels)
         report["connections"] = [each.to_dict() for each in found]
@@ -82,7 +83,7 @@ def _run(part: str, bench: Bench, report: dict[str, Any], options: argparse.Name
         report["memory"] = mesh.idle_memory(bench)
     else:
         found = [mesh.half_load(bench, direct=direct) for direct in (True, False)]
-        report["latency"] = [each.to_dict() for each in found]
+        report["latency"] = [each.to_dict() | {"delay_ms": mesh.DELAY_MS} for each in found]
 
 
 def _compare(bench: Bench, report: dict[str, Any]) -> None:

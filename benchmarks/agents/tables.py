@@ -8,14 +8,22 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+GROWTH = {
+    "endpoints": "consumer agent, answers at once",
+    "endpoints_50ms": "consumer agent, providers of 50 ms",
+    "connections": "both agents, answers at once",
+}
 
-def show(report: dict[str, Any], console: Console) -> None:
+
+def show(report: dict[str, Any]) -> None:
     """Print a table for each part that was measured, and what was skipped."""
+    terminal = Console(emoji=False, highlight=False)
+    console = terminal if terminal.is_terminal else Console(emoji=False, highlight=False, width=120)
     if report.get("compare"):
         console.print(_comparison(report["compare"]))
-    for part in ("endpoints", "connections"):
+    for part, what in GROWTH.items():
         if report.get(part):
-            console.print(_growth(report[part], part))
+            console.print(_growth(report[part], what))
     if report.get("latency"):
         console.print(_latency(report["latency"]))
     if report.get("memory"):
@@ -54,10 +62,9 @@ def _comparison(entries: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _growth(entries: list[dict[str, Any]], part: str) -> Table:
-    agents = "consumer agent" if part == "endpoints" else "both agents"
-    table = _table(f"cost a request by {part}, {agents}")
-    table.add_column(part, justify="left")
+def _growth(entries: list[dict[str, Any]], what: str) -> Table:
+    table = _table(f"cost a request, {what}")
+    table.add_column("", justify="left", no_wrap=True)
     for name in ("QPS", "CPU us", "to the first", "user", "system", "p99 ms", "errors"):
         table.add_column(name, justify="right")
     first = sum(_totals(entries[0]))
@@ -79,7 +86,7 @@ def _growth(entries: list[dict[str, Any]], part: str) -> Table:
 def _latency(entries: list[dict[str, Any]]) -> Table:
     table = _table(f"{entries[0]['connections']} connections, providers of 50 ms")
     table.add_column("", justify="left", no_wrap=True)
-    for name in ("QPS", "mean ms", "p50", "p90", "p99", "p99.9", "errors"):
+    for name in ("QPS", "mean ms", "p50", "p90", "p99", "p99.9", "added to p99", "errors"):
         table.add_column(name, justify="right")
     for entry in entries:
         latency = entry["latency_ms"]
@@ -88,6 +95,7 @@ def _latency(entries: list[dict[str, Any]]) -> Table:
             entry["name"],
             f"{entry['qps']:,.0f}",
             *(_number(latency.get(name)) for name in names),
+            _number(latency["p99"] - entry["delay_ms"]),
             _errors(entry),
         )
     return table

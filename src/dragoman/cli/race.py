@@ -114,7 +114,9 @@ def race(
     given = {
         name: value
         for name, value in locals().items()
-        if name not in ("config", "write_signatures", "connections") and value not in (None, False)
+        if name not in ("config", "write_signatures", "connections")
+        and value is not None
+        and value is not False
     }
     if write_signatures is not None:
         _write_signatures(write_signatures)

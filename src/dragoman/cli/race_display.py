@@ -16,13 +16,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 REFRESH_S = 0.25
+WIDTH = 120
 
 
 class Display:
     """Context manager that shows a race's progress; see ``dragoman.race.progress``."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False, emoji=False)
+        self._console = console or _console()
         self._live = self._console.is_terminal
         self._refreshed_s = 0.0
         # Without its refreshing thread: advance() refreshes.
@@ -70,6 +71,12 @@ class Display:
         self._console.print(f"race: {level_line(report)}")
 
 
+def _console() -> Console:
+    console = Console(highlight=False, emoji=False)
+    # What is not a terminal has no width: let no table be cut to the assumed 80 columns.
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=WIDTH)
+
+
 def level_line(report: dict[str, Any]) -> str:
     """A level in one line."""
     latency = report["latency_ms"]
@@ -82,7 +89,7 @@ def level_line(report: dict[str, Any]) -> str:
 
 def print_outcome(result: dict[str, Any], console: Console | None = None) -> None:
     """The result as tables: one of levels, or one of policies."""
-    console = console or Console(highlight=False, emoji=False)
+    console = console or _console()
     if result.get("policies"):
         console.print(policy_table(result["policies"]))
     elif result.get("levels"):

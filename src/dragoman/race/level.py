@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from dragoman.race import metrics
 from dragoman.race.chain import ROLES, Chain
@@ -18,6 +18,7 @@ from dragoman.race.interruption import Interruption
 from dragoman.race.load_drivers import LoadDriver, LoadError, LoadResult
 from dragoman.race.pressure import Pressure, press
 
+Number = TypeVar("Number", int, float)
 # In-flight figures are taken this often, after the first second has passed.
 SAMPLE_S = 1.0
 SETTLE_S = 1.0
@@ -28,6 +29,7 @@ class Reading:
     """The processes' counters at one border of a level."""
 
     cpu: dict[str, CpuTime]
+    answers: dict[str, float]
     requests: dict[str, float]
     rejections: dict[str, float]
 
@@ -37,13 +39,15 @@ def read(chain: Chain) -> Reading:
     cpu = {}
     for role in ROLES:
         cpu[role] = sum((each.cpu() for each in chain.processes.of_role(role)), CpuTime())
-    requests = chain.consumer_agent_metrics().by_label(metrics.ENDPOINT_REQUESTS, "endpoint")
+    page = chain.consumer_agent_metrics()
+    answers = page.by_label(metrics.HTTP_RESPONSES, "code")
+    requests = page.by_label(metrics.ENDPOINT_REQUESTS, "endpoint")
     rejections = {}
     for size in chain.sizes:
         rejected = chain.provider_agent_metrics(size).total(metrics.PROVIDER_REJECTIONS)
         if rejected is not None:
             rejections[size] = rejected
-    return Reading(cpu, requests, rejections)
+    return Reading(cpu, answers, requests, rejections)
 
 
 class Level:
@@ -101,7 +105,7 @@ class Level:
         if inflight:
             self._inflight.append(self._by_size(inflight))
 
-    def _by_size(self, by_endpoint: dict[str, float]) -> dict[str, float]:
+    def _by_size(self, by_endpoint: dict[str, Number]) -> dict[str, Number]:
         return {self._chain.size_of_endpoint(name): value for name, value in by_endpoint.items()}
 
     def run(self, connections: int) -> dict[str, Any]:
@@ -115,15 +119,11 @@ class Level:
         if result.requests <= 0:
             raise LoadError(f"{connections} connections: no right answer, {result.errors}")
         cpu = {role: after.cpu[role] - before.cpu[role] for role in ROLES}
-        split = {
-            self._chain.size_of_endpoint(name): round(value - before.requests.get(name, 0.0))
-            for name, value in after.requests.items()
-        }
-        rejections = {
-            size: round(value - before.rejections.get(size, 0.0))
-            for size, value in after.rejections.items()
-        }
+        split = self._by_size(difference(before.requests, after.requests))
+        rejections = difference(before.rejections, after.rejections)
+        answers = difference(before.answers, after.answers)
         return entry(config, connections, result, {"load": load_cpu, **cpu}) | {
+            "agent_answers": {code: count for code, count in answers.items() if count} or None,
             "split": dict(sorted(split.items(), key=lambda item: _by_capacity(item[0]))) or None,
             "rejections": rejections or None,
             "concurrency_split": averages(self._inflight),
@@ -158,6 +158,11 @@ def entry(
             for role, spent in used.items()
         },
     }
+
+
+def difference(before: dict[str, float], after: dict[str, float]) -> dict[str, int]:
+    """How much each counter grew; one that was not there began at 0."""
+    return {name: round(value - before.get(name, 0.0)) for name, value in after.items()}
 
 
 def averages(samples: list[dict[str, float]]) -> dict[str, float] | None:

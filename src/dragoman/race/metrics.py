@@ -17,6 +17,7 @@ from dragoman.race import http
 LOG = logging.getLogger(__name__)
 
 ENDPOINT_REQUESTS = "dragoman_endpoint_requests_total"
+HTTP_RESPONSES = "dragoman_http_responses_total"
 ENDPOINT_INFLIGHT = "dragoman_endpoint_inflight"
 PROVIDER_REJECTIONS = "dragoman_provider_rejections_total"
 
