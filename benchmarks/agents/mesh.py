@@ -20,6 +20,7 @@ from dragoman.race.load_drivers import Target
 from dragoman.race.network import HOST, Network, accepts
 from dragoman.race.processes import Child
 
+DELAY_MS = 50.0
 IDLE_CONNECTIONS = 5000
 AGENTS = ("consumer_agent", "provider_agents")
 
@@ -54,7 +55,7 @@ def agents(bench: Bench, *, providers: int = 3) -> Measured:
 def half_load(bench: Bench, *, direct: bool) -> Measured:
     """Latency with 50 ms providers at half of the highest level."""
     name = f"half load, {'agents only' if direct else 'whole chain'}"
-    with _chain(bench, delay_ms=50.0, direct=direct, consumer_port=0) as chain:
+    with _chain(bench, delay_ms=DELAY_MS, direct=direct, consumer_port=0) as chain:
         return bench.measure(
             name, chain.target, _roles(chain), connections=256, processes=chain.processes
         )
@@ -81,17 +82,19 @@ def growing_connections(bench: Bench, counts: tuple[int, ...]) -> list[Measured]
     return found
 
 
-def growing_endpoints(bench: Bench, counts: tuple[int, ...]) -> list[Measured]:
+def growing_endpoints(bench: Bench, counts: tuple[int, ...], delay_ms: int) -> list[Measured]:
     """Cost a request of the consumer agent from one to many endpoints.
 
     One provider agent listens on all of 127.0.0.0/8, and the consumer agent's static registry lists
     it under as many of these addresses as there shall be endpoints: each is a link of its own to
-    the consumer agent, while nothing else on the machine grows.
+    the consumer agent, while nothing else on the machine grows. Where answers come at once,
+    fewer requests share a write the more links there are; with a delay nearly each request has a
+    write of its own at any number.
     """
     found = []
     with Network() as network:
         try:
-            agent_port = _start_provider_side(bench, network, limit=100 * bench.connections)
+            agent_port = _start_provider_side(bench, network, 100 * bench.connections, delay_ms)
             for count in counts:
                 consumer, port = _start_consumer_agent(bench, network, agent_port, count)
                 try:
@@ -105,7 +108,7 @@ def growing_endpoints(bench: Bench, counts: tuple[int, ...]) -> list[Measured]:
     return found
 
 
-def _start_provider_side(bench: Bench, network: Network, limit: int) -> int:
+def _start_provider_side(bench: Bench, network: Network, limit: int, delay_ms: int) -> int:
     port = network.reserve("provider")
     agent_port = network.reserve("provider-agent")
     admin_port = network.reserve("provider-agent-admin")
@@ -113,7 +116,7 @@ def _start_provider_side(bench: Bench, network: Network, limit: int) -> int:
         bench,
         "provider",
         "demo provider",
-        {"--host": HOST, "--port": port, "--delay-ms": 0, "--limit": limit},
+        {"--host": HOST, "--port": port, "--delay-ms": delay_ms, "--limit": limit},
     )
     bench.processes.wait_ready(provider, lambda: accepts(port), 20)
     agent = _start(
