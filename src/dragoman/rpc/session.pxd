@@ -24,7 +24,8 @@ cdef class Session(Gathering):
     cdef size_t out_bytes_max
     cdef int64_t heartbeat_us
     cdef bint _heard
-    cdef bint _pinged
+    cdef int _quiet
+    cdef Py_ssize_t _unsent
     cdef bint _direct
     cdef readonly uint64_t bytes_in
     cdef readonly uint64_t bytes_out
@@ -36,7 +37,10 @@ cdef class Session(Gathering):
     cdef bint on_frame(self) except -1
     cdef void on_batch(self)
     cdef void on_closed(self)
+    cdef int _configure(self, loop, uint32_t body_bytes_max, double heartbeat_s) except -1
     cdef void fail(self, str why)
+    cdef void lose(self, str why)
+    cdef void _drop(self)
     cdef void _hello(self, bytes name)
     cdef int _read_hello(self) except -1
     cdef int _process(self) except -1
@@ -72,6 +76,9 @@ cdef class ClientSession(Session):
     cdef readonly int credits
     cdef readonly int inflight
     cdef int _told_waiting
+    cdef uint32_t _reclaims
+    cdef uint32_t _reclaimed
+    cdef bint _choked
     cdef dict _methods
     cdef bytes _name
 
@@ -80,7 +87,10 @@ cdef class ClientSession(Session):
     ) except -1
     cdef void abandon(self, Call call)
     cdef uint16_t method_id(self, bytes name) except 0
+    cdef int room(self)
     cdef void tell_waiting(self, int waiting)
+    cdef int _gain(self, uint32_t n) except -1
+    cdef void _give_back(self)
     cdef Slot* _slot(self, uint32_t id) noexcept
     cdef int _grow_slots(self) except -1
     cdef bint _end(self, Slot* slot)

@@ -6,8 +6,9 @@ body straight into its final object), answer pings, and notice a silent peer wit
 Who calls: ``rpc.link`` and ``cluster`` on the client's side, a ``Handler`` on the server's. The specification
 is ``docs/formats/mesh.md``.
 
-Invariants: every submitted call ends exactly once (reply, error, deadline or loss); ``credits + inflight`` is what
-the server counts as held; an id is not used again before 2**32 others were; nothing is sent before HELLO.
+Invariants: every submitted call ends exactly once (reply, error or loss) unless it is abandoned; a request leaves
+only against a credit; an id is not used again before 2**32 - 1 others were, and never is 0; HELLO is the first frame
+each way; what gathers while the peer does not read is bounded by ``out_bytes_max``.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -21,7 +22,7 @@ from libc.string cimport memcpy
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.mesh cimport (
     F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_NAME, F_PING, F_PONG, F_RECLAIM, F_REPLY,
-    F_REQUEST, F_RETURN, FLAG_NO_REPLY, FLAG_RETRY_SAFE, HEADER_BYTES, MESH_ERROR, MESH_NEED_MORE,
+    F_REQUEST, F_RETURN, FLAG_RETRY_SAFE, HEADER_BYTES, HELLO_BYTES, MESH_ERROR, MESH_NEED_MORE,
     MESH_VERSION, put_header, write_frame,
 )
 
@@ -34,9 +35,10 @@ log = logging.getLogger("dragoman.rpc")
 
 HELLO = struct.Struct("<4sHHII")
 cdef bytes MAGIC = b"DRGM"
-cdef int64_t HEARTBEAT_US = 5_000_000
+cdef double HEARTBEAT_S = 5.0
 cdef size_t OUT_BYTES_MAX = 64 * 1024 * 1024
 cdef int METHODS_MAX = 1024
+cdef int ERROR_TEXT_BYTES_MAX = 4096
 # More credits than this at once are no limit any more, but a mistake.
 cdef uint32_t CREDITS_MAX = 1 << 24
 
@@ -47,8 +49,15 @@ cdef class Session(Gathering):
     def __cinit__(self, *args, **kwargs):
         self.out = Buffer()
         self.peer = "?"
-        self.out_bytes_max = OUT_BYTES_MAX
-        self.heartbeat_us = HEARTBEAT_US
+        self._unsent = -1
+
+    cdef int _configure(self, loop, uint32_t body_bytes_max, double heartbeat_s) except -1:
+        self.loop = loop
+        self.decoder = MeshDecoder(body_bytes_max)
+        # Four of the largest bodies at least, or one slow moment would end the session.
+        self.out_bytes_max = max(OUT_BYTES_MAX, 4 * <size_t>body_bytes_max)
+        self.heartbeat_us = <int64_t>(heartbeat_s * 1e6)
+        return 0
 
     cdef inline void mark(self):
         if not self._marked:
@@ -67,7 +76,11 @@ cdef class Session(Gathering):
     cdef void flush(self):
         """End of the turn: everything gathered leaves in one write."""
         cdef size_t n = self.out.length
-        if n == 0 or self.closed or self.paused:
+        if n == 0 or self.closed:
+            return
+        if self.paused:
+            if n > self.out_bytes_max:
+                self.lose(f"{n} bytes wait for a peer that does not read")
             return
         self.bytes_out += n
         self.writes += 1
@@ -126,7 +139,7 @@ cdef class Session(Gathering):
         except Exception as error:
             # A fault of our own must not leave the connection half processed.
             log.exception("session with %s failed", self.peer)
-            self.fail(f"internal error: {error}")
+            self.lose(f"internal error: {error!r}")
             return 0
         if not self.closed:
             self.on_batch()
@@ -160,33 +173,53 @@ cdef class Session(Gathering):
         self.on_closed()
 
     cdef void on_due(self):
-        """Heartbeat: ping a silent peer once, give it up the next time."""
+        """Twice a heartbeat interval: ping a peer that was silent for a half, give it up an interval later."""
         if self.closed:
             return
-        if not self._heard:
-            if self._pinged:
-                self.fail("no sign of life within two heartbeat intervals")
-                return
-            self._pinged = True
-            self.control(F_PING, 0, 0, 0, b"")
+        if not self.ready:
+            self.fail("no HELLO within a heartbeat interval")
+            return
+        if self.paused:
+            # Perhaps we do not read either until the peer has taken something: that is its sign of life.
+            unsent = self.transport.get_write_buffer_size()
+            if unsent != self._unsent:
+                self._unsent = unsent
+                self._heard = True
+        if self._heard:
+            self._heard = False
+            self._quiet = 0
         else:
-            self._pinged = False
-        self._heard = False
-        self.turn.wheel.schedule(self, self.turn.wheel.clock_us() + self.heartbeat_us)
+            self._quiet += 1
+            if self._quiet == 1:
+                self.control(F_PING, 0, 0, 0, b"")
+            elif self._quiet == 3:
+                self.lose("no sign of life within two heartbeat intervals")
+                return
+        self.turn.wheel.schedule(self, self.turn.wheel.clock_us() + self.heartbeat_us // 2)
 
     cdef void fail(self, str why):
-        """The peer broke the protocol, or is dead: close at once, saying why to our own side."""
-        if self.closed:
-            return
+        """The peer broke the protocol: close at once, saying why to our own side."""
         if self.failure is None:
             self.failure = ProtocolError(f"{self.peer}: {why}", endpoint=self.peer)
-        self.transport.abort()
-        self.connection_lost(None)
+        self._drop()
+
+    cdef void lose(self, str why):
+        """The peer is dead or hopeless: close at once, saying why to our own side."""
+        if self.failure is None:
+            self.failure = LinkLost(f"{self.peer}: {why}", endpoint=self.peer)
+        self._drop()
+
+    cdef void _drop(self):
+        if not self.closed:
+            self.transport.abort()
+            self.connection_lost(None)
 
     def close(self):
         """Close now; what is gathered still leaves, what is in flight is lost."""
         if self.closed or self.transport is None:
             return
+        if self.failure is None:
+            self.failure = LinkLost(f"connection to {self.peer} closed", endpoint=self.peer)
         self.paused = False
         self.flush()
         self.transport.close()
@@ -208,12 +241,9 @@ cdef class Session(Gathering):
         )
 
     cdef int _read_hello(self) except -1:
-        cdef bytes body = self.decoder.body[:self.decoder.length]
-        if self.ready:
-            raise ProtocolError("a second HELLO")
-        if len(body) < HELLO.size:
-            raise ProtocolError(f"HELLO of {len(body)} bytes, at least {HELLO.size} expected")
-        magic, lowest, highest, _features, body_bytes_max = HELLO.unpack_from(body)
+        cdef bytes body = self.decoder.body[:HELLO_BYTES]
+        # Features that only the peer knows are not used; there are none yet.
+        magic, lowest, highest, _features, body_bytes_max = HELLO.unpack(body)
         if magic != MAGIC:
             raise ProtocolError("not a dragoman mesh peer: wrong magic in HELLO")
         if not lowest <= MESH_VERSION <= highest:
@@ -240,7 +270,8 @@ cdef class SessionOwner:
         """The handshake is done."""
 
     cdef void on_credit(self, ClientSession session):
-        """After a read that brought replies or credits."""
+        """``session.room()`` has changed otherwise than by ``submit``: after each read, when gathered requests
+        have left, and when the connection is gone but its calls have not been ended yet."""
 
     cdef void on_goodbye(self, ClientSession session):
         """The server drains: send nothing new."""
@@ -252,10 +283,12 @@ cdef class SessionOwner:
 cdef class ClientSession(Session):
     """The calling end. ``credits`` says how many requests may be submitted now."""
 
-    def __cinit__(self, loop, SessionOwner owner, *, bytes name=b"", uint32_t body_bytes_max=16777216):
-        self.loop = loop
+    def __cinit__(
+        self, loop, SessionOwner owner, *, bytes name=b"", uint32_t body_bytes_max=16777216,
+        double heartbeat_s=HEARTBEAT_S,
+    ):
+        self._configure(loop, body_bytes_max, heartbeat_s)
         self.owner = owner
-        self.decoder = MeshDecoder(body_bytes_max)
         self._mask = 1023
         self._slots = <Slot*>calloc(self._mask + 1, sizeof(Slot))
         if self._slots == NULL:
@@ -313,13 +346,13 @@ cdef class ClientSession(Session):
     cdef int submit(
         self, Call call, uint16_t target, const char* body, size_t n, uint32_t timeout_ms
     ) except -1:
-        """Send a request against a credit (the caller has checked ``credits``)."""
+        """Send a request against a credit (the caller has checked ``room`` and the body's length)."""
         cdef Slot* slot
         cdef char* at
         if <uint32_t>self.inflight * 2 > self._mask:
             self._grow_slots()
         slot = &self._slots[self._next_id & self._mask]
-        while slot.used:
+        while slot.used or self._next_id == 0:
             self._next_id += 1
             slot = &self._slots[self._next_id & self._mask]
         slot.used = True
@@ -338,10 +371,20 @@ cdef class ClientSession(Session):
         self.mark()
         return 0
 
+    cdef int room(self):
+        """How many requests may be submitted now: the credits, or none while too many bytes gather."""
+        if self.out.length > self.out_bytes_max // 2:
+            self._choked = True
+            return 0
+        return self.credits
+
     cdef void flush(self):
         Session.flush(self)
         if self.out.length == 0:
             self._flushed_id = self._next_id - 1
+            if self._choked and not self.closed:
+                self._choked = False
+                self.owner.on_credit(self)
 
     cdef void abandon(self, Call call):
         """The caller no longer wants the reply. The server is told; the credit comes back with its answer."""
@@ -375,17 +418,20 @@ cdef class ClientSession(Session):
         cdef MeshDecoder frame = self.decoder
         cdef Slot* slot
         cdef Call call
-        cdef int n
         cdef uint8_t kind = frame.kind
+        if not self.ready:
+            if kind != F_HELLO:
+                raise ProtocolError(f"mesh frame type {kind} before HELLO")
+            self._read_hello()
+            self.owner.on_ready(self)
+            return True
         if kind == F_REPLY or kind == F_ERROR:
             slot = self._slot(frame.id)
             if slot == NULL:
                 # Late or duplicate, and so are the credits it claims to bring.
                 self.frames_dropped += 1
                 return True
-            if frame.value > CREDITS_MAX:
-                raise ProtocolError(f"reply with {frame.value} credits")
-            self.credits += frame.value
+            self._gain(frame.value)
             if slot.call == NULL:
                 self._end(slot)
                 return True
@@ -401,18 +447,14 @@ cdef class ClientSession(Session):
                     frame.body[:frame.length].decode("utf-8", "replace"),
                 )
         elif kind == F_CREDIT:
-            if frame.value > CREDITS_MAX or self.credits > <int>CREDITS_MAX:
-                raise ProtocolError(f"{frame.value} credits granted at once")
-            self.credits += frame.value
+            self._gain(frame.value)
             if self._told_waiting:
                 # The server has counted the grant against what it was told: say it anew.
                 self._told_waiting = -1
         elif kind == F_RECLAIM:
-            n = self.credits if <uint32_t>self.credits < frame.value else <int>frame.value
-            if n < 0:
-                n = 0
-            self.credits -= n
-            self.control(F_RETURN, 0, 0, n, b"")
+            # Answered after the batch, when those who waited for what came with it have had their turn.
+            self._reclaims += 1
+            self._reclaimed = min(self._reclaimed + <uint64_t>frame.value, CREDITS_MAX)
         elif kind == F_PING:
             self.control(F_PONG, 0, 0, frame.value, b"")
         elif kind == F_PONG:
@@ -421,14 +463,29 @@ cdef class ClientSession(Session):
             self.goodbye_received = True
             self.owner.on_goodbye(self)
         elif kind == F_HELLO:
-            self._read_hello()
-            self.owner.on_ready(self)
+            raise ProtocolError("a second HELLO")
         else:
             raise ProtocolError(f"mesh frame type {kind} from a server")
         return True
 
+    cdef int _gain(self, uint32_t n) except -1:
+        if n > CREDITS_MAX or self.credits + n > CREDITS_MAX:
+            raise ProtocolError(f"{n} credits granted to a holder of {self.credits}")
+        self.credits += n
+        return 0
+
+    cdef void _give_back(self):
+        """Answer the server's reclaims with one RETURN of what is not in use."""
+        cdef int n = min(self.credits, <int>self._reclaimed)
+        self._reclaims = 0
+        self._reclaimed = 0
+        self.credits -= n
+        self.control(F_RETURN, 0, 0, n, b"")
+
     cdef void on_batch(self):
         self.owner.on_credit(self)
+        if self._reclaims:
+            self._give_back()
         if self.goodbye_received and self.inflight == 0 and not self.closed:
             self.close()
 
@@ -439,7 +496,9 @@ cdef class ClientSession(Session):
         cdef bint unsent
         cdef str why = str(self.failure)
         cdef int code = Code.UPSTREAM_PROTOCOL if type(self.failure) is ProtocolError else Code.UPSTREAM_LOST
+        # Nobody may submit here while the calls end.
         self.credits = 0
+        self.owner.on_credit(self)
         for i in range(self._mask + 1):
             slot = &self._slots[i]
             if slot.used and slot.call != NULL:
@@ -474,7 +533,9 @@ cdef class Handler:
         const char* body, Py_ssize_t n, bytes owner
     ) except -1:
         """A request; ``body`` is valid during this call only, unless ``owner`` is not None and kept. The
-        handler answers with ``session.reply`` or ``session.error``, once, now or later."""
+        handler answers with ``session.reply`` or ``session.error``, once, now or later, and gives what
+        ``session.pool.done(session.holder)`` returns as ``credits`` when the request's place is free. It must
+        not raise: that ends the session, and the request's credit with it."""
         return True
 
     cdef void on_cancel(self, ServerSession session, uint32_t id):
@@ -499,13 +560,13 @@ cdef class ServerSession(Session):
     """The answering end. ``sessions`` is a set that this session keeps itself in while it lives."""
 
     def __cinit__(
-        self, loop, Handler handler, CreditPool pool, sessions, *, uint32_t body_bytes_max=16777216
+        self, loop, Handler handler, CreditPool pool, sessions, *, uint32_t body_bytes_max=16777216,
+        double heartbeat_s=HEARTBEAT_S,
     ):
-        self.loop = loop
+        self._configure(loop, body_bytes_max, heartbeat_s)
         self.handler = handler
         self.pool = pool
         self._sessions = sessions
-        self.decoder = MeshDecoder(body_bytes_max)
         self._methods = [-1]
         self.holder = SessionHolder()
         self.holder.session = self
@@ -520,6 +581,12 @@ cdef class ServerSession(Session):
         cdef char* at
         if self.closed:
             return
+        if n > self.peer_body_bytes_max:
+            self.error(
+                id, Code.TOO_LARGE, False,
+                f"the reply has {n} bytes, the caller takes {self.peer_body_bytes_max}", credits,
+            )
+            return
         at = self.out.reserve(HEADER_BYTES + n)
         put_header(at, <uint32_t>n, F_REPLY, 0, 0, id, credits)
         memcpy(at + HEADER_BYTES, body, n)
@@ -531,7 +598,9 @@ cdef class ServerSession(Session):
         cdef bytes text
         if self.closed:
             return
-        text = message.encode("utf-8", "replace")[:4096]
+        text = message.encode("utf-8", "replace")
+        if len(text) > ERROR_TEXT_BYTES_MAX or len(text) > <Py_ssize_t>self.peer_body_bytes_max:
+            text = text[:min(ERROR_TEXT_BYTES_MAX, self.peer_body_bytes_max)]
         write_frame(
             self.out, F_ERROR, FLAG_RETRY_SAFE if retry_safe else 0, code, id, credits,
             PyBytes_AS_STRING(text), len(text),
@@ -594,8 +663,8 @@ cdef class ServerSession(Session):
             self.control(F_PONG, 0, 0, frame.value, b"")
         elif kind == F_PONG:
             pass
-        elif kind == F_GOODBYE:
-            self.goodbye_received = True
+        elif kind == F_HELLO:
+            raise ProtocolError("a second HELLO")
         else:
             raise ProtocolError(f"mesh frame type {kind} from a client")
         return True

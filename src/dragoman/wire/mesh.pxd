@@ -4,6 +4,7 @@ from dragoman.wire.buffer cimport Buffer
 
 cdef enum:
     HEADER_BYTES = 16
+    HELLO_BYTES = 16  # the fixed part of HELLO's body
     MESH_VERSION = 1
 
     # frame types
@@ -22,8 +23,6 @@ cdef enum:
     F_GOODBYE = 13
     F_LAST = 13
 
-    # request flags
-    FLAG_NO_REPLY = 1
     # error flags
     FLAG_RETRY_SAFE = 1
 

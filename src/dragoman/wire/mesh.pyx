@@ -7,11 +7,11 @@ and a body:
     0      u32   length  bytes of body after the header
     4      u8    type    1..13
     5      u8    flags   by type; unknown bits are refused
-    6      u16   target  REQUEST: method id; ERROR: error code; NAME: the method id being named
-    8      u32   id      of the request that the frame belongs to, else 0
-    12     u32   value   by type: timeout, credits, counts
+    6      u16   target  REQUEST: method id; ERROR: error code; NAME: the method id being named; else 0
+    8      u32   id      of the request that the frame belongs to, never 0 there; else 0
+    12     u32   value   by type: timeout, credits, counts; else 0
 
-A reader takes 16 bytes, checks type, flags and length against the table below, then takes the body.
+A reader takes 16 bytes, checks every field against the tables below, then takes the body.
 Used by ``rpc.session``; decoding has three outcomes: a frame, "need more", or an error, after which the
 decoder stays dead (no resynchronisation).
 """
@@ -40,13 +40,24 @@ KINDS = {
 }
 VERSION = MESH_VERSION
 MAGIC = b"DRGM"
+FIELDS = ((1, "target"), (2, "id"), (4, "value"))
 
-# Largest body by type (0xFFFFFFFF: the session's limit) and the flags that a type may carry.
+# What each type may carry, by its number: HELLO, NAME, REQUEST, REPLY, ERROR, CANCEL, CREDIT, DEMAND,
+# RECLAIM, RETURN, PING, PONG, GOODBYE.
+# The smallest and the largest body (0xFFFFFFFF: the session's limit).
+cdef uint32_t BODY_MIN[14]
+BODY_MIN[:] = [0, HELLO_BYTES, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 cdef uint32_t BODY_MAX[14]
 BODY_MAX[:] = [0, TEXT_BODY_MAX, TEXT_BODY_MAX, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0, 0, 0, 0, 0, 0, 0,
                TEXT_BODY_MAX]
+# Flags. Bit 0 of a REQUEST is reserved for "no reply is wanted".
 cdef uint8_t FLAGS_MAX[14]
-FLAGS_MAX[:] = [0, 0, 0, FLAG_NO_REPLY, 0, FLAG_RETRY_SAFE, 0, 0, 0, 0, 0, 0, 0, 0]
+FLAGS_MAX[:] = [0, 0, 0, 0, 0, FLAG_RETRY_SAFE, 0, 0, 0, 0, 0, 0, 0, 0]
+# Which of target (1), id (2) and value (4) must be zero, and which must not be.
+cdef uint8_t MUST_BE_ZERO[14]
+MUST_BE_ZERO[:] = [7, 7, 6, 0, 1, 0, 5, 3, 3, 3, 3, 3, 3, 7]
+cdef uint8_t MUST_BE_SET[14]
+MUST_BE_SET[:] = [0, 0, 1, 7, 2, 3, 2, 4, 0, 4, 0, 0, 0, 0]
 
 
 cdef int write_frame(
@@ -87,11 +98,19 @@ cdef class MeshDecoder:
 
     cdef int _check(self) except -2:
         cdef uint32_t limit
+        cdef uint8_t present
         if self.kind == 0 or self.kind > F_LAST:
             self.error = f"unknown mesh frame type {self.kind}"
             return MESH_ERROR
         if self.flags & ~FLAGS_MAX[self.kind]:
             self.error = f"unknown flags {self.flags:#04x} on mesh frame type {self.kind}"
+            return MESH_ERROR
+        present = (self.target != 0) | (self.id != 0) << 1 | (self.value != 0) << 2
+        if present & MUST_BE_ZERO[self.kind] or ~present & MUST_BE_SET[self.kind]:
+            self.error = (
+                f"mesh frame type {self.kind} with target {self.target}, id {self.id}, "
+                f"value {self.value}: {_expected(self.kind)}"
+            )
             return MESH_ERROR
         limit = BODY_MAX[self.kind]
         if limit == 0xFFFFFFFF:
@@ -99,6 +118,12 @@ cdef class MeshDecoder:
         if self.length > limit:
             self.error = (
                 f"mesh frame type {self.kind} with a body of {self.length} bytes, at most {limit} allowed"
+            )
+            return MESH_ERROR
+        if self.length < BODY_MIN[self.kind]:
+            self.error = (
+                f"mesh frame type {self.kind} with a body of {self.length} bytes, "
+                f"at least {BODY_MIN[self.kind]} expected"
             )
             return MESH_ERROR
         return MESH_FRAME
@@ -118,7 +143,13 @@ cdef class MeshDecoder:
         raw = <PyObject*>self._partial
         Py_INCREF(<object>raw)
         self._partial = None
-        _PyBytes_Resize(&raw, size)
+        try:
+            _PyBytes_Resize(&raw, size)
+        except MemoryError:
+            # Half a frame is gone: nothing after it can be understood.
+            self._dead = True
+            self.error = f"no memory for a mesh frame's body of {self.length} bytes"
+            raise
         self._partial = <bytes>raw
         Py_DECREF(<object>raw)
         return 0
@@ -225,6 +256,16 @@ cdef class MeshDecoder:
                 raise ProtocolError(self.error)
             found.append((self.kind, self.flags, self.target, self.id, self.value,
                           self.body[:self.length]))
+
+
+def _expected(int kind):
+    """Which of target, id and value must and must not be zero in frames of this type."""
+    zero = [name for bit, name in FIELDS if MUST_BE_ZERO[kind] & bit]
+    given = [name for bit, name in FIELDS if MUST_BE_SET[kind] & bit]
+    words = [f"{' and '.join(zero)} must be 0"] if zero else []
+    if given:
+        words.append(f"{' and '.join(given)} must not be 0")
+    return ", ".join(words)
 
 
 def encode(int kind, *, int flags=0, int target=0, uint32_t id=0, uint32_t value=0, bytes body=b""):
