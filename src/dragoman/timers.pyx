@@ -2,8 +2,8 @@
 
 The loop's own timers cost a heap operation and an object each; nearly all of ours are cancelled before
 they are due. Here each is a node of a doubly linked list hung into the slot of its tick, and one loop
-timer drives the wheel while anything is armed. The grain is 5 ms: a timer fires within 5 ms after it is
-due, never before. Called by sessions, links and the agents' connections.
+timer drives the wheel while anything is armed. The grain is 5 ms: a timer fires within two grains after it
+is due (and what the loop itself is late), never before. Called by sessions, links and the agents' connections.
 
 Invariant: a ``Timed`` is armed exactly while ``_wheel`` is not None, and then the wheel owns a reference.
 """
@@ -12,8 +12,6 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
-
-import asyncio
 
 cdef int64_t TICK_US = 5000
 cdef Py_ssize_t SLOTS = 4096  # times 5 ms: 20 s a round; what is due later waits in its slot
@@ -115,13 +113,18 @@ cdef class Wheel:
             self._firing = timed._next
             if timed.due_tick <= self._tick:
                 self._unlink(timed)
-                timed.on_due()
+                try:
+                    timed.on_due()
+                except Exception as error:
+                    # The other timers of this loop depend on this one's manners.
+                    self._loop.call_exception_handler(
+                        {"message": "a timer raised", "exception": error}
+                    )
                 Py_DECREF(timed)
         return 0
 
     def _on_tick(self):
         cdef int64_t now_tick = self.clock_us() // TICK_US
-        cdef int64_t rounds = 0
         self._handle = None
         # After a long pause of the process one round visits every slot.
         if now_tick - self._tick > SLOTS:
@@ -144,12 +147,7 @@ cdef class _Callback(Timed):
     cdef object callback
 
     cdef void on_due(self):
-        try:
-            self.callback()
-        except Exception as error:
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "a timer's callback raised", "exception": error}
-            )
+        self.callback()
 
 
 def call_at_us(Wheel wheel, int64_t due_us, callback):

@@ -11,11 +11,9 @@ before any other code runs.
 
 from dragoman.timers cimport Timed, Wheel
 
-from weakref import WeakKeyDictionary
-
 READ_BYTES = 262144
 
-_turns = WeakKeyDictionary()
+_turns = {}
 
 
 cdef class Gathering(Timed):
@@ -58,12 +56,20 @@ cdef class Turn:
         self._scheduled = False
         for gathering in marked:
             gathering._marked = False
-            gathering.flush()
+            try:
+                gathering.flush()
+            except Exception as error:
+                # No memory, or a transport's fault: the others still have to write.
+                self.loop.call_exception_handler(
+                    {"message": "what was gathered could not be written", "exception": error}
+                )
 
 
 cpdef Turn turn_of(loop):
-    """The one ``Turn`` of ``loop``."""
+    """The one ``Turn`` of ``loop``; those of loops that are closed are let go."""
     turn = _turns.get(loop)
     if turn is None:
+        for other in [other for other in _turns if other.is_closed()]:
+            del _turns[other]
         turn = _turns[loop] = Turn(loop)
     return turn
