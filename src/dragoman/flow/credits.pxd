@@ -5,6 +5,7 @@ cdef class Holder:
     cdef readonly int waiting
     cdef int _target
     cdef int _asked
+    cdef int _passed_over
 
     cdef void grant(self, int n)
     cdef void reclaim(self, int n)
@@ -16,6 +17,7 @@ cdef class CreditPool:
     cdef readonly int orphaned
     cdef list _holders
     cdef bint _tight
+    cdef int _ended
 
     cpdef int join(self, Holder holder) except -1
     cpdef int leave(self, Holder holder) except -1
@@ -25,4 +27,5 @@ cdef class CreditPool:
     cpdef int demand(self, Holder holder, int waiting) except -1
     cpdef int set_limit(self, int limit) except -1
     cdef void _rebalance(self)
+    cdef void _share_out(self, bint passing)
     cdef void _spread(self)

@@ -4,12 +4,18 @@ A pool stands beside one provider and knows its limit. Each connected caller is 
 credits out never exceeds the limit, so the provider never has to reject. A credit in use comes back with
 the reply, without a frame of its own; the pool withholds it there when the holder has more than its share,
 and grants it to another. Shares are max-min fair over demand (in use + waiting); what nobody demands is
-spread evenly, so that an idle caller can start at once. Knows nothing of protocols: a holder's ``grant`` and
+spread evenly, so that an idle caller can start at once. Where a share is not a whole number the odd credits go
+round, so that nobody starves when there are more callers than credits. While somebody lacks credit the shares
+follow the demand without being told: they are computed anew as requests end. Knows nothing of protocols: a
+holder's ``grant`` and
 ``reclaim`` carry the words to the peer.
 
 Invariant: ``granted == sum(held) + orphaned <= max(limit, what was out when the limit was lowered)``, and for
 each holder ``0 <= in_use <= held``.
 """
+
+# While somebody lacks credit, shares are computed anew this many times in a limit's worth of requests.
+cdef int ENDS_A_LIMIT = 8
 
 
 cdef class Holder:
@@ -41,6 +47,7 @@ cdef class CreditPool:
         holder.in_use = 0
         holder.waiting = 0
         holder._asked = 0
+        holder._passed_over = 0
         self._holders.append(holder)
         self._rebalance()
         return 0
@@ -54,6 +61,7 @@ cdef class CreditPool:
         self.granted -= holder.held - holder.in_use
         self.orphaned += holder.in_use
         holder.held = 0
+        holder.waiting = 0
         self._rebalance()
         return 0
 
@@ -66,6 +74,7 @@ cdef class CreditPool:
 
     cdef int done(self, Holder holder):
         """A request of this holder has ended. How many credits (0 or 1) go back with the reply."""
+        cdef int back
         if holder.pool is None:
             holder.in_use -= 1
             self.orphaned -= 1
@@ -75,12 +84,18 @@ cdef class CreditPool:
         holder.in_use -= 1
         if not self._tight:
             return 1
-        if holder.held <= holder._target and self.granted <= self.limit:
+        self._ended += 1
+        if self._ended * ENDS_A_LIMIT >= self.limit:
+            self._share_out(True)
+        elif holder.held <= holder._target and self.granted <= self.limit:
             return 1
-        holder.held -= 1
-        self.granted -= 1
+        back = 1
+        if holder.held > holder._target or self.granted > self.limit:
+            back = 0
+            holder.held -= 1
+            self.granted -= 1
         self._spread()
-        return 0
+        return back
 
     cpdef int returned(self, Holder holder, int n) except -1:
         """The caller gives ``n`` unused credits back; -1 is raised as ValueError if it has fewer."""
@@ -108,34 +123,46 @@ cdef class CreditPool:
 
     cdef void _rebalance(self):
         """Compute everybody's share, grant what is free and ask back what is too much."""
+        self._share_out(False)
+        self._spread()
+
+    cdef void _share_out(self, bint passing):
+        """Compute everybody's share. ``passing``: credits change hands now, so the odd ones go on."""
         cdef Holder holder
         cdef int left = self.limit - self.orphaned
         cdef int count = len(self._holders)
         cdef int share, wanted
-        cdef Py_ssize_t i
-        if count == 0:
-            self._tight = False
-            return
+        cdef Py_ssize_t i = 0, k
+        self._ended = 0
         if left < 0:
             left = 0
-        # Water-filling: the smallest demands first, each at most an equal share of what is left.
+        # Water-filling: the smallest demands first, until one exceeds an equal share of what is left.
         order = sorted(self._holders, key=_demand)
-        for i in range(count):
+        while i < count:
             holder = order[i]
-            share = left // (count - <int>i)
             wanted = holder.in_use + holder.waiting
-            holder._target = wanted if wanted < share else share
-            left -= holder._target
-        # What nobody demands is spread evenly.
-        for i in range(count):
-            holder = order[count - 1 - i]
-            share = left // (count - <int>i)
-            holder._target += share
-            left -= share
-        # The remainders of the divisions go where demand is greatest.
-        if left:
-            (<Holder>order[count - 1])._target += left
-        self._spread()
+            if wanted > left // (count - <int>i):
+                break
+            holder._target = wanted
+            left -= wanted
+            i += 1
+        if i == count:
+            # What nobody demands is spread evenly.
+            for i in range(count):
+                holder = order[i]
+                share = left // (count - <int>i)
+                holder._target += share
+                left -= share
+            return
+        hungry = sorted(order[i:], key=_turns_missed, reverse=True)
+        count -= <int>i
+        share = left // count
+        left -= share * count
+        for k in range(count):
+            holder = hungry[k]
+            holder._target = share + (1 if k < left else 0)
+            if passing:
+                holder._passed_over = 0 if k < left else holder._passed_over + 1
 
     cdef void _spread(self):
         """Grant free credits up to each target; where none are free, ask back those above target."""
@@ -178,6 +205,10 @@ cdef class CreditPool:
 
 def _demand(Holder holder):
     return holder.in_use + holder.waiting
+
+
+def _turns_missed(Holder holder):
+    return holder._passed_over
 
 
 cdef class RecordingHolder(Holder):
