@@ -76,9 +76,10 @@ cdef class Service:
     cdef readonly uint64_t expired
 
     cdef void submit(self, ServiceCall call)
-    cdef bint _send(self, ServiceCall call)
+    cdef bint _send(self, ServiceCall call, int64_t now)
     cdef void _wait(self, ServiceCall call)
     cdef void _drain_waiting(self)
+    cdef bint _any_room(self)
     cdef void _tell_waiting(self)
     cdef void _fail_waiting(self)
     cdef void _failed(self, ServiceCall call, Endpoint endpoint, int code, bint retry_safe, str message)

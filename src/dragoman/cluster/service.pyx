@@ -78,9 +78,9 @@ cdef class Endpoint(Candidate):
 
     cdef void refresh(self):
         """Take over the session's figures for the policy."""
-        self.room = self.session.credits if self.session is not None else 0
-        if self.breaker.open:
-            self.room = 0
+        self.room = 0
+        if self.session is not None and not self.breaker.open:
+            self.room = self.session.room()
 
     def close(self):
         """No longer registered: nothing new goes there, what is in flight ends in peace."""
@@ -295,11 +295,11 @@ cdef class Service:
         call.service = self
         call.attempts = 0
         self.turn.wheel.schedule(call, call.due_us)
-        if self.waiting.live == 0 and self._send(call):
+        if self.waiting.live == 0 and self._send(call, call.started_us):
             return
         self._wait(call)
 
-    cdef bint _send(self, ServiceCall call):
+    cdef bint _send(self, ServiceCall call, int64_t now):
         """Send to the endpoint that the policy picks; False when none has room."""
         cdef Py_ssize_t i
         cdef Endpoint endpoint
@@ -325,9 +325,9 @@ cdef class Service:
             self.turn.wheel.cancel(call)
             call.on_failure(C_TOO_LARGE, "the request is larger than the provider's agent accepts")
             return True
-        left_us = call.due_us - (call.started_us if call.attempts == 0 else self.turn.wheel.clock_us())
+        left_us = call.due_us - now
         if endpoint.inflight == 0:
-            endpoint.replied_us = self.turn.wheel.clock_us()
+            endpoint.replied_us = now
         call.endpoint = endpoint
         call.attempts += 1
         endpoint.inflight += 1
@@ -336,7 +336,8 @@ cdef class Service:
             call, session.method_id(call.method), call.body, call.body_length,
             <uint32_t>(left_us // 1000) if left_us >= 1000 else 1,
         )
-        endpoint.room = session.credits
+        # After a probe an open breaker lets no more through.
+        endpoint.refresh()
         return True
 
     cdef void _wait(self, ServiceCall call):
@@ -367,14 +368,22 @@ cdef class Service:
 
     cdef void _drain_waiting(self):
         cdef ServiceCall call
+        cdef int64_t now = 0
         while self.waiting.live:
-            if self.policy.pick(self._ready) < 0:
+            if not self._any_room():
                 return
+            if now == 0:
+                now = self.turn.wheel.clock_us()
             call = <ServiceCall>self.waiting.pop()
-            if not self._send(call):
-                self.waiting.push(call, call.due_us)
-                return
+            self._send(call, now)
         self._tell_waiting()
+
+    cdef bint _any_room(self):
+        cdef Py_ssize_t i
+        for i in range(PyList_GET_SIZE(self._ready)):
+            if (<Endpoint>PyList_GET_ITEM(self._ready, i)).room > 0:
+                return True
+        return False
 
     cdef void _fail_waiting(self):
         cdef ServiceCall call
@@ -410,7 +419,7 @@ cdef class Service:
         if call._wheel is None:
             # Withdrawn, or its deadline passed, in the meantime.
             return
-        if self.waiting.live == 0 and self._send(call):
+        if self.waiting.live == 0 and self._send(call, self.turn.wheel.clock_us()):
             return
         self._wait(call)
 
