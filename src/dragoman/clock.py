@@ -1,7 +1,7 @@
 """Monotonic time and deadlines, replaceable in tests.
 
-Nothing in dragoman asks the wall clock when something is due: a clock moved by a day expires nothing.
-Compiled code reads the same clock (``CLOCK_MONOTONIC``) through ``dragoman.timers``.
+Nothing in dragoman asks the wall clock when something is due: a clock moved by a day expires
+nothing. Compiled code reads the same clock (``CLOCK_MONOTONIC``) through ``dragoman.timers``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Every error dragoman raises, in one tree divided by whose fault it is.
 
-Each part of dragoman raises these and nothing else across its border; foreign exceptions are translated
-where they enter. An error says whether the work may safely be tried again (``retry_safe``: it certainly
-never ran), which code it travels under on the wire (``code``), and, where one is known, the endpoint.
+Each part of dragoman raises these and nothing else across its border; foreign exceptions are
+translated where they enter. An error says whether the work may safely be tried again
+(``retry_safe``: it certainly never ran), which code it travels under on the wire (``code``), and,
+where one is known, the endpoint.
 
     DragomanError
     ├── UsageError              the caller's misuse: bad option, bad argument, bad configuration
@@ -13,9 +14,9 @@ never ran), which code it travels under on the wire (``code``), and, where one i
     │   └── LinkLost            broke; retry_safe only if the call was never sent
     ├── DeadlineError           the time allowed has passed
     ├── CancelledByCaller       the caller withdrew the call
-    ├── OverloadError           a bound was reached: queue full, no credit, pool exhausted (retry_safe)
-    │   └── UnavailableError    nobody serves this now: no endpoint, open circuit (retry_safe)
-    ├── NotFoundError           no such service or method (retry_safe)
+    ├── OverloadError           a bound was reached: queue full, no credit, pool exhausted
+    (retry_safe) │   └── UnavailableError    nobody serves this now: no endpoint, open circuit
+    (retry_safe) ├── NotFoundError           no such service or method (retry_safe)
     ├── RemoteError             the callee ran and failed
     ├── RegistryError           the registry refused, or cannot be reached
     └── CorruptionError         stored bytes are not what was written
@@ -46,7 +47,8 @@ class Code(IntEnum):
 class DragomanError(Exception):
     """Base of the tree.
 
-    ``retry_safe`` is true only when the work certainly never ran. ``endpoint`` is ``host:port`` or None.
+    ``retry_safe`` is true only when the work certainly never ran. ``endpoint`` is ``host:port`` or
+    None.
     """
 
     code: Code = Code.INTERNAL
@@ -93,7 +95,7 @@ class ConnectError(LinkError):
     retry_safe = True
 
 
-class LinkLost(LinkError):  # noqa: N818 - the state is the name
+class LinkLost(LinkError):
     """The connection broke with this call in flight; ``retry_safe`` tells whether it was sent."""
 
 
@@ -103,7 +105,7 @@ class DeadlineError(DragomanError):
     code = Code.DEADLINE
 
 
-class CancelledByCaller(DragomanError):  # noqa: N818 - the state is the name
+class CancelledByCaller(DragomanError):
     """The caller withdrew the call."""
 
     code = Code.CANCELLED

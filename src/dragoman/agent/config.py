@@ -51,6 +51,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     timeout_ms: _Millis = 5000
     body_bytes_max: _Bytes = 8 * 1024 * 1024
     connections_max: _Count = 16384
+    memory_mb_max: _CountOrNone = 0
     drain_ms: _Millis = 8000
     log_level: str = "info"
 

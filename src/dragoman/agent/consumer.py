@@ -7,11 +7,13 @@ It follows the registry, serves HTTP on the listening address, and reports itsel
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
+from dragoman.agent.bounds import MemoryGuard, connections_allowed, memory_bytes_max
+from dragoman.agent.config import ConsumerConfig
 from dragoman.agent.ingress import Ingress, Limits
 from dragoman.agent.listening import listening_socket
-from dragoman.agent.config import ConsumerConfig
 from dragoman.cluster.directory import Directory
 from dragoman.cluster.service import Options
 from dragoman.errors import RegistryError
@@ -44,11 +46,14 @@ class ConsumerAgent:
             Limits(
                 head_bytes_max=config.head_bytes_max,
                 body_bytes_max=config.body_bytes_max,
-                connections_max=config.connections_max,
+                connections_max=connections_allowed(config.connections_max),
                 timeout_ms=config.timeout_ms,
                 request_timeout_ms=config.header_timeout_ms,
                 idle_timeout_ms=config.idle_timeout_ms,
             ),
+        )
+        self._memory = MemoryGuard(
+            self._loop, memory_bytes_max(config.memory_mb_max), self.ingress.shed
         )
         self._server: asyncio.Server | None = None
         self.port = 0
@@ -58,6 +63,7 @@ class ConsumerAgent:
         """Listen and follow the registry; raises UsageError when the address cannot be used."""
         listener = listening_socket(self._config.listen, reuse_port=self._reuse_port)
         self.port = listener.getsockname()[1]
+        self._memory.start()
         self._registry.watch(EVERY, self.directory.update)
         self._server = await self._loop.create_server(
             self.ingress.connection, sock=listener, backlog=4096
@@ -75,18 +81,15 @@ class ConsumerAgent:
         if self._server is not None:
             self._server.close()
         self.ingress.drain()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.drain_ms / 1000):
                 while self.ingress.connections and self.ingress.in_progress:
                     await asyncio.sleep(READY_POLL_S)
-        except TimeoutError:
-            pass
         self.ingress.abort()
+        self._memory.stop()
         await self.directory.close()
-        try:
+        with contextlib.suppress(RegistryError):
             await self._registry.close()
-        except RegistryError:
-            pass
 
     def snapshot(self) -> Snapshot:
         """The agent's metrics."""
@@ -108,9 +111,7 @@ class ConsumerAgent:
             "dragoman_http_connections", len(ingress.connections), "HTTP connections now open."
         )
         out.gauge("dragoman_http_in_progress", ingress.in_progress, "HTTP requests in progress.")
-        out.histogram(
-            "dragoman_http_latency_seconds", ingress.latency, "From request to response."
-        )
+        out.histogram("dragoman_http_latency_seconds", ingress.latency, "From request to response.")
         for service in self.directory.status():
             name = service["service"]
             out.counter(

@@ -1,6 +1,7 @@
 """The HTTP contracts of the consumer agent: what a request means and how an error looks.
 
-Called by ``agent.ingress`` for everything but the hot path of a form. ``docs/http.md`` describes it to users.
+Called by ``agent.ingress`` for everything but the hot path of a form. ``docs/http.md`` describes
+it to users.
 """
 
 from __future__ import annotations
@@ -103,11 +104,15 @@ def form_service(interface: bytes, group: bytes, version: bytes) -> tuple[str, s
     )
 
 
-def json_call(path: bytes, group: bytes, version: bytes, body: bytes) -> tuple[str, str, str, bytes]:
-    """Interface, group, version and the payload for the provider's agent, of a call by the JSON contract.
+def json_call(
+    path: bytes, group: bytes, version: bytes, body: bytes
+) -> tuple[str, str, str, bytes]:
+    """Interface, group, version and the payload for the provider's agent, of a call by the JSON
+    contract.
 
-    The payload is ``interface NUL method NUL group NUL version NUL`` and the JSON body. Raises UsageError for
-    what is malformed, NotFoundError for a path that is not ``/{interface}/{method}``.
+    The payload is ``interface NUL method NUL group NUL version NUL`` and the JSON body. Raises
+    UsageError for what is malformed, NotFoundError for a path that is not
+    ``/{interface}/{method}``.
     """
     parts = path.split(b"/")
     if len(parts) != 3 or parts[0] or not parts[1] or not parts[2]:

@@ -17,6 +17,8 @@ cdef class Egress(Handler):
     cdef bytes _version
     cdef Buffer _scratch
     cdef readonly bint draining
+    cdef double _pressure
+    cdef double _due_refusals
     cdef readonly bint learning
     cdef int _limit_max
     cdef readonly Py_ssize_t in_progress

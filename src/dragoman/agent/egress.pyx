@@ -1,11 +1,12 @@
 """Dubbo out: the provider agent's side of each request.
 
-Requests come as mesh frames whose body is the caller's form, or a JSON call; they become Dubbo requests straight in
-the buffer of the connection to the provider, and the provider's replies become mesh replies. ``agent.provider``
-puts it behind a listening socket.
+Requests come as mesh frames whose body is the caller's form, or a JSON call; they become Dubbo
+requests straight in the buffer of the connection to the provider, and the provider's replies
+become mesh replies. ``agent.provider`` puts it behind a listening socket.
 
-Invariants: never more requests at the provider than the pool's limit, for a request keeps its credit until the provider
-has answered it, even when its caller has long been told that the deadline passed; every request is answered once.
+Invariants: never more requests at the provider than the pool's limit, for a request keeps its
+credit until the provider has answered it, even when its caller has long been told that the
+deadline passed; every request is answered once.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -23,8 +24,8 @@ from dragoman.wire.dubbo cimport (
     DUBBO_SERVER_TIMEOUT, DUBBO_SERVICE_NOT_FOUND, error_text,
 )
 from dragoman.wire.fastjson cimport (
-    FASTJSON_OK, REPLY_EXCEPTION, FastjsonReply, Invocation, exception_text, fastjson_problem, read_reply,
-    write_json_request, write_string_request,
+    FASTJSON_OK, REPLY_EXCEPTION, FastjsonReply, Invocation, exception_text, fastjson_problem,
+    read_reply, write_json_request, write_string_request,
 )
 from dragoman.wire.form cimport (
     FORM_MALFORMED, FORM_REPEATED, FORM_TOO_MANY, FormField, decode, read_known_fields,
@@ -42,8 +43,8 @@ cdef enum:
     ARGUMENTS_MAX = 255
     FORM_FIELDS_MAX = 64
 
-# A request that the provider never answered keeps its place this long after its deadline: an old provider
-# whose pool is exhausted answers nothing at all, and must not lose its places for ever.
+# A request that the provider never answered keeps its place this long after its deadline: an old
+# provider whose pool is exhausted answers nothing at all, and must not lose its places for ever.
 cdef int64_t FORGET_US = 60_000_000
 METHODS = {b"form": METHOD_FORM, b"json": METHOD_JSON}
 
@@ -74,11 +75,12 @@ _arguments = msgspec.json.Decoder(JsonArguments)
 
 
 cdef class Egress(Handler):
-    """Turns requests from mesh sessions into calls on ``link``; ``pool`` holds the provider's credits."""
+    """Turns requests from mesh sessions into calls on ``link``; ``pool`` holds the provider's
+    credits."""
 
     def __init__(
-        self, loop, DubboLink link, CreditPool pool, *, str group="", str version="", bint learning=False,
-        int limit_max=10000,
+        self, loop, DubboLink link, CreditPool pool, *, str group="", str version="",
+        bint learning=False, int limit_max=10000,
     ):
         self.loop = loop
         self.turn = turn_of(loop)
@@ -109,6 +111,12 @@ cdef class Egress(Handler):
         if connection is None:
             self._finish(call, C_UNAVAILABLE, True, self._why_unavailable())
             return True
+        if self._pressure:
+            self._due_refusals += self._pressure
+            if self._due_refusals >= 1.0:
+                self._due_refusals -= 1.0
+                self._finish(call, C_OVERLOAD, True, "the provider's agent is short of memory")
+                return True
         call.started_us = self.turn.wheel.clock_us()
         try:
             if method == METHOD_FORM:
@@ -123,6 +131,11 @@ cdef class Egress(Handler):
         connection.sent()
         self.turn.wheel.schedule(call, call.started_us + <int64_t>timeout_ms * 1000)
         return True
+
+    def shed(self, double proportion):
+        """From now on refuse this proportion of requests, 0.0 to 1.0: the process is short of
+        memory."""
+        self._pressure = proportion
 
     def _why_unavailable(self):
         for connection in self.link.connections:
@@ -167,7 +180,8 @@ cdef class Egress(Handler):
                 decoded = decode(fields[i].value, fields[i].value_length, at)
                 if decoded < 0:
                     raise UsageError(
-                        f"the form field {(<bytes>FIELD_NAMES[i]).decode()} holds a malformed escape"
+                        f"the form field {(<bytes>FIELD_NAMES[i]).decode()} "
+                        "holds a malformed escape"
                     )
                 values[i].data = at
                 values[i].length = decoded
@@ -182,13 +196,16 @@ cdef class Egress(Handler):
             if values[3].data == NULL:
                 raise UsageError("the form field parameter is missing")
             found = write_string_request(
-                connection.out, connection.begin(call), &invocation, values[3].data, values[3].length
+                connection.out, connection.begin(call), &invocation,
+                values[3].data, values[3].length
             )
         else:
             # Any other type: the parameter is the argument as JSON.
             parameters = descriptor_count(values[2].data, values[2].length)
             if parameters < 0:
-                raise UsageError("the form field parameterTypesString is no JVM parameter descriptor")
+                raise UsageError(
+                    "the form field parameterTypesString is no JVM parameter descriptor"
+                )
             if parameters > 1:
                 raise UsageError("a form carries one parameter: use the JSON contract for more")
             if parameters == 1:
@@ -206,7 +223,8 @@ cdef class Egress(Handler):
     cdef bint _json(
         self, EgressCall call, DubboConnection connection, const char* body, Py_ssize_t n
     ) except -1:
-        """``interface NUL method NUL group NUL version NUL`` and the JSON object of types and args."""
+        """``interface NUL method NUL group NUL version NUL`` and the JSON object of types and
+        args."""
         cdef Slice parts[4]
         cdef Slice arguments[ARGUMENTS_MAX]
         cdef Invocation invocation
@@ -257,7 +275,8 @@ cdef class Egress(Handler):
         return True
 
     cdef void on_cancel(self, ServerSession session, uint32_t id):
-        """The caller no longer waits. Dubbo cannot recall a request: it keeps its place until answered."""
+        """The caller no longer waits. Dubbo cannot recall a request: it keeps its place until
+        answered."""
         cdef DubboConnection connection
         cdef EgressCall call
         cdef uint64_t i
@@ -367,7 +386,8 @@ cdef class EgressCall(DubboCall):
         self.egress._finish(self, C_UPSTREAM_LOST, not sent, why)
 
     cdef void on_due(self):
-        """The deadline has passed, or, long after it, the provider is not expected to answer any more."""
+        """The deadline has passed, or, long after it, the provider is not expected to answer any
+        more."""
         cdef Egress egress = self.egress
         if self.answered:
             if self.connection is not None:
@@ -377,7 +397,8 @@ cdef class EgressCall(DubboCall):
         self.answer(C_DEADLINE, "the provider did not answer in time")
 
     def answer(self, int code, str message):
-        """Answer the caller now although the provider has not: the credit stays here until it has."""
+        """Answer the caller now although the provider has not: the credit stays here until it
+        has."""
         cdef Egress egress = self.egress
         self.answered = True
         egress.count_error(code)

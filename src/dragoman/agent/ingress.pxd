@@ -16,6 +16,8 @@ cdef class Ingress:
     cdef readonly set connections
     cdef readonly object limits
     cdef readonly bint draining
+    cdef double _pressure
+    cdef double _due_refusals
     cdef int64_t _timeout_us
     cdef int64_t _request_us
     cdef int64_t _idle_us
@@ -29,6 +31,7 @@ cdef class Ingress:
     cdef readonly object latency
     cdef readonly Py_ssize_t in_progress
 
+    cdef bint _sheds(self) noexcept
     cdef bytes response(self, const char* body, Py_ssize_t n, bint json, bint keep_alive, bint http_1_0)
 
 

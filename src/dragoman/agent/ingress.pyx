@@ -1,12 +1,13 @@
 """HTTP in: the consumer agent's connections.
 
-An ``IngressConnection`` feeds the HTTP decoder, makes each request an ``HttpCall`` to its service, and writes the
-replies in the order of the requests. There is no task and no coroutine on this path, and a form is not parsed
-beyond the fields that choose its service: it travels as it came. Used by ``agent.consumer``. The contracts are
-those of ``docs/http.md``.
+An ``IngressConnection`` feeds the HTTP decoder, makes each request an ``HttpCall`` to its service,
+and writes the replies in the order of the requests. There is no task and no coroutine on this
+path, and a form is not parsed beyond the fields that choose its service: it travels as it came.
+Used by ``agent.consumer``. The contracts are those of ``docs/http.md``.
 
-Invariants: every request gets exactly one response, its own, in order; at most ``PIPELINE_MAX`` requests of a
-connection are in progress, beyond that its reading pauses; a client that leaves frees its place at once.
+Invariants: every request gets exactly one response, its own, in order; at most ``PIPELINE_MAX``
+requests of a connection are in progress, beyond that its reading pauses; a client that leaves
+frees its place at once.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -43,8 +44,9 @@ class Limits:
     """Bounds of the HTTP side; every length and count a client can choose."""
 
     def __init__(
-        self, *, head_bytes_max=16384, target_bytes_max=8192, fields_max=100, body_bytes_max=4194304,
-        connections_max=20000, timeout_ms=5000, request_timeout_ms=10000, idle_timeout_ms=60000,
+        self, *, head_bytes_max=16384, target_bytes_max=8192, fields_max=100,
+        body_bytes_max=4194304, connections_max=20000, timeout_ms=5000, request_timeout_ms=10000,
+        idle_timeout_ms=60000,
     ):
         self.head_bytes_max = head_bytes_max
         self.target_bytes_max = target_bytes_max
@@ -90,6 +92,19 @@ cdef class Ingress:
         """Close everything now."""
         for connection in list(self.connections):
             (<IngressConnection>connection).close()
+
+    def shed(self, double proportion):
+        """From now on refuse this proportion of requests, 0.0 to 1.0: the process is short of
+        memory."""
+        self._pressure = proportion
+
+    cdef bint _sheds(self) noexcept:
+        """Whether this request is one of those to refuse."""
+        self._due_refusals += self._pressure
+        if self._due_refusals < 1.0:
+            return False
+        self._due_refusals -= 1.0
+        return True
 
     cdef bytes response(
         self, const char* body, Py_ssize_t n, bint json, bint keep_alive, bint http_1_0
@@ -215,7 +230,8 @@ cdef class IngressConnection(Timed):
                 )
                 return
             if event == EV_CONTINUE:
-                # With responses outstanding a 100 would come out of turn; the client's body comes anyway.
+                # With responses outstanding a 100 would come out of turn; the client's body comes
+                # anyway.
                 if self._outstanding == 0:
                     self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 continue
@@ -232,6 +248,9 @@ cdef class IngressConnection(Timed):
             self._refuse(
                 405, "method-not-allowed", "POST was expected", not request.keep_alive
             )
+            return
+        if ingress._pressure and ingress._sheds():
+            self._refuse(503, "overload", "this agent is short of memory", not request.keep_alive)
             return
         call = HttpCall.__new__(HttpCall)
         call.keep_alive = request.keep_alive and not ingress.draining
@@ -266,14 +285,18 @@ cdef class IngressConnection(Timed):
         cdef bytes key
         cdef object service
         if request.content_kind != CT_FORM and request.content_kind != CT_NONE:
-            raise UsageError("Content-Type application/x-www-form-urlencoded or application/json was expected")
+            raise UsageError(
+                "Content-Type application/x-www-form-urlencoded or application/json was expected"
+            )
         found = find_field(request.body, request.body_length, b"interface", 9, &field)
         if found <= 0:
             raise UsageError(
-                "the form field interface is " + ("repeated" if found == FORM_REPEATED else "missing")
+                "the form field interface is "
+                + ("repeated" if found == FORM_REPEATED else "missing")
             )
         key = PyBytes_FromStringAndSize(field.value, field.value_length)
-        if request.wanted_value[1] != NULL or request.wanted_value[2] != NULL or field.value_encoded:
+        if request.wanted_value[1] != NULL or request.wanted_value[2] != NULL \
+                or field.value_encoded:
             service = None
         else:
             service = self.ingress._services.get(key)
@@ -442,5 +465,6 @@ cdef class HttpCall(ServiceCall):
         connection.ingress.in_progress -= 1
         connection.ingress.count_error(name)
         connection._answered(
-            self, contract.error_response(contract.status_of(code), name, message, not self.keep_alive)
+            self,
+            contract.error_response(contract.status_of(code), name, message, not self.keep_alive),
         )

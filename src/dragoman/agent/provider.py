@@ -1,14 +1,16 @@
 """The provider's agent: mesh in, Dubbo out. One of these runs on each worker's loop.
 
-It keeps connections to its provider, serves mesh sessions on the listening address, and registers the
-provider's interfaces. Started by ``agent.runtime`` from a ``ProviderConfig``.
+It keeps connections to its provider, serves mesh sessions on the listening address, and registers
+the provider's interfaces. Started by ``agent.runtime`` from a ``ProviderConfig``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
+from dragoman.agent.bounds import MemoryGuard, connections_allowed, memory_bytes_max
 from dragoman.agent.config import ProviderConfig
 from dragoman.agent.egress import Egress
 from dragoman.agent.listening import listening_socket
@@ -25,6 +27,14 @@ POLL_S = 0.02
 LEARN_FROM = 50
 
 
+class _Refused(asyncio.Protocol):
+    """A caller beyond the bound: it is let go at once and will try again."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
 class ProviderAgent:
     """Serves mesh callers on one loop. ``start``, then ``drain`` when it is time to stop."""
 
@@ -32,9 +42,7 @@ class ProviderAgent:
         self._config = config
         self._reuse_port = reuse_port
         self._loop = asyncio.get_running_loop()
-        self._registry: Registry = open_registry(
-            config.registry, lease_ttl_s=config.lease_ttl_s
-        )
+        self._registry: Registry = open_registry(config.registry, lease_ttl_s=config.lease_ttl_s)
         host, port = parse_address(config.provider)
         learning = config.limit == "auto"
         self.pool = CreditPool(LEARN_FROM if learning else int(config.limit))
@@ -50,6 +58,10 @@ class ProviderAgent:
             learning=learning,
         )
         self.sessions: set[ServerSession] = set()
+        self._sessions_max = connections_allowed(config.connections_max)
+        self._memory = MemoryGuard(
+            self._loop, memory_bytes_max(config.memory_mb_max), self.egress.shed
+        )
         self._handles: list[Handle] = []
         self._server: asyncio.Server | None = None
         self.port = 0
@@ -58,7 +70,9 @@ class ProviderAgent:
     def _on_provider_change(self) -> None:
         """The provider came or went: the request path looks for itself."""
 
-    def _session(self) -> ServerSession:
+    def _session(self) -> asyncio.BaseProtocol:
+        if len(self.sessions) >= self._sessions_max:
+            return _Refused()
         return ServerSession(
             self._loop,
             self.egress,
@@ -72,6 +86,7 @@ class ProviderAgent:
         listener = listening_socket(self._config.listen, reuse_port=self._reuse_port)
         self._server = await self._loop.create_server(self._session, sock=listener, backlog=1024)
         self.link.start()
+        self._memory.start()
         self.port = listener.getsockname()[1]
         for registration in self._config.registrations(self.port):
             self._handles.append(await self._registry.register(registration))
@@ -87,7 +102,8 @@ class ProviderAgent:
         return None
 
     async def drain(self) -> None:
-        """Unregister, say goodbye to callers, finish what is in progress within ``drain_ms``, close."""
+        """Unregister, say goodbye to callers, finish what is in progress within ``drain_ms``,
+        close."""
         self.draining = True
         deadline = self._loop.time() + self._config.drain_ms / 1000
         unregistering = [
@@ -103,11 +119,10 @@ class ProviderAgent:
         await asyncio.gather(*unregistering, return_exceptions=True)
         for session in list(self.sessions):
             session.close()
+        self._memory.stop()
         await self.link.close()
-        try:
+        with contextlib.suppress(RegistryError):
             await self._registry.close()
-        except RegistryError:
-            pass
 
     def snapshot(self) -> Snapshot:
         """The agent's metrics."""
@@ -146,9 +161,7 @@ class ProviderAgent:
             len(self.link.connections),
             "Connections to the provider.",
         )
-        out.histogram(
-            "dragoman_provider_latency_seconds", egress.latency, "From request to reply."
-        )
+        out.histogram("dragoman_provider_latency_seconds", egress.latency, "From request to reply.")
         return out
 
     def status(self) -> dict[str, Any]:

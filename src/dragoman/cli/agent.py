@@ -59,6 +59,14 @@ ConnectionsMax = Annotated[
     str | None,
     typer.Option(metavar="N", help="Connections a worker accepts at once.  \\[default: 16384]"),
 ]
+MemoryMax = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MIB",
+        help="Memory a worker may use: it sheds from 85 % and refuses from 95 %.  "
+        "\\[default: the container's limit, if there is one]",
+    ),
+]
 Drain = Annotated[
     str | None,
     typer.Option(
@@ -72,7 +80,7 @@ LogLevel = Annotated[
 ]
 
 
-def consumer(  # noqa: PLR0917 - each parameter is an option
+def consumer(
     config: Config = None,
     listen: Annotated[
         str | None,
@@ -121,6 +129,7 @@ def consumer(  # noqa: PLR0917 - each parameter is an option
     ] = None,
     body_bytes_max: BodyMax = None,
     connections_max: ConnectionsMax = None,
+    memory_mb_max: MemoryMax = None,
     drain_ms: Drain = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -140,7 +149,7 @@ def consumer(  # noqa: PLR0917 - each parameter is an option
     sys.exit(run(loaded))
 
 
-def provider(  # noqa: PLR0917 - each parameter is an option
+def provider(
     config: Config = None,
     listen: Annotated[
         str | None,
@@ -212,6 +221,7 @@ def provider(  # noqa: PLR0917 - each parameter is an option
     timeout_ms: Timeout = None,
     body_bytes_max: BodyMax = None,
     connections_max: ConnectionsMax = None,
+    memory_mb_max: MemoryMax = None,
     drain_ms: Drain = None,
     log_level: LogLevel = None,
 ) -> None:

@@ -1,10 +1,10 @@
 """All services of a registry on one loop: from the registry's snapshots to ``Service`` objects.
 
-Discovery stays off the request path: the directory follows the registry, and a request finds its service in a
-dictionary. Used by the consumer agent.
+Discovery stays off the request path: the directory follows the registry, and a request finds its
+service in a dictionary. Used by the consumer agent.
 
-Invariant: a service once seen stays known (a registry outage or an empty list makes its endpoints go, not the
-service), and its dictionary is the same object for ever.
+Invariant: a service once seen stays known (a registry outage or an empty list makes its endpoints
+go, not the service), and its dictionary is the same object for ever.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Directory:
         self.known = True
 
     def find(self, interface: str, group: str = "", version: str = "") -> Service:
-        """The service of that name; raises NotFoundError, or UnavailableError while nothing is known yet."""
+        """The service of that name; raises NotFoundError, or UnavailableError while nothing is
+        known yet."""
         service = self.services.get(service_key(interface, group, version))
         if service is None:
             # Static endpoints may serve whatever they are asked for.

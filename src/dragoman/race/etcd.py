@@ -184,7 +184,7 @@ class EtcdServer:
             process.send_signal(signal.SIGCONT)  # a stopped process would not see the SIGTERM
             process.terminate()
             deadline_s = time.monotonic() + grace_s
-            while process.poll() is None and time.monotonic() < deadline_s:  # noqa: ASYNC110
+            while process.poll() is None and time.monotonic() < deadline_s:
                 await asyncio.sleep(0.01)
         self.kill()
 

@@ -1,8 +1,8 @@
 """A connection that is kept: connects, waits until it is lost, backs off, connects again.
 
-One link a loop and endpoint. What the connection carries is the protocol's business: the link is given a
-factory of protocols, and is told through ``lost`` when one has ended. Used by ``cluster`` for mesh sessions and
-by ``dubbo`` for connections to a provider.
+One link a loop and endpoint. What the connection carries is the protocol's business: the link is
+given a factory of protocols, and is told through ``lost`` when one has ended. Used by ``cluster``
+for mesh sessions and by ``dubbo`` for connections to a provider.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ CONNECT_TIMEOUT_S = 3.0
 class Link:
     """Keeps one connection to ``host:port`` while started.
 
-    ``factory`` makes the protocol of each connection; ``on_down(reason)`` hears of every attempt that failed.
-    A connection counts as held, and the backoff starts anew, when the protocol calls ``held()``. The protocol
-    must call ``lost()`` exactly once when its connection has ended.
+    ``factory`` makes the protocol of each connection; ``on_down(reason)`` hears of every attempt
+    that failed. A connection counts as held, and the backoff starts anew, when the protocol calls
+    ``held()``. The protocol must call ``lost()`` exactly once when its connection has ended.
     """
 
     def __init__(

@@ -1,0 +1,32 @@
+import asyncio
+
+from dragoman.dubbo.link import DubboLink
+from dragoman.flow.credits import CreditPool
+from dragoman.observe.histogram import Histogram
+from dragoman.rpc.session import Handler
+
+class Egress(Handler):
+    """Turns requests from mesh sessions into calls on ``link``."""
+
+    pool: CreditPool
+    link: DubboLink
+    in_progress: int
+    requests: int
+    succeeded: int
+    rejections: int
+    late: int
+    errors: dict[int, int]
+    latency: Histogram
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        link: DubboLink,
+        pool: CreditPool,
+        *,
+        group: str = "",
+        version: str = "",
+        learning: bool = False,
+        limit_max: int = 10000,
+    ) -> None: ...
+    def shed(self, proportion: float) -> None:
+        """From now on refuse this proportion of requests: the process is short of memory."""

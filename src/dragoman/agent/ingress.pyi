@@ -1,0 +1,50 @@
+import asyncio
+
+from dragoman.cluster.directory import Directory
+from dragoman.observe.histogram import Histogram
+
+class Limits:
+    """Bounds of the HTTP side; every length and count a client can choose."""
+
+    def __init__(
+        self,
+        *,
+        head_bytes_max: int = 16384,
+        target_bytes_max: int = 8192,
+        fields_max: int = 100,
+        body_bytes_max: int = 4194304,
+        connections_max: int = 20000,
+        timeout_ms: int = 5000,
+        request_timeout_ms: int = 10000,
+        idle_timeout_ms: int = 60000,
+    ) -> None: ...
+
+class IngressConnection(asyncio.Protocol):
+    """One HTTP connection."""
+
+class Ingress:
+    """What all connections of one loop share. ``directory`` tells which services there are."""
+
+    connections: set[IngressConnection]
+    draining: bool
+    accepted: int
+    refused_connections: int
+    requests: int
+    succeeded: int
+    abandoned: int
+    errors: dict[str, int]
+    latency: Histogram
+    in_progress: int
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, directory: Directory, limits: Limits
+    ) -> None: ...
+    def connection(self) -> IngressConnection:
+        """A protocol for a new connection: the factory for ``loop.create_server``."""
+    def drain(self) -> None:
+        """Stop serving: idle connections close, the others after their last response."""
+    def abort(self) -> None:
+        """Close everything now."""
+    def shed(self, proportion: float) -> None:
+        """From now on refuse this proportion of requests: the process is short of memory."""
+    def count_error(self, name: str) -> None:
+        """Count a response by its error's name."""

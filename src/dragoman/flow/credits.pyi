@@ -1,0 +1,36 @@
+class Holder:
+    """One caller's account. Subclasses carry grants and reclaims to the caller."""
+
+    held: int
+    in_use: int
+    waiting: int
+
+class CreditPool:
+    """The credits of one provider. ``limit`` is how many requests it takes at once."""
+
+    limit: int
+    granted: int
+    orphaned: int
+    def __init__(self, limit: int) -> None: ...
+    def join(self, holder: Holder) -> int:
+        """A caller has connected: it gets its share."""
+    def leave(self, holder: Holder) -> int:
+        """A caller is gone; its unused credits are free at once, the others as their work ends."""
+    def returned(self, holder: Holder, n: int) -> int:
+        """The caller gives ``n`` unused credits back; ValueError if it has fewer."""
+    def demand(self, holder: Holder, waiting: int) -> int:
+        """The caller has ``waiting`` requests that it cannot send for want of credit."""
+    def set_limit(self, limit: int) -> int:
+        """The provider takes more or fewer at once from now on."""
+    def statistics(self) -> dict[str, int]:
+        """A plain dict: limit, granted, in_use, holders."""
+
+class RecordingHolder(Holder):
+    """A holder that keeps what it was told, for tests of the pool."""
+
+    told_granted: int
+    told_reclaim: int
+    def begin(self) -> bool:
+        """Start a request; False without credit."""
+    def end(self, pool: CreditPool) -> int:
+        """End a request; returns the credits that come back with the reply."""

@@ -1,0 +1,19 @@
+import asyncio
+
+from dragoman.timers import Timed, Wheel
+
+READ_BYTES: int
+
+class Gathering(Timed):
+    """Something that gathers writes during a turn."""
+
+class Turn:
+    """The state shared by everything on one loop. Get it with ``turn_of(loop)``."""
+
+    loop: asyncio.AbstractEventLoop
+    wheel: Wheel
+    read_view: memoryview
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None: ...
+
+def turn_of(loop: asyncio.AbstractEventLoop) -> Turn:
+    """The one ``Turn`` of ``loop``."""
