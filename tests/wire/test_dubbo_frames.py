@@ -249,6 +249,15 @@ def test_an_error_reply_says_its_text(serialization: int) -> None:
     assert reply_error_text(serialization, frame.body) == 'Thread pool is "EXHAUSTED"! é€\U0001f600'
 
 
+def test_a_rejection_has_the_golden_bytes() -> None:
+    assert encode_error_reply(3, 100, b"full") == bytes.fromhex(
+        "dabb0664 0000000000000003 00000007 2266756c6c220a"
+    )
+    assert encode_error_reply(3, 100, b"full", serialization=2) == bytes.fromhex(
+        "dabb0264 0000000000000003 00000005 0466756c6c"
+    )
+
+
 @pytest.mark.parametrize("serialization", [2, 6, 3, 31])
 def test_an_error_text_that_nobody_reads_is_counted(serialization: int) -> None:
     assert "7 bytes" in reply_error_text(serialization, b"\xff" * 7)

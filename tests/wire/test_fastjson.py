@@ -53,6 +53,37 @@ def test_the_contests_reply_has_the_golden_bytes() -> None:
     )
 
 
+def test_group_and_version_have_the_golden_bytes() -> None:
+    stream = fastjson.encode_request(
+        2**64 - 1,
+        b"a.B",
+        b"m",
+        b"ILjava/util/Map;",
+        arguments=[b"1", b'{\n  "k": [null]\r\n}'],
+        version=b"2.0.2",
+        service_version=b"1.2.3",
+        group=b"blue",
+        attachments=b'"timeout":"500"',
+    )
+    body = (
+        b'"2.0.2"\n"a.B"\n"1.2.3"\n"m"\n"ILjava/util/Map;"\n1\n{   "k": [null]  }\n'
+        b'{"path":"a.B","version":"1.2.3","group":"blue","timeout":"500"}\n'
+    )
+    assert (
+        stream == bytes.fromhex("dabbc600 ffffffffffffffff") + len(body).to_bytes(4, "big") + body
+    )
+
+
+def test_a_call_without_arguments_has_the_golden_bytes() -> None:
+    body = body_of(fastjson.encode_request(1, b"a.B", b"now", b""))
+    assert body == b'"2.0.1"\n"a.B"\nnull\n"now"\n""\n{"path":"a.B"}\n'
+
+
+def test_an_exception_has_the_golden_bytes() -> None:
+    body = body_of(fastjson.encode_exception_reply(1, b"a.E", b"no\n"))
+    assert body == b'0\n{"@type":"a.E","message":"no\\n","stackTrace":[]}\n'
+
+
 @given(TEXT)
 def test_any_text_stays_one_line_and_one_string(text: str) -> None:
     body = body_of(fastjson.encode_request(1, INTERFACE, b"hash", STRING, text=text.encode()))

@@ -5,6 +5,11 @@ from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.dubbo cimport DubboDecoder
 from dragoman.wire.fastjson cimport FastjsonRequest
 
+# How much longer than asked a call waited, in steps of 10 us; the last takes all above.
+cdef enum:
+    OVER_STEP_NS = 10000
+    OVER_COUNT = 1000
+
 
 cdef class Provider:
     cdef DelayLine line            # None when the delay is 0
@@ -21,7 +26,11 @@ cdef class Provider:
     cdef int64_t delayed, delayed_late
     cdef uint64_t delay_ns, waited_ns_sum, waited_ns_min, waited_ns_max
 
+    cdef int64_t over[OVER_COUNT]  # calls by how much longer than the delay they waited
+
     cdef int active_fault(self) noexcept
+    cdef int waited(self, int count, uint64_t waited_ns) noexcept
+    cdef double over_ms(self, double quantile) noexcept
     cdef int run(self, Buffer out, DubboDecoder frame) except -1
 
 

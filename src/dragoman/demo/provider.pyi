@@ -23,6 +23,8 @@ class ProviderStatistics(NamedTuple):
     in_flight_max: int
     delay_ms_mean: float
     delay_ms_min: float
+    delay_ms_p50: float
+    delay_ms_p99: float
     delay_ms_max: float
     late: int
 

@@ -10,7 +10,8 @@ that. The service ``com.alibaba.dubbo.performance.demo.provider.IHelloService`` 
 
 The invariants: at most ``limit`` calls are under way; one beyond is answered at once with status
 100 and never runs; each accepted two-way call gets exactly one reply, ``delay_ns`` after it was
-decoded, unless a fault was asked for. Replies to requests that were read together are written together.
+decoded, unless a fault was asked for. Replies to requests that were read together are written
+together.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -88,6 +89,8 @@ class ProviderStatistics(NamedTuple):
     in_flight_max: int
     delay_ms_mean: float
     delay_ms_min: float
+    delay_ms_p50: float
+    delay_ms_p99: float
     delay_ms_max: float
     late: int
 
@@ -146,6 +149,32 @@ cdef class Provider:
         if self.fault and self.fault_from < self.requests <= self.fault_to:
             return self.fault
         return NO_FAULT
+
+    cdef int waited(self, int count, uint64_t waited_ns) noexcept:
+        """Count how long ``count`` calls really waited."""
+        cdef uint64_t over = (waited_ns - self.delay_ns) // OVER_STEP_NS
+        if waited_ns >= self.delay_ns + SLOW_NS:
+            return 0  # a fault, not this provider's own delay
+        self.delayed += count
+        self.waited_ns_sum += waited_ns * count
+        self.over[over if over < OVER_COUNT else OVER_COUNT - 1] += count
+        if waited_ns < self.waited_ns_min:
+            self.waited_ns_min = waited_ns
+        if waited_ns > self.waited_ns_max:
+            self.waited_ns_max = waited_ns
+        if waited_ns > self.delay_ns + LATE_NS:
+            self.delayed_late += count
+        return 0
+
+    cdef double over_ms(self, double quantile) noexcept:
+        """How far beyond the delay ``quantile`` of the calls waited at most, in steps of 10 us."""
+        cdef int64_t left = <int64_t>(self.delayed * quantile)
+        cdef int i
+        for i in range(OVER_COUNT):
+            left -= self.over[i]
+            if left < 0:
+                break
+        return (i + 1) * (OVER_STEP_NS / 1e6)
 
     cdef int run(self, Buffer out, DubboDecoder frame) except -1:
         """Serve the call in ``frame``, appending its reply to ``out``."""
@@ -214,6 +243,8 @@ cdef class Provider:
             self.replies, self.heartbeats, self.in_flight, self.in_flight_max,
             self.waited_ns_sum / self.delayed / 1e6 if self.delayed else 0.0,
             self.waited_ns_min / 1e6 if self.delayed else 0.0,
+            self.delay_ns / 1e6 + self.over_ms(0.5) if self.delayed else 0.0,
+            self.delay_ns / 1e6 + self.over_ms(0.99) if self.delayed else 0.0,
             self.waited_ns_max / 1e6,
             self.delayed_late,
         )
@@ -403,15 +434,7 @@ cdef class Connection(Owner):
         cdef Provider provider = self.provider
         provider.in_flight -= count
         self.owed -= count
-        if waited_ns < provider.delay_ns + SLOW_NS:
-            provider.delayed += count
-            provider.waited_ns_sum += waited_ns * count
-            if waited_ns < provider.waited_ns_min:
-                provider.waited_ns_min = waited_ns
-            if waited_ns > provider.waited_ns_max:
-                provider.waited_ns_max = waited_ns
-            if waited_ns > provider.delay_ns + LATE_NS:
-                provider.delayed_late += count
+        provider.waited(count, waited_ns)
         if not self.closed:
             if PyBytes_GET_SIZE(payload):
                 provider.replies += count

@@ -119,13 +119,18 @@ cdef int write_string_request(
     """
     cdef Py_ssize_t start = begin_frame(out, DUBBO_REQUEST | DUBBO_TWO_WAY | DUBBO_FASTJSON, 0, id)
     cdef Slice text
-    cdef int code = write_head(out, call)
+    cdef int code
     text.data = argument
     text.length = n
-    if code == JSON_OK:
-        code = write_string_line(out, &text)
-    if code == JSON_OK:
-        code = finish_request(out, call, start)
+    try:
+        code = write_head(out, call)
+        if code == JSON_OK:
+            code = write_string_line(out, &text)
+        if code == JSON_OK:
+            code = finish_request(out, call, start)
+    except MemoryError:  # half a frame would be the end of all that comes after it
+        out.length = start
+        raise
     if code != JSON_OK:
         out.length = start
     return code
@@ -141,12 +146,17 @@ cdef int write_json_request(
     """
     cdef Py_ssize_t start = begin_frame(out, DUBBO_REQUEST | DUBBO_TWO_WAY | DUBBO_FASTJSON, 0, id)
     cdef Py_ssize_t i
-    cdef int code = write_head(out, call)
-    if code == JSON_OK:
-        for i in range(count):
-            write_json_line(out, arguments[i].data, arguments[i].length)
-            out.append(b"\n", 1)
-        code = finish_request(out, call, start)
+    cdef int code
+    try:
+        code = write_head(out, call)
+        if code == JSON_OK:
+            for i in range(count):
+                write_json_line(out, arguments[i].data, arguments[i].length)
+                out.append(b"\n", 1)
+            code = finish_request(out, call, start)
+    except MemoryError:
+        out.length = start
+        raise
     if code != JSON_OK:
         out.length = start
     return code
