@@ -37,14 +37,6 @@ class Measured:
     latency_ms: dict[str, float | None]
     cpu_us: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def total_us(self, *roles: str) -> float:
-        """Microseconds a request that ``roles`` spent together."""
-        return sum(sum(self.cpu_us[role]) for role in roles)
-
-    def user_us(self, *roles: str) -> float:
-        """The part of it in user mode."""
-        return sum(self.cpu_us[role][0] for role in roles)
-
     def to_dict(self) -> dict[str, Any]:
         """For the JSON."""
         return {

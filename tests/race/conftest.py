@@ -65,10 +65,8 @@ class FakeRace:
         path = self.directory / "race.toml"
         lines = (f"{name} = {json.dumps(value)}" for name, value in self.settings(**given).items())
         path.write_text("\n".join(["[race]", *lines]))
-        source = "import sys; from dragoman.cli import main, race; main.FAMILIES = ('race',); "
-        source += "main.app.callback()(lambda: None); main.run()"
         return subprocess.Popen(
-            [sys.executable, "-c", source, "race", "--config", str(path), *options],
+            [sys.executable, "-m", "dragoman", "race", "--config", str(path), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

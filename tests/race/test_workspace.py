@@ -11,7 +11,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import typer
 
+from dragoman.cli.race import register
 from dragoman.errors import UsageError
 from dragoman.race import archive, signatures
 from dragoman.race.config import build
@@ -86,6 +88,17 @@ def test_a_signature_file_that_is_none_is_named(
         path.write_text(text)
     with pytest.raises(UsageError, match=words):
         signatures.read(path)
+
+
+def test_the_command_line_writes_signatures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "signatures"
+    app = typer.Typer()
+    register(app)
+    app(["--write-signatures", str(path)], standalone_mode=False)
+    assert "signatures of" in capsys.readouterr().out
+    signatures.verify(signatures.read(path), tmp_path)
 
 
 def test_what_measures_is_guarded() -> None:

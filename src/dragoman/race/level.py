@@ -25,29 +25,35 @@ SETTLE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """The processes' counters at one border of a level."""
+class Counters:
+    """The agents' counters at one border of a level: by code, by endpoint, by size."""
 
-    cpu: dict[str, CpuTime]
     answers: dict[str, float]
     requests: dict[str, float]
     rejections: dict[str, float]
 
 
-def read(chain: Chain) -> Reading:
+def counters(chain: Chain) -> Counters:
     """The counters now."""
-    cpu = {}
-    for role in ROLES:
-        cpu[role] = sum((each.cpu() for each in chain.processes.of_role(role)), CpuTime())
     page = chain.consumer_agent_metrics()
-    answers = page.by_label(metrics.HTTP_RESPONSES, "code")
-    requests = page.by_label(metrics.ENDPOINT_REQUESTS, "endpoint")
     rejections = {}
     for size in chain.sizes:
         rejected = chain.provider_agent_metrics(size).total(metrics.PROVIDER_REJECTIONS)
         if rejected is not None:
             rejections[size] = rejected
-    return Reading(cpu, answers, requests, rejections)
+    return Counters(
+        page.by_label(metrics.HTTP_RESPONSES, "code"),
+        page.by_label(metrics.ENDPOINT_REQUESTS, "endpoint"),
+        rejections,
+    )
+
+
+def cpu_times(chain: Chain) -> dict[str, CpuTime]:
+    """What each role has spent so far."""
+    return {
+        role: sum((child.cpu() for child in chain.processes.of_role(role)), CpuTime())
+        for role in ROLES
+    }
 
 
 class Level:
@@ -111,14 +117,17 @@ class Level:
     def run(self, connections: int) -> dict[str, Any]:
         """Measure one level. Raises LoadError, also when not a single answer was right."""
         config = self._chain.config
-        before = read(self._chain)
+        # CPU innermost: an agent's work for its metrics page is not the requests'.
+        before = counters(self._chain)
+        spent_before = cpu_times(self._chain)
         result, load_cpu = self.press(
             connections, config.duration_s, f"load-{connections}", sample=True
         )
-        after = read(self._chain)
+        spent = cpu_times(self._chain)
+        after = counters(self._chain)
         if result.requests <= 0:
             raise LoadError(f"{connections} connections: no right answer, {result.errors}")
-        cpu = {role: after.cpu[role] - before.cpu[role] for role in ROLES}
+        cpu = {role: spent[role] - spent_before[role] for role in ROLES}
         split = self._by_size(difference(before.requests, after.requests))
         rejections = difference(before.rejections, after.rejections)
         answers = difference(before.answers, after.answers)

@@ -150,6 +150,7 @@ class Race:
             directory = logs / policy
             directory.mkdir()
             config = msgspec.structs.replace(self.config, policy=policy)
+            self._tell_step(f"policy {policy}")
             try:
                 self._race_policy(config, directory, entry["levels"])
             except Interrupted:
