@@ -22,6 +22,7 @@ cdef class Wheel:
     cdef PyObject* _firing
     cdef readonly Py_ssize_t armed
     cdef int64_t _tick
+    cdef int64_t _wake_tick
     cdef bint _virtual
     cdef readonly bint closed
 
@@ -29,4 +30,5 @@ cdef class Wheel:
     cdef void schedule(self, Timed timed, int64_t due_us)
     cdef void cancel(self, Timed timed)
     cdef void _unlink(self, Timed timed)
+    cdef void _sleep_until(self, int64_t tick)
     cdef int _fire_slot(self, Py_ssize_t slot) except -1

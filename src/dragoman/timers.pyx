@@ -2,7 +2,7 @@
 
 The loop's own timers cost a heap operation and an object each; nearly all of ours are cancelled before
 they are due. Here each is a node of a doubly linked list hung into the slot of its tick, and one loop
-timer drives the wheel while anything is armed. The grain is 5 ms: a timer fires within two grains after it
+timer drives the wheel, from one used slot to the next. The grain is 5 ms: a timer fires within two grains after it
 is due (and what the loop itself is late), never before. Called by sessions, links and the agents' connections.
 
 Invariant: a ``Timed`` is armed exactly while ``_wheel`` is not None, and then the wheel owns a reference.
@@ -16,6 +16,8 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 cdef int64_t TICK_US = 5000
 cdef Py_ssize_t SLOTS = 4096  # times 5 ms: 20 s a round; what is due later waits in its slot
 cdef Py_ssize_t MASK = 4095
+cdef int64_t AHEAD = 200  # ticks: one second
+cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
 
 
 cdef int64_t now_us() noexcept nogil:
@@ -51,6 +53,7 @@ cdef class Wheel:
         # A loop of simulated time brings its own clock; every other runs on CLOCK_MONOTONIC.
         self._virtual = getattr(loop, "virtual_time", False)
         self._tick = self.clock_us() // TICK_US
+        self._wake_tick = NEVER
 
     def __dealloc__(self):
         free(self._slots)
@@ -81,8 +84,22 @@ cdef class Wheel:
         timed._wheel = self
         Py_INCREF(timed)
         self.armed += 1
-        if self._handle is None and not self.closed:
-            self._handle = self._loop.call_later(TICK_US / 1e6, self._tick_method)
+        if due_tick < self._wake_tick:
+            self._sleep_until(due_tick)
+
+    cdef void _sleep_until(self, int64_t tick):
+        """Have the loop call at ``tick``, instead of when it was to call before."""
+        cdef int64_t delay_us
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        self._wake_tick = tick
+        if self.closed:
+            return
+        delay_us = tick * TICK_US - self.clock_us()
+        self._handle = self._loop.call_later(
+            (delay_us if delay_us > 0 else 0) / 1e6, self._tick_method
+        )
 
     cdef void cancel(self, Timed timed):
         """Disarm ``timed``; nothing happens if it is not armed."""
@@ -125,19 +142,30 @@ cdef class Wheel:
 
     def _on_tick(self):
         cdef int64_t now_tick = self.clock_us() // TICK_US
+        cdef int64_t ahead
         self._handle = None
+        # While slots fire, whatever they arm is looked at below.
+        self._wake_tick = 0
         # After a long pause of the process one round visits every slot.
         if now_tick - self._tick > SLOTS:
             self._tick = now_tick - SLOTS
         while self._tick < now_tick and self.armed:
             self._tick += 1
             self._fire_slot(self._tick & MASK)
-        if self.armed and self._handle is None and not self.closed:
-            self._handle = self._loop.call_later(TICK_US / 1e6, self._tick_method)
+        self._wake_tick = NEVER
+        if self.armed:
+            # Sleep until the next slot that holds anything, but look again within AHEAD ticks.
+            for ahead in range(1, AHEAD):
+                if self._slots[(self._tick + ahead) & MASK] != NULL:
+                    break
+            else:
+                ahead = AHEAD
+            self._sleep_until(self._tick + ahead)
 
     def close(self):
         """Stop driving the wheel; nothing more fires."""
         self.closed = True
+        self._wake_tick = NEVER
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
