@@ -26,6 +26,8 @@ POLICIES = (
     "weighted-random",
     "random",
 )
+LOADS = ("wrk", "builtin")
+LOG_LEVELS = ("debug", "info", "warning", "error")
 SIZES = ("small", "medium", "large")
 INTERFACE = "com.alibaba.dubbo.performance.demo.provider.IHelloService"
 
@@ -165,4 +167,8 @@ def read_table(path: Path) -> dict[str, Any]:
 def explained(error: msgspec.ValidationError) -> str:
     """The validator's message with the field in front: ``connections[0]: Expected `int`...``."""
     message, _, place = str(error).partition(" - at `$.")
-    return f"{place.rstrip('`')}: {message}" if place else message
+    field = place.rstrip("`")
+    allowed = {"policy": POLICIES, "load": LOADS, "log_level": LOG_LEVELS}.get(field)
+    if allowed:
+        message += f", expected one of {', '.join(allowed)}"
+    return f"{field}: {message}" if field else message
