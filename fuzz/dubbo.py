@@ -36,6 +36,7 @@ BODIES = [
     b'"why"\n',
     rb'"\u00e9\ud83d\ude00\ud800\n"',
     b'{"a":[1,-2.5e+3,true,false,null,"x"],"b":{}}',
+    b'{1:{true:"1:2"},-2:[{null:3}]}',
     b"R\x00\x02ab\x01c",
     b"S\x00\x03abc",
     b"Ljava/lang/String;[[ILa/b$C;",
@@ -189,6 +190,9 @@ def check_body(data: bytes) -> None:
     else:
         assert python_reads(data), data
         jsontext.names_a_type(data)
+    strict = accepted(jsontext.strict, data)
+    if strict is not None:
+        assert python_reads(strict), data
     text = accepted(jsontext.decode_string, data)
     if text is not None:
         assert text.decode() == json.loads(data), data

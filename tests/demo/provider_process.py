@@ -32,6 +32,10 @@ class ProviderProcess:
     def stop(self, *, timeout_s: float = 15.0) -> dict[str, Any]:
         """SIGTERM; returns the counts of its last line."""
         self.child.terminate()
+        return self.finish(timeout_s=timeout_s)
+
+    def finish(self, *, timeout_s: float = 15.0) -> dict[str, Any]:
+        """Wait for the end of one that was told to stop; returns the counts of its last line."""
         errors = self.child.communicate(timeout=timeout_s)[1]
         assert self.child.returncode == 0, errors
         counts: dict[str, Any] = json.loads(errors.splitlines()[-1])

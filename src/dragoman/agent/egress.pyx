@@ -30,7 +30,7 @@ from dragoman.wire.fastjson cimport (
 from dragoman.wire.form cimport (
     FORM_MALFORMED, FORM_REPEATED, FORM_TOO_MANY, FormField, decode, read_known_fields,
 )
-from dragoman.wire.jsontext cimport Slice, json_check, json_string_to_utf8
+from dragoman.wire.jsontext cimport Slice, json_check, json_string_to_utf8, write_strict_json
 
 import msgspec
 
@@ -370,7 +370,12 @@ cdef class EgressCall(DubboCall):
         (<Histogram>egress.latency).record_us(egress.turn.wheel.clock_us() - self.started_us)
         text = reply.value.data
         length = reply.value.length
-        if not self.json and text[0] == 34:
+        if reply.loose:
+            egress._scratch.clear()
+            write_strict_json(egress._scratch, text, length)
+            text = egress._scratch.data
+            length = egress._scratch.length
+        elif not self.json and text[0] == 34:
             # The form contract returns a string's text, not its JSON.
             egress._scratch.clear()
             length = json_string_to_utf8(text, length, egress._scratch.reserve(length))

@@ -76,8 +76,6 @@ async def serve(
     try:
         server = await _listen(loop, provider, options)
         host, port = server.sockets[0].getsockname()[:2]
-        gc.collect()
-        gc.freeze()
         if ready is not None:
             ready(host, port)
         await (stop or asyncio.Event()).wait()
@@ -96,6 +94,7 @@ def run(
     """``serve`` in this process until SIGTERM or SIGINT; a second one ends the draining."""
 
     async def main() -> ProviderStatistics:
+        gc.freeze()  # what is here stays: no collection needs to look at it again
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         task = asyncio.current_task()
@@ -110,7 +109,9 @@ def run(
             loop.add_signal_handler(number, on_signal)
         return await serve(options, ready=ready, stop=stop)
 
-    return uvloop.run(main())
+    statistics = uvloop.run(main())
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is on its way out: the counts are to be kept
+    return statistics
 
 
 async def _listen(

@@ -54,6 +54,7 @@ cdef enum:
 cdef struct FastjsonReply:
     int kind
     Slice value        # JSON text inside the body; `null` for REPLY_NULL
+    bint loose         # the value is JSON only after jsontext.write_strict_json
     Slice attachments  # absent unless the reply has them
 
 cdef int read_reply(const char* body, Py_ssize_t n, FastjsonReply* reply) noexcept nogil

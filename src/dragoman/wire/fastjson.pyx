@@ -32,15 +32,18 @@ from dragoman.wire.dubbo cimport (
     end_frame,
 )
 from dragoman.wire.jsontext cimport (
+    JSON_BAD,
     JSON_OK,
     Slice,
     json_check,
+    json_check_loose,
     json_equals,
     json_problem,
     json_string_to_utf8,
     json_value_end,
     write_json_line,
     write_json_string,
+    write_strict_json,
 )
 
 from typing import NamedTuple
@@ -240,7 +243,10 @@ cdef int read_request(const char* body, Py_ssize_t n, FastjsonRequest* request) 
 
 
 cdef int read_reply(const char* body, Py_ssize_t n, FastjsonReply* reply) noexcept nogil:
-    """Read a reply under status 20: FASTJSON_OK, or what is wrong. The value is not copied."""
+    """Read a reply under status 20: FASTJSON_OK, or what is wrong. The value is not copied.
+
+    fastjson writes maps whose keys are not text as no JSON allows: ``loose`` says so.
+    """
     cdef const char* at = body
     cdef const char* end = body + n
     cdef bint lengths = n > 0 and body[0] == 0
@@ -249,6 +255,7 @@ cdef int read_reply(const char* body, Py_ssize_t n, FastjsonReply* reply) noexce
     cdef int code = next_field(&at, end, lengths, &field)
     reply.attachments.data = NULL
     reply.attachments.length = 0
+    reply.loose = False
     if code != FASTJSON_OK:
         return code
     if field.length == 2 and field.data[1] == 13:
@@ -261,8 +268,14 @@ cdef int read_reply(const char* body, Py_ssize_t n, FastjsonReply* reply) noexce
         reply.value.data = "null"
         reply.value.length = 4
     else:
-        code = next_value(&at, end, lengths, &reply.value)
+        code = next_field(&at, end, lengths, &field)
         if code != FASTJSON_OK:
+            return code
+        code = json_check(field.data, field.length, &reply.value)
+        if code == JSON_BAD:
+            reply.loose = True
+            code = json_check_loose(field.data, field.length, &reply.value)
+        if code != JSON_OK:
             return code
     if kind >= 3:
         code = next_value(&at, end, lengths, &reply.attachments)
@@ -508,12 +521,18 @@ def encode_request(
 def decode_reply(bytes body not None):
     """Read the body of a reply under status 20. ProtocolError when it is malformed."""
     cdef FastjsonReply reply
+    cdef Buffer out
     cdef int code = read_reply(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), &reply)
     if code != FASTJSON_OK:
         raise ProtocolError(fastjson_problem(code).decode())
+    value = reply.value.data[:reply.value.length]
+    if reply.loose:
+        out = Buffer()
+        write_strict_json(out, reply.value.data, reply.value.length)
+        value = out.take()
     return Reply(
         ("exception", "value", "null")[reply.kind],
-        reply.value.data[:reply.value.length],
+        value,
         None if reply.attachments.data == NULL
         else reply.attachments.data[:reply.attachments.length],
     )

@@ -25,6 +25,8 @@ cdef int write_json_line(Buffer out, const char* json, Py_ssize_t n) except -1
 cdef Py_ssize_t json_string_to_utf8(const char* json, Py_ssize_t n, char* dst) noexcept nogil
 cdef Py_ssize_t json_value_end(const char* json, Py_ssize_t n, Py_ssize_t start) noexcept nogil
 cdef int json_check(const char* json, Py_ssize_t n, Slice* value) noexcept nogil
+cdef int json_check_loose(const char* json, Py_ssize_t n, Slice* value) noexcept nogil
+cdef int write_strict_json(Buffer out, const char* json, Py_ssize_t n) except -1
 cdef int json_names_a_type(const char* json, Py_ssize_t n) noexcept nogil
 cdef bint json_equals(const char* json, Py_ssize_t n, const char* utf8, Py_ssize_t m) noexcept nogil
 cdef const char* json_problem(int code) noexcept nogil

@@ -369,7 +369,15 @@ cdef bint names_type(const uint8_t* p, Py_ssize_t n) noexcept nogil:
     return (json_string_to_utf8(<const char*>p, n, text) == 5 and memcmp(text, b"@type", 5) == 0)
 
 
-cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, bint refuse_type) noexcept nogil:
+# How walk takes the names of members: as JSON says; the same, but not ``@type``; or also as
+# fastjson writes a map's keys that are not text, ``{1:"a",true:"b",null:"c"}``.
+cdef enum:
+    STRICT = 0
+    REFUSE_TYPE = 1
+    LOOSE = 2
+
+
+cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, int names) noexcept nogil:
     """Past the one value at ``i`` (no white space before it), or a negated outcome."""
     cdef uint8_t closers[JSON_DEPTH_MAX]  # what closes each open object or array
     cdef int depth = 0
@@ -422,13 +430,20 @@ cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, bint refuse_t
             if closers[depth - 1] == 93:
                 continue
         # Here a member's name must begin.
-        if i >= n or p[i] != 34:
+        if i >= n:
             return -JSON_BAD
         start = i
-        i = string_end(p, i + 1, n)
+        if p[i] == 34:
+            i = string_end(p, i + 1, n)
+        elif names != LOOSE:
+            return -JSON_BAD
+        elif p[i] == 45 or is_digit(p[i]):
+            i = number_end(p, i, n)
+        else:
+            i = word_end(p, i, n)
         if i < 0:
             return i
-        if refuse_type and names_type(p + start, i - start):
+        if names == REFUSE_TYPE and names_type(p + start, i - start):
             return -JSON_TYPE_NAMED
         i = skip_space(p, i, n)
         if i >= n or p[i] != 58:  # :
@@ -441,7 +456,7 @@ cdef Py_ssize_t json_value_end(const char* json, Py_ssize_t n, Py_ssize_t start)
 
     Ignores what follows it.
     """
-    return walk(<const uint8_t*>json, n, start, False)
+    return walk(<const uint8_t*>json, n, start, STRICT)
 
 
 cdef int json_check(const char* json, Py_ssize_t n, Slice* value) noexcept nogil:
@@ -451,14 +466,52 @@ cdef int json_check(const char* json, Py_ssize_t n, Slice* value) noexcept nogil
     without its other half is well formed (RFC 8259 section 8.2) and passes: only decoding refuses
     it.
     """
+    return check(json, n, value, STRICT)
+
+
+cdef int json_check_loose(const char* json, Py_ssize_t n, Slice* value) noexcept nogil:
+    """``json_check``, but names of members may be numbers, true, false or null, as fastjson's are.
+
+    What passes here and not there becomes JSON by ``write_strict_json``.
+    """
+    return check(json, n, value, LOOSE)
+
+
+cdef int check(const char* json, Py_ssize_t n, Slice* value, int names) noexcept nogil:
     cdef const uint8_t* p = <const uint8_t*>json
     cdef Py_ssize_t start = skip_space(p, 0, n)
-    cdef Py_ssize_t end = walk(p, n, start, False)
+    cdef Py_ssize_t end = walk(p, n, start, names)
     if end < 0:
         return <int>-end
     value.data = json + start
     value.length = end - start
     return JSON_OK if skip_space(p, end, n) == n else JSON_BAD
+
+
+cdef int write_strict_json(Buffer out, const char* json, Py_ssize_t n) except -1:
+    """Append what ``json_check_loose`` let pass, with every name of a member in quotes."""
+    cdef const uint8_t* p = <const uint8_t*>json
+    cdef Py_ssize_t i = 0, copied = 0, start
+    cdef uint8_t c
+    while i < n:
+        c = p[i]
+        if c == 34:
+            i = string_end(p, i + 1, n)
+        elif c == 45 or is_digit(c) or 97 <= c <= 122:  # a number or a word
+            start = i
+            i = word_end(p, i, n) if c >= 97 else number_end(p, i, n)
+            if i > 0 and skip_space(p, i, n) < n and p[skip_space(p, i, n)] == 58:
+                out.append(p + copied, start - copied)
+                out.append(b'"', 1)
+                out.append(p + start, i - start)
+                out.append(b'"', 1)
+                copied = i
+        else:
+            i += 1
+        if i < 0:
+            raise UsageError("not JSON as fastjson writes it")  # it was never checked
+    out.append(p + copied, n - copied)
+    return JSON_OK
 
 
 cdef int json_names_a_type(const char* json, Py_ssize_t n) noexcept nogil:
@@ -468,7 +521,7 @@ cdef int json_names_a_type(const char* json, Py_ssize_t n) noexcept nogil:
     request do that to a provider. ``JSON_OK`` when there is none, else what is wrong with the JSON.
     """
     cdef const uint8_t* p = <const uint8_t*>json
-    cdef Py_ssize_t end = walk(p, n, skip_space(p, 0, n), True)
+    cdef Py_ssize_t end = walk(p, n, skip_space(p, 0, n), REFUSE_TYPE)
     return JSON_OK if end >= 0 else <int>-end
 
 
@@ -532,6 +585,17 @@ def check_value(bytes json not None):
     if code != JSON_OK:
         raise UsageError(json_problem(code).decode())
     return value.data[:value.length]
+
+
+def strict(bytes json not None):
+    """``json`` with members' names that are numbers or words in quotes. UsageError otherwise."""
+    cdef Slice value
+    cdef Buffer out = Buffer()
+    cdef int code = json_check_loose(PyBytes_AS_STRING(json), PyBytes_GET_SIZE(json), &value)
+    if code != JSON_OK:
+        raise UsageError(json_problem(code).decode())
+    write_strict_json(out, value.data, value.length)
+    return out.take()
 
 
 def names_a_type(bytes json not None):
