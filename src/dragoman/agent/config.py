@@ -93,6 +93,7 @@ class ProviderConfig(AgentConfig, frozen=True, kw_only=True):
     listens_alone: ClassVar[bool] = True
 
     listen: str = "127.0.0.1:30000"
+    timeout_ms: _Millis = 600_000
     provider: str = "127.0.0.1:20880"
     interface: tuple[str, ...]
     advertise: str = ""

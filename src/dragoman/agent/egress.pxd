@@ -21,6 +21,7 @@ cdef class Egress(Handler):
     cdef double _due_refusals
     cdef readonly bint learning
     cdef int _limit_max
+    cdef uint32_t _timeout_ms
     cdef readonly Py_ssize_t in_progress
     cdef readonly uint64_t requests
     cdef readonly uint64_t succeeded

@@ -27,6 +27,7 @@ class Egress(Handler):
         version: str = "",
         learning: bool = False,
         limit_max: int = 10000,
+        timeout_ms: int = 600000,
     ) -> None: ...
     def shed(self, proportion: float) -> None:
         """From now on refuse this proportion of requests: the process is short of memory."""

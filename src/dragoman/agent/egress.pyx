@@ -80,7 +80,7 @@ cdef class Egress(Handler):
 
     def __init__(
         self, loop, DubboLink link, CreditPool pool, *, str group="", str version="",
-        bint learning=False, int limit_max=10000,
+        bint learning=False, int limit_max=10000, uint32_t timeout_ms=600000,
     ):
         self.loop = loop
         self.turn = turn_of(loop)
@@ -88,6 +88,7 @@ cdef class Egress(Handler):
         self.pool = pool
         self.learning = learning
         self._limit_max = limit_max
+        self._timeout_ms = timeout_ms
         self._group = group.encode() if group else None
         self._version = version.encode() if version else None
         self._scratch = Buffer()
@@ -129,6 +130,8 @@ cdef class Egress(Handler):
             self._finish(call, C_MALFORMED, False, str(error))
             return True
         connection.sent()
+        if timeout_ms > self._timeout_ms:
+            timeout_ms = self._timeout_ms
         self.turn.wheel.schedule(call, call.started_us + <int64_t>timeout_ms * 1000)
         return True
 

@@ -56,6 +56,7 @@ class ProviderAgent:
             group=config.group,
             version=config.version,
             learning=learning,
+            timeout_ms=config.timeout_ms,
         )
         self.sessions: set[ServerSession] = set()
         self._sessions_max = connections_allowed(config.connections_max)

@@ -49,6 +49,14 @@ Timeout = Annotated[
         metavar="MS", help="How long a request may take, in milliseconds.  \\[default: 5000]"
     ),
 ]
+TimeoutMost = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MS",
+        help="The longest that a request may take, whatever its caller allows.  "
+        "\\[default: 600000]",
+    ),
+]
 BodyMax = Annotated[
     str | None,
     typer.Option(
@@ -218,7 +226,7 @@ def provider(
     ] = None,
     workers: Workers = None,
     admin: Admin = None,
-    timeout_ms: Timeout = None,
+    timeout_ms: TimeoutMost = None,
     body_bytes_max: BodyMax = None,
     connections_max: ConnectionsMax = None,
     memory_mb_max: MemoryMax = None,
