@@ -65,3 +65,4 @@ async def serve(
         server.close()
         pool.close()
         await server.wait_closed()
+        await pool.wait_closed()

@@ -16,6 +16,9 @@ class InvokePool:
     def close(self) -> None:
         """Close every connection at once."""
 
+    async def wait_closed(self) -> None:
+        """Wait until every connection is gone, after ``close``."""
+
     def accept(self) -> Protocol:
         """The protocol for a new connection of a client."""
 

@@ -13,6 +13,7 @@ order. A request is never sent twice: before a connection is used again it is as
 agent has closed it, and one that breaks under way is an error.
 """
 
+import asyncio
 import collections
 import json
 import os
@@ -101,6 +102,11 @@ cdef class InvokePool:
             task.cancel()
         for connection in [*self.connections, *self.clients]:
             connection.abort()
+
+    async def wait_closed(self):
+        """Wait until every connection is gone, after ``close``."""
+        while self.connections or self.clients or self.dials:
+            await asyncio.sleep(0)
 
     def accept(self):
         """The protocol for a new connection of a client."""

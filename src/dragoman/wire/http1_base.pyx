@@ -76,7 +76,9 @@ cdef class MessageDecoder:
     ):
         cdef bytes name
         if head_bytes_max < 16 or fields_max < 1 or body_bytes_max < 0:
-            raise UsageError("HTTP limits: head_bytes_max > 15, fields_max > 0, body_bytes_max > -1")
+            raise UsageError(
+                "HTTP limits: head_bytes_max > 15, fields_max > 0, body_bytes_max >= 0"
+            )
         if len(wanted) > WANTED_MAX:
             raise UsageError(f"wanted: at most {WANTED_MAX} names, not {len(wanted)}")
         self.head_bytes_max = head_bytes_max

@@ -22,6 +22,9 @@ class RequestDecoder(MessageDecoder):
     def poll(self) -> Request | None:
         """The next request, or None while more bytes are needed; raises ``HttpError``."""
 
+    def measure(self, data: bytes, rounds: int) -> int:
+        """Decode ``data`` so many times and return how many requests were seen (for benchmarks)."""
+
     @property
     def continue_wanted(self) -> bool:
         """After None from ``poll``: the peer waits for ``100 Continue``."""

@@ -22,6 +22,9 @@ class ResponseDecoder(MessageDecoder):
     def receive_eof(self) -> Response | None:
         """The peer has closed: the response that this ends, or None; ``HttpError`` if it is cut."""
 
+    def measure(self, data: bytes, rounds: int) -> int:
+        """Decode ``data`` so many times and return how many responses there were (benchmarks)."""
+
     @property
     def unfinished(self) -> bool:
         """Whether bytes of an unfinished response are held."""

@@ -180,6 +180,16 @@ cdef class ResponseDecoder(MessageDecoder):
             values,
         )
 
+    def measure(self, bytes data not None, int rounds):
+        """Decode ``data`` so many times and return how many responses there were (benchmarks)."""
+        cdef int seen = 0
+        cdef int i
+        for i in range(rounds):
+            self.receive(data)
+            while self.next_event() == EV_RESPONSE:
+                seen += 1
+        return seen
+
     @property
     def unfinished(self):
         """Whether bytes of an unfinished response are held."""
