@@ -77,7 +77,7 @@ def name_of_status(status: int) -> str:
 
 def timeout_ms(text: bytes) -> int:
     """The value of ``x-dragoman-timeout-ms``; raises UsageError unless 1..600000."""
-    if not text.isdigit() or not 1 <= (value := int(text[:9])) <= TIMEOUT_MS_MAX:
+    if not text.isdigit() or len(text) > 9 or not 1 <= (value := int(text)) <= TIMEOUT_MS_MAX:
         raise UsageError(f"x-dragoman-timeout-ms: 1 to {TIMEOUT_MS_MAX} was expected")
     return value
 

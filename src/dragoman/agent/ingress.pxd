@@ -52,12 +52,13 @@ cdef class IngressConnection(Timed):
     cdef int64_t _active_us
     cdef int64_t _partial_us
     cdef int64_t _paused_us
+    cdef int64_t _linger_us
 
     cdef void _pump(self)
     cdef void _begin(self, int64_t now)
     cdef void _expect(self, HttpCall call)
     cdef void _answered(self, HttpCall call, bytes response)
-    cdef void _refuse(self, int status, str name, str why, bint close)
+    cdef void _refuse(self, int status, str name, str why, bint close, bint head_only=*)
     cdef void _written(self)
     cdef void _linger(self)
     cdef bint _begin_form(self, HttpCall call) except -1

@@ -21,7 +21,7 @@ from dragoman.wire.http1_encode cimport (
     CONNECTION_CLOSE, CONNECTION_DEFAULT, CONNECTION_KEEP_ALIVE, write_response,
 )
 from dragoman.wire.http1_tables cimport (
-    CT_FORM, CT_JSON, CT_NONE, EV_CONTINUE, EV_ERROR, EV_NEED_MORE, M_POST,
+    CT_FORM, CT_JSON, CT_NONE, EV_CONTINUE, EV_ERROR, EV_NEED_MORE, M_HEAD, M_POST,
 )
 
 from dragoman.agent import contract
@@ -29,8 +29,11 @@ from dragoman.errors import DragomanError, UsageError
 
 cdef enum:
     PIPELINE_MAX = 16
-    LINGER_BYTES_MAX = 1048576
+    # After the last response of a connection the client may finish what it is sending: closing at
+    # once would make its kernel discard the response. Bounds of what is discarded, of silence, of all.
+    LINGER_BYTES_MAX = 67108864
     LINGER_US = 2_000_000
+    LINGER_MOST_US = 10_000_000
 
 cdef bytes TEXT = b"text/plain;charset=utf-8"
 cdef bytes JSON = b"application/json"
@@ -153,6 +156,7 @@ cdef class IngressConnection(Timed):
         """Bytes from the client."""
         if self._lingering or self._ending:
             self._discarded += len(data)
+            self._active_us = self.ingress.turn.wheel.clock_us()
             if self._discarded > LINGER_BYTES_MAX:
                 self.transport.abort()
             return
@@ -246,7 +250,8 @@ cdef class IngressConnection(Timed):
         ingress.requests += 1
         if request.method != M_POST:
             self._refuse(
-                405, "method-not-allowed", "POST was expected", not request.keep_alive
+                405, "method-not-allowed", "POST was expected", not request.keep_alive,
+                request.method == M_HEAD,
             )
             return
         if ingress._pressure and ingress._sheds():
@@ -390,16 +395,20 @@ cdef class IngressConnection(Timed):
         if not self.closed and not self._blocked:
             self._pump()
 
-    cdef void _refuse(self, int status, str name, str why, bint close):
-        """Answer a request here with an error, in its turn."""
+    cdef void _refuse(self, int status, str name, str why, bint close, bint head_only=False):
+        """Answer a request here with an error, in its turn; without a body if it asked by HEAD."""
         cdef HttpCall call = HttpCall.__new__(HttpCall)
+        cdef bytes response = contract.error_response(status, name, why, close)
         self.ingress.count_error(name)
         call.keep_alive = not close
         if close:
             # Reply, then read and discard for a while: an immediate close could destroy the reply.
             self._lingering = True
+            self._partial_us = 0
         self._expect(call)
-        self._answered(call, contract.error_response(status, name, why, close))
+        if head_only:
+            response = response[:response.index(b"\r\n\r\n") + 4]
+        self._answered(call, response)
 
     cdef void _linger(self):
         if self.closed:
@@ -407,7 +416,7 @@ cdef class IngressConnection(Timed):
         if self._half_closed:
             self.close()
             return
-        self._active_us = self.ingress.turn.wheel.clock_us()
+        self._active_us = self._linger_us = self.ingress.turn.wheel.clock_us()
         try:
             if self.transport.can_write_eof():
                 self.transport.write_eof()
@@ -421,7 +430,7 @@ cdef class IngressConnection(Timed):
         if self.closed:
             return
         if self._lingering and self._ending:
-            if now - self._active_us > LINGER_US:
+            if now - self._active_us > LINGER_US or now - self._linger_us > LINGER_MOST_US:
                 self.close()
                 return
         elif self._paused:
@@ -431,7 +440,10 @@ cdef class IngressConnection(Timed):
                 return
         elif self._partial_us and now - self._partial_us > ingress._request_us:
             self._refuse(408, "request-timeout", "the request did not arrive in time", True)
-        elif self._outstanding == 0 and now - self._active_us > ingress._idle_us:
+        elif self._outstanding > 0:
+            # Idle is counted from the response, not from the request.
+            self._active_us = now
+        elif now - self._active_us > ingress._idle_us:
             self.close()
             return
         if not self.closed:
