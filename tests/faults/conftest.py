@@ -1,0 +1,62 @@
+"""The chain that is shared: an etcd, two healthy providers, and consumer agents of each temper."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.faults.chain import Chain, Pair, Program, chain, start
+
+TIMES = ("--header-timeout-ms", "400", "--idle-timeout-ms", "500")
+FEW = ("--connections-max", "4", "--queue-max", "8", "--timeout-ms", "2000")
+FAULTS = ("garbage", "twice", "never", "reject", "close", "hang")
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """What the tests share. ``agent`` has the defaults, ``hasty`` short time limits, and ``narrow``
+    few places."""
+
+    chain: Chain
+    agent: Program
+    hasty: Program
+    narrow: Program
+    faulty: dict[str, Pair]
+
+
+@pytest.fixture(scope="session")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """Healthy at the beginning and at the end of every test that uses it.
+
+    Each faulty provider, healthy for its first call, is in a group of its own.
+    """
+    with chain(tmp_path_factory.mktemp("faults")) as made:
+        pairs = [made.pair(name, ("--delay-ms", "20")) for name in ("first", "second")]
+        pairs.append(made.pair("tiny", ("--delay-ms", "50"), ("--group", "tiny", "--limit", "2")))
+        pairs.append(made.pair("slow", ("--delay-ms", "400"), ("--group", "slow")))
+        faulty = {
+            name: made.pair(
+                name,
+                ("--delay-ms", "1", "--fault", name, "--fault-after", "1"),
+                ("--group", name, "--limit", "8"),
+            )
+            for name in FAULTS
+        }
+        agent = made.consumer_agent("consumer")
+        hasty = made.consumer_agent("hasty", *TIMES)
+        narrow = made.consumer_agent("narrow", *FEW)
+
+        async def begin() -> None:
+            await made.etcd.start()
+            everybody = [*pairs, *faulty.values()]
+            programs = [each for pair in everybody for each in (pair.provider, pair.agent)]
+            await start(*programs, agent, hasty, narrow)
+            await asyncio.gather(*(each.settled(2) for each in (agent, hasty, narrow)))
+            groups = ("tiny", "slow", *FAULTS)
+            await asyncio.gather(*(agent.settled(1, group) for group in groups))
+
+        asyncio.run(begin())
+        yield Mesh(made, agent, hasty, narrow, faulty)
