@@ -72,7 +72,7 @@ MemoryMax = Annotated[
     typer.Option(
         metavar="MIB",
         help="Memory a worker may use: it sheds from 85 % and refuses from 95 %.  "
-        "\\[default: the container's limit, if there is one]",
+        "0 takes the container's limit, if there is one.  \\[default: 0]",
     ),
 ]
 Drain = Annotated[
