@@ -68,6 +68,7 @@ AT_ONCE = ProviderOptions(port=0, delay_ms=0, drain_s=1)
         (b"add", b"II", [b"2", b'"40"'], b"42"),
         (b"add", b"II", [b"2147483647", b"1"], b"-2147483648"),
         (b"now", b"", [], str(NOW).encode()),
+        (b"names", b"", [], b'{"1":"one","2":"two"}'),
         (b"nothing", b"", [], b"null"),
     ],
 )

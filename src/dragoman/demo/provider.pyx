@@ -7,6 +7,7 @@ that. The service ``com.alibaba.dubbo.performance.demo.provider.IHelloService`` 
     String echo(String)  its argument                      long now()       a constant
     Object fail(String)  throws, with this message         void nothing()   null
     int add(int, int)    the sum, wrapping                 Object $echo(Object)
+    Map<Integer, String> names()    as fastjson writes it: {1:"one",2:"two"}
 
 The invariants: at most ``limit`` calls are under way; one beyond is answered at once with status
 100 and never runs; each accepted two-way call gets exactly one reply, ``delay_ns`` after it was
@@ -204,6 +205,8 @@ cdef class Provider:
             return add(out, id, argument, &self.request.arguments[1])
         if says(method, b"now") and descriptor.length == 0:
             return write_value_reply(out, id, b"1527811200000", 13)
+        if says(method, b"names") and descriptor.length == 0:
+            return write_value_reply(out, id, b'{1:"one",2:"two"}', 17)
         if says(method, b"nothing") and descriptor.length == 0:
             return write_null_reply(out, id)
         return raise_in(
