@@ -11,6 +11,7 @@ cdef class Candidate:
 cdef class Policy:
     cdef uint64_t _random
     cdef Py_ssize_t _turn
+    cdef readonly int quantum
 
     cdef Py_ssize_t pick(self, list candidates)
     cdef uint64_t _draw(self) noexcept

@@ -7,8 +7,12 @@ class Candidate:
     def __init__(self, weight: float = 1.0, inflight: int = 0, room: int = 0) -> None: ...
 
 class Policy:
-    """Base of the policies. ``seed`` makes the random ones repeatable."""
+    """Base of the policies. ``seed`` makes the random ones repeatable.
 
+    ``quantum`` is how many requests of one turn a pick may stand for.
+    """
+
+    quantum: int
     def __init__(self, seed: int | None = None) -> None: ...
     def choose(self, candidates: list[Candidate]) -> Candidate | None:
         """The candidate that gets the next request, or None when none has room."""

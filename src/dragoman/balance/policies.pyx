@@ -32,13 +32,17 @@ cdef inline Candidate at(list candidates, Py_ssize_t i):
 
 
 cdef class Policy:
-    """Base of the policies. ``seed`` makes the random ones repeatable."""
+    """Base of the policies. ``seed`` makes the random ones repeatable.
+
+    ``quantum`` is how many requests of one turn a pick may stand for.
+    """
 
     def __init__(self, seed=None):
         start = int.from_bytes(os.urandom(8), "little") if seed is None else seed
         # Spread small seeds over all bits; zero is the one state the generator cannot leave.
         self._random = ((start * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF) | 1
         self._turn = 0
+        self.quantum = 1
 
     cdef uint64_t _draw(self) noexcept:
         """The next number of a xorshift generator."""
@@ -62,8 +66,12 @@ cdef class Demand(Policy):
 
     With the providers' credits as the upper bound this fills each in proportion to its weight until it is full
     and gives the rest to the others: 512 callers over weights 1 : 2 : 3 with 200 credits each settle at
-    112 : 200 : 200. Ties go round.
+    112 : 200 : 200. Ties go round. Up to eight requests that come together go together.
     """
+
+    def __init__(self, seed=None):
+        Policy.__init__(self, seed)
+        self.quantum = 8
 
     cdef Py_ssize_t pick(self, list candidates):
         cdef Py_ssize_t n = PyList_GET_SIZE(candidates)

@@ -61,6 +61,8 @@ cdef class Service:
     cdef readonly object loop
     cdef Turn turn
     cdef Policy policy
+    cdef Endpoint _favoured
+    cdef int _quantum
     cdef readonly WaitingQueue waiting
     cdef readonly RetryBudget retries
     cdef readonly dict endpoints
@@ -76,6 +78,7 @@ cdef class Service:
     cdef readonly uint64_t expired
 
     cdef void submit(self, ServiceCall call)
+    cdef Endpoint _pick(self, Endpoint avoided)
     cdef bint _send(self, ServiceCall call, int64_t now)
     cdef void _wait(self, ServiceCall call)
     cdef void _drain_waiting(self)

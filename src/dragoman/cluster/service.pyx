@@ -299,27 +299,44 @@ cdef class Service:
             return
         self._wait(call)
 
-    cdef bint _send(self, ServiceCall call, int64_t now):
-        """Send to the endpoint that the policy picks; False when none has room."""
+    cdef Endpoint _pick(self, Endpoint avoided):
+        """The endpoint for the next request, or None when none has room.
+
+        A policy may choose for several requests of one turn at once (its quantum, at most a
+        sixteenth of what the endpoint takes): they share a write here and a read there, which
+        keeps the cost of a request the same for one endpoint and for a hundred.
+        """
         cdef Py_ssize_t i
-        cdef Endpoint endpoint
-        cdef ClientSession session
-        cdef int64_t left_us
+        cdef Endpoint endpoint = self._favoured
         cdef int room
-        if call.failed_at is None:
-            i = self.policy.pick(self._ready)
-        else:
+        if avoided is not None:
             # Not where it has just failed, unless there is no other place.
-            endpoint = call.failed_at
-            room = endpoint.room
-            endpoint.room = 0
+            room = avoided.room
+            avoided.room = 0
             i = self.policy.pick(self._ready)
-            endpoint.room = room
+            avoided.room = room
             if i < 0:
                 i = self.policy.pick(self._ready)
+            return <Endpoint>PyList_GET_ITEM(self._ready, i) if i >= 0 else None
+        if self._quantum > 0 and endpoint.room > 0 and endpoint.session is not None \
+                and endpoint.session._marked and endpoint.state == READY:
+            self._quantum -= 1
+            return endpoint
+        i = self.policy.pick(self._ready)
         if i < 0:
-            return False
+            return None
         endpoint = <Endpoint>PyList_GET_ITEM(self._ready, i)
+        self._favoured = endpoint
+        self._quantum = min(self.policy.quantum, (endpoint.room + endpoint.inflight) // 16) - 1
+        return endpoint
+
+    cdef bint _send(self, ServiceCall call, int64_t now):
+        """Send to the endpoint that the policy picks; False when none has room."""
+        cdef Endpoint endpoint = self._pick(call.failed_at)
+        cdef ClientSession session
+        cdef int64_t left_us
+        if endpoint is None:
+            return False
         session = endpoint.session
         if call.body_length > <Py_ssize_t>session.peer_body_bytes_max:
             self.turn.wheel.cancel(call)
