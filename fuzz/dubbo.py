@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 from dragoman.errors import ProtocolError, UsageError
-from dragoman.wire import dubbo, fastjson, hessian2, jsontext
+from dragoman.wire import dubbo, fastjson, hessian2, jsonstring, jsontext
 from dragoman.wire.descriptor import count_parameters
 
 BODIES = [
@@ -193,13 +193,13 @@ def check_body(data: bytes) -> None:
     strict = accepted(jsontext.strict, data)
     if strict is not None:
         assert python_reads(strict), data
-    text = accepted(jsontext.decode_string, data)
+    text = accepted(jsonstring.decode_string, data)
     if text is not None:
         assert text.decode() == json.loads(data), data
     text = accepted(hessian2.decode_string, data)
     if text is not None:
         assert hessian2.decode_string(hessian2.encode_string(text)) == text, data
-    quoted = accepted(jsontext.encode_string, data)
+    quoted = accepted(jsonstring.encode_string, data)
     if quoted is not None:
         assert json.loads(quoted) == data.decode(), data
         assert b"\n" not in quoted

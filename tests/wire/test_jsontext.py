@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from dragoman.errors import UsageError
 from dragoman.wire import jsontext
-from dragoman.wire.jsontext import check_value, decode_string, encode_string, names_a_type
+from dragoman.wire.jsonstring import decode_string, encode_string
+from dragoman.wire.jsontext import check_value, names_a_type
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=80)
 JSON = st.recursive(

@@ -24,13 +24,15 @@ from dragoman.wire.dubbo cimport (
     DUBBO_SERVER_TIMEOUT, DUBBO_SERVICE_NOT_FOUND, error_text,
 )
 from dragoman.wire.fastjson cimport (
-    FASTJSON_OK, REPLY_EXCEPTION, FastjsonReply, Invocation, exception_text, fastjson_problem,
+    FASTJSON_OK, REPLY_EXCEPTION, FastjsonReply, Invocation, fastjson_problem,
     read_reply, write_json_request, write_string_request,
 )
 from dragoman.wire.form cimport (
     FORM_MALFORMED, FORM_REPEATED, FORM_TOO_MANY, FormField, decode, read_known_fields,
 )
-from dragoman.wire.jsontext cimport Slice, json_check, json_string_to_utf8, write_strict_json
+from dragoman.wire.jsonstring cimport Slice, json_string_to_utf8
+from dragoman.wire.jsontext cimport json_check, write_strict_json
+from dragoman.wire.throwable cimport exception_text
 
 import msgspec
 

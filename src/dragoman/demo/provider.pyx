@@ -45,7 +45,7 @@ from dragoman.wire.fastjson cimport (
     write_null_reply,
     write_value_reply,
 )
-from dragoman.wire.jsontext cimport Slice, json_equals
+from dragoman.wire.jsonstring cimport Slice, json_equals
 
 import logging
 from typing import NamedTuple

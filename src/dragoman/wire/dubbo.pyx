@@ -22,7 +22,7 @@ from libc.string cimport memcmp, memcpy
 
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.hessian2 cimport hessian_string_to_utf8, write_hessian_string
-from dragoman.wire.jsontext cimport JSON_OK, json_string_to_utf8, write_json_string
+from dragoman.wire.jsonstring cimport json_string_to_utf8, write_json_string
 
 from enum import IntEnum
 from typing import NamedTuple

@@ -1,7 +1,7 @@
 from libc.stdint cimport int32_t, uint64_t
 
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.jsontext cimport Slice
+from dragoman.wire.jsonstring cimport Slice
 
 # Outcomes beyond jsontext's JSON_*: all positive, 0 is success.
 cdef enum:
@@ -58,7 +58,6 @@ cdef struct FastjsonReply:
     Slice attachments  # absent unless the reply has them
 
 cdef int read_reply(const char* body, Py_ssize_t n, FastjsonReply* reply) noexcept nogil
-cdef str exception_text(const char* json, Py_ssize_t n)
 cdef const char* fastjson_problem(int code) noexcept nogil
 
 cdef int write_value_reply(Buffer out, uint64_t id, const char* json, Py_ssize_t n) except -1

@@ -15,10 +15,9 @@ value a line whatever the texts hold, a refused request leaves the buffer as it 
 are read are checked and passed on as text. Nothing that a peer names is ever instantiated.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memchr, memcpy, memset, strlen
+from libc.string cimport memchr, strlen
 
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.descriptor cimport descriptor_count
@@ -31,26 +30,24 @@ from dragoman.wire.dubbo cimport (
     begin_frame,
     end_frame,
 )
-from dragoman.wire.jsontext cimport (
+from dragoman.wire.jsonstring cimport (
     JSON_BAD,
     JSON_OK,
     Slice,
+    json_problem,
+    write_json_string,
+)
+from dragoman.wire.jsontext cimport (
     json_check,
     json_check_loose,
-    json_equals,
-    json_problem,
-    json_string_to_utf8,
-    json_value_end,
     write_json_line,
-    write_json_string,
     write_strict_json,
 )
+from dragoman.wire.throwable cimport exception_text
 
 from typing import NamedTuple
 
 from dragoman.errors import ProtocolError, UsageError
-
-cdef Py_ssize_t MESSAGE_BYTES_MAX = 4096
 
 
 cdef inline int write_string_line(Buffer out, const Slice* text) except -1:
@@ -301,80 +298,6 @@ cdef const char* fastjson_problem(int code) noexcept nogil:
     if code == FASTJSON_TOO_LONG:
         return "body is too long"
     return json_problem(code)
-
-
-cdef str short_text(const Slice* json):
-    """The text of a JSON string, at most 4 KiB, on one line; None when it is no string."""
-    cdef Py_ssize_t length
-    cdef char* room
-    if json.data == NULL or json.length < 2 or json.data[0] != 34:
-        return None
-    room = <char*>malloc(json.length)
-    if room == NULL:
-        raise MemoryError(f"no memory for a text of {json.length} bytes")
-    try:
-        length = json_string_to_utf8(json.data, json.length, room)
-        if length < 0:
-            return json.data[1:min(json.length - 1, MESSAGE_BYTES_MAX)].decode("utf-8", "replace")
-        text = room[:min(length, MESSAGE_BYTES_MAX)].decode("utf-8", "replace")
-        return " ".join(text.split())
-    finally:
-        free(room)
-
-
-cdef str exception_text(const char* json, Py_ssize_t n):
-    """What a throwable says, ``class: message``, best effort, at most 8 KiB, on one line.
-
-    ``json`` has passed ``read_reply``. Takes an object's ``@type`` (or ``class``) and ``message``
-    (or ``localizedMessage``, ``detailMessage``), or a plain string.
-    """
-    cdef Slice name, value, class_name, message, second
-    cdef Py_ssize_t i, end
-    memset(&class_name, 0, sizeof(Slice))
-    memset(&message, 0, sizeof(Slice))
-    memset(&second, 0, sizeof(Slice))
-    if n > 0 and json[0] == 123:
-        i = skip(json, 1, n)
-        while i < n and json[i] == 34:
-            end = json_value_end(json, n, i)
-            if end < 0:
-                break
-            name.data = json + i
-            name.length = end - i
-            i = skip(json, skip(json, end, n) + 1, n)
-            end = json_value_end(json, n, i)
-            if end < 0:
-                break
-            value.data = json + i
-            value.length = end - i
-            if value.data[0] == 34:
-                if named(&name, b"@type") or named(&name, b"class"):
-                    class_name = value
-                elif named(&name, b"message"):
-                    message = value
-                elif named(&name, b"localizedMessage") or named(&name, b"detailMessage"):
-                    second = value
-            i = skip(json, end, n)
-            if i < n and json[i] == 44:
-                i = skip(json, i + 1, n)
-    elif n > 0 and json[0] == 34:
-        message.data = json
-        message.length = n
-    kind = short_text(&class_name)
-    said = short_text(&message if message.data != NULL else &second)
-    if kind and said:
-        return f"{kind}: {said}"
-    return kind or said or "the provider raised an exception without a message"
-
-
-cdef inline Py_ssize_t skip(const char* json, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
-    while i < n and (json[i] == 32 or json[i] == 10 or json[i] == 13 or json[i] == 9):
-        i += 1
-    return i
-
-
-cdef inline bint named(const Slice* name, const char* text) noexcept nogil:
-    return json_equals(name.data, name.length, text, strlen(text))
 
 
 cdef int write_value_reply(Buffer out, uint64_t id, const char* json, Py_ssize_t n) except -1:

@@ -1,0 +1,1 @@
+cdef str exception_text(const char* json, Py_ssize_t n)
