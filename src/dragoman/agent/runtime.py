@@ -63,8 +63,8 @@ async def run_worker(config: AgentConfig, worker: Worker) -> None:
     """One worker of an agent: start it, pass on whether it is ready, drain it when told to stop."""
     agent = _make(config, reuse_port=worker.count > 1)
     worker.report(metrics=agent.snapshot, status=agent.status)
-    await agent.start()
     try:
+        await agent.start()
         while not worker.stopping.is_set():
             reason = agent.ready_reason()
             if reason is None:

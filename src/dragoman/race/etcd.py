@@ -92,7 +92,7 @@ class EtcdServer:
         self.client_port = client_port or spare[0]
         self.peer_port = peer_port or spare[1]
         self._program = program
-        self._extra_args = extra_args
+        self.extra_args = extra_args
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
@@ -126,7 +126,7 @@ class EtcdServer:
             f"--initial-cluster=dragoman={peer_url}",
             f"--heartbeat-interval={HEARTBEAT_MS}",
             f"--election-timeout={ELECTION_MS}",
-            *self._extra_args,
+            *self.extra_args,
         ]
 
     async def start(self, *, attempts: int = 200) -> None:

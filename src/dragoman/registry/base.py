@@ -141,7 +141,9 @@ def decode_entry(prefix: str, key: str, value: bytes) -> Entry:
         )
     except msgspec.MsgspecError as error:
         raise ProtocolError(f"registry entry {key}: {_place(error)}") from None
-    except (UsageError, UnicodeError) as error:
+    except UnicodeError:
+        raise ProtocolError(f"registry entry {key}: expected UTF-8") from None
+    except UsageError as error:
         raise ProtocolError(f"registry entry {key}: {error}") from None
     except RecursionError:
         raise ProtocolError(f"registry entry {key}: nested too deeply") from None

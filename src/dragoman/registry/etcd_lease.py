@@ -175,9 +175,11 @@ class EtcdLease:
             except LeaseNotFound:
                 self._lost()
                 continue
-            except RegistryError as error:
+            except Exception as error:
                 failures += 1
-                if failures == 1:
+                if not isinstance(error, RegistryError):
+                    logger.exception("keeping up the registrations failed; trying again")
+                elif failures == 1:
                     logger.warning("registrations cannot be kept up for now: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s(failures)):

@@ -24,6 +24,7 @@ import asyncio
 import logging
 import math
 import random
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 
 import msgspec
@@ -118,8 +119,8 @@ class EtcdWatch(Watch):
         self._audit_wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._tasks = [
-            self._loop.create_task(self._follow(), name=f"follow {interface}"),
-            self._loop.create_task(self._audit(), name=f"audit {interface}"),
+            self._loop.create_task(self._for_ever(self._follow), name=f"follow {interface}"),
+            self._loop.create_task(self._for_ever(self._audit), name=f"audit {interface}"),
         ]
 
     @property
@@ -146,6 +147,17 @@ class EtcdWatch(Watch):
 
     def _reason(self) -> str:
         return self._gateway.last_error
+
+    async def _for_ever(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run ``task``; should a bug end it, log that and start it anew."""
+        while True:
+            try:
+                await task()
+            except Exception:
+                logger.exception("%s: a watch task failed; starting it again", self.interface)
+            self._listed = False
+            self._break_stream()
+            await asyncio.sleep(self._settings.backoff_max_s)
 
     # The follower.
 
@@ -204,7 +216,8 @@ class EtcdWatch(Watch):
             if reply.compact_revision:
                 self._counters.compactions_total += 1
                 raise _Doubt(f"revision {self._revision + 1} is compacted")
-            raise RegistryError(f"etcd ended the watch: {reply.cancel_reason or 'no reason given'}")
+            # Perhaps a token that is no longer valid: the list will tell.
+            raise _Doubt(f"etcd ended the watch: {reply.cancel_reason or 'no reason given'}")
         self._fragments += reply.events
         if reply.fragment:
             return
@@ -278,8 +291,10 @@ class EtcdWatch(Watch):
     def _break_stream(self) -> None:
         """Have the follower leave its stream, list again and watch from there."""
         self._gateway.distrust()
+        self._synced = False
         if self._scope is not None:
-            self._scope.reschedule(self._loop.time())
+            scope, self._scope = self._scope, None
+            scope.reschedule(self._loop.time())
 
     async def _agrees(self) -> bool:
         """Whether etcd's keys are the ones we hold.
