@@ -38,6 +38,7 @@ cdef class Ingress:
 cdef class IngressConnection(Timed):
     cdef Ingress ingress
     cdef object transport
+    cdef object _write
     cdef RequestDecoder decoder
     cdef HttpCall _head
     cdef list _later

@@ -10,6 +10,7 @@ requests of a connection are in progress, beyond that its reading pauses; a clie
 frees its place at once.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint64_t
 
@@ -144,6 +145,7 @@ cdef class IngressConnection(Timed):
         """A client has connected."""
         cdef Ingress ingress = self.ingress
         self.transport = transport
+        self._write = transport.write
         ingress.accepted += 1
         ingress.connections.add(self)
         self._active_us = ingress.turn.wheel.clock_us()
@@ -358,7 +360,7 @@ cdef class IngressConnection(Timed):
         self._head = None
         while True:
             self._outstanding -= 1
-            self.transport.write(response)
+            self._write(response)
             if close:
                 self._ending = True
                 break
@@ -450,6 +452,7 @@ cdef class IngressConnection(Timed):
             ingress.turn.wheel.schedule(self, now + ingress._check_us)
 
 
+@cython.freelist(256)
 cdef class HttpCall(ServiceCall):
     """One HTTP request on its way."""
 
@@ -462,7 +465,7 @@ cdef class HttpCall(ServiceCall):
         self.connection = None
         ingress.in_progress -= 1
         ingress.succeeded += 1
-        (<Histogram>ingress.latency).record_us(ingress.turn.wheel.clock_us() - self.started_us)
+        (<Histogram>ingress.latency).record_us(self.ended_us - self.started_us)
         connection._answered(
             self, ingress.response(body, n, self.json, self.keep_alive, self.http_1_0)
         )

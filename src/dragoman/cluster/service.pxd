@@ -47,6 +47,7 @@ cdef class ServiceCall(Call):
     cdef bytes body_owner
     cdef int64_t started_us
     cdef int64_t due_us
+    cdef int64_t ended_us
     cdef int attempts
     cdef Endpoint failed_at
 

@@ -169,7 +169,8 @@ cdef class ServiceCall(Call):
     cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner):
         cdef Endpoint endpoint = self.endpoint
         cdef Service service = self.service
-        cdef int64_t now = service.turn.wheel.clock_us()
+        cdef int64_t now = endpoint.session.read_us
+        self.ended_us = now
         endpoint.inflight -= 1
         endpoint.replies += 1
         endpoint.replied_us = now

@@ -31,7 +31,6 @@ cdef class DubboConnection(Gathering):
     cdef readonly bint paused
     cdef readonly bint readonly_event
     cdef readonly str failure
-    cdef int64_t _read_us
     cdef bint _heard
     cdef bint _pinged
 
@@ -56,6 +55,7 @@ cdef class DubboLink:
     cdef readonly uint64_t protocol_errors
     cdef readonly uint64_t losses
     cdef int64_t heartbeat_us
+    cdef int64_t read_us
     cdef object on_change
     cdef uint64_t _next_id
 

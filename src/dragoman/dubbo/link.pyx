@@ -84,6 +84,7 @@ cdef class DubboConnection(Gathering):
         cdef DubboCall call
         cdef int event
         self._heard = True
+        self.owner.read_us = self.turn.wheel.clock_us()
         frame.receive(data)
         while not self.closed:
             event = frame.next_frame()

@@ -23,6 +23,7 @@ cdef class Session(Gathering):
     cdef uint32_t peer_body_bytes_max
     cdef size_t out_bytes_max
     cdef int64_t heartbeat_us
+    cdef int64_t read_us
     cdef bint _heard
     cdef int _quiet
     cdef Py_ssize_t _unsent

@@ -113,6 +113,8 @@ cdef class Session(Gathering):
 
     def buffer_updated(self, Py_ssize_t n):
         """``n`` bytes have arrived."""
+        # One look at the clock for all that this read brings.
+        self.read_us = self.turn.wheel.clock_us()
         self.bytes_in += n
         self._heard = True
         if self._direct:
