@@ -53,7 +53,7 @@ def test_a_parameter_of_1_mib_comes_back(mesh: Mesh, text: str) -> None:
     asyncio.run(scenario())
 
 
-NESTED = {"name": 'a"b', "list": [1, -2.5, None, {"deep": [[[]]], "t": True}], "@type": "x.Y"}
+NESTED = {"name": 'a"b', "list": [1, -2.5, None, {"deep": [[[]]], "t": True}], "type": "x.Y"}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,17 @@ def test_the_json_contract_carries_any_arguments(
             answer = await one.ask(call(method, body))
             assert answer.status == 200, answer
             assert json.loads(answer.body) == expected
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("name", [b"@type", b"\\u0040type"])
+def test_an_argument_that_names_a_class_is_refused(mesh: Mesh, name: bytes) -> None:
+    async def scenario() -> None:
+        async with client(mesh.agent.port) as one:
+            answer = await one.ask(call("bean", b'{"args": [{"a": [{"%s": "x.Y"}]}]}' % name))
+            assert answer.status == 400, answer
+            assert b"args[0]: @type" in answer.body
 
     asyncio.run(scenario())
 

@@ -31,8 +31,8 @@ from dragoman.wire.fastjson cimport (
 from dragoman.wire.form cimport (
     FORM_MALFORMED, FORM_REPEATED, FORM_TOO_MANY, FormField, decode, read_known_fields,
 )
-from dragoman.wire.jsonstring cimport Slice, json_string_to_utf8
-from dragoman.wire.jsontext cimport json_check, write_strict_json
+from dragoman.wire.jsonstring cimport JSON_OK, JSON_TYPE_NAMED, Slice, json_string_to_utf8
+from dragoman.wire.jsontext cimport json_names_a_type, write_strict_json
 from dragoman.wire.throwable cimport exception_text
 
 import msgspec
@@ -217,8 +217,8 @@ cdef class Egress(Handler):
             if parameters == 1:
                 if values[3].data == NULL:
                     raise UsageError("the form field parameter is missing")
-                if json_check(values[3].data, values[3].length, &argument) != 0:
-                    raise UsageError("the form field parameter is not JSON, as its type requires")
+                check_argument("the form field parameter", values[3].data, values[3].length)
+                argument = values[3]
             found = write_json_request(
                 connection.out, connection.begin(call), &invocation, &argument, parameters
             )
@@ -265,9 +265,9 @@ cdef class Egress(Handler):
         for i in range(count):
             raw = bytes(asked.args[i])
             kept.append(raw)
-            code = json_check(PyBytes_AS_STRING(raw), len(raw), &arguments[i])
-            if code != 0:
-                raise UsageError(f"args[{i}]: {fastjson_problem(code).decode()}")
+            check_argument(f"args[{i}]", PyBytes_AS_STRING(raw), len(raw))
+            arguments[i].data = PyBytes_AS_STRING(raw)
+            arguments[i].length = len(raw)
         self._invocation(&invocation)
         invocation.interface = parts[0]
         invocation.method = parts[1]
@@ -439,6 +439,17 @@ def _form_problem(int code):
     if code == FORM_TOO_MANY:
         return f"a form of more than {FORM_FIELDS_MAX} fields"
     return "the form is malformed"
+
+
+cdef int check_argument(str what, const char* json, Py_ssize_t n) except -1:
+    """Refuse what is not one JSON value, and what would have the provider make an object of a class
+    that the caller names: fastjson obeys ``@type``, and a caller over HTTP may be anybody."""
+    cdef int code = json_names_a_type(json, n)
+    if code == JSON_TYPE_NAMED:
+        raise UsageError(f"{what}: @type is not passed on; name the type in types")
+    if code != JSON_OK:
+        raise UsageError(f"{what}: {fastjson_problem(code).decode()}")
+    return 0
 
 
 def _guess(argument):
