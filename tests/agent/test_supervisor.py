@@ -54,7 +54,7 @@ def free_port() -> int:
 
 async def eventually(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.01)
 
 
@@ -137,7 +137,7 @@ def test_a_worker_that_dies_is_started_again_and_its_counts_are_kept() -> None:
                 return {each["pid"] for each in await crew.status() if not each["not_ready"]}
 
             async with asyncio.timeout(10):
-                while len(after := await others()) < 2 or after == before:  # noqa: ASYNC110
+                while len(after := await others()) < 2 or after == before:
                     await asyncio.sleep(0.02)
             assert len(after & before) == 1
             snapshot = await supervisor.metrics()

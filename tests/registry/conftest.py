@@ -24,7 +24,7 @@ def endpoint(port: int, *, interface: str = INTERFACE, weight: int = 1) -> Regis
 async def eventually(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
     """Return once ``condition`` holds; fail after ``timeout_s``."""
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -9,7 +9,10 @@ import pytest
 import uvloop
 
 from dragoman.errors import RegistryError, UsageError
+from dragoman.observe.metrics import Snapshot, render
 from dragoman.registry import Registration
+from dragoman.registry.base import EVERY
+from dragoman.registry.report import add_registry_metrics
 
 from .conftest import INTERFACE, World, endpoint, eventually
 
@@ -165,6 +168,22 @@ def test_watches_of_different_interfaces_do_not_mix(world: World) -> None:
     uvloop.run(scenario())
 
 
+def test_every_interface_can_be_watched_at_once(world: World) -> None:
+    async def scenario() -> None:
+        registry = world.open()
+        watch = registry.watch(EVERY)
+        await watch.ready(5)
+        assert watch.current == []
+        first = await registry.register(endpoint(1, interface="com.example.IOne"))
+        await (await registry.register(endpoint(2, interface="com.example.ITwo"))).ready(5)
+        await eventually(lambda: [each.port for each in watch.current] == [1, 2])
+        await first.unregister()
+        await eventually(lambda: [each.interface for each in watch.current] == ["com.example.ITwo"])
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
 def test_a_closed_watch_is_told_nothing_more(world: World) -> None:
     async def scenario() -> None:
         registry = world.open()
@@ -219,6 +238,10 @@ def test_statistics_count_what_stands(world: World) -> None:
         statistics = registry.statistics()
         assert (statistics.watches, statistics.endpoints) == (1, 1)
         assert (statistics.registrations, statistics.registered) == (1, 1)
+        snapshot = Snapshot()
+        add_registry_metrics(snapshot, statistics)
+        assert snapshot.get("dragoman_registry_endpoints") == 1
+        assert b"dragoman_registry_errors_total 0.0" in render(snapshot)
         await registry.close()
         assert not registry.healthy
 

@@ -301,7 +301,7 @@ def test_the_key_of_a_killed_process_is_gone_within_its_lease_and_2_s(
         ):
             process.kill()
             async with asyncio.timeout(TTL_S + 2):
-                while await keys_of(gateway):  # noqa: ASYNC110
+                while await keys_of(gateway):
                     await asyncio.sleep(0.05)
 
     uvloop.run(scenario())

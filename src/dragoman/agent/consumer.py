@@ -19,6 +19,7 @@ from dragoman.cluster.service import Options
 from dragoman.errors import RegistryError
 from dragoman.observe.metrics import Snapshot
 from dragoman.registry.base import EVERY, Registry
+from dragoman.registry.report import add_registry_metrics
 from dragoman.registry.url import open_registry
 
 READY_POLL_S = 0.02
@@ -173,10 +174,7 @@ class ConsumerAgent:
                     "Whether an endpoint takes part.",
                     **labels,
                 )
-        registry = self._registry.statistics()
-        out.gauge(
-            "dragoman_registry_healthy", float(registry.healthy), "Whether the registry answers."
-        )
+        add_registry_metrics(out, self._registry.statistics())
         return out
 
     def status(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from dragoman.errors import Code, RegistryError
 from dragoman.flow.credits import CreditPool
 from dragoman.observe.metrics import Snapshot
 from dragoman.registry.base import Handle, Registry, parse_address
+from dragoman.registry.report import add_registry_metrics
 from dragoman.registry.url import open_registry
 from dragoman.rpc.session import ServerSession
 
@@ -163,6 +164,7 @@ class ProviderAgent:
             "Connections to the provider.",
         )
         out.histogram("dragoman_provider_latency_seconds", egress.latency, "From request to reply.")
+        add_registry_metrics(out, self._registry.statistics())
         return out
 
     def status(self) -> dict[str, Any]:
