@@ -488,6 +488,8 @@ cdef class ClientSession(Session):
         self.owner.on_credit(self)
         if self._reclaims:
             self._give_back()
+            # The owner must not go on with the room it had before.
+            self.owner.on_credit(self)
         if self.goodbye_received and self.inflight == 0 and not self.closed:
             self.close()
 
@@ -686,6 +688,8 @@ cdef class ServerSession(Session):
             self.transport.resume_reading()
 
     cdef void on_closed(self):
+        if type(self.failure) is ProtocolError:
+            log.warning("session ended: %s", self.failure)
         self._sessions.discard(self)
         if self.ready or self.holder.pool is not None:
             self.pool.leave(self.holder)
