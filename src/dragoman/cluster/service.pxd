@@ -30,6 +30,7 @@ cdef class Endpoint(Candidate):
     cdef readonly uint64_t failures
     cdef double ewma_us
     cdef int64_t replied_us
+    cdef int64_t unavailable_us
 
     cdef void refresh(self)
 
@@ -48,6 +49,7 @@ cdef class ServiceCall(Call):
     cdef int64_t started_us
     cdef int64_t due_us
     cdef int64_t ended_us
+    cdef int64_t sent_us
     cdef int attempts
     cdef Endpoint failed_at
 
@@ -87,6 +89,7 @@ cdef class Service:
     cdef void _tell_waiting(self)
     cdef void _fail_waiting(self)
     cdef void _failed(self, ServiceCall call, Endpoint endpoint, int code, bint retry_safe, str message)
+    cdef void _missed(self, ServiceCall call, Endpoint endpoint, int64_t now, str why)
     cdef void _survey(self)
     cdef void changed(self)
 

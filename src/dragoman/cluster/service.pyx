@@ -32,6 +32,10 @@ cdef int64_t WATCH_US = 100_000
 # latency, has fallen silent.
 cdef int64_t SILENCE_US = 500_000
 cdef double SILENCE_LATENCIES = 8.0
+# A deadline counts against an endpoint that had this long, and twice its usual latency: callers in too
+# much of a hurry must not have it set aside for the others.
+cdef int64_t FAIR_US = 100_000
+cdef double FAIR_LATENCIES = 2.0
 cdef int ATTEMPTS_MAX = 4
 
 cdef int C_UNAVAILABLE = Code.UNAVAILABLE
@@ -174,8 +178,10 @@ cdef class ServiceCall(Call):
         endpoint.inflight -= 1
         endpoint.replies += 1
         endpoint.replied_us = now
-        endpoint.ewma_us += (<double>(now - self.started_us) - endpoint.ewma_us) * 0.0625
-        if endpoint.breaker.failures or endpoint.breaker.open:
+        endpoint.ewma_us += (<double>(now - self.sent_us) - endpoint.ewma_us) * 0.0625
+        # What was sent before the endpoint said that it serves nobody does not show that it does again.
+        if (endpoint.breaker.failures or endpoint.breaker.open) \
+                and self.sent_us > endpoint.unavailable_us:
             service._recovered(endpoint)
         self.endpoint = None
         service.turn.wheel.cancel(self)
@@ -203,9 +209,7 @@ cdef class ServiceCall(Call):
             self.endpoint = None
             # The request still occupies the provider; its credit comes back with the server's answer.
             endpoint.inflight -= 1
-            endpoint.failures += 1
-            if endpoint.breaker.failure(service.turn.wheel.clock_us()):
-                service._tripped(endpoint, "deadlines passed")
+            service._missed(self, endpoint, service.turn.wheel.clock_us(), "deadlines passed")
         self.on_failure(C_DEADLINE, "deadline passed")
 
     cdef void withdraw(self):
@@ -347,6 +351,7 @@ cdef class Service:
         if endpoint.inflight == 0:
             endpoint.replied_us = now
         call.endpoint = endpoint
+        call.sent_us = now
         call.attempts += 1
         endpoint.inflight += 1
         endpoint.requests += 1
@@ -414,23 +419,41 @@ cdef class Service:
         self, ServiceCall call, Endpoint endpoint, int code, bint retry_safe, str message
     ):
         """An attempt failed at ``endpoint``: try elsewhere if that is safe, else end the call."""
-        cdef bint upstream = code == C_UPSTREAM_LOST or code == C_UPSTREAM_PROTOCOL \
-            or code == C_DEADLINE or code == C_UNAVAILABLE
         endpoint.replied_us = self.turn.wheel.clock_us()
-        if upstream:
+        if code == C_DEADLINE:
+            self._missed(call, endpoint, endpoint.replied_us, message)
+        elif code == C_UNAVAILABLE:
+            # Its own word for it that it serves nobody now: no need to try five times.
+            endpoint.failures += 1
+            endpoint.unavailable_us = endpoint.replied_us
+            if endpoint.breaker.open:
+                endpoint.breaker.failure(endpoint.replied_us)
+            else:
+                endpoint.breaker.trip(endpoint.replied_us)
+                self._tripped(endpoint, message)
+        elif code == C_UPSTREAM_LOST or code == C_UPSTREAM_PROTOCOL:
             endpoint.failures += 1
             if endpoint.breaker.failure(endpoint.replied_us):
                 self._tripped(endpoint, message)
         if retry_safe and call.attempts < ATTEMPTS_MAX and code != C_DEADLINE \
                 and endpoint.replied_us < call.due_us:
-            # What a broken link never sent is not a second try and costs no budget.
-            if code == C_UPSTREAM_LOST or self.retries.withdraw():
+            # What never reached a provider is not a second try and costs no budget.
+            if code == C_UPSTREAM_LOST or code == C_UNAVAILABLE or self.retries.withdraw():
                 self.retried += 1
                 call.failed_at = endpoint
                 self.loop.call_soon(self._again, call)
                 return
         self.turn.wheel.cancel(call)
         call.on_failure(code, message)
+
+    cdef void _missed(self, ServiceCall call, Endpoint endpoint, int64_t now, str why):
+        """A deadline passed at ``endpoint``, which is its failure only if it had a fair time."""
+        cdef int64_t had_us = now - call.sent_us
+        endpoint.failures += 1
+        if had_us < FAIR_US or <double>had_us < FAIR_LATENCIES * endpoint.ewma_us:
+            return
+        if endpoint.breaker.failure(now):
+            self._tripped(endpoint, why)
 
     def _again(self, ServiceCall call):
         """Submit a call once more, after the event that sent it back has been dealt with."""

@@ -22,12 +22,14 @@ from dragoman.wire.dubbo cimport (
 import logging
 import random
 
+from dragoman.rpc.backoff import Backoff
 from dragoman.rpc.link import Link
 
 log = logging.getLogger("dragoman.dubbo")
 
 # Dubbo's own interval: a heartbeat after 60 s without reads, the connection given up after three.
 cdef int64_t HEARTBEAT_US = 60_000_000
+RECONNECT_MOST_S = 0.5
 
 
 cdef class DubboCall(Timed):
@@ -292,7 +294,8 @@ cdef class DubboLink:
             self.reason = reason
             self.on_change()
 
-        link = Link(self.loop, self.host, self.port, made, down)
+        # The provider is beside its agent: asking often costs nothing, and it is used again soon.
+        link = Link(self.loop, self.host, self.port, made, down, Backoff(most_s=RECONNECT_MOST_S))
         self.links.append(link)
 
     def start(self):
