@@ -120,7 +120,7 @@ class Program:
 
     async def ended(self, timeout_s: float = 12.0) -> int:
         """Wait for its end; the exit code."""
-        await eventually(lambda: self.returncode is not None, timeout_s, lambda: self.tail())
+        await eventually(lambda: self.returncode is not None, timeout_s, self.tail)
         assert self.returncode is not None
         return self.returncode
 
@@ -176,9 +176,7 @@ class Program:
                     usable = [
                         each
                         for each in service["endpoints"]
-                        if each["state"] == "ready"
-                        and not each["breaker_open"]
-                        and each["credits"] + each["inflight"] > 0
+                        if each["state"] == "ready" and not each["breaker_open"]
                     ]
                     return len(usable) == endpoints == len(service["endpoints"])
             return False

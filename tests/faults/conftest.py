@@ -12,7 +12,14 @@ from tests.faults.chain import Chain, Pair, Program, chain, start
 
 TIMES = ("--header-timeout-ms", "400", "--idle-timeout-ms", "500")
 FEW = ("--connections-max", "4", "--queue-max", "8", "--timeout-ms", "2000")
-FAULTS = ("garbage", "twice", "never", "reject", "close", "hang")
+FAULTS: dict[str, tuple[str, ...]] = {
+    "garbage": (),
+    "twice": (),
+    "never": ("--fault-until", "5"),
+    "reject": (),
+    "close": (),
+    "hang": (),
+}
 
 
 @dataclass(frozen=True)
@@ -40,11 +47,15 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         faulty = {
             name: made.pair(
                 name,
-                ("--delay-ms", "1", "--fault", name, "--fault-after", "1"),
+                ("--delay-ms", "1", "--fault", name, "--fault-after", "1", *more),
                 ("--group", name, "--limit", "8"),
             )
-            for name in FAULTS
+            for name, more in FAULTS.items()
         }
+        # Of two providers in the group "mixed", one rejects calls 2 to 5.
+        until = ("--fault", "reject", "--fault-after", "1", "--fault-until", "5")
+        pairs.append(made.pair("moody", ("--delay-ms", "1", *until), ("--group", "mixed")))
+        pairs.append(made.pair("steady", ("--delay-ms", "1"), ("--group", "mixed")))
         agent = made.consumer_agent("consumer")
         hasty = made.consumer_agent("hasty", *TIMES)
         narrow = made.consumer_agent("narrow", *FEW)

@@ -88,11 +88,11 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxy(to: int, *, piece_bytes: int = 0) -> AsyncIterator[Proxy]:
+async def proxy(to: int, *, piece_bytes: int = 0, port: int = 0) -> AsyncIterator[Proxy]:
     """A proxy for the length of a block."""
     made = Proxy(to)
     made.piece_bytes = piece_bytes
-    await made.start()
+    await made.start(port)
     try:
         yield made
     finally:
