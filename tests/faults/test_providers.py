@@ -1,4 +1,4 @@
-"""Three providers under load: one hangs, dies, comes back; all die. Who is in flight there may fail."""
+"""Three providers under load: one hangs, dies, comes back; all die. Who is in flight may fail."""
 
 from __future__ import annotations
 
