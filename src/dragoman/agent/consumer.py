@@ -13,7 +13,7 @@ from typing import Any
 from dragoman.agent.bounds import MemoryGuard, connections_allowed, memory_bytes_max
 from dragoman.agent.config import ConsumerConfig
 from dragoman.agent.ingress import Ingress, Limits
-from dragoman.agent.listening import listening_socket
+from dragoman.agent.listening import BACKLOG, listening_socket
 from dragoman.cluster.directory import Directory
 from dragoman.cluster.service import Options
 from dragoman.errors import RegistryError
@@ -57,28 +57,50 @@ class ConsumerAgent:
             self._loop, memory_bytes_max(config.memory_mb_max), self.ingress.shed
         )
         self._server: asyncio.Server | None = None
+        self._opening: asyncio.Task[None] | None = None
         self.port = 0
         self.draining = False
 
     async def start(self) -> None:
         """Listen and follow the registry; raises UsageError when the address cannot be used."""
-        listener = listening_socket(self._config.listen, reuse_port=self._reuse_port)
-        self.port = listener.getsockname()[1]
-        self._memory.start()
         self._registry.watch(EVERY, self.directory.update)
+        self._memory.start()
+        if self._reuse_port:
+            self._opening = self._loop.create_task(self._listen_when_known())
+        else:
+            await self._listen()
+
+    async def _listen_when_known(self) -> None:
+        """A worker that was started again while etcd is away has no list, but its fellows have:
+        as long as it does not listen, connections go to them."""
+        while self.directory.ready_reason() is not None:
+            await asyncio.sleep(READY_POLL_S)
+        await self._listen()
+
+    async def _listen(self) -> None:
+        listener = listening_socket(self._config.listen, reuse_port=self._reuse_port)
         self._server = await self._loop.create_server(
-            self.ingress.connection, sock=listener, backlog=4096
+            self.ingress.connection, sock=listener, backlog=BACKLOG
         )
+        self.port = listener.getsockname()[1]
 
     def ready_reason(self) -> str | None:
         """None when requests can be served, else why not."""
         if self.draining:
             return "draining"
-        return self.directory.ready_reason()
+        if self._opening is not None and self._opening.done():
+            self._opening.result()  # a port that cannot be listened on ends the worker
+        reason = self.directory.ready_reason()
+        if reason is None and self._server is None:
+            return "not listening yet"
+        return reason
 
     async def drain(self) -> None:
         """Accept nothing new, finish what is in progress within ``drain_ms``, then close."""
         self.draining = True
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
         if self._server is not None:
             self._server.close()
         self.ingress.drain()

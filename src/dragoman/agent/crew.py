@@ -24,10 +24,11 @@ from typing import Any
 import msgspec
 
 from dragoman.agent.channel import Answer, Ask, Channel, Failed, Start, State
-from dragoman.agent.config import AgentConfig
+from dragoman.agent.config import AgentConfig, listen_address
 from dragoman.agent.worker import STARTING, Entry, Worker, dotted_path, resolve
 from dragoman.errors import DragomanError, LinkLost, ProtocolError, UsageError
 from dragoman.observe.metrics import Snapshot, merge, without_gauges
+from dragoman.registry import format_address
 
 logger = logging.getLogger("dragoman.supervisor")
 
@@ -57,8 +58,12 @@ class Crew(ABC):
         """Start the workers; does not wait for them to be ready."""
 
     @abstractmethod
+    def addresses(self) -> list[str]:
+        """Where the workers listen, as ``host:port``."""
+
+    @abstractmethod
     def not_ready(self) -> str | None:
-        """None when at least one worker is ready, else a reason."""
+        """None when at least one worker is ready, at first all; else a reason."""
 
     @abstractmethod
     async def metrics(self) -> Snapshot:
@@ -92,6 +97,11 @@ class InlineCrew(Crew):
     async def start(self) -> None:
         """See Crew."""
         self._task = asyncio.create_task(self._run(), name="worker")
+
+    def addresses(self) -> list[str]:
+        """See Crew."""
+        host, port = listen_address(self._config.listen)
+        return [format_address(host, self._worker.port or port)]
 
     def not_ready(self) -> str | None:
         """See Crew."""
@@ -179,10 +189,16 @@ class ProcessCrew(Crew):
             for slot in self._slots
         ]
 
+    def addresses(self) -> list[str]:
+        """See Crew."""
+        return sorted({config.listen for config in self._configs})
+
     def not_ready(self) -> str | None:
         """See Crew."""
-        reasons = [slot.not_ready for slot in self._slots]
-        return None if None in reasons else reasons[0]
+        reasons = [slot.not_ready for slot in self._slots if slot.not_ready is not None]
+        if not reasons or (self.all_ready.is_set() and len(reasons) < len(self._slots)):
+            return None
+        return reasons[0]
 
     async def metrics(self) -> Snapshot:
         """See Crew. A worker that does not answer counts with its last figures."""

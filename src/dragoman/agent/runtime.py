@@ -29,6 +29,8 @@ READY_POLL_S: Final = 0.05
 class Agent(Protocol):
     """What ``ConsumerAgent`` and ``ProviderAgent`` are to their worker."""
 
+    port: int
+
     async def start(self) -> None:
         """Listen."""
 
@@ -67,6 +69,7 @@ async def run_worker(config: AgentConfig, worker: Worker) -> None:
         await agent.start()
         while not worker.stopping.is_set():
             reason = agent.ready_reason()
+            worker.port = agent.port
             if reason is None:
                 worker.ready()
             else:

@@ -55,7 +55,6 @@ class Supervisor:
         self._stop_now = asyncio.Event()
         self._reserved: list[socket.socket] = []
         self.program = program
-        self.addresses = [config.listen]
         self.admin_port = 0
 
     async def run(self) -> int:
@@ -96,6 +95,11 @@ class Supervisor:
             return "starting"
         return self._crew.not_ready()
 
+    @property
+    def addresses(self) -> list[str]:
+        """Where the agent listens, as ``host:port``, with the real ports once they are known."""
+        return self._crew.addresses() if self._crew is not None else [self._config.listen]
+
     async def metrics(self) -> Snapshot:
         """The merged figures of the workers."""
         return await self._crew.metrics() if self._crew is not None else Snapshot()
@@ -124,7 +128,6 @@ class Supervisor:
                 port = sock.getsockname()[1]
                 bound[each.listen] = format_address(host, port)
             configs.append(msgspec.structs.replace(each, listen=bound[each.listen]))
-        self.addresses = sorted({each.listen for each in configs})
         return ProcessCrew(self._entry, configs, program=self.program, policy=self._policy)
 
     async def _start_admin(self) -> AdminServer | None:

@@ -41,11 +41,13 @@ class Worker:
     """What an entry function is given: who it is, when to stop, and where to report.
 
     ``index`` counts from 0 to ``count - 1``. ``stopping`` is set on SIGTERM, and stays set.
+    ``port``, once the entry has set it, is the one it really listens on.
     """
 
     def __init__(self, index: int, count: int, on_state: Callable[[str | None], None]) -> None:
         self.index = index
         self.count = count
+        self.port = 0
         self.stopping = asyncio.Event()
         self._on_state = on_state
         self._metrics: Callable[[], Snapshot] | None = None

@@ -10,6 +10,7 @@ invariant: user, password and token never appear in a message.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from typing import Final, TypeVar
@@ -125,6 +126,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 # gRPC status codes: https://grpc.io/docs/guides/status-codes/
 _UNAUTHENTICATED: Final = 16
 _INVALID_ARGUMENT: Final = 3
+
+
+class _TooLongError(aiohttp.ClientError):
+    """etcd sent more than we take in one piece."""
 
 
 def range_end(prefix: bytes) -> bytes:
@@ -335,7 +340,9 @@ class EtcdGateway:
         if isinstance(error, TimeoutError):
             reason = f"no answer within {self._timeout_s:g} s"
         elif isinstance(error, aiohttp.ClientConnectorError):
-            reason = f"cannot connect: {error.os_error.strerror or error.os_error}"
+            reason = f"cannot connect: {_plain(error.os_error)}"
+        elif isinstance(error, aiohttp.ClientPayloadError):
+            reason = "the connection broke"
         elif isinstance(error, Exception):
             reason = str(error) or type(error).__name__
         else:
@@ -351,6 +358,11 @@ class EtcdGateway:
             raise self._failed(self.member, path, f"unexpected reply: {error}") from None
 
 
+def _plain(error: OSError) -> str:
+    """The system's words alone; asyncio's repeat the address."""
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
 async def _read(reply: aiohttp.ClientResponse) -> bytes:
     """The whole body, at most REPLY_BYTES_MAX."""
     pieces: list[bytes] = []
@@ -359,7 +371,7 @@ async def _read(reply: aiohttp.ClientResponse) -> bytes:
         async for piece in reply.content.iter_any():
             size += len(piece)
             if size > REPLY_BYTES_MAX:
-                raise aiohttp.ClientPayloadError(f"reply over {REPLY_BYTES_MAX} bytes")
+                raise _TooLongError(f"reply over {REPLY_BYTES_MAX} bytes")
             pieces.append(piece)
     except BaseException:
         reply.close()
@@ -379,4 +391,4 @@ async def _lines(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
                 if line:
                     yield bytes(line)
         if len(rest) > LINE_BYTES_MAX:
-            raise aiohttp.ClientPayloadError(f"line over {LINE_BYTES_MAX} bytes")
+            raise _TooLongError(f"line over {LINE_BYTES_MAX} bytes")
