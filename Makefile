@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 
 SOURCES := $(shell find src -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help setup build race test verify lint types bench clean
+.PHONY: help setup build race test verify checked-test lint types bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -47,9 +47,20 @@ test: setup lint types
 
 verify: setup
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m fuzz.http --seconds 300
+	$(BIN)/python -m fuzz.dubbo --seconds 300
+	$(MAKE) checked-test
 
 bench: setup
 	$(BIN)/python -m benchmarks.agents
+
+# The same tests on extensions with bounds checks, built into a copy so that the fast ones stay.
+checked-test: setup
+	rm -rf build/checked && mkdir -p build/checked
+	cp -r src tests fuzz benchmarks setup.py pyproject.toml README.md LICENSE build/checked/
+	find build/checked/src \( -name '*.so' -o -name '*.c' \) -delete
+	cd build/checked && DRAGOMAN_CHECKED=1 ../../$(BIN)/python setup.py -q build_ext --inplace
+	cd build/checked && PYTHONPATH=src ../../$(BIN)/python -m pytest -m 'not slow' tests/wire tests/rpc tests/flow tests/balance tests/cluster
 
 clean:
 	rm -rf build src/*.egg-info
