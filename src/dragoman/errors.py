@@ -151,3 +151,27 @@ class CorruptionError(DragomanError):
     """Stored bytes are not what was written; the message names file and offset."""
 
     code = Code.INTERNAL
+
+
+_BY_CODE: dict[int, type[DragomanError]] = {
+    Code.MALFORMED: UsageError,
+    Code.NOT_FOUND: NotFoundError,
+    Code.OVERLOAD: OverloadError,
+    Code.UNAVAILABLE: UnavailableError,
+    Code.DEADLINE: DeadlineError,
+    Code.CANCELLED: CancelledByCaller,
+    Code.REMOTE: RemoteError,
+    Code.UPSTREAM_PROTOCOL: ProtocolError,
+    Code.UPSTREAM_LOST: LinkLost,
+    Code.TOO_LARGE: LimitError,
+}
+
+
+def from_code(
+    code: int, message: str, *, retry_safe: bool, endpoint: str | None = None
+) -> DragomanError:
+    """The error that ``code`` (see ``Code``) stands for; an unknown code is INTERNAL."""
+    kind = _BY_CODE.get(code, DragomanError)
+    error = kind(message, endpoint=endpoint, retry_safe=retry_safe)
+    error.code = Code(code) if code in Code._value2member_map_ else Code.INTERNAL
+    return error

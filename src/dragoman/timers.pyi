@@ -19,5 +19,8 @@ def call_at_us(wheel: Wheel, due_us: int, callback: Callable[[], object]) -> Tim
 def cancel(timed: Timed) -> None:
     """Disarm what ``call_at_us`` returned."""
 
+def move(wheel: Wheel, timed: Timed, due_us: int) -> None:
+    """Arm ``timed`` anew for another time, whether it is armed now or not."""
+
 def clock_us(wheel: Wheel) -> int:
     """The wheel's time in microseconds."""

@@ -192,6 +192,11 @@ def cancel(Timed timed not None):
         timed._wheel.cancel(timed)
 
 
+def move(Wheel wheel not None, Timed timed not None, int64_t due_us):
+    """Arm ``timed`` anew for another time, whether it is armed now or not."""
+    wheel.schedule(timed, due_us)
+
+
 def clock_us(Wheel wheel not None):
     """The wheel's time in microseconds."""
     return wheel.clock_us()

@@ -115,7 +115,7 @@ cdef class SessionHolder(Holder):
 cdef class ServerSession(Session):
     cdef Handler handler
     cdef CreditPool pool
-    cdef SessionHolder holder
+    cdef readonly SessionHolder holder
     cdef list _methods
     cdef object _sessions
     cdef readonly uint64_t requests

@@ -1,20 +1,22 @@
 import asyncio
 from typing import Any
 
-from dragoman.flow.credits import CreditPool
+from dragoman.errors import DragomanError
+from dragoman.flow.credits import CreditPool, Holder
 from dragoman.flow.waiting import Waiter
 from dragoman.rpc.turn import Gathering
 
 class Session(Gathering, asyncio.BufferedProtocol):
     """What both ends share: gathering, reading, heartbeat, goodbye."""
 
+    loop: asyncio.AbstractEventLoop
     peer: str
     ready: bool
     closed: bool
     paused: bool
     goodbye_sent: bool
     goodbye_received: bool
-    failure: Exception | None
+    failure: DragomanError | None
     bytes_in: int
     bytes_out: int
     writes: int
@@ -40,6 +42,7 @@ class ClientSession(Session):
         *,
         name: bytes = b"",
         body_bytes_max: int = 16777216,
+        heartbeat_s: float = 5.0,
     ) -> None: ...
     def statistics(self) -> dict[str, Any]:
         """A plain dict of this session's counters."""
@@ -51,6 +54,7 @@ class ServerSession(Session):
     """The answering end. ``sessions`` is a set that this session keeps itself in while it lives."""
 
     requests: int
+    holder: Holder
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -59,6 +63,7 @@ class ServerSession(Session):
         sessions: set[ServerSession],
         *,
         body_bytes_max: int = 16777216,
+        heartbeat_s: float = 5.0,
     ) -> None: ...
     def goodbye(self) -> None:
         """Tell the caller that this server drains."""

@@ -1,0 +1,249 @@
+"""Connections that split, delay, jam, break and fall silent, as the seed says.
+
+Bytes of one direction of one connection keep their order; everything else may be reordered by the delays. A
+connection behaves like a TCP connection under asyncio: what was written before ``close`` still arrives, ``abort``
+resets, a full buffer pauses the writer, a paused reader fills the buffer. ``trace`` is a hash over all that was
+delivered and when: two runs of a seed must agree on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+HIGH_WATER = 65536
+LOW_WATER = 16384
+
+
+class Network:
+    """All listeners and connections of one loop. The faults may be changed at any time."""
+
+    def __init__(self, loop: Any, source: random.Random) -> None:
+        self._loop = loop
+        self._random = source
+        self._listeners: dict[tuple[str, int], Callable[[], Any]] = {}
+        self.delay_s = (0.0001, 0.002)
+        # Pieces of at most this many bytes, drawn anew for each write; None: whole writes.
+        self.piece_bytes_max: int | None = None
+        self.connections: list[Connection] = []
+        self._trace = hashlib.sha256()
+
+    def listen(self, host: str, port: int, factory: Callable[[], Any]) -> None:
+        """Accept connections to ``host:port``."""
+        self._listeners[host, port] = factory
+
+    def refuse(self, host: str, port: int) -> None:
+        """Accept no more connections to ``host:port``; those that are there stay."""
+        del self._listeners[host, port]
+
+    async def connect(self, factory: Callable[[], Any], host: str, port: int) -> Any:
+        """What ``loop.create_connection`` does."""
+        await asyncio.sleep(self.delay())
+        accept = self._listeners.get((host, port))
+        if accept is None:
+            raise ConnectionRefusedError(111, "Connection refused")
+        connection = Connection(self, self._loop, (host, port))
+        self.connections.append(connection)
+        client, server = connection.client, connection.server
+        client.protocol = factory()
+        client.protocol.connection_made(client)
+        self._loop.call_later(self.delay(), server.accepted, accept)
+        return client, client.protocol
+
+    def delay(self) -> float:
+        """The next delay."""
+        return self._random.uniform(*self.delay_s)
+
+    def pieces(self, data: bytes) -> list[bytes]:
+        """``data`` as it will arrive."""
+        if self.piece_bytes_max is None:
+            return [data]
+        found = []
+        while data:
+            n = self._random.randint(1, self.piece_bytes_max)
+            found.append(data[:n])
+            data = data[n:]
+        return found
+
+    def delivered(self, end: End, data: bytes) -> None:
+        """Note it in the trace."""
+        number = self.connections.index(end.connection)
+        self._trace.update(f"{self._loop.time():.9f} {number} {end.name} ".encode() + data)
+
+    def trace(self) -> str:
+        """A hash over all deliveries up to now."""
+        return self._trace.hexdigest()
+
+
+class Connection:
+    """Two ends. ``to`` is the address that was connected to."""
+
+    def __init__(self, network: Network, loop: Any, to: tuple[str, int]) -> None:
+        self.network = network
+        self.to = to
+        self.silent = False
+        port = 50000 + len(network.connections)
+        self.client = End("client", self, loop, peername=to)
+        self.server = End("server", self, loop, peername=("10.0.0.1", port))
+        self.client.other, self.server.other = self.server, self.client
+
+    def reset(self) -> None:
+        """Break the connection: both ends hear of it, what was under way is lost."""
+        for end in (self.client, self.server):
+            end.broken(ConnectionResetError(104, "Connection reset by peer"))
+
+    def fall_silent(self) -> None:
+        """Nothing arrives any more, either way, and nobody is told."""
+        self.silent = True
+
+    def jam(self, end: End) -> None:
+        """``end`` stops reading, as a program does that hangs."""
+        end.hung = True
+
+    def unjam(self, end: End) -> None:
+        """``end`` reads again."""
+        end.hung = False
+        end.pump()
+
+
+class End(asyncio.Transport):
+    """One end's transport."""
+
+    def __init__(self, name: str, connection: Connection, loop: Any, peername: Any) -> None:
+        super().__init__({"peername": peername})
+        self.name = name
+        self.connection = connection
+        self.protocol: Any = None
+        self.other: End = self
+        self.hung = False
+        self._loop = loop
+        self._network = connection.network
+        self._inbox: deque[bytes | None] = deque()
+        self._wire: deque[bytes | None] = deque()
+        self._arrives_s = 0.0
+        self._unread = 0  # bytes written here that the other end has not taken
+        self._reading = True
+        self._full = False
+        self._closing = False
+        self._lost = False
+
+    def accepted(self, factory: Callable[[], Any]) -> None:
+        """The server's end comes to life, unless the connection is gone already."""
+        if self._lost:
+            return
+        self.protocol = factory()
+        self.protocol.connection_made(self)
+        self.pump()
+
+    # asyncio.Transport
+
+    def write(self, data: Any) -> None:
+        if self._closing or not data:
+            return
+        self._unread += len(data)
+        for piece in self._network.pieces(bytes(data)):
+            self._post(piece)
+        if self._unread > HIGH_WATER and not self._full:
+            self._full = True
+            self.protocol.pause_writing()
+
+    def get_write_buffer_size(self) -> int:
+        return self._unread
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        self._post(None)
+        self._loop.call_soon(self._lose, None)
+
+    def abort(self) -> None:
+        if self._lost:
+            return
+        self._closing = True
+        self._loop.call_soon(self._lose, None)
+        if not self.connection.silent:
+            self._loop.call_later(
+                self._network.delay(),
+                self.other.broken,
+                ConnectionResetError(104, "Connection reset by peer"),
+            )
+
+    def pause_reading(self) -> None:
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        self._reading = True
+        self._loop.call_soon(self.pump)
+
+    # the network's side
+
+    def _post(self, piece: bytes | None) -> None:
+        """Send one piece; it arrives after those before it."""
+        arrives_s = max(self._loop.time() + self._network.delay(), self._arrives_s)
+        self._arrives_s = arrives_s
+        # The loop's timers keep no order among equals: whichever fires takes the next piece.
+        self._wire.append(piece)
+        self._loop.call_at(arrives_s, self.other.arrive)
+
+    def arrive(self) -> None:
+        """The next piece (None: the end of the stream) has come."""
+        piece = self.other._wire.popleft()
+        if not self._lost and not self.connection.silent:
+            self._inbox.append(piece)
+            self.pump()
+
+    def pump(self) -> None:
+        """Hand over what has come, as far as it is being read."""
+        while self._inbox and self._reading and not (self.hung or self._closing):
+            if self.protocol is None:
+                return
+            piece = self._inbox.popleft()
+            if piece is None:
+                if not self.protocol.eof_received():
+                    self.close()
+                return
+            self._network.delivered(self, piece)
+            self._deliver(piece)
+            self.other.taken(len(piece))
+
+    def _deliver(self, data: bytes) -> None:
+        if not isinstance(self.protocol, asyncio.BufferedProtocol) and not hasattr(
+            self.protocol, "get_buffer"
+        ):
+            self.protocol.data_received(data)
+            return
+        while data and not self._closing:
+            view = self.protocol.get_buffer(-1)
+            n = min(len(view), len(data))
+            view[:n] = data[:n]
+            del view
+            data = data[n:]
+            self.protocol.buffer_updated(n)
+
+    def taken(self, n: int) -> None:
+        """The other end has read ``n`` bytes of what was written here."""
+        self._unread -= n
+        if self._full and self._unread <= LOW_WATER and not self._lost:
+            self._full = False
+            self.protocol.resume_writing()
+
+    def broken(self, error: Exception) -> None:
+        """The connection is gone."""
+        self._closing = True
+        self._inbox.clear()
+        self._lose(error)
+
+    def _lose(self, error: Exception | None) -> None:
+        if self._lost:
+            return
+        self._lost = True
+        if self.protocol is not None:
+            self.protocol.connection_lost(error)
