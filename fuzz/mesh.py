@@ -1,0 +1,116 @@
+"""Mutated mesh frames against the decoder.
+
+Invariant: whatever the bytes and however they are cut, the frames and the verdict are the same; every frame that
+comes out encodes to the bytes that it came from; nothing but a ProtocolError is raised, nothing takes
+100 ms, and nothing is accepted after an error.
+
+    python -m fuzz.mesh --seconds 600 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+
+from dragoman.errors import ProtocolError
+from dragoman.wire.mesh import KINDS, MeshDecoder, encode
+
+BODY_BYTES_MAX = 300
+INPUT_S_MAX = 0.1
+EDGES = (0, 1, 2, 13, 14, 15, 16, 127, 128, 254, 255)
+
+Frame = tuple[int, int, int, int, int, bytes]
+
+
+def some_frame(source: random.Random) -> bytes:
+    """A frame, usually a valid one."""
+    kind = source.choice(list(KINDS.values()))
+    fields = [0, 0, 0]
+    for i in range(3):
+        if source.random() < 0.6:
+            fields[i] = source.choice((1, 2, 255, 65535))
+    body = b""
+    if source.random() < 0.5:
+        body = source.randbytes(source.choice((0, 1, 15, 16, 17, 40, BODY_BYTES_MAX)))
+    flags = source.randrange(2)
+    return encode(kind, flags=flags, target=fields[0], id=fields[1], value=fields[2], body=body)
+
+
+def mutate(data: bytes, source: random.Random) -> bytes:
+    """``data`` with a few bytes changed, dropped, doubled or inserted."""
+    changed = bytearray(data)
+    for _ in range(source.choice((0, 0, 1, 1, 2, 5))):
+        place = source.randrange(len(changed) + 1)
+        action = source.randrange(4)
+        if action == 0 and place < len(changed):
+            changed[place] = source.choice(EDGES)
+        elif action == 1:
+            del changed[place : place + source.randrange(1, 20)]
+        elif action == 2:
+            changed[place:place] = changed[place : place + source.randrange(1, 20)]
+        else:
+            changed[place:place] = source.randbytes(source.randrange(1, 4))
+    return bytes(changed)
+
+
+def verdict(pieces: list[bytes]) -> tuple[list[Frame], bool]:
+    """The frames before the first error, and whether there was one."""
+    decoder = MeshDecoder(BODY_BYTES_MAX)
+    found: list[Frame] = []
+    for i, piece in enumerate(pieces):
+        try:
+            found += decoder.frames(piece)
+        except ProtocolError:
+            try:
+                decoder.frames(b"".join(pieces[i + 1 :]))
+            except ProtocolError:
+                return found, True
+            raise AssertionError("the decoder came back to life after an error") from None
+    return found, False
+
+
+def once(data: bytes, source: random.Random) -> None:
+    """Check the invariant for one input."""
+    started_s = time.monotonic()
+    single, failed = verdict([data[i : i + 1] for i in range(len(data))])
+    cuts = sorted(source.randrange(len(data) + 1) for _ in range(3))
+    pieces = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    for way in ([data], pieces):
+        frames, also_failed = verdict(way)
+        assert also_failed == failed, (data, way)
+        # Frames before an error in the same piece are lost to this interface.
+        assert frames == single[: len(frames)], (data, way)
+        assert failed or frames == single, (data, way)
+    again = b"".join(
+        encode(kind, flags=flags, target=target, id=id, value=value, body=body)
+        for kind, flags, target, id, value, body in single
+    )
+    assert data.startswith(again), data
+    assert time.monotonic() - started_s < INPUT_S_MAX, data
+
+
+def attack(*, seed: int, inputs: int = 0, seconds: float = 0.0) -> int:
+    """Try ``inputs`` inputs, or as many as fit into ``seconds``; returns how many were tried."""
+    source = random.Random(seed)
+    until_s = time.monotonic() + seconds
+    tried = 0
+    while tried < inputs or time.monotonic() < until_s:
+        data = b"".join(some_frame(source) for _ in range(source.randrange(1, 5)))
+        once(mutate(data, source), source)
+        tried += 1
+    return tried
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    options = parser.parse_args()
+    print(f"seed {options.seed}")
+    print(f"{attack(seed=options.seed, seconds=options.seconds)} inputs, no fault")
+
+
+if __name__ == "__main__":
+    main()
