@@ -20,9 +20,11 @@ from dragoman.rpc.turn cimport turn_of
 from dragoman.timers cimport Timed
 
 import logging
+import random
 
 from dragoman.balance.policies import policy as make_policy
 from dragoman.errors import Code
+from dragoman.rpc.backoff import Backoff
 from dragoman.rpc.link import Link
 
 log = logging.getLogger("dragoman.cluster")
@@ -60,8 +62,10 @@ cdef class Endpoint(Candidate):
         self.state = CONNECTING
         self._owner = EndpointOwner()
         self._owner.endpoint = self
+        seed = service._options.seed
         self.link = Link(
-            service.loop, registration.host, registration.port, self._new_session, self._on_down
+            service.loop, registration.host, registration.port, self._new_session, self._on_down,
+            None if seed is None else Backoff(source=random.Random(f"{seed} {self.address}")),
         )
 
     def _new_session(self):
@@ -225,7 +229,7 @@ cdef class ServiceCall(Call):
 
 
 class Options:
-    """What a service is configured with."""
+    """What a service is configured with. ``seed`` makes the random choices of policy and backoff repeatable."""
 
     def __init__(self, policy="demand", queue_max=1024, body_bytes_max=16777216, seed=None):
         self.policy = policy
@@ -500,6 +504,8 @@ cdef class Service:
                 self._tripped(endpoint, f"silent for {(now - endpoint.replied_us) // 1000} ms")
         if self.waiting.live and self._hopes:
             self._drain_waiting()
+        # Those who waited may have given up.
+        self._tell_waiting()
 
     async def close(self):
         """Let all endpoints go; what waits fails."""

@@ -3,8 +3,8 @@
 A pool stands beside one provider and knows its limit. Each connected caller is a holder; the sum of all
 credits out never exceeds the limit, so the provider never has to reject. A credit in use comes back with
 the reply, without a frame of its own; the pool withholds it there when the holder has more than its share,
-and grants it to another. Shares are max-min fair over demand (in use + waiting); what nobody demands is
-spread evenly, so that an idle caller can start at once. Where a share is not a whole number the odd credits go
+and grants it to another. Shares are max-min fair over demand (in use + waiting, or the recent peak of use if that is
+more); what nobody demands is spread evenly, so that an idle caller can start at once. Where a share is not a whole number the odd credits go
 round, so that nobody starves when there are more callers than credits. While somebody lacks credit the shares
 follow the demand without being told: they are computed anew as requests end. Knows nothing of protocols: a
 holder's ``grant`` and
@@ -48,8 +48,10 @@ cdef class CreditPool:
         holder.waiting = 0
         holder._asked = 0
         holder._passed_over = 0
+        holder._peak = 0
         self._holders.append(holder)
-        self._rebalance()
+        self._share_out(False)
+        self._spread(True)
         return 0
 
     cpdef int leave(self, Holder holder) except -1:
@@ -62,7 +64,8 @@ cdef class CreditPool:
         self.orphaned += holder.in_use
         holder.held = 0
         holder.waiting = 0
-        self._rebalance()
+        self._share_out(False)
+        self._spread(False)
         return 0
 
     cdef bint began(self, Holder holder) noexcept:
@@ -70,6 +73,8 @@ cdef class CreditPool:
         if holder.in_use >= holder.held:
             return False
         holder.in_use += 1
+        if holder.in_use > holder._peak:
+            holder._peak = holder.in_use
         return True
 
     cdef int done(self, Holder holder):
@@ -79,10 +84,11 @@ cdef class CreditPool:
             holder.in_use -= 1
             self.orphaned -= 1
             self.granted -= 1
-            self._rebalance()
+            self._share_out(False)
+            self._spread(False)
             return 0
         holder.in_use -= 1
-        if not self._tight:
+        if not self._tight and not self._contended:
             return 1
         self._ended += 1
         if self._ended * ENDS_A_LIMIT >= self.limit:
@@ -94,7 +100,7 @@ cdef class CreditPool:
             back = 0
             holder.held -= 1
             self.granted -= 1
-        self._spread()
+        self._spread(False)
         return back
 
     cpdef int returned(self, Holder holder, int n) except -1:
@@ -104,13 +110,14 @@ cdef class CreditPool:
         holder.held -= n
         self.granted -= n
         holder._asked = 0
-        self._spread()
+        self._spread(False)
         return 0
 
     cpdef int demand(self, Holder holder, int waiting) except -1:
         """The caller has ``waiting`` requests that it cannot send for want of credit."""
         holder.waiting = waiting
-        self._rebalance()
+        self._share_out(False)
+        self._spread(False)
         return 0
 
     cpdef int set_limit(self, int limit) except -1:
@@ -118,35 +125,38 @@ cdef class CreditPool:
         if limit < 1:
             raise ValueError(f"a credit pool's limit must be at least 1: {limit}")
         self.limit = limit
-        self._rebalance()
-        return 0
-
-    cdef void _rebalance(self):
-        """Compute everybody's share, grant what is free and ask back what is too much."""
         self._share_out(False)
-        self._spread()
+        self._spread(False)
+        return 0
 
     cdef void _share_out(self, bint passing):
         """Compute everybody's share. ``passing``: credits change hands now, so the odd ones go on."""
         cdef Holder holder
         cdef int left = self.limit - self.orphaned
         cdef int count = len(self._holders)
-        cdef int share, wanted
+        cdef int share
         cdef Py_ssize_t i = 0, k
         self._ended = 0
         if left < 0:
             left = 0
+        for holder in self._holders:
+            holder._wanted = max(holder.in_use + holder.waiting, holder._peak)
+            if passing:
+                # Forgotten within about the time that one request takes.
+                holder._peak -= (holder._peak + ENDS_A_LIMIT - 1) // ENDS_A_LIMIT
+                if holder._peak < holder.in_use:
+                    holder._peak = holder.in_use
         # Water-filling: the smallest demands first, until one exceeds an equal share of what is left.
-        order = sorted(self._holders, key=_demand)
+        order = sorted(self._holders, key=_wanted)
         while i < count:
             holder = order[i]
-            wanted = holder.in_use + holder.waiting
-            if wanted > left // (count - <int>i):
+            if holder._wanted > left // (count - <int>i):
                 break
-            holder._target = wanted
-            left -= wanted
+            holder._target = holder._wanted
+            left -= holder._wanted
             i += 1
-        if i == count:
+        self._contended = i < count
+        if not self._contended:
             # What nobody demands is spread evenly.
             for i in range(count):
                 holder = order[i]
@@ -154,7 +164,8 @@ cdef class CreditPool:
                 holder._target += share
                 left -= share
             return
-        hungry = sorted(order[i:], key=_turns_missed, reverse=True)
+        # Between two turns the odd credits stay where they are.
+        hungry = sorted(order[i:], key=_turns_missed if passing else _held, reverse=True)
         count -= <int>i
         share = left // count
         left -= share * count
@@ -162,36 +173,50 @@ cdef class CreditPool:
             holder = hungry[k]
             holder._target = share + (1 if k < left else 0)
             if passing:
-                holder._passed_over = 0 if k < left else holder._passed_over + 1
+                # A turn counts when it is had, not when it is planned.
+                holder._passed_over = 0 if holder.held > share else holder._passed_over + 1
 
-    cdef void _spread(self):
-        """Grant free credits up to each target; where none are free, ask back those above target."""
+    cdef void _spread(self, bint level):
+        """Grant free credits up to each share, first to those who wait; where none are free for those who wait,
+        ask back from those above their share. ``level``: also for those who do not wait."""
         cdef Holder holder
         cdef int free = self.limit - self.granted
-        cdef int need, missing = 0
-        self._tight = free < 0
+        cdef int n, missing = 0
         for holder in self._holders:
-            need = holder._target - holder.held
-            if need > 0:
-                if free > 0:
-                    if need > free:
-                        missing += need - free
-                        need = free
-                    free -= need
-                    holder.held += need
-                    self.granted += need
-                    holder.waiting = max(0, holder.waiting - need)
-                    holder.grant(need)
-                else:
-                    missing += need
-        if missing == 0 and not self._tight:
+            if holder.waiting:
+                free -= self._grant(holder, min(free, holder.waiting))
+        for holder in self._holders:
+            free -= self._grant(holder, free)
+            n = holder._target - holder.held
+            if not level:
+                n = min(n, holder.waiting)
+            if n > 0:
+                missing += n
+        if free < 0:
+            missing -= free
+        self._tight = missing > 0
+        if not self._tight:
             return
-        self._tight = True
         for holder in self._holders:
-            need = min(holder.held - holder._target, holder.held - holder.in_use) - holder._asked
-            if need > 0:
-                holder._asked += need
-                holder.reclaim(need)
+            missing -= holder._asked
+        for holder in self._holders:
+            n = min(holder.held - holder._target, holder.held - holder.in_use) - holder._asked
+            n = min(n, missing)
+            if n > 0:
+                missing -= n
+                holder._asked += n
+                holder.reclaim(n)
+
+    cdef int _grant(self, Holder holder, int n):
+        """Grant up to ``n`` credits within the holder's share; how many."""
+        n = min(n, holder._target - holder.held)
+        if n <= 0:
+            return 0
+        holder.held += n
+        self.granted += n
+        holder.waiting = max(0, holder.waiting - n)
+        holder.grant(n)
+        return n
 
     def statistics(self):
         """A plain dict: limit, granted, in use, holders."""
@@ -203,8 +228,12 @@ cdef class CreditPool:
         }
 
 
-def _demand(Holder holder):
-    return holder.in_use + holder.waiting
+def _wanted(Holder holder):
+    return holder._wanted
+
+
+def _held(Holder holder):
+    return holder.held
 
 
 def _turns_missed(Holder holder):
