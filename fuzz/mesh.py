@@ -1,8 +1,8 @@
 """Mutated mesh frames against the decoder.
 
-Invariant: whatever the bytes and however they are cut, the frames and the verdict are the same; every frame that
-comes out encodes to the bytes that it came from; nothing but a ProtocolError is raised, nothing takes
-100 ms, and nothing is accepted after an error.
+Invariant: whatever the bytes and however they are cut, the frames and the verdict are the same;
+every frame that comes out encodes to the bytes that it came from; nothing but a ProtocolError is
+raised, nothing takes 100 ms, and nothing is accepted after an error.
 
     python -m fuzz.mesh --seconds 600 --seed 1
 """

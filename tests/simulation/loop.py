@@ -1,8 +1,9 @@
 """An event loop whose clock moves only when nothing else is left to do.
 
-asyncio's own ``BaseEventLoop`` with a selector that, instead of sleeping, moves the clock to the next timer. So
-tasks, futures, timeouts and dragoman's timer wheel (which asks ``virtual_time``) run as they do in life, and
-an hour takes no time. Whatever is reported to the exception handler is kept in ``faults``; ``run`` fails on it.
+asyncio's own ``BaseEventLoop`` with a selector that, instead of sleeping, moves the clock to the
+next timer. So tasks, futures, timeouts and dragoman's timer wheel (which asks ``virtual_time``) run
+as they do in life, and an hour takes no time. Whatever is reported to the exception handler is kept
+in ``faults``; ``run`` fails on it.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.faults.append(context)
 
-    async def create_connection(self, factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
+    async def create_connection(
+        self, factory: Any, host: Any = None, port: Any = None, **_: Any
+    ) -> Any:
         return await self.network.connect(factory, host, port)
 
     def step(self, seconds: float) -> None:

@@ -1,9 +1,9 @@
 """Connections that split, delay, jam, break and fall silent, as the seed says.
 
-Bytes of one direction of one connection keep their order; everything else may be reordered by the delays. A
-connection behaves like a TCP connection under asyncio: what was written before ``close`` still arrives, ``abort``
-resets, a full buffer pauses the writer, a paused reader fills the buffer. ``trace`` is a hash over all that was
-delivered and when: two runs of a seed must agree on it.
+Bytes of one direction of one connection keep their order; everything else may be reordered by the
+delays. A connection behaves like a TCP connection under asyncio: what was written before ``close``
+still arrives, ``abort`` resets, a full buffer pauses the writer, a paused reader fills the buffer.
+``trace`` is a hash over all that was delivered and when: two runs of a seed must agree on it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Mesh frames, each case whole, a byte at a time, split everywhere, cut short and with bytes after it."""
+"""Mesh frames, each case whole, a byte at a time, split everywhere, cut short and with bytes after
+it.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,11 @@ def refused(frame: Frame, length: int | None = None, **options: int) -> str:
     """Why ``frame`` is refused: the same reason whole, a byte at a time, and with bytes after it."""
     data = raw(frame, length)
     reasons = set()
-    for pieces in [[data], [data + raw(CASES["ping"])], [data[i : i + 1] for i in range(len(data))]]:
+    for pieces in [
+        [data],
+        [data + raw(CASES["ping"])],
+        [data[i : i + 1] for i in range(len(data))],
+    ]:
         decoder = MeshDecoder(**options)
         with pytest.raises(ProtocolError) as raised:
             for piece in pieces:

@@ -1,10 +1,11 @@
 """Services for Python callers: bytes in, bytes out.
 
-``cluster.service`` speaks C to the agents; here the same ``Service`` takes Python functions (``submit``) or is awaited
-(``call``). Used by programs that call services without an agent, and by the tests.
+``cluster.service`` speaks C to the agents; here the same ``Service`` takes Python functions
+(``submit``) or is awaited (``call``). Used by programs that call services without an agent, and by
+the tests.
 
-Invariant: a request ends exactly once, in ``on_result``, in ``on_failure`` or by ``cancel``; a callback that raises
-harms nobody else.
+Invariant: a request ends exactly once, in ``on_result``, in ``on_failure`` or by ``cancel``; a
+callback that raises harms nobody else.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -54,9 +55,9 @@ def submit(
 ):
     """Send ``body`` to ``method`` of some endpoint of ``service``, now or when one has room.
 
-    Exactly one callback follows, perhaps before this returns: ``on_result(bytes)`` or ``on_failure(DragomanError)``.
-    ``timeout_ms`` is the time allowed in all, waiting and retries included. Raises UsageError for arguments that
-    cannot be sent.
+    Exactly one callback follows, perhaps before this returns: ``on_result(bytes)`` or
+    ``on_failure(DragomanError)``. ``timeout_ms`` is the time allowed in all, waiting and retries
+    included. Raises UsageError for arguments that cannot be sent.
     """
     cdef ServiceRequest request
     if not 1 <= len(method) <= 1024:
@@ -77,7 +78,9 @@ def submit(
 
 
 async def call(Service service not None, bytes method not None, bytes body not None, *, timeout_ms=5000):
-    """``submit``, awaited: the result, or the DragomanError raised. Cancelling the task withdraws the request."""
+    """``submit``, awaited: the result, or the DragomanError raised. Cancelling the task withdraws
+    the request.
+    """
     future = service.loop.create_future()
     request = submit(
         service, method, body,

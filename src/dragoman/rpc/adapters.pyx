@@ -1,11 +1,13 @@
 """Sessions for Python callers: bytes in, bytes out, ordinary callables as callbacks.
 
-``rpc.session`` speaks C to the agents' hot paths; here the same classes take Python functions. ``send`` makes a call
-on a ``ClientSession``, ``SessionEvents`` hears of its life, and ``RequestHandler`` hands a server's requests, each an
-``IncomingRequest``, to a function. Used by programs that use the mesh protocol directly, and by the tests.
+``rpc.session`` speaks C to the agents' hot paths; here the same classes take Python functions.
+``send`` makes a call on a ``ClientSession``, ``SessionEvents`` hears of its life, and
+``RequestHandler`` hands a server's requests, each an ``IncomingRequest``, to a function. Used by
+programs that use the mesh protocol directly, and by the tests.
 
-Invariants: a call ends exactly once, in ``on_reply``, in ``on_error`` or by ``cancel``; a request's credit goes back
-when it has been answered, not when its caller has stopped waiting; a callback that raises harms nobody else.
+Invariants: a call ends exactly once, in ``on_reply``, in ``on_error`` or by ``cancel``; a request's
+credit goes back when it has been answered, not when its caller has stopped waiting; a callback that
+raises harms nobody else.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -14,8 +16,8 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t
 from dragoman.rpc.session cimport Call, ClientSession, Handler, ServerSession, SessionOwner
 
 from dragoman.errors import (
-    Code, DeadlineError, DragomanError, LimitError, LinkLost, OverloadError, ProtocolError, UsageError,
-    from_code,
+    Code, DeadlineError, DragomanError, LimitError, LinkLost, OverloadError, ProtocolError,
+    UsageError, from_code,
 )
 
 # The longest time to answer that the protocol can say: 49 days, which is "no deadline".
@@ -56,7 +58,9 @@ cdef class OutgoingCall(Call):
         self.on_error(Code.DEADLINE, False, "no reply within the time allowed")
 
     def cancel(self):
-        """Stop waiting: no callback follows, and the server is told. Does nothing once the call has ended."""
+        """Stop waiting: no callback follows, and the server is told. Does nothing once the call has
+        ended.
+        """
         cdef ClientSession session = self.session
         if self.done:
             return
@@ -66,15 +70,16 @@ cdef class OutgoingCall(Call):
 
 
 def send(
-    ClientSession session not None, bytes method not None, bytes body not None, on_reply, on_error, *,
-    timeout_ms=None,
+    ClientSession session not None, bytes method not None, bytes body not None, on_reply, on_error,
+    *, timeout_ms=None,
 ):
-    """Call ``method`` with ``body``; exactly one callback follows: ``on_reply(bytes)`` or ``on_error(DragomanError)``.
+    """Call ``method`` with ``body``; exactly one callback follows: ``on_reply(bytes)`` or
+    ``on_error(DragomanError)``.
 
-    ``timeout_ms`` (1 or more; None: no deadline) bounds the wait and travels to the server. Nothing waits here for
-    credit: raises OverloadError when ``session.credits`` is 0 or too many bytes gather, LinkLost (retry_safe) when
-    the session is not open, LimitError when the peer does not take so long a body, UsageError for arguments that
-    cannot be sent.
+    ``timeout_ms`` (1 or more; None: no deadline) bounds the wait and travels to the server. Nothing
+    waits here for credit: raises OverloadError when ``session.credits`` is 0 or too many bytes
+    gather, LinkLost (retry_safe) when the session is not open, LimitError when the peer does not
+    take so long a body, UsageError for arguments that cannot be sent.
     """
     cdef OutgoingCall call
     cdef uint32_t timeout = TIMEOUT_MS_MAX
@@ -105,15 +110,17 @@ def send(
 
 
 def tell_waiting(ClientSession session not None, int waiting):
-    """Tell the server that ``waiting`` requests wait for its credit (sent only if it changes much)."""
+    """Tell the server that ``waiting`` requests wait for its credit (sent only if it changes much).
+    """
     session.tell_waiting(waiting)
 
 
 cdef class SessionEvents(SessionOwner):
     """Hears of a client session's life through functions that take the session; each may be None.
 
-    ``on_ready``: the handshake is done; ``on_credit``: after each read, credits or replies may have come;
-    ``on_goodbye``: the server drains; ``on_lost``: the connection has ended and so have its calls.
+    ``on_ready``: the handshake is done; ``on_credit``: after each read, credits or replies may have
+    come; ``on_goodbye``: the server drains; ``on_lost``: the connection has ended and so have its
+    calls.
     """
 
     def __init__(self, *, on_ready=None, on_credit=None, on_goodbye=None, on_lost=None):
@@ -147,9 +154,9 @@ cdef int _tell(listener, ClientSession session) except -1:
 cdef class IncomingRequest(Timed):
     """One request at the server: ``method``, ``body``, ``timeout_ms``, its ``session`` and ``id``.
 
-    Answer it once, with ``reply`` or ``fail``, now or later. ``unwanted`` becomes true when the caller no longer waits
-    (cancelled, past the deadline, or gone): the work may stop then, but is still ended with ``reply`` or ``fail``,
-    which frees its place without sending anything.
+    Answer it once, with ``reply`` or ``fail``, now or later. ``unwanted`` becomes true when the
+    caller no longer waits (cancelled, past the deadline, or gone): the work may stop then, but is
+    still ended with ``reply`` or ``fail``, which frees its place without sending anything.
     """
 
     def __init__(self):
@@ -164,7 +171,8 @@ cdef class IncomingRequest(Timed):
             self.session.credit(credits)
 
     def fail(self, error not None):
-        """Send an error: a DragomanError's code, text and ``retry_safe``; anything else is the callee's failure.
+        """Send an error: a DragomanError's code, text and ``retry_safe``; anything else is the
+        callee's failure.
 
         Raises UsageError the second time.
         """
@@ -206,16 +214,17 @@ cdef class IncomingRequest(Timed):
 
     cdef void on_due(self):
         if not self.answered and not self.unwanted:
-            self.session.error(self.id, Code.DEADLINE, False, "not answered within the time allowed", 0)
-            self._forsake()
+            self.session.error(self.id, Code.DEADLINE, False, "not answered within the time
+            allowed", 0) self._forsake()
 
 
 cdef class RequestHandler(Handler):
     """Hands each request of any number of server sessions to ``on_request(IncomingRequest)``.
 
-    What ``on_request`` raises is the answer (see ``IncomingRequest.fail``). ``methods`` names those that exist, as
-    bytes; None takes every name. ``on_unwanted(IncomingRequest)`` hears when a caller no longer waits.
-    ``in_progress`` counts requests that have not been answered, also those of callers that are gone.
+    What ``on_request`` raises is the answer (see ``IncomingRequest.fail``). ``methods`` names those
+    that exist, as bytes; None takes every name. ``on_unwanted(IncomingRequest)`` hears when a
+    caller no longer waits. ``in_progress`` counts requests that have not been answered, also those
+    of callers that are gone.
     """
 
     def __init__(self, on_request, *, methods=None, on_unwanted=None):
