@@ -16,8 +16,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t
 from dragoman.rpc.session cimport Call, ClientSession, Handler, ServerSession, SessionOwner
 
 from dragoman.errors import (
-    Code, DeadlineError, DragomanError, LimitError, LinkLost, OverloadError, ProtocolError,
-    UsageError, from_code,
+    Code, DragomanError, LimitError, LinkLost, OverloadError, ProtocolError, UsageError, from_code,
 )
 
 # The longest time to answer that the protocol can say: 49 days, which is "no deadline".
@@ -214,8 +213,10 @@ cdef class IncomingRequest(Timed):
 
     cdef void on_due(self):
         if not self.answered and not self.unwanted:
-            self.session.error(self.id, Code.DEADLINE, False, "not answered within the time
-            allowed", 0) self._forsake()
+            self.session.error(
+                self.id, Code.DEADLINE, False, "not answered within the time allowed", 0
+            )
+            self._forsake()
 
 
 cdef class RequestHandler(Handler):
