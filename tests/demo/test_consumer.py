@@ -397,6 +397,16 @@ def test_a_port_in_use_is_one_line() -> None:
     assert "in use" in result.stderr
 
 
+@pytest.mark.parametrize("options", [("--port", "65536"), ("--port", "-1"), ("--agent", "x")])
+def test_a_bad_option_is_one_line(options: tuple[str, str]) -> None:
+    result = subprocess.run(
+        command(*options), capture_output=True, text=True, timeout=30, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert options[0] in result.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_cleanly(number: signal.Signals) -> None:
     process = subprocess.Popen(

@@ -7,6 +7,7 @@ are only the listening socket, the signals and the end.
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -45,12 +46,15 @@ async def serve(
     Raises ``UsageError`` if the address cannot be listened on.
     """
     loop = asyncio.get_running_loop()
+    if not 0 <= port <= 65535:
+        raise UsageError(f"--port must be 0 to 65535, not {port}")
     agent_host, agent_port = parse_agent(agent)
     pool = InvokePool(agent_host, agent_port, connections_max=connections_max, timeout_s=timeout_s)
     try:
         server = await loop.create_server(pool.accept, host, port, backlog=BACKLOG)
     except OSError as error:
-        reason = error.strerror or str(error)
+        taken = error.errno == errno.EADDRINUSE
+        reason = "the port is in use" if taken else error.strerror or str(error)
         raise UsageError(f"cannot listen on {host}:{port}: {reason}") from error
     stopped = stop if stop is not None else asyncio.Event()
     if stop is None:

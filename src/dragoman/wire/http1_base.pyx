@@ -427,7 +427,8 @@ cdef class MessageDecoder:
                 PyErr_Clear()
                 return self.fail(503, "no memory for the body")
             self.held_capacity = capacity
-        memcpy(bytes_data(self.held) + self.held_length, source, n)
+        if n:
+            memcpy(bytes_data(self.held) + self.held_length, source, n)
         self.held_length = needed
         return 0
 
