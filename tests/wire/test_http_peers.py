@@ -15,6 +15,12 @@ def test_the_peers_agree(case: Case) -> None:
     assert compare(case.data, **case.limits) == len(case.requests)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_random_bytes_keep_the_invariant_for_long() -> None:
+    http.run(seconds=600, seed=20260102)
+
+
 def test_random_bytes_keep_the_invariant() -> None:
     inputs, accepted = http.run(seconds=2.5, seed=20260101)
     assert inputs > 100

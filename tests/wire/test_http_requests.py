@@ -167,6 +167,42 @@ def test_an_announced_length_takes_no_memory_before_it_arrives() -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"GET /",
+        request(b"POST /p?q HTTP/1.1", b"X-A: b", b"Content-Length: 5000") + b"a" * 100,
+        request(b"POST /p?q HTTP/1.1", b"X-A: b", b"Transfer-Encoding: chunked") + b"1\r\n",
+    ],
+)
+def test_little_is_kept_of_a_large_read_that_ends_in_an_unfinished_request(rest: bytes) -> None:
+    import tracemalloc
+
+    finish = {b"G": b"x HTTP/1.1\r\nHost: h\r\n\r\n", b"P": b"a" * 4900}[rest[:1]]
+    if rest.endswith(b"1\r\n"):
+        finish = b"a\r\n0\r\n\r\n"
+    tracemalloc.start()
+    try:
+        decoders = [RequestDecoder(wanted=("x-a",)) for _ in range(50)]
+        before = tracemalloc.get_traced_memory()[0]
+        for decoder in decoders:
+            decoder.receive_data(request() * 5000 + rest)
+            while decoder.poll() is not None:
+                pass
+        assert tracemalloc.get_traced_memory()[0] - before < 50 * 16384
+    finally:
+        tracemalloc.stop()
+    for decoder in decoders:
+        decoder.receive_data(finish)
+        got = decoder.poll()
+        assert got is not None
+        if got.method == "POST":
+            assert (got.path, got.query, got.values) == (b"/p", b"q", {"x-a": b"b"})
+            assert set(got.body) == set(b"a")
+        else:
+            assert got.target == b"/x"
+
+
 def test_bad_limits_are_refused() -> None:
     for options in (
         {"head_bytes_max": 1},

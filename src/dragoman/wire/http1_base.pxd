@@ -72,6 +72,7 @@ cdef class MessageDecoder:
     cdef bint said_keep_alive
     cdef readonly bint keep_alive
     cdef readonly int content_kind
+    cdef const char* origin         # where the head begins, in data or head
     cdef bytes head                 # what the head's pointers point into while the body arrives
     cdef const char* body
     cdef Py_ssize_t body_length
@@ -87,7 +88,7 @@ cdef class MessageDecoder:
     cdef int wanted_count
     cdef const char* wanted_name[8]
     cdef Py_ssize_t wanted_name_length[8]
-    cdef Py_ssize_t wanted_at[8]
+    cdef Py_ssize_t wanted_at[8]        # -1: not seen
     cdef const char* wanted_value[8]
     cdef Py_ssize_t wanted_length[8]
     cdef unsigned int wanted_lengths    # bit n: some wanted name is n bytes long
@@ -112,7 +113,8 @@ cdef class MessageDecoder:
     cdef int head_done(self) noexcept
     cdef int check_framing(self) noexcept
     cdef int begin_body(self) noexcept
-    cdef void publish_wanted(self) noexcept
+    cdef void keep_head(self) noexcept
+    cdef void publish(self) noexcept
     cdef int need_more(self) noexcept
     cdef int read_fields(self) noexcept
     cdef int read_body(self) noexcept

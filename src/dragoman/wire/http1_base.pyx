@@ -45,6 +45,8 @@ cdef Py_ssize_t EXTENSION_BYTES_MAX = 1024
 cdef int LENGTH_DIGITS_MAX = 19
 # 2^64 - 1 has 16 hexadecimal digits.
 cdef int SIZE_DIGITS_MAX = 16
+# A received object above this size is not kept for the sake of a small part of it.
+cdef Py_ssize_t LARGE_BYTES = 16384
 # How far ahead of what has arrived a body's memory may be taken, beside half of what has arrived.
 cdef Py_ssize_t AHEAD_BYTES = 4096
 
@@ -134,7 +136,20 @@ cdef class MessageDecoder:
     cdef int need_more(self) noexcept:
         """All that was received is read: let go of what no unfinished message needs."""
         self.mid_message = self.state != S_START and self.state < S_CLOSED
+        cdef PyObject* copy = NULL
         self.owner = None
+        if self.in_head and self.start > LARGE_BYTES:
+            # an unfinished head behind much that has been read: keep the head alone
+            copy = new_bytes(<const char*>self.base + self.start, self.end - self.start)
+            if copy == NULL:
+                PyErr_Clear()
+            else:
+                self.data = <bytes>copy
+                Py_XDECREF(copy)
+                self.base = <const unsigned char*>PyBytes_AS_STRING(self.data)
+                self.position -= self.start
+                self.end -= self.start
+                self.start = 0
         if not self.in_head:
             self.data = None
             self.base = NULL
@@ -207,7 +222,7 @@ cdef class MessageDecoder:
         self.body = NULL
         self.body_length = 0
         for i in range(self.wanted_count):
-            self.wanted_length[i] = -1
+            self.wanted_at[i] = -1
 
     cdef int read_start_line(self) noexcept:
         return self.fail(500, "not a decoder")
@@ -220,15 +235,15 @@ cdef class MessageDecoder:
     ) noexcept:
         return self.common_field(name, n, value, length)
 
-    cdef void publish_wanted(self) noexcept:
-        """Turn the recorded offsets into pointers."""
+    cdef void publish(self) noexcept:
+        """Turn the recorded offsets into pointers from ``origin``."""
         cdef int i
         for i in range(self.wanted_count):
-            if self.wanted_length[i] < 0:
+            if self.wanted_at[i] < 0:
                 self.wanted_value[i] = NULL
                 self.wanted_length[i] = 0
             else:
-                self.wanted_value[i] = <const char*>self.base + self.start + self.wanted_at[i]
+                self.wanted_value[i] = self.origin + self.wanted_at[i]
 
     cdef void complete(self) noexcept:
         """A message is whole: point ``body`` and ``owner`` at it and get ready for the next one."""
@@ -360,7 +375,7 @@ cdef class MessageDecoder:
             for i in range(self.wanted_count):
                 if (
                     self.wanted_name_length[i] == n
-                    and self.wanted_length[i] < 0
+                    and self.wanted_at[i] < 0
                     and same(name, self.wanted_name[i], n)
                 ):
                     self.wanted_at[i] = value - (self.base + self.start)
@@ -410,8 +425,23 @@ cdef class MessageDecoder:
             self.state = S_BODY_LENGTH
             self.remaining = length
             self.held_length = 0
-        self.head = self.data
+        self.keep_head()
         return 3
+
+    cdef void keep_head(self) noexcept:
+        """Keep what the head's pointers point into, but not much else, until the body has come."""
+        cdef Py_ssize_t n = <const char*>self.base + self.position - self.origin
+        cdef PyObject* copy = NULL
+        self.head = self.data
+        if self.end > LARGE_BYTES:
+            copy = new_bytes(self.origin, n)
+            if copy == NULL:
+                PyErr_Clear()  # then the larger object stays
+                return
+            self.head = <bytes>copy
+            Py_XDECREF(copy)
+            self.origin = PyBytes_AS_STRING(self.head)
+            self.publish()
 
     cdef int hold(self, const unsigned char* source, Py_ssize_t n, Py_ssize_t most) noexcept:
         """Add to the body that is being put together; ``most`` is what it can come to."""

@@ -22,4 +22,3 @@ cdef class RequestDecoder(MessageDecoder):
     cdef bint expect_unknown
     cdef int check_target(self, const unsigned char* p, Py_ssize_t n) noexcept
     cdef int check_request_line(self, const unsigned char* head) noexcept
-    cdef void publish(self) noexcept

@@ -231,6 +231,7 @@ cdef class RequestDecoder(MessageDecoder):
             return self.fail(400, "Host is missing")
         if self.expect_unknown:
             return self.fail(417, "the expectation is not 100-continue")
+        self.origin = <const char*>self.base + self.start
         self.publish()
         outcome = self.begin_body()
         if (
@@ -245,7 +246,7 @@ cdef class RequestDecoder(MessageDecoder):
 
     cdef void publish(self) noexcept:
         """Turn the recorded offsets into pointers."""
-        cdef const char* p = <const char*>self.base + self.start + self.target_at
+        cdef const char* p = self.origin + self.target_at
         cdef Py_ssize_t n = self.target_end - self.target_at
         cdef const char* mark
         self.target = p
@@ -269,7 +270,7 @@ cdef class RequestDecoder(MessageDecoder):
         if self.path_length == 0:
             self.path = b"/"
             self.path_length = 1
-        self.publish_wanted()
+        MessageDecoder.publish(self)
 
     # -- for Python
 

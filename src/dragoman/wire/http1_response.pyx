@@ -120,14 +120,15 @@ cdef class ResponseDecoder(MessageDecoder):
             return 0
         if self.check_framing():
             return EV_ERROR
-        self.publish_wanted()
+        self.origin = <const char*>self.base + self.start
+        self.publish()
         if self.head_only or self.code == 204 or self.code == 304:
             self.coding = TE_NONE
             self.content_length = 0
         elif self.coding == TE_NONE and self.content_length < 0:
             self.keep_alive = False
             self.in_head = False
-            self.head = self.data
+            self.keep_head()
             self.held_length = 0
             self.state = S_BODY_CLOSE
             return 3
