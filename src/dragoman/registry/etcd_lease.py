@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from contextlib import suppress
 
 import msgspec
@@ -86,8 +87,8 @@ class EtcdLease:
         self._lease = 0
         self._renew_at_s = 0.0
         self._renew_every_s = 0.0
-        # All leases this process has had: a key under one of them is ours.
-        self._own: set[int] = set()
+        # The last leases of this process: a key under one of them is ours.
+        self._own: deque[int] = deque(maxlen=64)
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -220,7 +221,7 @@ class EtcdLease:
         lease = self._rng.getrandbits(62) | 1
         self._renewed(await self._gateway.lease_grant(lease, self._settings.ttl_s))
         self._lease = lease
-        self._own.add(lease)
+        self._own.append(lease)
 
     def _renewed(self, ttl_s: int) -> None:
         self._renew_every_s = ttl_s / 3

@@ -267,8 +267,8 @@ class EtcdGateway:
         decoded = self._decode(line, _WatchLine, "/v3/watch")
         if decoded.result is None:
             error = decoded.error
-            message = error.message if isinstance(error, _StreamError) else str(error)
-            raise self._failed(member, "/v3/watch", message)
+            message = error.message if isinstance(error, _StreamError) else error
+            raise self._failed(member, "/v3/watch", message or "neither result nor error")
         return decoded.result
 
     async def _call(self, path: str, body: dict[str, object], kind: type[T]) -> T:
