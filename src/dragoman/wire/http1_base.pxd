@@ -36,13 +36,6 @@ cdef enum:  # states of a decoder, in the order in which a message passes them
     S_DEAD         # after an error: what follows is discarded
 
 
-cdef enum:  # what the transfer coding is
-    TE_NONE
-    TE_CHUNKED
-    TE_BAD
-    TE_UNKNOWN
-
-
 cdef class MessageDecoder:
     # limits
     cdef Py_ssize_t head_bytes_max

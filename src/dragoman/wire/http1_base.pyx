@@ -11,18 +11,14 @@ that did not come whole is gathered in ``held``.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport INT64_MAX, uint64_t
-from libc.string cimport memchr, memcpy
+from libc.string cimport memcpy
 
 from dragoman.errors import ProtocolError, UsageError
 
 from dragoman.wire.http1_tables cimport (
     C_TOKEN,
     CHARS,
-    CT_FORM,
-    CT_JSON,
     CT_NONE,
-    CT_OTHER,
     EV_ERROR,
     EV_NEED_MORE,
     EV_REQUEST,
@@ -30,6 +26,17 @@ from dragoman.wire.http1_tables cimport (
     WANTED_MAX,
     same,
     skip_value,
+)
+from dragoman.wire.http1_values cimport (
+    TE_BAD,
+    TE_NONE,
+    TE_CHUNKED,
+    TE_UNKNOWN,
+    has_option,
+    is_framing,
+    parse_coding,
+    parse_content_type,
+    parse_length,
 )
 
 cdef extern from "Python.h":
@@ -41,8 +48,6 @@ cdef extern from "Python.h":
 
 # All chunk extensions of one message together; they carry nothing that dragoman uses.
 cdef Py_ssize_t EXTENSION_BYTES_MAX = 1024
-# 2^63 - 1 has 19 digits; h11 takes at most 20.
-cdef int LENGTH_DIGITS_MAX = 19
 # 2^64 - 1 has 16 hexadecimal digits.
 cdef int SIZE_DIGITS_MAX = 16
 # A received object above this size is not kept for the sake of a small part of it.
@@ -594,111 +599,3 @@ cdef class MessageDecoder:
         self.position = p - self.base
         self.state = state
         return 0
-
-
-cdef bint is_framing(const unsigned char* name, Py_ssize_t n) noexcept nogil:
-    """Whether a trailer's name is one that must not stand there (RFC 9110 section 6.5.1).
-
-    Trailers are discarded; these could only be meant to confuse another reader.
-    """
-    return (n == 14 and same(name, b"content-length", 14)) or (
-        n == 17 and same(name, b"transfer-encoding", 17)
-    )
-
-
-cdef Py_ssize_t parse_length(const unsigned char* p, Py_ssize_t n) noexcept nogil:
-    """The value of 1*DIGIT up to 2^63 - 1, or -1."""
-    cdef uint64_t value = 0
-    cdef Py_ssize_t i
-    if n < 1 or n > LENGTH_DIGITS_MAX:
-        return -1
-    for i in range(n):
-        if p[i] < 48 or p[i] > 57:
-            return -1
-        value = value * 10 + (p[i] - 48)
-    return <Py_ssize_t>value if value <= <uint64_t>INT64_MAX else -1
-
-
-cdef int parse_coding(const unsigned char* p, Py_ssize_t n) noexcept nogil:
-    """Judge a Transfer-Encoding: only exactly ``chunked`` is one that dragoman takes."""
-    cdef Py_ssize_t at = 0
-    cdef Py_ssize_t end
-    cdef Py_ssize_t last
-    cdef int chunked = 0
-    cdef bint unknown = False
-    cdef bint final = False
-    if n == 7 and same(p, b"chunked", 7):
-        return TE_CHUNKED
-    while True:
-        while at < n and (p[at] == 32 or p[at] == 9):
-            at += 1
-        end = at
-        while end < n and CHARS[p[end]] & C_TOKEN:
-            end += 1
-        last = end
-        while end < n and (p[end] == 32 or p[end] == 9):
-            end += 1
-        if last == at or (end < n and p[end] != 44):
-            return TE_BAD
-        final = last - at == 7 and same(p + at, b"chunked", 7)
-        if final:
-            chunked += 1
-        elif not is_coding(p + at, last - at):
-            unknown = True
-        if end == n:
-            break
-        at = end + 1
-    if unknown:
-        return TE_UNKNOWN
-    return TE_UNKNOWN if final and chunked == 1 else TE_BAD
-
-
-cdef bint is_coding(const unsigned char* p, Py_ssize_t n) noexcept nogil:
-    """Whether it is a registered transfer coding other than chunked (RFC 9112 section 7.2)."""
-    return (
-        (n == 4 and same(p, b"gzip", 4))
-        or (n == 6 and same(p, b"x-gzip", 6))
-        or (n == 7 and same(p, b"deflate", 7))
-        or (n == 8 and same(p, b"compress", 8))
-        or (n == 10 and same(p, b"x-compress", 10))
-    )
-
-
-cdef int parse_content_type(const unsigned char* p, Py_ssize_t n) noexcept nogil:
-    """Which media type it is; parameters do not matter."""
-    cdef const unsigned char* semicolon
-    if n > 16:
-        semicolon = <const unsigned char*>memchr(p, 59, n)
-        if semicolon != NULL:
-            n = semicolon - p
-    while n > 0 and (p[n - 1] == 32 or p[n - 1] == 9):
-        n -= 1
-    if n == 33 and same(p, b"application/x-www-form-urlencoded", 33):
-        return CT_FORM
-    if n == 16 and same(p, b"application/json", 16):
-        return CT_JSON
-    return CT_OTHER
-
-
-cdef bint has_option(
-    const unsigned char* p, Py_ssize_t n, const char* option, Py_ssize_t length
-) noexcept nogil:
-    """Whether the comma list holds the lower-case ``option``."""
-    cdef Py_ssize_t at = 0
-    cdef Py_ssize_t end
-    cdef Py_ssize_t last
-    if n < length:
-        return False
-    while at <= n:
-        while at < n and (p[at] == 32 or p[at] == 9):
-            at += 1
-        end = at
-        while end < n and p[end] != 44:
-            end += 1
-        last = end
-        while last > at and (p[last - 1] == 32 or p[last - 1] == 9):
-            last -= 1
-        if last - at == length and same(p + at, option, length):
-            return True
-        at = end + 1
-    return False

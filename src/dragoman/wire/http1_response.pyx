@@ -17,7 +17,6 @@ from dragoman.wire.http1_base cimport (
     S_START,
     S_START_LINE_LF,
     S_VERSION,
-    TE_NONE,
 )
 from dragoman.wire.http1_tables cimport (
     C_VALUE,
@@ -26,6 +25,7 @@ from dragoman.wire.http1_tables cimport (
     EV_NEED_MORE,
     EV_RESPONSE,
 )
+from dragoman.wire.http1_values cimport TE_NONE
 
 
 cdef class ResponseDecoder(MessageDecoder):
