@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+from typing import Any, cast
 
 from dragoman.agent.bounds import MemoryGuard, connections_allowed, memory_bytes_max
 from dragoman.agent.config import ProviderConfig
@@ -32,8 +32,8 @@ class _Refused(asyncio.Protocol):
     """A caller beyond the bound: it is let go at once and will try again."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
+        # uvloop's transports are none of asyncio's classes.
+        cast(asyncio.Transport, transport).abort()
 
 
 class ProviderAgent:
@@ -108,6 +108,9 @@ class ProviderAgent:
         close."""
         self.draining = True
         deadline = self._loop.time() + self._config.drain_ms / 1000
+        if self._server is not None:
+            # First of all: a caller that has let go would be back at once.
+            self._server.close()
         unregistering = [
             self._loop.create_task(handle.unregister(timeout_s=2.0)) for handle in self._handles
         ]
@@ -116,8 +119,6 @@ class ProviderAgent:
         # A caller closes its session when its last request is answered; no new one is accepted.
         while (self.sessions or self.egress.in_progress) and self._loop.time() < deadline:
             await asyncio.sleep(POLL_S)
-        if self._server is not None:
-            self._server.close()
         await asyncio.gather(*unregistering, return_exceptions=True)
         for session in list(self.sessions):
             session.close()
