@@ -253,9 +253,11 @@ class Chain:
         self.network.__exit__()
 
     def check_logs(self) -> None:
-        """No process has logged a traceback."""
+        """No process has logged a traceback, or an exception that nobody caught."""
         for program in self.programs:
-            assert "Traceback" not in program.text(), f"{program.name}: {program.text()}"
+            text = program.text()
+            for mark in ("Traceback", "Exception", "internal error"):
+                assert mark not in text, f"{program.name}: {text}"
 
 
 class Pair:

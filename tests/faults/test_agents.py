@@ -1,0 +1,351 @@
+"""The agents as programs: how they start, refuse to, run short, lose workers and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from tests.faults.chain import INTERFACE, Chain, Pair, Program, chain, eventually, start
+from tests.faults.conftest import Mesh
+from tests.faults.http import client, form, is_hash
+from tests.faults.load import load
+
+PROVIDER = ("--interface", INTERFACE)
+
+
+def test_what_is_wrong_is_one_line_and_exit_code_2(mesh: Mesh) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        busy = f"127.0.0.1:{taken.getsockname()[1]}"
+        registry = ("--registry", mesh.chain.registry)
+        wrong = {
+            "the port is in use": ("consumer", "--listen", busy, *registry),
+            f"cannot listen on {busy}": ("provider", "--listen", busy, *PROVIDER, *registry),
+            f"admin address {busy}": ("consumer", "--listen", "127.0.0.1:0", "--admin", busy),
+            "cannot listen on": ("consumer", "--workers", "2", "--listen", busy),
+            "no such address": ("consumer", "--listen", "192.0.2.1:20000"),
+            "option --listen 'nowhere'": ("consumer", "--listen", "nowhere"),
+            "option --policy 'best'": ("consumer", "--policy", "best"),
+            "option --timeout-ms '-5'": ("consumer", "--timeout-ms", "-5"),
+            "option --workers 0": ("consumer", "--workers", "0"),
+            "option --registry": ("consumer", "--registry", "ftp://127.0.0.1:1"),
+            "--interface is required": ("provider",),
+            "option --interface": ("provider", "--interface", "a b"),
+            "option --limit 'many'": ("provider", *PROVIDER, "--limit", "many"),
+            "option --provider": ("provider", *PROVIDER, "--provider", "127.0.0.1:0"),
+            "--advertise": ("provider", *PROVIDER, "--listen", "0.0.0.0:30000"),
+            "No such option: --speed": ("consumer", "--speed", "9"),
+        }
+        programs = {}
+        for i, (says, arguments) in enumerate(wrong.items()):
+            program = Program(mesh.chain, f"wrong{i}", ["agent", *arguments], 0, 0)
+            mesh.chain.programs.append(program)
+            programs[says] = program.launch()
+
+        async def scenario() -> None:
+            for says, program in programs.items():
+                code = await program.ended(30.0)
+                text = program.text()
+                assert code == 2, (says, text)
+                assert text.startswith("dragoman: ") and text.count("\n") == 1, text
+                assert says in text
+
+        asyncio.run(scenario())
+
+
+class Crews:
+    """Agents of two workers each, on an etcd of their own."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+        self.provider = chain.provider("provider", "--delay-ms", "20", "--limit", "60")
+        self.agent = chain.provider_agent(
+            "agent",
+            self.provider,
+            "--limit",
+            "60",
+            "--workers",
+            "2",
+            "--lease-ttl-s",
+            "2",
+            "--listen",
+            f"127.0.0.1:{pair_of_ports()}",
+        )
+        self.consumer = chain.consumer_agent("consumer", "--workers", "2")
+
+    async def workers(self, program: Program) -> list[int]:
+        """The pids of those that are ready."""
+        workers = (await program.status())["workers"]
+        return [each["pid"] for each in workers if each["not_ready"] is None]
+
+
+def pair_of_ports() -> int:
+    """A port that is free, as is the next."""
+    for _ in range(100):
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            port: int = one.getsockname()[1]
+            try:
+                two.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no two free ports in a row")
+
+
+@pytest.fixture(scope="module")
+def crews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crews]:
+    with chain(tmp_path_factory.mktemp("crews")) as made:
+        crews = Crews(made)
+
+        async def begin() -> None:
+            await made.etcd.start()
+            await start(crews.provider, crews.agent, crews.consumer)
+            await eventually(lambda: whole(crews), 15.0)
+
+        asyncio.run(begin())
+        yield crews
+
+
+async def whole(crews: Crews) -> bool:
+    services = await crews.consumer.services()
+    endpoints = [each["state"] for service in services for each in service["endpoints"]]
+    return (
+        len(await crews.workers(crews.consumer)) == 2
+        and len(await crews.workers(crews.agent)) == 2
+        and endpoints == ["ready"] * 4
+    )
+
+
+def test_two_workers_share_the_work(crews: Crews) -> None:
+    async def scenario() -> None:
+        async with load(crews.consumer.port, 40) as callers:
+            await callers.answered(400)
+            assert set(await callers.stop()) == {"ok"}
+        for worker in (await crews.consumer.status())["workers"]:
+            (service,) = worker["services"]
+            assert service["requests"] > 0
+            assert all(each["requests"] > 0 for each in service["endpoints"])
+
+    asyncio.run(scenario())
+
+
+def test_a_consumers_worker_that_is_killed_is_replaced(crews: Crews) -> None:
+    async def scenario() -> None:
+        async with load(crews.consumer.port, 40) as callers:
+            await callers.answered(200)
+            victim = (await crews.workers(crews.consumer))[0]
+            os.kill(victim, signal.SIGKILL)
+            await callers.answered(200)
+            await eventually(lambda: whole(crews), 15.0)
+            assert victim not in await crews.workers(crews.consumer)
+            await callers.answered(200)
+            outcomes = await callers.stop()
+            assert set(outcomes) == {"ok", "lost"}
+            assert outcomes["lost"] <= 40, "at most a request for each connection it had"
+            assert (await crews.consumer.metric("dragoman_worker_restarts_total")) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_providers_worker_that_is_killed_is_replaced(crews: Crews) -> None:
+    async def scenario() -> None:
+        async with load(crews.consumer.port, 40) as callers:
+            await callers.answered(200)
+            victim = (await crews.workers(crews.agent))[1]
+            os.kill(victim, signal.SIGKILL)
+            await callers.answered(200)
+            await eventually(lambda: whole(crews), 15.0)
+            failed = callers.failed
+            await callers.answered(200)
+            await callers.stop()
+            assert set(failed) <= {"502 upstream-lost"}
+            assert failed.total() <= 30, "a worker's share of the limit"
+            assert callers.failed == failed
+
+    asyncio.run(scenario())
+
+
+def test_both_crews_told_to_stop_fail_nobody(crews: Crews) -> None:
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            asked = []
+            for i in range(20):
+                one = await stack.enter_async_context(client(crews.consumer.port))
+                one.send(form(str(i)))
+                asked.append(one)
+            await asyncio.sleep(0.005)
+            began_s = time.monotonic()
+            crews.consumer.signal(signal.SIGTERM)
+            for i, one in enumerate(asked):
+                assert is_hash(await one.response(), str(i))
+            assert await crews.consumer.ended() == 0
+            assert await crews.agent.stop() == 0
+            assert time.monotonic() - began_s < 5.0
+
+    asyncio.run(scenario())
+
+
+def test_a_consumer_agent_told_to_stop_answers_what_is_in_flight(mesh: Mesh) -> None:
+    async def scenario() -> None:
+        agent = mesh.chain.consumer_agent("stopping")
+        await agent.start()
+        await agent.settled(1, "slow")
+        slow = "x-dragoman-group: slow"
+        async with (
+            client(agent.port) as one,
+            client(agent.port) as pipelined,
+            client(agent.port) as idle,
+            client(agent.port) as partial,
+        ):
+            assert is_hash(await idle.ask(form("a")), "a")
+            one.send(form("b", slow))
+            pipelined.send(form("c", slow) + form("d", slow))
+            partial.send(form("e", slow)[:-1])
+
+            async def there() -> bool:
+                return await agent.metric("dragoman_http_in_progress") == 3
+
+            await eventually(there)
+            began_s = time.monotonic()
+            agent.signal(signal.SIGTERM)
+            await idle.ends()
+            assert time.monotonic() - began_s < 0.3
+            partial.send(form("e", slow)[-1:])
+            answer = await one.response()
+            assert is_hash(answer, "b")
+            assert is_hash(await pipelined.response(), "c")
+            assert is_hash(await pipelined.response(), "d")
+            assert is_hash(await partial.response(), "e")
+            for each in (one, pipelined, partial):
+                await each.ends()
+            with pytest.raises(OSError):
+                async with client(agent.port) as late:
+                    await late.ask(form("late"))
+            assert await agent.ended() == 0
+            assert time.monotonic() - began_s < 2.0
+
+    asyncio.run(scenario())
+
+
+def test_a_second_signal_stops_at_once(mesh: Mesh) -> None:
+    async def scenario() -> None:
+        agent = mesh.chain.consumer_agent("hurried")
+        await agent.start()
+        await agent.settled(1, "slow")
+        async with client(agent.port) as one:
+            one.send(form("x", "x-dragoman-group: slow"))
+            await asyncio.sleep(0.05)
+            agent.signal(signal.SIGTERM)
+            await asyncio.sleep(0.05)
+            agent.signal(signal.SIGTERM)
+            assert await agent.ended(0.3) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_draining_provider_agent_takes_nobody_back(mesh: Mesh) -> None:
+    """Without a registry to say that it is gone: an idle caller lets go and would come back while
+    another's slow call keeps the agent alive."""
+
+    async def scenario() -> None:
+        pairs = [mesh.chain.pair(f"static{i}", ("--delay-ms", "400")) for i in range(2)]
+        await start(*(each for pair in pairs for each in (pair.provider, pair.agent)))
+        addresses = ",".join(f"127.0.0.1:{pair.agent.port}" for pair in pairs)
+        consumers = [
+            mesh.chain.consumer_agent(f"static-consumer{i}", registry=f"static://{addresses}")
+            for i in range(2)
+        ]
+        await start(*consumers)
+        async with load(consumers[0].port, 8) as busy:
+            await busy.answered(8)
+            began_s = time.monotonic()
+            stopping = asyncio.ensure_future(pairs[0].agent.stop())
+            # The second consumer's agent has nothing there, lets go at once, and would connect anew.
+            await asyncio.sleep(0.2)
+            async with load(consumers[1].port, 8) as later:
+                await later.answered(32)
+                assert set(await later.stop()) == {"ok"}
+            assert await stopping == 0
+            assert time.monotonic() - began_s < 3.0
+            assert set(await busy.stop()) == {"ok"}
+        for program in (*consumers, pairs[1].agent, *(pair.provider for pair in pairs)):
+            program.kill()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("role", ["consumer", "provider"])
+def test_without_descriptors_accepting_neither_spins_nor_ends(mesh: Mesh, role: str) -> None:
+    """48 descriptors, 150 connections: some are refused, those inside are served, and all is well
+    when they have left."""
+
+    async def scenario() -> None:
+        chain = mesh.chain
+        pair = Pair(
+            chain.provider(f"poor-{role}-provider"),
+            chain.provider_agent(f"poor-{role}-agent", chain.port(f"poor-{role}-provider")),
+        )
+        static = f"static://127.0.0.1:{pair.agent.port}"
+        consumer = chain.consumer_agent(f"poor-{role}", registry=static)
+        victim = consumer if role == "consumer" else pair.agent
+        victim.descriptors = 48
+        await start(pair.provider, pair.agent, consumer)
+        async with client(consumer.port) as inside:
+            assert is_hash(await inside.ask(form("a")), "a")
+            flood = [socket.socket() for _ in range(150)]
+            for each in flood:
+                each.setblocking(False)
+                each.connect_ex(("127.0.0.1", victim.port))
+            await asyncio.sleep(0.1)
+            before_s = victim.cpu_s()
+            began_s = time.monotonic()
+            while time.monotonic() - began_s < 1.0:
+                assert is_hash(await inside.ask(form("b")), "b")
+                await asyncio.sleep(0.05)
+            assert victim.cpu_s() - before_s < 0.5, "it spins"
+            for each in flood:
+                each.close()
+
+            async def served() -> bool:
+                try:
+                    async with client(consumer.port) as one:
+                        return is_hash(await one.ask(form("c")), "c")
+                except (OSError, EOFError):
+                    return False
+
+            assert await eventually(served, 8.0) < 3.0
+        await asyncio.gather(*(each.stop() for each in (consumer, pair.agent, pair.provider)))
+
+    asyncio.run(scenario())
+
+
+def test_strangers_on_the_mesh_port_are_let_go(mesh: Mesh) -> None:
+    async def scenario() -> None:
+        agent = mesh.faulty["twice"].agent
+        for greeting in (
+            b"GET / HTTP/1.1\r\nHost: t\r\n\r\n",
+            bytes(64),
+            b"\xff" * 64,
+            b"\xda\xbb\xc6\0" + bytes(12),
+            b"\x00\x00\x00\x10\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00WRNG" + bytes(12),
+        ):
+            async with client(agent.port) as stranger:
+                stranger.send(greeting)
+                async with asyncio.timeout(8):
+                    try:
+                        while await stranger.reader.read(1000):
+                            pass
+                    except ConnectionResetError:
+                        pass
+        assert await agent.metric("dragoman_provider_sessions") == 3, "the consumers' agents"
+
+    asyncio.run(scenario())
