@@ -201,8 +201,8 @@ class End(asyncio.Transport):
             self.pump()
 
     def pump(self) -> None:
-        """Hand over what has come, as far as it is being read."""
-        while self._inbox and self._reading and not (self.hung or self._closing):
+        """Hand over what has come, as far as it is being read: one read a turn, as loops do."""
+        if self._inbox and self._reading and not (self.hung or self._closing):
             if self.protocol is None:
                 return
             piece = self._inbox.popleft()
@@ -210,23 +210,26 @@ class End(asyncio.Transport):
                 if not self.protocol.eof_received():
                     self.close()
                 return
-            self._network.delivered(self, piece)
-            self._deliver(piece)
-            self.other.taken(len(piece))
+            n = self._read(piece)
+            if n < len(piece):
+                self._inbox.appendleft(piece[n:])
+            self.other.taken(n)
+            if self._inbox:
+                self._loop.call_soon(self.pump)
 
-    def _deliver(self, data: bytes) -> None:
-        if not isinstance(self.protocol, asyncio.BufferedProtocol) and not hasattr(
-            self.protocol, "get_buffer"
-        ):
+    def _read(self, data: bytes) -> int:
+        """One read of the protocol: how much of ``data`` it took."""
+        if not hasattr(self.protocol, "get_buffer"):
+            self._network.delivered(self, data)
             self.protocol.data_received(data)
-            return
-        while data and not self._closing:
-            view = self.protocol.get_buffer(-1)
-            n = min(len(view), len(data))
-            view[:n] = data[:n]
-            del view
-            data = data[n:]
-            self.protocol.buffer_updated(n)
+            return len(data)
+        view = self.protocol.get_buffer(-1)
+        n = min(len(view), len(data))
+        view[:n] = data[:n]
+        del view
+        self._network.delivered(self, data[:n])
+        self.protocol.buffer_updated(n)
+        return n
 
     def taken(self, n: int) -> None:
         """The other end has read ``n`` bytes of what was written here."""

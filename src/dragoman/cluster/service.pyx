@@ -10,7 +10,7 @@ credit; a request waits only while some endpoint may still take it.
 """
 
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from dragoman.balance.policies cimport Candidate, Policy
 from dragoman.flow.breaker cimport Breaker, RetryBudget
@@ -23,7 +23,7 @@ import logging
 import random
 
 from dragoman.balance.policies import policy as make_policy
-from dragoman.errors import Code
+from dragoman.errors import Code, UsageError
 from dragoman.rpc.backoff import Backoff
 from dragoman.rpc.link import Link
 
@@ -40,6 +40,7 @@ cdef int64_t FAIR_US = 100_000
 cdef double FAIR_LATENCIES = 2.0
 cdef int ATTEMPTS_MAX = 4
 
+cdef int C_MALFORMED = Code.MALFORMED
 cdef int C_UNAVAILABLE = Code.UNAVAILABLE
 cdef int C_OVERLOAD = Code.OVERLOAD
 cdef int C_DEADLINE = Code.DEADLINE
@@ -344,12 +345,19 @@ cdef class Service:
         cdef Endpoint endpoint = self._pick(call.failed_at)
         cdef ClientSession session
         cdef int64_t left_us
+        cdef uint16_t method
         if endpoint is None:
             return False
         session = endpoint.session
         if call.body_length > <Py_ssize_t>session.peer_body_bytes_max:
             self.turn.wheel.cancel(call)
             call.on_failure(C_TOO_LARGE, "the request is larger than the provider's agent accepts")
+            return True
+        try:
+            method = session.method_id(call.method)
+        except UsageError as error:
+            self.turn.wheel.cancel(call)
+            call.on_failure(C_MALFORMED, str(error))
             return True
         left_us = call.due_us - now
         if endpoint.inflight == 0:
@@ -360,7 +368,7 @@ cdef class Service:
         endpoint.inflight += 1
         endpoint.requests += 1
         session.submit(
-            call, session.method_id(call.method), call.body, call.body_length,
+            call, method, call.body, call.body_length,
             <uint32_t>(left_us // 1000) if left_us >= 1000 else 1,
         )
         # After a probe an open breaker lets no more through.

@@ -20,6 +20,7 @@ cdef class Session(Gathering):
     cdef readonly bint goodbye_sent
     cdef readonly bint goodbye_received
     cdef readonly object failure
+    cdef uint32_t body_bytes_max
     cdef uint32_t peer_body_bytes_max
     cdef size_t out_bytes_max
     cdef int64_t heartbeat_us

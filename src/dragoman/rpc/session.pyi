@@ -43,6 +43,7 @@ class ClientSession(Session):
         name: bytes = b"",
         body_bytes_max: int = 16777216,
         heartbeat_s: float = 5.0,
+        first_id: int = 1,
     ) -> None: ...
     def statistics(self) -> dict[str, Any]:
         """A plain dict of this session's counters."""

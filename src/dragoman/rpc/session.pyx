@@ -29,7 +29,7 @@ from dragoman.wire.mesh cimport (
 import logging
 import struct
 
-from dragoman.errors import Code, LinkLost, ProtocolError
+from dragoman.errors import Code, LinkLost, ProtocolError, UsageError
 
 log = logging.getLogger("dragoman.rpc")
 
@@ -53,7 +53,9 @@ cdef class Session(Gathering):
 
     cdef int _configure(self, loop, uint32_t body_bytes_max, double heartbeat_s) except -1:
         self.loop = loop
-        self.decoder = MeshDecoder(body_bytes_max)
+        # Until HELLO has come a peer gets no memory for bodies.
+        self.decoder = MeshDecoder(0)
+        self.body_bytes_max = body_bytes_max
         # Four of the largest bodies at least, or one slow moment would end the session.
         self.out_bytes_max = max(OUT_BYTES_MAX, 4 * <size_t>body_bytes_max)
         self.heartbeat_us = <int64_t>(heartbeat_s * 1e6)
@@ -179,7 +181,7 @@ cdef class Session(Gathering):
         if self.closed:
             return
         if not self.ready:
-            self.fail("no HELLO within a heartbeat interval")
+            self.lose("no HELLO within a heartbeat interval")
             return
         if self.paused:
             # Perhaps we do not read either until the peer has taken something: that is its sign of life.
@@ -239,7 +241,7 @@ cdef class Session(Gathering):
     cdef void _hello(self, bytes name):
         self.control(
             F_HELLO, 0, 0, 0,
-            HELLO.pack(MAGIC, MESH_VERSION, MESH_VERSION, 0, self.decoder.body_bytes_max) + name,
+            HELLO.pack(MAGIC, MESH_VERSION, MESH_VERSION, 0, self.body_bytes_max) + name,
         )
 
     cdef int _read_hello(self) except -1:
@@ -251,6 +253,7 @@ cdef class Session(Gathering):
         if not lowest <= MESH_VERSION <= highest:
             raise ProtocolError(f"peer speaks mesh versions {lowest} to {highest}, not {MESH_VERSION}")
         self.peer_body_bytes_max = body_bytes_max
+        self.decoder.body_bytes_max = self.body_bytes_max
         self.ready = True
         return 0
 
@@ -287,7 +290,7 @@ cdef class ClientSession(Session):
 
     def __cinit__(
         self, loop, SessionOwner owner, *, bytes name=b"", uint32_t body_bytes_max=16777216,
-        double heartbeat_s=HEARTBEAT_S,
+        double heartbeat_s=HEARTBEAT_S, uint32_t first_id=1,
     ):
         self._configure(loop, body_bytes_max, heartbeat_s)
         self.owner = owner
@@ -295,8 +298,8 @@ cdef class ClientSession(Session):
         self._slots = <Slot*>calloc(self._mask + 1, sizeof(Slot))
         if self._slots == NULL:
             raise MemoryError
-        self._next_id = 1
-        self._flushed_id = 0
+        self._next_id = first_id
+        self._flushed_id = first_id - 1
         self._methods = {}
         self._name = name
 
@@ -314,11 +317,12 @@ cdef class ClientSession(Session):
         self._hello(self._name)
 
     cdef uint16_t method_id(self, bytes name) except 0:
-        """The small id of a method; the first use names it to the server, in the same write."""
+        """The small id of a method; the first use names it to the server, in the same write. Raises UsageError
+        when there are no ids left."""
         cdef object known = self._methods.get(name)
         if known is None:
             if len(self._methods) >= METHODS_MAX:
-                raise ProtocolError(f"more than {METHODS_MAX} methods on one session")
+                raise UsageError(f"more than {METHODS_MAX} methods on one session")
             known = len(self._methods) + 1
             self._methods[name] = known
             self.control(F_NAME, known, 0, 0, name)

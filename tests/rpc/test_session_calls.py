@@ -1,0 +1,634 @@
+"""Calls on real sessions: replies, errors, deadlines, cancellation, drain, loss, slow peers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.simulation.loop import SimulatedLoop, simulate
+from tests.simulation.mesh import Client, RawPeer, Server, frame, hello, raw_client
+
+from dragoman.errors import (
+    Code,
+    DeadlineError,
+    DragomanError,
+    LimitError,
+    LinkLost,
+    NotFoundError,
+    OverloadError,
+    RemoteError,
+    UsageError,
+)
+from dragoman.rpc.adapters import IncomingRequest, SessionEvents, send, tell_waiting
+from dragoman.rpc.session import ClientSession
+from dragoman.wire.mesh import KINDS
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("piece_bytes_max", [None, 1, 7, 1000])
+def test_replies_come_in_any_order_and_match_their_calls(piece_bytes_max: int | None) -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        loop.network.piece_bytes_max = piece_bytes_max
+        server = Server(loop, limit=100)
+        delays = loop.random
+
+        def shuffled(request: IncomingRequest) -> None:
+            loop.call_later(delays.uniform(0, 0.1), request.reply, request.method + request.body)
+
+        server.work = shuffled  # type: ignore[method-assign]
+        server.handler.__init__(shuffled)  # type: ignore[misc]
+        client = await Client(loop).connect()
+        for number in range(100):
+            method = (b"one", b"two", b"three")[number % 3]
+            client.call(number, b"%d" % number, method=method)
+        with pytest.raises(OverloadError, match="no credit"):
+            client.call(100)
+        await asyncio.sleep(0.5)
+        for number in range(100):
+            method = (b"one", b"two", b"three")[number % 3]
+            assert client.end(number) == method + b"%d" % number
+        assert client.session.inflight == 0
+        assert client.session.credits == 100
+        server.assert_quiet()
+
+    for seed in range(3):
+        simulate(seed, work)
+
+
+def test_all_calls_of_a_turn_leave_in_one_write() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, limit=50)
+        client = await Client(loop).connect()
+        before = client.session.statistics()["writes"]
+        for number in range(50):
+            client.call(number, b"x" * 10)
+        await asyncio.sleep(0.5)
+        assert client.session.statistics()["writes"] == before + 1
+        # Replies that are due in one turn share a write too; HELLO and CREDIT were one.
+        (session,) = server.sessions
+        assert session.writes <= 3
+        assert session.requests == 50
+
+    simulate(1, work)
+
+
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 262144 - 16, 262144, 5 * MIB, 16 * MIB])
+@pytest.mark.parametrize("piece_bytes_max", [None, 100_000])
+def test_a_body_of_any_size_arrives_whole(size: int, piece_bytes_max: int | None) -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        loop.network.piece_bytes_max = piece_bytes_max
+        server = Server(loop)
+        client = await Client(loop).connect()
+        bodies = [loop.random.randbytes(n) for n in (3, size, 5)]
+        for number, body in enumerate(bodies):
+            client.call(number, body)
+        await asyncio.sleep(3)
+        for number, body in enumerate(bodies):
+            assert client.end(number) == body
+        server.assert_quiet()
+
+    simulate(1, work)
+
+
+def test_what_a_handler_raises_is_the_answer() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop)
+
+        def fail(request: IncomingRequest) -> None:
+            if request.body == b"own":
+                raise OverloadError("too much now")
+            if request.body == b"foreign":
+                raise ZeroDivisionError("by zero: \ud800 \u00fc")
+            if request.body == b"both":
+                request.reply(b"answered")
+                raise ValueError("after the answer")
+            request.fail(RemoteError("said no"))
+            with pytest.raises(UsageError, match="answered once"):
+                request.reply(b"again")
+
+        server.handler.__init__(fail)  # type: ignore[misc]
+        client = await Client(loop).connect()
+        for number, body in enumerate((b"own", b"foreign", b"both", b"fail")):
+            client.call(number, body)
+        await asyncio.sleep(0.1)
+        assert isinstance(client.end(0), OverloadError)
+        assert client.error(0).retry_safe
+        assert isinstance(client.end(1), RemoteError)
+        assert str(client.error(1)) == "ZeroDivisionError: by zero: ? \u00fc"
+        assert not client.error(1).retry_safe
+        assert client.end(2) == b"answered"
+        assert str(client.error(3)) == "said no"
+        assert [str(fault["exception"]) for fault in loop.faults] == ["after the answer"]
+        loop.faults.clear()
+        server.assert_quiet()
+
+    simulate(1, work)
+
+
+def test_an_unknown_method_is_not_found_and_gives_its_credit_back() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, methods=[b"echo"], limit=3)
+        client = await Client(loop).connect()
+        for number in range(3):
+            client.call(number, b"x", method=b"nothing")
+        await asyncio.sleep(0.1)
+        for number in range(3):
+            assert isinstance(client.end(number), NotFoundError)
+            assert client.error(number).retry_safe
+        client.call(3, b"x")
+        await asyncio.sleep(0.1)
+        assert client.end(3) == b"x"
+        assert len(server.requests) == 1
+        server.assert_quiet()
+
+    simulate(1, work)
+
+
+def test_a_deadline_ends_the_call_and_reaches_the_server() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, delay_s=1.0, limit=2)
+        client = await Client(loop).connect()
+        client.call(1, b"slow", timeout_ms=100)
+        await asyncio.sleep(0.09)
+        assert client.ends[1] == []
+        await asyncio.sleep(0.05)
+        assert isinstance(client.end(1), DeadlineError)
+        assert server.requests[0].timeout_ms == 100
+        await asyncio.sleep(0.05)
+        (unwanted,) = server.unwanted
+        assert unwanted.unwanted and not unwanted.answered
+        # Its work still occupies the server: the credit is not back yet.
+        assert client.session.inflight == 0
+        assert client.session.credits == 1
+        await asyncio.sleep(1)
+        assert client.session.credits == 2
+        assert client.session.frames_dropped <= 1
+        assert isinstance(client.end(1), DeadlineError)
+        server.assert_quiet()
+
+    for seed in range(5):
+        simulate(seed, work)
+
+
+def test_a_server_answers_at_the_deadline_though_its_caller_is_slow_to_say_so() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, delay_s=1.0)
+        peer = await raw_client(loop)
+        peer.send(
+            hello(),
+            frame("NAME", b"echo", target=1),
+            frame("REQUEST", target=1, id=9, value=100),
+        )
+        await asyncio.sleep(0.2)
+        (error,) = peer.of("ERROR")
+        assert error[2:5] == (Code.DEADLINE, 9, 0)
+        await asyncio.sleep(1.5)
+        # The credit comes alone: nothing was sent for the request a second time.
+        assert peer.kinds() == ["HELLO", "CREDIT", "ERROR", "CREDIT"]
+        server.assert_quiet()
+
+    simulate(1, work)
+
+
+def test_a_cancelled_call_never_ends_and_its_server_is_told() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, delay_s=0.5, limit=3)
+        client = await Client(loop).connect()
+        call = client.call(1, b"unwanted", timeout_ms=200)
+        client.call(2, b"wanted")
+        await asyncio.sleep(0.05)
+        call.cancel()
+        call.cancel()
+        assert call.done
+        await asyncio.sleep(0.05)
+        assert [request.body for request in server.unwanted] == [b"unwanted"]
+        assert client.session.inflight == 1
+        await asyncio.sleep(1)
+        assert client.ends[1] == []
+        assert client.end(2) == b"wanted"
+        assert client.session.credits == 3
+        # Cancelled before it left, and cancelled after it ended: both harmless.
+        client.call(3, b"x").cancel()
+        client.calls[2].cancel()
+        await asyncio.sleep(1)
+        assert client.ends[3] == []
+        assert client.session.credits == 3
+        server.assert_quiet()
+
+    for seed in range(5):
+        simulate(seed, work)
+
+
+def test_a_cancel_for_nothing_is_ignored() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop)
+        peer = await raw_client(loop)
+        peer.send(hello(), frame("CANCEL", id=5), frame("PING"))
+        await asyncio.sleep(0.1)
+        assert peer.kinds() == ["HELLO", "CREDIT", "PONG"]
+        server.assert_quiet()
+
+    simulate(1, work)
+
+
+def test_goodbye_lets_what_is_under_way_end_and_closes_then() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, delay_s=0.3)
+        busy, idle = await Client(loop).connect(), await Client(loop).connect()
+        for number in range(4):
+            busy.call(number, b"%d" % number)
+        await asyncio.sleep(0.1)
+        for session in list(server.sessions):
+            session.goodbye()
+            session.goodbye()
+        await asyncio.sleep(0.1)
+        assert (busy.goodbyes, idle.goodbyes) == (1, 1)
+        # The idle one closes at once, the busy one when it has its answers.
+        assert idle.losses == 1 and busy.losses == 0
+        with pytest.raises(LinkLost, match="not open"):
+            busy.call(9)
+        await asyncio.sleep(0.5)
+        assert [busy.end(number) for number in range(4)] == [b"0", b"1", b"2", b"3"]
+        assert busy.losses == 1
+        assert not server.sessions
+        server.assert_quiet()
+
+    for seed in range(5):
+        simulate(seed, work)
+
+
+def test_requests_that_cross_a_goodbye_are_answered() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        loop.network.delay_s = (0.05, 0.05)
+        server = Server(loop)
+        client = await Client(loop).connect()
+        for session in server.sessions:
+            session.goodbye()
+        await asyncio.sleep(0.01)
+        client.call(1, b"crossed")
+        await asyncio.sleep(1)
+        assert client.end(1) == b"crossed"
+        assert client.losses == 1
+
+    simulate(1, work)
+
+
+def test_a_server_killed_with_calls_in_flight_ends_each_once() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, limit=20)
+        other = Server(loop, address=("other", 1))
+        client = await Client(loop).connect()
+        elsewhere = await Client(loop).connect(("other", 1))
+        elsewhere.call(1, b"elsewhere")
+        for number in range(10):
+            client.call(number)
+        await asyncio.sleep(loop.random.uniform(0, 0.1))
+        for number in range(10, 15):
+            client.call(number) if client.session.credits else client.ends.setdefault(number, [b""])
+        # These five are written in this turn; the connection breaks before it ends.
+        client.connection.reset()
+        await asyncio.sleep(1)
+        for number in range(15):
+            end = client.end(number)
+            if isinstance(end, DragomanError):
+                assert isinstance(end, LinkLost) and end.endpoint == "server:1"
+                # Only what was never written is safe to try again.
+                assert end.retry_safe == (number >= 10)
+        assert client.losses == 1
+        assert client.session.inflight == client.session.credits == 0
+        assert elsewhere.end(1) == b"elsewhere"
+        server.assert_quiet()
+        other.assert_quiet()
+
+    for seed in range(10):
+        simulate(seed, work)
+
+
+@pytest.mark.parametrize("heartbeat_s", [1.0, 5.0])
+def test_a_peer_that_fell_silent_is_noticed_within_two_intervals(heartbeat_s: float) -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, heartbeat_s=heartbeat_s)
+        client = await Client(loop, heartbeat_s=heartbeat_s).connect()
+        # Quiet for long, but alive: heartbeats keep it.
+        await asyncio.sleep(heartbeat_s * loop.random.uniform(5, 8))
+        assert client.losses == 0 and len(server.sessions) == 1
+        client.call(1, b"before")
+        await asyncio.sleep(loop.random.uniform(0.2, heartbeat_s))
+        silent_since_s = loop.time()
+        client.call(2, b"never answered")
+        client.connection.fall_silent()
+        await client.lost.wait()
+        assert loop.time() - silent_since_s <= 2 * heartbeat_s + 0.02
+        assert isinstance(client.session.failure, LinkLost)
+        assert "no sign of life within two heartbeat intervals" in str(client.session.failure)
+        assert client.end(1) == b"before"
+        assert isinstance(client.end(2), LinkLost) and not client.error(2).retry_safe
+        await asyncio.sleep(2 * heartbeat_s + 0.02 - (loop.time() - silent_since_s))
+        assert not server.sessions
+        server.assert_quiet()
+
+    for seed in range(20):
+        simulate(seed, work)
+
+
+def test_a_peer_that_does_not_read_is_no_longer_read_from_and_then_given_up() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, limit=2000, delay_s=0.0)
+        neighbour = await Client(loop).connect()
+        greedy = await Client(loop).connect()
+        loop.network.connections[1].jam(greedy.connection.client)
+        # Its credits allow 1,000 calls of 100 KB; it reads none of the replies.
+        for number in range(900):
+            greedy.call(number, bytes(10_000))
+        await asyncio.sleep(1)
+        (session,) = [s for s in server.sessions if s.holder.in_use or s.paused]
+        assert session.paused
+        # What it sent goes on being read only as far as its replies find room.
+        assert len(server.requests) < 900
+        neighbour.call(1, b"unaffected")
+        await asyncio.sleep(0.5)
+        assert neighbour.end(1) == b"unaffected"
+        await asyncio.sleep(12)
+        assert session.closed
+        assert "no sign of life" in str(session.failure)
+        server.assert_quiet()
+        neighbour.call(2, b"still there")
+        await asyncio.sleep(0.5)
+        assert neighbour.end(2) == b"still there"
+
+    simulate(1, work)
+
+
+def test_a_slow_reader_is_not_taken_for_dead() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, limit=10, delay_s=0.0)
+        client = await Client(loop).connect()
+        connection = client.connection
+        loop.network.piece_bytes_max = 200_000
+        for number in range(10):
+            client.call(number, bytes(1 << 20))
+        await asyncio.sleep(0.2)
+        # It reads a little every four seconds, for a minute and a half.
+        connection.jam(connection.client)
+        for _ in range(22):
+            await asyncio.sleep(4)
+            connection.unjam(connection.client)
+            connection.jam(connection.client)
+            assert client.losses == 0
+        connection.unjam(connection.client)
+        await asyncio.sleep(5)
+        assert [len(client.end(number)) for number in range(10)] == [1 << 20] * 10
+        server.assert_quiet()
+
+    simulate(1, work)
+
+
+def test_a_server_that_does_not_read_bounds_what_gathers_for_it() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, limit=1000)
+        client = await Client(loop).connect()
+        client.connection.jam(client.connection.server)
+        refused = 0
+        for number in range(1000):
+            try:
+                client.call(number, bytes(MIB))
+            except OverloadError:
+                refused += 1
+            await asyncio.sleep(0)
+        # 64 MiB may gather in all; beyond half of that nothing more is taken.
+        assert 1000 - refused <= 36
+        client.connection.unjam(client.connection.server)
+        await asyncio.sleep(3)
+        assert client.session.inflight == 0
+        client.call(2000, b"again")
+        await asyncio.sleep(1)
+        assert client.end(2000) == b"again"
+        server.assert_quiet()
+
+    simulate(1, work)
+
+
+def test_a_reply_that_its_caller_does_not_take_is_an_error_of_that_call_alone() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop)
+
+        def grow(request: IncomingRequest) -> None:
+            request.reply(bytes(int(request.body)))
+
+        server.handler.__init__(grow)  # type: ignore[misc]
+        client = await Client(loop, body_bytes_max=1000).connect()
+        client.call(1, b"1000")
+        client.call(2, b"1001")
+        await asyncio.sleep(0.1)
+        assert client.end(1) == bytes(1000)
+        assert isinstance(client.end(2), LimitError)
+        assert str(client.error(2)) == "the reply has 1001 bytes, the caller takes 1000"
+        assert not client.session.closed
+        server.assert_quiet()
+
+    simulate(1, work)
+
+
+def test_a_request_that_the_server_does_not_take_is_refused_here() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        Server(loop, body_bytes_max=1000)
+        client = await Client(loop).connect()
+        with pytest.raises(LimitError, match="1001 bytes, server:1 takes 1000"):
+            client.call(1, bytes(1001))
+        client.call(2, bytes(1000))
+        await asyncio.sleep(0.2)
+        assert client.end(2) == bytes(1000)
+
+    simulate(1, work)
+
+
+def test_credits_move_to_the_caller_who_waits() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, limit=10)
+        first = await Client(loop).connect()
+        assert first.session.credits == 10
+        second = await Client(loop).connect()
+        assert (first.session.credits, second.session.credits) == (5, 5)
+        tell_waiting(second.session, 20)
+        await asyncio.sleep(0.1)
+        assert (first.session.credits, second.session.credits) == (0, 10)
+        tell_waiting(first.session, 20)
+        await asyncio.sleep(0.1)
+        assert (first.session.credits, second.session.credits) == (5, 5)
+        second.session.close()
+        await asyncio.sleep(0.1)
+        assert first.session.credits == 10
+        server.assert_quiet()
+
+    for seed in range(5):
+        simulate(seed, work)
+
+
+def test_a_reclaim_amid_replies_never_makes_a_session_send_without_credit() -> None:
+    """A caller that sends its next request from within on_reply, as fast as it may."""
+
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, limit=6, delay_s=0.01)
+        counts = [0, 0]
+
+        async def caller(which: int, client: Client) -> None:
+            def again(_: object) -> None:
+                counts[which] += 1
+                while client.session.credits > 0 and not client.session.closed:
+                    send(client.session, b"echo", b"x", again, again)
+
+            again(None)
+
+        clients = [await Client(loop).connect(), await Client(loop).connect()]
+        for which, client in enumerate(clients):
+            await caller(which, client)
+        for _ in range(30):
+            tell_waiting(clients[loop.random.randrange(2)].session, loop.random.randrange(40))
+            await asyncio.sleep(loop.random.uniform(0, 0.05))
+        assert all(client.losses == 0 for client in clients)
+        assert all(not session.closed for session in server.all_sessions)
+        assert server.most_in_progress <= 6
+        assert sum(counts) > 100
+
+    for seed in range(10):
+        simulate(seed, work)
+
+
+def test_ids_go_round_and_never_are_0() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, limit=6)
+        client = await Client(loop, first_id=0xFFFFFFFD).connect()
+        for number in range(6):
+            client.call(number, b"%d" % number)
+        await asyncio.sleep(0.2)
+        ids = [request.id for request in server.requests]
+        assert ids == [0xFFFFFFFD, 0xFFFFFFFE, 0xFFFFFFFF, 1, 2, 3]
+        assert [client.end(number) for number in range(6)] == [b"%d" % n for n in range(6)]
+
+    simulate(1, work)
+
+
+def test_an_id_that_is_still_in_use_is_passed_over() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, limit=3000, delay_s=0.0)
+        held: list[IncomingRequest] = []
+
+        def keep_the_first(request: IncomingRequest) -> None:
+            held.append(request) if not held else request.reply(request.body)
+
+        server.handler.__init__(keep_the_first)  # type: ignore[misc]
+        client = await Client(loop).connect()
+        client.call(0, b"kept")
+        for number in range(1, 2500):
+            client.call(number, b"%d" % number)
+            if number % 100 == 0:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        held[0].reply(b"at last")
+        await asyncio.sleep(0.1)
+        assert client.end(0) == b"at last"
+        assert all(client.end(number) == b"%d" % number for number in range(1, 2500))
+
+    simulate(1, work)
+
+
+def test_arguments_that_cannot_be_sent_are_refused_by_name() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        Server(loop)
+        unconnected = ClientSession(loop, SessionEvents())
+        with pytest.raises(LinkLost, match="not open"):
+            send(unconnected, b"a", b"", print, print)
+        unconnected.close()
+        client = await Client(loop).connect()
+        for options, why in (
+            ({"method": b""}, "1 to 1024 bytes, not 0"),
+            ({"method": bytes(1025)}, "1 to 1024 bytes, not 1025"),
+            ({"timeout_ms": 0}, "timeout_ms must be 1 to 4294967295, not 0"),
+            ({"timeout_ms": 1 << 32}, "timeout_ms must be 1 to"),
+        ):
+            with pytest.raises(UsageError, match=why):
+                client.call(1, **options)  # type: ignore[arg-type]
+        assert client.session.credits == 10
+
+    simulate(1, work)
+
+
+def test_more_methods_than_a_session_has_ids_are_refused_and_harm_nothing() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop, limit=10, delay_s=0.0)
+        client = await Client(loop).connect()
+        for number in range(1024):
+            client.call(number, b"x", method=b"method-%d" % number)
+            await asyncio.sleep(0.01 if number % 8 == 0 else 0)
+        with pytest.raises(UsageError, match="more than 1024 methods"):
+            client.call(5000, b"x", method=b"one more")
+        client.call(5001, b"x", method=b"method-7")
+        await asyncio.sleep(0.1)
+        assert client.end(5001) == b"x"
+        assert not client.session.closed
+        server.assert_quiet()
+
+    simulate(1, work)
+
+
+def test_a_callback_that_raises_harms_no_other_call() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        Server(loop)
+        client = await Client(loop).connect()
+
+        def broken(_: object) -> None:
+            raise ValueError("in a callback")
+
+        send(client.session, b"echo", b"", broken, broken)
+        client.call(1, b"fine")
+        await asyncio.sleep(0.1)
+        send(client.session, b"echo", b"", broken, broken)
+        client.call(2, b"lost")
+        client.session.close()
+        assert client.end(1) == b"fine"
+        assert isinstance(client.end(2), LinkLost)
+        assert len(loop.faults) == 2
+        loop.faults.clear()
+
+    simulate(1, work)
+
+
+def test_half_a_close_ends_the_session() -> None:
+    """A peer that will send no more is gone, although it might still read."""
+
+    async def work(loop: SimulatedLoop) -> None:
+        server = Server(loop)
+        peer = await raw_client(loop)
+        peer.send(
+            hello(),
+            frame("NAME", b"echo", target=1),
+            frame("REQUEST", target=1, id=1, value=1000),
+        )
+        await asyncio.sleep(0.02)
+        peer.transport.close()
+        await asyncio.sleep(1)
+        assert not server.sessions
+        server.assert_quiet()
+
+    simulate(1, work)
+
+
+def test_the_last_words_of_a_session_still_leave() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        peer = RawPeer()
+        loop.network.listen("server", 1, lambda: peer)
+        client = Client(loop)
+        await loop.create_connection(lambda: client.session, "server", 1)
+        await asyncio.sleep(0.02)
+        peer.send(hello(), frame("CREDIT", value=1))
+        await client.ready.wait()
+        await asyncio.sleep(0.02)
+        client.call(1, b"last words")
+        client.session.close()
+        await asyncio.sleep(0.1)
+        assert peer.of("REQUEST")[0][5] == b"last words"
+        assert peer.frames[-1][0] == KINDS["REQUEST"]
+        assert not client.error(1).retry_safe
+
+    simulate(1, work)
