@@ -21,7 +21,8 @@ from dragoman.rpc.session cimport Handler, ServerSession
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.descriptor cimport descriptor_count
 from dragoman.wire.dubbo cimport (
-    DUBBO_BAD_REQUEST, DUBBO_CLIENT_TIMEOUT, DUBBO_FASTJSON, DUBBO_OK, DUBBO_POOL_EXHAUSTED,
+    DUBBO_BAD_REQUEST, DUBBO_CLIENT_TIMEOUT, DUBBO_FASTJSON, DUBBO_HEADER_BYTES, DUBBO_OK,
+    DUBBO_PAYLOAD_BYTES_MAX, DUBBO_POOL_EXHAUSTED,
     DUBBO_SERVER_TIMEOUT, DUBBO_SERVICE_NOT_FOUND, error_text,
 )
 from dragoman.wire.fastjson cimport (
@@ -60,6 +61,7 @@ cdef int C_CANCELLED = Code.CANCELLED
 cdef int C_REMOTE = Code.REMOTE
 cdef int C_UPSTREAM_PROTOCOL = Code.UPSTREAM_PROTOCOL
 cdef int C_UPSTREAM_LOST = Code.UPSTREAM_LOST
+cdef int C_TOO_LARGE = Code.TOO_LARGE
 
 cdef const char* FIELD_NAMES[4]
 FIELD_NAMES[:] = ["interface", "method", "parameterTypesString", "parameter"]
@@ -107,6 +109,7 @@ cdef class Egress(Handler):
     ) except -1:
         cdef EgressCall call = EgressCall.__new__(EgressCall)
         cdef DubboConnection connection = self.link.pick()
+        cdef size_t start
         self.requests += 1
         self.in_progress += 1
         call.egress = self
@@ -122,6 +125,7 @@ cdef class Egress(Handler):
                 self._finish(call, C_OVERLOAD, True, "the provider's agent is short of memory")
                 return True
         call.started_us = session.read_us
+        start = connection.out.length
         try:
             if method == METHOD_FORM:
                 self._form(call, connection, body, n)
@@ -131,6 +135,15 @@ cdef class Egress(Handler):
             if call.connection is not None:
                 call.connection.undo(call)
             self._finish(call, C_MALFORMED, False, str(error))
+            return True
+        if connection.out.length - start > DUBBO_HEADER_BYTES + DUBBO_PAYLOAD_BYTES_MAX:
+            # The provider would end the connection, and with it what others have there.
+            connection.undo(call)
+            connection.out.length = start
+            self._finish(
+                call, C_TOO_LARGE, False,
+                f"the call is over Dubbo's {DUBBO_PAYLOAD_BYTES_MAX} bytes as fastjson",
+            )
             return True
         connection.sent()
         if timeout_ms > self._timeout_ms:

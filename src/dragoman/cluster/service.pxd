@@ -31,6 +31,8 @@ cdef class Endpoint(Candidate):
     cdef double ewma_us
     cdef int64_t replied_us
     cdef int64_t unavailable_us
+    cdef bint _suspect
+    cdef int64_t _suspect_until_us
 
     cdef void refresh(self)
 

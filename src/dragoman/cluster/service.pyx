@@ -34,6 +34,9 @@ cdef int64_t WATCH_US = 100_000
 # latency, has fallen silent.
 cdef int64_t SILENCE_US = 500_000
 cdef double SILENCE_LATENCIES = 8.0
+cdef int64_t SUSPECT_US = 500_000
+# An agent whose provider is away is asked again this soon at first: its refusal costs it nothing.
+cdef int64_t UNAVAILABLE_PAUSE_US = 50_000
 # A deadline counts against an endpoint that had this long, and twice its usual latency: callers in too
 # much of a hurry must not have it set aside for the others.
 cdef int64_t FAIR_US = 100_000
@@ -289,7 +292,7 @@ cdef class Service:
             if endpoint.state == READY:
                 self._ready.append(endpoint)
                 endpoint.refresh()
-                if not endpoint.breaker.open:
+                if not endpoint.breaker.open or endpoint._suspect:
                     self._hopes += 1
             elif endpoint.state == CONNECTING:
                 self._hopes += 1
@@ -431,6 +434,7 @@ cdef class Service:
         self, ServiceCall call, Endpoint endpoint, int code, bint retry_safe, str message
     ):
         """An attempt failed at ``endpoint``: try elsewhere if that is safe, else end the call."""
+        cdef bint was_open
         endpoint.replied_us = self.turn.wheel.clock_us()
         if code == C_DEADLINE:
             self._missed(call, endpoint, endpoint.replied_us, message)
@@ -438,10 +442,9 @@ cdef class Service:
             # Its own word for it that it serves nobody now: no need to try five times.
             endpoint.failures += 1
             endpoint.unavailable_us = endpoint.replied_us
-            if endpoint.breaker.open:
-                endpoint.breaker.failure(endpoint.replied_us)
-            else:
-                endpoint.breaker.trip(endpoint.replied_us)
+            was_open = endpoint.breaker.open
+            endpoint.breaker.trip_briefly(endpoint.replied_us, UNAVAILABLE_PAUSE_US)
+            if not was_open:
                 self._tripped(endpoint, message)
         elif code == C_UPSTREAM_LOST or code == C_UPSTREAM_PROTOCOL:
             endpoint.failures += 1
@@ -479,6 +482,7 @@ cdef class Service:
     def _recovered(self, Endpoint endpoint):
         """A success: the endpoint takes part again."""
         cdef bint was_open = endpoint.breaker.open
+        endpoint._suspect = False
         endpoint.breaker.success()
         if was_open:
             log.info("%s: endpoint %s takes part again", self.name, endpoint.address)
@@ -496,6 +500,9 @@ cdef class Service:
         cdef double silence_us
         for endpoint in list(self._ready):
             if endpoint.breaker.open:
+                if endpoint._suspect and now > endpoint._suspect_until_us:
+                    endpoint._suspect = False
+                    self.changed()
                 if endpoint.session is not None and endpoint.session.credits > 0 \
                         and endpoint.breaker.allows(now):
                     endpoint.room = 1
@@ -508,8 +515,14 @@ cdef class Service:
             if silence_us < SILENCE_US:
                 silence_us = SILENCE_US
             if now - endpoint.replied_us > silence_us:
+                # Perhaps it is only asked for something slow. The next request is a probe, and until
+                # that has had its time others wait rather than fail if there is no other place.
                 endpoint.breaker.trip(now)
+                endpoint._suspect = True
+                endpoint._suspect_until_us = now + SUSPECT_US
                 self._tripped(endpoint, f"silent for {(now - endpoint.replied_us) // 1000} ms")
+                if endpoint.session is not None and endpoint.session.credits > 0:
+                    endpoint.room = 1
         if self.waiting.live and self._hopes:
             self._drain_waiting()
         # Those who waited may have given up.

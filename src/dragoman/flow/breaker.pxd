@@ -21,6 +21,7 @@ cdef class Breaker:
 
     cdef bint failure(self, int64_t now_us) noexcept
     cdef void trip(self, int64_t now_us) noexcept
+    cdef void trip_briefly(self, int64_t now_us, int64_t pause_us) noexcept
     cdef bint allows(self, int64_t now_us) noexcept
 
 

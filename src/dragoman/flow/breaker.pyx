@@ -40,6 +40,14 @@ cdef class Breaker:
         self.probing = False
         self._retry_us = now_us + self._pause_us
 
+    cdef void trip_briefly(self, int64_t now_us, int64_t pause_us) noexcept:
+        """``trip``; if it was closed, the first pause is ``pause_us``: probes cost the other side little."""
+        if not self.open:
+            self._pause_us = pause_us
+        elif not self.probing:
+            return
+        self.trip(now_us)
+
     cdef bint allows(self, int64_t now_us) noexcept:
         """Whether a request may go; when open, True at most once a pause, for the probe."""
         if not self.open:
