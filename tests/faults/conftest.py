@@ -52,6 +52,9 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
             )
             for name, more in FAULTS.items()
         }
+        # The 20th call of this one takes 5 s longer.
+        late = ("--fault", "slow", "--fault-after", "19", "--fault-until", "20")
+        pairs.append(made.pair("lazy", ("--delay-ms", "1", *late), ("--group", "lazy")))
         # Of two providers in the group "mixed", one rejects calls 2 to 5.
         until = ("--fault", "reject", "--fault-after", "1", "--fault-until", "5")
         pairs.append(made.pair("moody", ("--delay-ms", "1", *until), ("--group", "mixed")))
@@ -66,7 +69,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
             programs = [each for pair in everybody for each in (pair.provider, pair.agent)]
             await start(*programs, agent, hasty, narrow)
             await asyncio.gather(*(each.settled(2) for each in (agent, hasty, narrow)))
-            groups = ("tiny", "slow", *FAULTS)
+            groups = ("tiny", "slow", "lazy", *FAULTS)
             await asyncio.gather(*(agent.settled(1, group) for group in groups))
 
         asyncio.run(begin())

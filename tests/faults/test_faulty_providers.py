@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.chain import eventually
 from tests.faults.conftest import Mesh
-from tests.faults.http import Client, Response, client, form, is_hash
+from tests.faults.http import Client, Response, call, client, form, form_body, is_hash, post
 from tests.faults.load import load
 
 QUICK = "x-dragoman-timeout-ms: 150"
@@ -139,5 +139,66 @@ def test_a_provider_that_stops_reading_is_504(mesh: Mesh) -> None:
             assert answers[0] == (504, "deadline")
             assert answers[-1] == (503, "unavailable")
             assert set(answers) == {(504, "deadline"), (503, "unavailable")}
+
+    asyncio.run(scenario())
+
+
+def test_one_slow_call_does_not_have_its_provider_set_aside(mesh: Mesh) -> None:
+    """A lone call of 5 s looks like a provider that hangs; the next call shows that it does not."""
+
+    async def scenario() -> None:
+        async with client(mesh.agent.port) as one, client(mesh.agent.port) as slow:
+            for i in range(19):
+                assert is_hash(await ask(one, "lazy", str(i)), str(i))
+            slow.send(form("slow", "x-dragoman-group: lazy", "x-dragoman-timeout-ms: 9000"))
+            for pause_s in (0.8, 0.1, 0.8, 0.7):
+                await asyncio.sleep(pause_s)
+                began_s = time.monotonic()
+                assert is_hash(await ask(one, "lazy", "quick"), "quick")
+                assert time.monotonic() - began_s < 0.3
+
+    asyncio.run(scenario())
+
+
+def test_callers_in_a_hurry_do_not_have_a_provider_set_aside(mesh: Mesh) -> None:
+    async def scenario() -> None:
+        async with client(mesh.agent.port) as one, client(mesh.agent.port) as hasty:
+            for i in range(20):
+                answer = await ask(hasty, "slow", "x", "x-dragoman-timeout-ms: 5")
+                assert said(answer) == (504, "deadline")
+                if i % 10 == 9:
+                    assert is_hash(await ask(one, "slow", "patient"), "patient")
+
+    asyncio.run(scenario())
+
+
+def test_a_call_over_dubbos_payload_fails_alone(mesh: Mesh) -> None:
+    """5 MiB of quotes are 10 MiB of JSON: the provider would end the connection at more than 8."""
+
+    async def scenario() -> None:
+        async with load(mesh.agent.port, 10) as others, client(mesh.agent.port) as one:
+            head = form_body("", "echo")
+            answer = await one.ask(post("/", head + b'"' * (5 << 20)))
+            assert said(answer) == (413, "too-large")
+            answer = await one.ask(call("echo", b'{"args":["' + b"\n" * (5 << 20) + b'"]}'))
+            assert answer.status in (400, 413)
+            assert is_hash(await one.ask(form("next")), "next")
+            assert set(await others.stop()) == {"ok"}
+
+    asyncio.run(scenario())
+
+
+def test_who_waits_for_a_place_past_its_deadline_is_told(mesh: Mesh) -> None:
+    """Two places of 50 ms, 16 requests with 120 ms each."""
+
+    async def scenario() -> None:
+        fields = ("x-dragoman-group: tiny", "x-dragoman-timeout-ms: 120")
+        async with client(mesh.agent.port) as one:
+            for i in range(16):
+                one.send(form(str(i), *fields))
+            statuses = [said(await one.response()) for _ in range(16)]
+            assert 2 <= statuses.count((200, "")) <= 6
+            assert statuses.count((504, "deadline")) == 16 - statuses.count((200, ""))
+            assert is_hash(await ask(one, "tiny", "after"), "after")
 
     asyncio.run(scenario())

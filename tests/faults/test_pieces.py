@@ -117,7 +117,7 @@ def test_a_reset_fails_what_was_there_and_no_more(parts: Parts, hop: str) -> Non
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("hop", ["mesh", "dubbo"])
+@pytest.mark.parametrize("hop", ["mesh", pytest.param("dubbo", marks=pytest.mark.slow)])
 def test_a_hop_that_falls_silent_is_noticed_and_used_again(parts: Parts, hop: str) -> None:
     async def scenario() -> None:
         async with path(parts) as way:

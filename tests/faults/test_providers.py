@@ -167,7 +167,7 @@ def test_all_dead_is_503_at_once(trio: Trio) -> None:
         await asyncio.gather(*(pair.provider.wait_ready() for pair in trio.pairs))
         async with trio.load() as callers:
             await eventually(lambda: callers.outcomes["ok"] > 0, 8.0)
-            await asyncio.sleep(1.5)
+            await trio.whole()
             failed = callers.failed.total()
             await callers.answered(300)
             await callers.stop()
@@ -221,5 +221,42 @@ def test_providers_told_to_stop_fail_nobody(trio: Trio) -> None:
                 await trio.whole()
             await callers.answered(100)
             assert set(await callers.stop()) == {"ok"}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_another_consumers_agent_that_dies_or_hangs_disturbs_nobody(trio: Trio, how: str) -> None:
+    """Its credits are free at once when it dies; while it hangs the others have theirs."""
+
+    async def scenario() -> None:
+        other = trio.mesh.chain.consumer_agent(f"other-{how}", "--timeout-ms", "1000")
+        await other.start()
+        await other.settled(3, GROUP)
+        group = f"x-dragoman-group: {GROUP}"
+        async with load(other.port, 60, group) as theirs, trio.load(30) as callers:
+            await callers.answered(100)
+            if how == "killed":
+                other.kill()
+            else:
+                other.pause()
+            await callers.answered(300)
+            assert set(await callers.stop()) == {"ok"}
+            assert callers.slowest_s < 0.7
+            if how == "stopped":
+                other.resume()
+                await theirs.answered(100)
+                assert set(await theirs.stop()) <= {"ok", "504 deadline"}
+            theirs.stopping = True
+        other.kill()
+
+        async def free() -> bool:
+            counts = [
+                await pair.agent.metric("dragoman_provider_in_progress") for pair in trio.pairs
+            ]
+            return sum(counts) == 0
+
+        await eventually(free)
+        await trio.whole()
 
     asyncio.run(scenario())
