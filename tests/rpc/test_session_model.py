@@ -49,7 +49,7 @@ class World:
 
     def server(self, address: tuple[str, int], limit: int) -> Server:
         server = Server(self.loop, limit=limit, address=address, heartbeat_s=1.0)
-        server.handler.__init__(self.handle, on_unwanted=server.on_unwanted)  # type: ignore[misc]
+        server.work = self.handle
         return server
 
     def handle(self, request: IncomingRequest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from dragoman.errors import DragomanError, ProtocolError
@@ -38,7 +39,9 @@ def hello(
 
 
 class Server:
-    """Server sessions on ``address`` that hand requests to ``work`` (echo after ``delay_s``)."""
+    """Server sessions on ``address`` that hand requests to ``work`` (``echo``, unless a test sets
+    another).
+    """
 
     def __init__(
         self,
@@ -56,7 +59,11 @@ class Server:
         self.delay_s = delay_s
         self.sessions: set[ServerSession] = set()
         self.all_sessions: list[ServerSession] = []
-        self.handler = RequestHandler(self.work, methods=methods, on_unwanted=self.on_unwanted)
+        # What the service does with a request: set it to something else at any time.
+        self.work: Callable[[IncomingRequest], object] = self.echo
+        self.handler = RequestHandler(
+            self.on_request, methods=methods, on_unwanted=self.on_unwanted
+        )
         self.address = address
         self.requests: list[IncomingRequest] = []
         self.unwanted: list[IncomingRequest] = []
@@ -77,8 +84,11 @@ class Server:
         self.all_sessions.append(session)
         return session
 
-    def work(self, request: IncomingRequest) -> None:
-        """What the service does: override, or echo."""
+    def on_request(self, request: IncomingRequest) -> None:
+        self.work(request)
+
+    def echo(self, request: IncomingRequest) -> None:
+        """Answer with the body after ``delay_s``."""
         self.requests.append(request)
         self.most_in_progress = max(self.most_in_progress, self.handler.in_progress)
         self.loop.call_later(self.delay_s, request.reply, request.body)

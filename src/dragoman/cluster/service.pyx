@@ -191,6 +191,8 @@ cdef class ServiceCall(Call):
         if (endpoint.breaker.failures or endpoint.breaker.open) \
                 and self.sent_us > endpoint.unavailable_us:
             service._recovered(endpoint)
+        # The submitter may send its next request from within on_result.
+        endpoint.refresh()
         self.endpoint = None
         service.turn.wheel.cancel(self)
         self.on_result(body, n, owner)
@@ -413,7 +415,9 @@ cdef class Service:
             if now == 0:
                 now = self.turn.wheel.clock_us()
             call = <ServiceCall>self.waiting.pop()
-            self._send(call, now)
+            if not self._send(call, now):
+                self.waiting.push(call, call.due_us)
+                return
         self._tell_waiting()
 
     cdef bint _any_room(self):
