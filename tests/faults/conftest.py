@@ -31,6 +31,8 @@ class Mesh:
     agent: Program
     hasty: Program
     narrow: Program
+    first: Pair
+    slow: Pair
     faulty: dict[str, Pair]
 
 
@@ -73,4 +75,4 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
             await asyncio.gather(*(agent.settled(1, group) for group in groups))
 
         asyncio.run(begin())
-        yield Mesh(made, agent, hasty, narrow, faulty)
+        yield Mesh(made, agent, hasty, narrow, pairs[0], pairs[3], faulty)
