@@ -557,6 +557,8 @@ cdef class Handler:
 
 
 cdef class SessionHolder(Holder):
+    """The pool's words to a caller, as frames of its session."""
+
     cdef void grant(self, int n):
         self.session.credit(n)
 
