@@ -162,8 +162,12 @@ cdef class IngressConnection(Timed):
             if self._discarded > LINGER_BYTES_MAX:
                 self.transport.abort()
             return
-        self.decoder.receive(data)
-        self._pump()
+        self.ingress.turn.read_begins()
+        try:
+            self.decoder.receive(data)
+            self._pump()
+        finally:
+            self.ingress.turn.read_ends(self._active_us)
 
     def eof_received(self):
         """The client writes no more; it may still wait for responses."""

@@ -42,6 +42,7 @@ cdef class DubboConnection(Gathering):
     cdef int _grow(self) except -1
     cdef void _event(self)
     cdef void fail(self, str why)
+    cdef int _process(self) except -1
 
 
 cdef class DubboLink:

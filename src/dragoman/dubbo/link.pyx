@@ -82,20 +82,27 @@ cdef class DubboConnection(Gathering):
 
     def data_received(self, bytes data):
         """Bytes from the provider: replies, heartbeats, events."""
+        self._heard = True
+        self.owner.read_us = self.turn.wheel.clock_us()
+        self.turn.read_begins()
+        try:
+            self.decoder.receive(data)
+            self._process()
+        finally:
+            self.turn.read_ends(self.owner.read_us)
+
+    cdef int _process(self) except -1:
         cdef DubboDecoder frame = self.decoder
         cdef DubboCall call
         cdef int event
-        self._heard = True
-        self.owner.read_us = self.turn.wheel.clock_us()
-        frame.receive(data)
         while not self.closed:
             event = frame.next_frame()
             if event == DUBBO_NEED_MORE:
-                return
+                break
             if event == DUBBO_ERROR:
                 self.owner.protocol_errors += 1
                 self.fail(f"provider {self.owner.host}:{self.owner.port} broke the protocol: {frame.error}")
-                return
+                break
             if frame.is_event:
                 self._event()
                 continue
@@ -108,6 +115,7 @@ cdef class DubboConnection(Gathering):
                 self.owner.unknown_replies += 1
                 continue
             call.on_dubbo_reply(frame.status, frame.serialization, frame.body, frame.body_length)
+        return 0
 
     def eof_received(self):
         """The provider closes."""

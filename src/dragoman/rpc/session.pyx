@@ -117,14 +117,18 @@ cdef class Session(Gathering):
         """``n`` bytes have arrived."""
         # One look at the clock for all that this read brings.
         self.read_us = self.turn.wheel.clock_us()
+        self.turn.read_begins()
         self.bytes_in += n
         self._heard = True
-        if self._direct:
-            self._direct = False
-            self.decoder.direct_received(n)
-        else:
-            self.decoder.receive(self.turn.read_buffer, n)
-        self._process()
+        try:
+            if self._direct:
+                self._direct = False
+                self.decoder.direct_received(n)
+            else:
+                self.decoder.receive(self.turn.read_buffer, n)
+            self._process()
+        finally:
+            self.turn.read_ends(self.read_us)
 
     cdef int _process(self) except -1:
         cdef int event

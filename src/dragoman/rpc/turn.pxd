@@ -1,3 +1,5 @@
+from libc.stdint cimport int64_t
+
 from dragoman.timers cimport Timed, Wheel
 
 
@@ -14,11 +16,19 @@ cdef class Turn:
     cdef object _flush_method
     cdef list _marked
     cdef bint _scheduled
+    cdef bint _reading
+    cdef bint _crowded
+    cdef int _reads
+    cdef int _sparse_turns
+    cdef int64_t _since_us
     cdef readonly object read_view
     cdef char* read_buffer
     cdef object _read_owner
 
     cdef void mark(self, Gathering gathering)
+    cdef void read_begins(self) noexcept
+    cdef void read_ends(self, int64_t now_us)
+    cdef void _flush(self)
 
 
 cpdef Turn turn_of(loop)

@@ -2,7 +2,8 @@
 
 A ``Turn`` is one loop's shared state: its timer wheel, its read buffer, and the list of links that have
 something to write. Links mark themselves when their first frame joins their buffer; after the turn's reads
-are done, each marked link is flushed once. Nothing is ever held back for the sake of a batch: the flush
+are done, each marked link is flushed once; while reads are few and far between, after each of them,
+which spares the loop an iteration. Nothing is ever held back for the sake of a batch: the flush
 runs before the loop sleeps again.
 
 Invariant: the read buffer holds nothing between two reads; it is handed to one transport's read and used up
@@ -12,6 +13,12 @@ before any other code runs.
 from dragoman.timers cimport Timed, Wheel
 
 READ_BYTES = 262144
+
+# More reads than this within so many microseconds are a crowd, worth gathering over; a few turns with hardly
+# any reads end it.
+cdef int CROWD_READS = 4
+cdef int64_t CROWD_US = 150
+cdef int SPARSE_TURNS = 4
 
 _turns = {}
 
@@ -45,15 +52,52 @@ cdef class Turn:
             return
         gathering._marked = True
         self._marked.append(gathering)
-        if not self._scheduled:
+        if not self._reading and not self._scheduled:
             self._scheduled = True
             self.call_soon(self._flush_method)
 
+    cdef void read_begins(self) noexcept:
+        """A protocol has been handed a read; what it marks is flushed by ``read_ends`` or later."""
+        self._reading = True
+
+    cdef void read_ends(self, int64_t now_us):
+        """The read has been dealt with, at about ``now_us``.
+
+        While reads are few, what they brought leaves at once, in this iteration of the loop. Once
+        they crowd, it is gathered over all reads of the iteration.
+        """
+        self._reading = False
+        if not self._marked or self._scheduled:
+            self._reads += 1
+            return
+        if not self._crowded:
+            if now_us - self._since_us > CROWD_US:
+                self._since_us = now_us
+                self._reads = 0
+            self._reads += 1
+            if self._reads <= CROWD_READS:
+                self._flush()
+                return
+            self._crowded = True
+            self._sparse_turns = 0
+        self._reads = 1
+        self._scheduled = True
+        self.call_soon(self._flush_method)
+
     def _flush_all(self):
+        """The flush of a turn in which something was gathered."""
+        self._scheduled = False
+        if self._crowded:
+            self._sparse_turns = self._sparse_turns + 1 if self._reads <= 2 else 0
+            if self._sparse_turns >= SPARSE_TURNS:
+                self._crowded = False
+        self._reads = 0
+        self._flush()
+
+    cdef void _flush(self):
         cdef list marked = self._marked
         cdef Gathering gathering
         self._marked = []
-        self._scheduled = False
         for gathering in marked:
             gathering._marked = False
             try:
