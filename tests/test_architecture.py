@@ -85,7 +85,7 @@ def test_imports_point_down(path: Path) -> None:
     part = own.split(".")[0]
     for module in imports_of(path):
         other = (module or "__init__").split(".")[0]
-        if other != part and other != "__init__":
+        if other not in (part, "__init__"):
             assert LEVEL[other] < LEVEL[part], f"{own} imports {module}, which is not below it"
         for (above, below), why in FORBIDDEN.items():
             assert not (part == above and module.startswith(below)), f"{own}: {module}: {why}"

@@ -163,8 +163,12 @@ cdef class Wheel:
             self._sleep_until(self._tick + ahead)
 
     def close(self):
-        """Stop driving the wheel; nothing more fires."""
+        """Stop driving the wheel: nothing more fires, and what was armed is let go."""
+        cdef Py_ssize_t slot
         self.closed = True
+        for slot in range(SLOTS):
+            while self._slots[slot] != NULL:
+                self.cancel(<Timed>self._slots[slot])
         self._wake_tick = NEVER
         if self._handle is not None:
             self._handle.cancel()

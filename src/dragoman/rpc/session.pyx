@@ -130,6 +130,14 @@ cdef class Session(Gathering):
         finally:
             self.turn.read_ends(self.read_us)
 
+    def data_received(self, bytes data not None):
+        """Bytes have arrived: on loops that know a buffered protocol only by its base class."""
+        self.read_us = self.turn.wheel.clock_us()
+        self.bytes_in += len(data)
+        self._heard = True
+        self.decoder.receive(PyBytes_AS_STRING(data), len(data))
+        self._process()
+
     cdef int _process(self) except -1:
         cdef int event
         try:

@@ -114,6 +114,6 @@ cpdef Turn turn_of(loop):
     turn = _turns.get(loop)
     if turn is None:
         for other in [other for other in _turns if other.is_closed()]:
-            del _turns[other]
+            (<Turn>_turns.pop(other)).wheel.close()
         turn = _turns[loop] = Turn(loop)
     return turn
