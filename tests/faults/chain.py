@@ -54,6 +54,11 @@ class Program:
         return self._process.pid
 
     @property
+    def runs(self) -> bool:
+        """Whether it has been started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def returncode(self) -> int | None:
         """How the last run ended; None while it goes on."""
         assert self._process is not None

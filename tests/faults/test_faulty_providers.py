@@ -77,12 +77,27 @@ def test_what_is_never_answered_is_504_and_later_calls_are_fine(mesh: Mesh) -> N
 
 @pytest.mark.slow
 def test_the_place_of_a_call_that_is_never_answered_is_freed(mesh: Mesh) -> None:
-    async def scenario() -> None:
-        async def free() -> bool:
-            agent = mesh.faulty["never"].agent
-            return await agent.metric("dragoman_provider_in_progress") == 0
+    pair = mesh.chain.pair(
+        "silent", ("--fault", "never", "--fault-until", "3"), ("--group", "silent", "--limit", "4")
+    )
 
-        await eventually(free, 90.0)
+    async def scenario() -> None:
+        await pair.start()
+        await mesh.agent.settled(1, "silent")
+        async with client(mesh.agent.port) as one:
+            for _ in range(3):
+                assert said(await ask(one, "silent", "x", QUICK)) == (504, "deadline")
+            assert await pair.agent.metric("dragoman_provider_in_progress") == 3
+            assert is_hash(await ask(one, "silent", "x"), "x")
+
+            async def free() -> bool:
+                return await pair.agent.metric("dragoman_provider_in_progress") == 0
+
+            await eventually(free, 90.0)
+            for i in range(16):
+                one.send(form(str(i), "x-dragoman-group: silent"))
+            for i in range(16):
+                assert is_hash(await one.response(), str(i))
 
     asyncio.run(scenario())
 

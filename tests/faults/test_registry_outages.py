@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.chain import Chain, Pair, Program, chain, eventually
+from tests.faults.chain import Chain, Pair, Program, chain, eventually, start
 from tests.faults.http import client, exchange, form, is_hash
 from tests.faults.load import load
 
@@ -29,6 +29,14 @@ class Parts:
         programs = [each for pair in self.pairs for each in (pair.provider, pair.agent)]
         for each in (*programs, self.consumer):
             each.launch()
+
+    async def up(self) -> None:
+        """Whatever earlier tests have left: all of it runs."""
+        if self.chain.etcd.pid is None:
+            await self.chain.etcd.start()
+        programs = [each for pair in self.pairs for each in (pair.provider, pair.agent)]
+        await start(*(each for each in (*programs, self.late, self.consumer) if not each.runs))
+        await self.consumer.settled(3)
 
     async def registered(self, program: Program) -> bool:
         services = await self.consumer.services()
@@ -105,6 +113,7 @@ def test_etcd_killed_and_started_again_fails_nobody(parts: Parts) -> None:
 @pytest.mark.slow
 def test_an_agent_killed_is_forgotten_within_its_lease(parts: Parts) -> None:
     async def scenario() -> None:
+        await parts.up()
         parts.late.kill()
 
         async def forgotten() -> bool:
@@ -174,6 +183,8 @@ def test_a_provider_agent_told_to_stop_while_etcd_is_away_fails_nobody(parts: Pa
 @pytest.mark.slow
 def test_etcd_away_for_a_minute_fails_nobody_and_all_meet_again_soon(parts: Parts) -> None:
     async def scenario() -> None:
+        await parts.up()
+        parts.late.kill()
         async with load(parts.consumer.port, 30) as callers:
             parts.chain.etcd.kill()
             await asyncio.sleep(60)

@@ -1,0 +1,221 @@
+"""A provider of our own making, which answers with any bytes: one error for that call, at most."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.faults.chain import Program, eventually
+from tests.faults.conftest import Mesh
+from tests.faults.http import Client, Response, client, form
+
+GROUP = "x-dragoman-group: scripted"
+FASTJSON = 6
+
+
+def frame(
+    id: int, body: bytes, *, status: int = 20, flags: int = FASTJSON, length: int | None = None
+) -> bytes:
+    size = len(body) if length is None else length
+    return struct.pack(">HBBQI", 0xDABB, flags, status, id, size & 0xFFFFFFFF) + body
+
+
+def text(message: str) -> bytes:
+    return json.dumps(message).encode() + b"\n"
+
+
+def value(data: bytes = b"7") -> bytes:
+    return b"1\n" + data + b"\n"
+
+
+# What the parameter's text makes the provider write for the call of that id.
+REPLIES = {
+    "null": lambda id: frame(id, b"2\n"),
+    "with attachments": lambda id: frame(id, b'4\n7\n{"a":"b"}\n'),
+    "an exception": lambda id: frame(id, b'0\n{"@type":"x.Y","message":"no \\"way\\""}\n'),
+    "empty": lambda id: frame(id, b""),
+    "only a kind": lambda id: frame(id, b"1\n"),
+    "unknown kind": lambda id: frame(id, b"9\n7\n"),
+    "no json": lambda id: frame(id, value(b"{")),
+    "two values": lambda id: frame(id, value(b"7 8")),
+    "bad utf-8": lambda id: frame(id, value(b'"\xff"')),
+    "too deep": lambda id: frame(id, value(b"[" * 20_000 + b"]" * 20_000)),
+    "status 31": lambda id: frame(id, text("late"), status=31),
+    "status 40": lambda id: frame(id, text("bad"), status=40),
+    "status 50": lambda id: frame(id, text("bad"), status=50),
+    "status 60": lambda id: frame(id, text("none"), status=60),
+    "status 70": lambda id: frame(id, text("broke"), status=70),
+    "status 80": lambda id: frame(id, text("broke"), status=80),
+    "status 99": lambda id: frame(id, text("what"), status=99),
+    "status 100": lambda id: frame(id, text("full"), status=100),
+    "an error that is no text": lambda id: frame(id, b"\xff\0{", status=70),
+    "hessian": lambda id: frame(id, b"\x91\x97", flags=2),
+    "unknown serialization": lambda id: frame(id, value(), flags=29),
+    "strangers first": lambda id: b"".join(
+        (
+            frame(id + 1000, value(b"8")),
+            frame(id, value(b"8"), flags=0x80 | 0x40 | FASTJSON),
+            frame(5, b"N", flags=0x80 | 0x20 | 2),
+            frame(id, value()),
+            frame(id, value(b"9")),
+        )
+    ),
+    "length negative": lambda id: frame(id, b"", length=-1),
+    "length 2^31": lambda id: frame(id, b"", length=1 << 31),
+    "length over the limit": lambda id: frame(id, b"", length=(8 << 20) + 1),
+    "wrong magic": lambda id: b"\xda\xbc" + frame(id, value())[2:],
+    "zeros": lambda id: bytes(64),
+}
+EXPECTED = {
+    "null": (200, ""),
+    "with attachments": (200, ""),
+    "an exception": (500, "remote"),
+    "status 31": (504, "deadline"),
+    "status 40": (400, "malformed"),
+    "status 60": (404, "not-found"),
+    "status 70": (500, "remote"),
+    "status 80": (500, "remote"),
+    "status 100": (503, "overload"),
+    "an error that is no text": (500, "remote"),
+    "strangers first": (200, ""),
+}
+ENDS = ("length negative", "length 2^31", "length over the limit", "wrong magic", "zeros")
+
+
+class Scripted:
+    """The provider: answers 7 unless the parameter names one of REPLIES or an act of its own."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.heartbeat_replies = 0
+        self.writers: list[asyncio.StreamWriter] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.writers.append(writer)
+        try:
+            while True:
+                await self._call(reader, writer)
+        except (EOFError, OSError):
+            writer.transport.abort()
+
+    async def _call(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        _, flags, _, id, length = struct.unpack(">HBBQI", await reader.readexactly(16))
+        body = await reader.readexactly(length)
+        if flags & 0x20:
+            self.heartbeat_replies += not flags & 0x80
+            return
+        name = json.loads(body.split(b"\n")[5])
+        if name == "half close":
+            writer.write_eof()
+        elif name == "half a reply":
+            writer.write(frame(id, value())[:-1])
+            writer.write_eof()
+        elif name == "piece by piece":
+            for byte in frame(id, value()):
+                writer.write(bytes((byte,)))
+                await writer.drain()
+                await asyncio.sleep(0)
+        elif name == "read only":
+            writer.write(frame(1, b"\x01R", flags=0x80 | 0x20 | 2) + frame(id, value()))
+        elif name == "heartbeat":
+            writer.write(frame(9, b"N", flags=0x80 | 0x40 | 0x20 | 2) + frame(id, value()))
+        else:
+            writer.write(REPLIES[name](id) if name in REPLIES else frame(id, value()))
+        await writer.drain()
+
+
+@pytest.fixture(scope="module")
+def agent(mesh: Mesh) -> Iterator[Program]:
+    """Before its provider is there, which is each test's own, on the same port."""
+    made = mesh.chain.provider_agent(
+        "scripted-agent", mesh.chain.port("scripted"), "--group", "scripted", "--limit", "20"
+    )
+    made.launch()
+    yield made
+    made.kill()
+
+
+@asynccontextmanager
+async def scripted(mesh: Mesh, agent: Program) -> AsyncIterator[tuple[Scripted, Client]]:
+    provider = Scripted()
+    port = mesh.chain.port("scripted")
+    server = await asyncio.start_server(provider.serve, "127.0.0.1", port, reuse_address=True)
+    try:
+        await agent.wait_ready()
+        async with client(mesh.agent.port) as one:
+            await eventually(lambda: well(one), 8.0)
+            yield provider, one
+    finally:
+        server.close()
+        for writer in provider.writers:
+            writer.transport.abort()
+
+
+async def ask(one: Client, name: str) -> Response:
+    return await one.ask(form(name, GROUP, "x-dragoman-timeout-ms: 1000"))
+
+
+async def well(one: Client) -> bool:
+    answer = await ask(one, "well")
+    return (answer.status, answer.body) == (200, b"7")
+
+
+def test_each_bad_reply_is_one_error_and_leaves_the_connection(mesh: Mesh, agent: Program) -> None:
+    async def scenario() -> None:
+        async with scripted(mesh, agent) as (provider, one):
+            connections = provider.connections
+            for name in REPLIES.keys() - set(ENDS):
+                answer = await ask(one, name)
+                expected = EXPECTED.get(name, (502, "upstream-protocol"))
+                assert (answer.status, answer.error) == expected, (name, answer)
+                assert await well(one), name
+                assert await agent.metric("dragoman_provider_in_progress") == 0, name
+            assert provider.connections == connections, "one connection for all of this"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("name", [*ENDS, "half close", "half a reply"])
+def test_what_is_no_dubbo_ends_the_connection_and_the_next_serves(
+    mesh: Mesh, agent: Program, name: str
+) -> None:
+    async def scenario() -> None:
+        async with scripted(mesh, agent) as (provider, one):
+            connections = provider.connections
+            answer = await ask(one, name)
+            assert answer.status == 502, answer
+            assert answer.error in ("upstream-protocol", "upstream-lost")
+            await eventually(lambda: well(one), 3.0)
+            assert provider.connections == connections + 1
+
+    asyncio.run(scenario())
+
+
+def test_replies_in_single_bytes_and_heartbeats_are_understood(mesh: Mesh, agent: Program) -> None:
+    async def scenario() -> None:
+        async with scripted(mesh, agent) as (provider, one):
+            for _ in range(3):
+                assert (await ask(one, "piece by piece")).body == b"7"
+            assert (await ask(one, "heartbeat")).body == b"7"
+            await eventually(lambda: provider.heartbeat_replies == 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_provider_about_to_stop_gets_nothing_more(mesh: Mesh, agent: Program) -> None:
+    async def scenario() -> None:
+        async with scripted(mesh, agent) as (provider, one):
+            assert (await ask(one, "read only")).body == b"7"
+            answer = await ask(one, "well")
+            assert (answer.status, answer.error) == (503, "unavailable")
+            # It changes its mind.
+            provider.writers[-1].write(frame(1, b"\x01W", flags=0x80 | 0x20 | 2))
+            await eventually(lambda: well(one), 3.0)
+
+    asyncio.run(scenario())
