@@ -87,7 +87,7 @@ class World:
             ]
         )
 
-    def submit(self) -> None:
+    def submit(self, timeout_ms: int) -> None:
         number = self.next_number
         self.next_number += 1
         ends = self.ends[number] = []
@@ -97,7 +97,7 @@ class World:
             b"%d" % number,
             ends.append,
             ends.append,
-            timeout_ms=self.random.choice((20, 200, 1000, 3000)),
+            timeout_ms=timeout_ms,
         )
 
     def act(self) -> None:
@@ -106,7 +106,7 @@ class World:
         host = self.random.choice(HOSTS)
         if what < 0.75:
             for _ in range(self.random.choice((1, 2, 10, 40))):
-                self.submit()
+                self.submit(self.random.choice((20, 200, 1000, 3000)))
         elif what < 0.82:
             going = [n for n, request in self.requests.items() if not request.done]
             if going:
@@ -199,12 +199,13 @@ async def live(loop: SimulatedLoop) -> tuple[str, int, int]:
     world.withdrawn.clear()
     world.requests.clear()
     for _ in range(10):
-        world.submit()
+        world.submit(timeout_ms=3000)
         await asyncio.sleep(1.2)
-    for ends in world.ends.values():
-        assert isinstance(ends[0], bytes | RemoteError | OverloadError | DeadlineError), ends
-    well = sum(isinstance(ends[0], bytes) for ends in world.ends.values())
-    assert well >= 4
+    # Only what the providers themselves said: refused, failed, done.
+    ends = [type(end) for (end,) in world.ends.values()]
+    assert set(ends) <= {bytes, RemoteError, OverloadError}, ends
+    well = ends.count(bytes)
+    assert well >= 5
     for consumer in world.consumers:
         await consumer.close()
     await asyncio.sleep(2)
