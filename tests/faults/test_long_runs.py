@@ -185,3 +185,87 @@ def test_a_minute_of_bad_clients_leaves_nothing_behind(parts: Parts) -> None:
         await parts.consumer.settled(3)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_minute_of_chaos_leaves_every_account_balanced(parts: Parts, seed: int) -> None:
+    """Parts die, hang and come back, several at once, under two consumers' agents. Every request
+    ends once, none wrongly; in the end no place and no credit is missing."""
+    chosen = random.Random(seed)
+    made = parts.chain
+
+    async def trouble(pair: Pair) -> None:
+        program: Program = chosen.choice((pair.provider, pair.agent))
+        kind = chosen.choice(("kill", "kill", "pause", "stop"))
+        if kind == "pause":
+            program.pause()
+            await asyncio.sleep(chosen.random() * 2)
+            program.resume()
+            return
+        if kind == "kill":
+            program.kill()
+        else:
+            await program.stop()
+        await asyncio.sleep(chosen.random())
+        await program.start()
+
+    async def unrest(pair: Pair, end_s: float) -> None:
+        while time.monotonic() < end_s:
+            await asyncio.sleep(chosen.random() * 2)
+            await trouble(pair)
+
+    async def etcd_unrest(end_s: float) -> None:
+        while time.monotonic() < end_s:
+            await asyncio.sleep(chosen.random() * 3)
+            if chosen.random() < 0.5:
+                made.etcd.pause()
+                await asyncio.sleep(chosen.random() * 3)
+                made.etcd.resume()
+            else:
+                made.etcd.kill()
+                if chosen.random() < 0.3:
+                    made.etcd.wipe()
+                await asyncio.sleep(chosen.random() * 3)
+                await made.etcd.start()
+
+    async def scenario() -> None:
+        second = made.consumer_agent("second", "--workers", "2", "--timeout-ms", "500")
+        await second.start()
+        async with (
+            load(parts.consumer.port, 60) as callers,
+            load(second.port, 40) as others,
+        ):
+            end_s = time.monotonic() + 60
+            await asyncio.gather(*(unrest(pair, end_s) for pair in parts.pairs), etcd_unrest(end_s))
+            await parts.consumer.settled(3, timeout_s=30.0)
+            await second.settled(3, timeout_s=30.0)
+            failed = callers.failed, others.failed
+            await callers.answered(300)
+            await others.answered(300)
+            assert (callers.failed, others.failed) == failed, "all is well again"
+            for each in (callers, others):
+                outcomes = await each.stop()
+                known = {"ok", "502 upstream-lost", "503 unavailable", "503 overload"}
+                assert set(outcomes) <= known | {"504 deadline"}, outcomes
+
+        async def balanced() -> bool:
+            services = [*await parts.consumer.services(), *await second.services()]
+            endpoints = [each for service in services for each in service["endpoints"]]
+            for pair in parts.pairs:
+                address = f"127.0.0.1:{pair.agent.port}"
+                held = sum(e["credits"] for e in endpoints if e["address"] == address)
+                (worker,) = (await pair.agent.status())["workers"]
+                if worker["in_progress"] or worker["credits"]["in_use"]:
+                    return False
+                if not held == worker["credits"]["granted"] <= LIMIT:
+                    return False
+            in_progress = [
+                await each.metric("dragoman_http_in_progress") for each in (parts.consumer, second)
+            ]
+            return not any(in_progress)
+
+        await eventually(balanced, 70.0)
+        for each in (parts.consumer, second):
+            assert await each.stop() == 0
+
+    asyncio.run(scenario())
