@@ -381,10 +381,10 @@ cdef class IngressConnection(Timed):
     cdef void _written(self):
         """After responses have been written: end the connection, or take more requests."""
         if self._ending:
-            if self._lingering:
-                self._linger()
-            else:
-                self.close()
+            # Reply, then read and discard for a while: what the client sends into a closed
+            # connection would make its kernel throw the reply away.
+            self._lingering = True
+            self._linger()
             return
         if self._outstanding == 0 and (self._half_closed or (
                 self.ingress.draining and not self.decoder.mid_request)):
@@ -408,7 +408,7 @@ cdef class IngressConnection(Timed):
         self.ingress.count_error(name)
         call.keep_alive = not close
         if close:
-            # Reply, then read and discard for a while: an immediate close could destroy the reply.
+            # Nothing more is read as a request.
             self._lingering = True
             self._partial_us = 0
         self._expect(call)
