@@ -345,3 +345,63 @@ def test_strangers_on_the_mesh_port_are_let_go(mesh: Mesh) -> None:
         assert await agent.metric("dragoman_provider_sessions") == 3, "the consumers' agents"
 
     asyncio.run(scenario())
+
+
+def test_an_agent_near_its_memory_bound_sheds_and_recovers(mesh: Mesh) -> None:
+    async def scenario() -> None:
+        sized = mesh.chain.consumer_agent("sized")
+        await sized.start()
+        bound_mb = sized.resident_kib() * 14 // 10 >> 10
+        sized.kill()
+        agent = mesh.chain.consumer_agent("bounded", "--memory-mb-max", str(bound_mb))
+        await agent.start()
+        await agent.settled(1, "slow")
+        slow = "x-dragoman-group: slow"
+        text = "x" * (1 << 20)
+        async with AsyncExitStack() as stack:
+            crowd = [await stack.enter_async_context(client(agent.port)) for _ in range(60)]
+            for each in crowd:
+                # Part of a body: it is held as long as the client takes.
+                each.send(form(text, slow)[:-1])
+
+            async def pressed() -> bool:
+                async with client(agent.port) as one:
+                    answer = await one.ask(form("a"))
+                    return (answer.status, answer.error) == (503, "overload")
+
+            await eventually(pressed, 5.0)
+            for each in crowd:
+                each.send(form(text, slow)[-1:])
+            for each in crowd:
+                answer = await each.response()
+                assert is_hash(answer, text) or answer.status == 503
+
+        async def served() -> bool:
+            async with client(agent.port) as one:
+                return is_hash(await one.ask(form("b")), "b")
+
+        await eventually(served, 5.0)
+        assert await agent.stop() == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_a_provider_agent_with_a_hung_provider_still_ends_within_10_s(mesh: Mesh) -> None:
+    async def scenario() -> None:
+        pair = mesh.chain.pair("frozen", (), ("--group", "frozen"))
+        await pair.start()
+        await mesh.agent.settled(1, "frozen")
+        async with client(mesh.agent.port) as one:
+            assert is_hash(await one.ask(form("a", "x-dragoman-group: frozen")), "a")
+            pair.provider.pause()
+            one.send(form("b", "x-dragoman-group: frozen"))
+            await asyncio.sleep(0.2)
+            began_s = time.monotonic()
+            pair.agent.signal(signal.SIGTERM)
+            assert (await one.response()).status == 504
+            await pair.agent.ended(12.0)
+            assert time.monotonic() - began_s < 10.0
+        pair.provider.kill()
+
+    asyncio.run(scenario())
