@@ -9,7 +9,7 @@ class Candidate:
 class Policy:
     """Base of the policies. ``seed`` makes the random ones repeatable.
 
-    ``quantum`` is how many requests of one turn a pick may stand for.
+    ``quantum`` is how many requests that come together a pick may stand for.
     """
 
     quantum: int

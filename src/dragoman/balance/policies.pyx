@@ -34,7 +34,7 @@ cdef inline Candidate at(list candidates, Py_ssize_t i):
 cdef class Policy:
     """Base of the policies. ``seed`` makes the random ones repeatable.
 
-    ``quantum`` is how many requests of one turn a pick may stand for.
+    ``quantum`` is how many requests that come together a pick may stand for.
     """
 
     def __init__(self, seed=None):

@@ -68,6 +68,7 @@ cdef class Service:
     cdef Policy policy
     cdef Endpoint _favoured
     cdef int _quantum
+    cdef int64_t _favoured_us
     cdef readonly WaitingQueue waiting
     cdef readonly RetryBudget retries
     cdef readonly dict endpoints
@@ -83,7 +84,7 @@ cdef class Service:
     cdef readonly uint64_t expired
 
     cdef void submit(self, ServiceCall call)
-    cdef Endpoint _pick(self, Endpoint avoided)
+    cdef Endpoint _pick(self, Endpoint avoided, int64_t now)
     cdef bint _send(self, ServiceCall call, int64_t now)
     cdef void _wait(self, ServiceCall call)
     cdef void _drain_waiting(self)

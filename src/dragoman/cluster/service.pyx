@@ -42,6 +42,8 @@ cdef int64_t UNAVAILABLE_PAUSE_US = 50_000
 cdef int64_t FAIR_US = 100_000
 cdef double FAIR_LATENCIES = 2.0
 cdef int ATTEMPTS_MAX = 4
+# Requests within so short a time of each other count as coming together.
+cdef int64_t TOGETHER_US = 500
 
 cdef int C_MALFORMED = Code.MALFORMED
 cdef int C_UNAVAILABLE = Code.UNAVAILABLE
@@ -314,12 +316,12 @@ cdef class Service:
             return
         self._wait(call)
 
-    cdef Endpoint _pick(self, Endpoint avoided):
+    cdef Endpoint _pick(self, Endpoint avoided, int64_t now):
         """The endpoint for the next request, or None when none has room.
 
-        A policy may choose for several requests of one turn at once (its quantum, at most a
-        sixteenth of what the endpoint takes): they share a write here and a read there, which
-        keeps the cost of a request the same for one endpoint and for a hundred.
+        A policy may choose for several requests that come together (its quantum, at most a
+        sixteenth of what the endpoint takes): they share a write here and a read there, and so do
+        their replies, which keeps the cost of a request the same for one endpoint and a hundred.
         """
         cdef Py_ssize_t i
         cdef Endpoint endpoint = self._favoured
@@ -334,7 +336,8 @@ cdef class Service:
                 i = self.policy.pick(self._ready)
             return <Endpoint>PyList_GET_ITEM(self._ready, i) if i >= 0 else None
         if self._quantum > 0 and endpoint.room > 0 and endpoint.session is not None \
-                and endpoint.session._marked and endpoint.state == READY:
+                and endpoint.state == READY \
+                and (endpoint.session._marked or now - self._favoured_us <= TOGETHER_US):
             self._quantum -= 1
             return endpoint
         i = self.policy.pick(self._ready)
@@ -342,12 +345,13 @@ cdef class Service:
             return None
         endpoint = <Endpoint>PyList_GET_ITEM(self._ready, i)
         self._favoured = endpoint
+        self._favoured_us = now
         self._quantum = min(self.policy.quantum, (endpoint.room + endpoint.inflight) // 16) - 1
         return endpoint
 
     cdef bint _send(self, ServiceCall call, int64_t now):
         """Send to the endpoint that the policy picks; False when none has room."""
-        cdef Endpoint endpoint = self._pick(call.failed_at)
+        cdef Endpoint endpoint = self._pick(call.failed_at, now)
         cdef ClientSession session
         cdef int64_t left_us
         cdef uint16_t method
