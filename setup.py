@@ -45,5 +45,5 @@ setup(
             "binding": False,
             "freethreading_compatible": False,
         },
-    )
+    ),
 )

@@ -54,4 +54,3 @@ def test_tables_relate_to_haproxy_and_to_the_first(capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     for words in ("1.80", "+60%", "1.00", "70.0 MiB", "skipped envoy: envoy is not installed"):
         assert words in shown
-

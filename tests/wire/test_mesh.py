@@ -91,7 +91,7 @@ def test_a_truncated_frame_is_waited_for(frame: Frame) -> None:
 
 
 def refused(frame: Frame, length: int | None = None, **options: int) -> str:
-    """Why ``frame`` is refused: the same reason whole, a byte at a time, and with bytes after it."""
+    """Why ``frame`` is refused: the same whole, a byte at a time, and with bytes after it."""
     data = raw(frame, length)
     reasons = set()
     for pieces in [
