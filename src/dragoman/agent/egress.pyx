@@ -36,6 +36,8 @@ from dragoman.wire.jsonstring cimport JSON_OK, JSON_TYPE_NAMED, Slice, json_stri
 from dragoman.wire.jsontext cimport json_names_a_type, write_strict_json
 from dragoman.wire.throwable cimport exception_text
 
+import logging
+
 import msgspec
 
 from dragoman.errors import Code, UsageError
@@ -52,6 +54,9 @@ cdef enum:
 cdef int64_t FORGET_US = 60_000_000
 METHODS = {b"form": METHOD_FORM, b"json": METHOD_JSON}
 
+log = logging.getLogger("dragoman.agent")
+
+cdef int C_INTERNAL = Code.INTERNAL
 cdef int C_MALFORMED = Code.MALFORMED
 cdef int C_NOT_FOUND = Code.NOT_FOUND
 cdef int C_OVERLOAD = Code.OVERLOAD
@@ -135,6 +140,14 @@ cdef class Egress(Handler):
             if call.connection is not None:
                 call.connection.undo(call)
             self._finish(call, C_MALFORMED, False, str(error))
+            return True
+        except Exception as error:
+            # Our own fault, or no memory: a request that got lost here would keep its credit for ever.
+            log.exception("a request could not be made a call")
+            if call.connection is not None:
+                call.connection.undo(call)
+            connection.out.length = start
+            self._finish(call, C_INTERNAL, False, f"{type(error).__name__}: {error}")
             return True
         if connection.out.length - start > DUBBO_HEADER_BYTES + DUBBO_PAYLOAD_BYTES_MAX:
             # The provider would end the connection, and with it what others have there.
