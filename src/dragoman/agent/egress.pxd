@@ -21,6 +21,9 @@ cdef class Egress(Handler):
     cdef double _due_refusals
     cdef readonly bint learning
     cdef int _limit_max
+    cdef int _patience
+    cdef int64_t _full_use
+    cdef bint _rejected
     cdef uint32_t _timeout_ms
     cdef readonly Py_ssize_t in_progress
     cdef readonly uint64_t requests

@@ -47,6 +47,7 @@ cdef enum:
     METHOD_FORM = 0
     METHOD_JSON = 1
     ARGUMENTS_MAX = 255
+    PATIENCE_MAX = 1024
     FORM_FIELDS_MAX = 64
 
 # A request that the provider never answered keeps its place this long after its deadline: an old
@@ -98,6 +99,7 @@ cdef class Egress(Handler):
         self.pool = pool
         self.learning = learning
         self._limit_max = limit_max
+        self._patience = 1
         self._timeout_ms = timeout_ms
         self._group = group.encode() if group else None
         self._version = version.encode() if version else None
@@ -340,13 +342,25 @@ cdef class Egress(Handler):
         self.errors[code] = self.errors.get(code, 0) + 1
 
     cdef void _learn(self, bint rejected):
-        """With ``--limit auto``: find the provider's limit from its rejections."""
+        """With ``--limit auto``: find the provider's limit from its rejections.
+
+        Until the first rejection the limit grows by an eighth whenever it has been used in full for
+        as many replies; from then on by one, after twice as many replies each time.
+        """
         cdef int limit = self.pool.limit
         if rejected:
             # What is still there, but for this one, fitted.
             limit = max(1, min(limit - 1, <int>self.in_progress - 1))
+            if self._full_use:
+                self._patience = min(self._patience * 2, PATIENCE_MAX)
+            self._rejected = True
+            self._full_use = 0
         elif self.in_progress >= limit and limit < self._limit_max:
-            limit += 1
+            self._full_use += 1
+            if self._full_use < <int64_t>limit * self._patience:
+                return
+            self._full_use = 0
+            limit += 1 if self._rejected else max(1, limit // 8)
         else:
             return
         if limit != self.pool.limit:
