@@ -111,7 +111,7 @@ def test_more_requests_than_the_cap_are_answered_in_order(mesh: Mesh) -> None:
     async def scenario() -> None:
         async with client(mesh.agent.port) as one:
             for i in range(200):
-                one.send(form(str(i), SLOW) if i % 70 == 0 else form(str(i)))
+                one.send(form(str(i), SLOW) if i % 90 == 5 else form(str(i)))
             for i in range(200):
                 assert is_hash(await one.response(), str(i))
             await eventually(lambda: idle(mesh))

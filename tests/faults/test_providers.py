@@ -142,22 +142,22 @@ def test_all_dead_is_503_at_once(trio: Trio) -> None:
             pair.provider.kill()
         async with client(trio.consumer.port) as one:
             took_s = []
-            for _ in range(60):
+            for _ in range(30):
                 began_s = time.monotonic()
                 answer = await one.ask(form("x", f"x-dragoman-group: {GROUP}"))
                 took_s.append(time.monotonic() - began_s)
                 assert (answer.status, answer.error) == (503, "unavailable")
                 assert answer.headers["retry-after"] == "1"
                 await asyncio.sleep(0.01)
-            assert sorted(took_s)[30] < 0.01
+            assert sorted(took_s)[15] < 0.01
         requests = sum(
             [await pair.agent.metric("dragoman_provider_requests_total") for pair in trio.pairs]
         )
         async with trio.load(20) as callers:
-            await callers.run(0.5)
+            await callers.run(0.3)
             await callers.stop()
             assert set(callers.outcomes) == {"503 unavailable"}
-            assert callers.outcomes.total() > 200
+            assert callers.outcomes.total() > 100
         more = sum(
             [await pair.agent.metric("dragoman_provider_requests_total") for pair in trio.pairs]
         )

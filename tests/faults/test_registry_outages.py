@@ -103,7 +103,7 @@ def test_etcd_killed_and_started_again_fails_nobody(parts: Parts) -> None:
             await parts.consumer.settled(3)
             await callers.answered(200)
             # Longer than the leases that were lost would have lived.
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(1.0)
             await parts.consumer.settled(3)
             assert set(await callers.stop()) == {"ok"}
 
