@@ -203,3 +203,12 @@ def test_what_is_public_in_types_exists_in_the_module(path: Path) -> None:
             for member in node.body:
                 if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef):
                     assert hasattr(described, member.name), f"{node.name}.{member.name}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in CODE if path.suffix in (".pyx", ".pxd")], ids=lambda p: p.name
+)
+def test_lines_of_cython_have_at_most_100_columns(path: Path) -> None:
+    """What ruff checks for Python."""
+    long = [n for n, line in enumerate(path.read_text().splitlines(), 1) if len(line) > 100]
+    assert long == []

@@ -1,11 +1,13 @@
 """One timer wheel a loop: a deadline for every request at the cost of two pointer writes.
 
-The loop's own timers cost a heap operation and an object each; nearly all of ours are cancelled before
-they are due. Here each is a node of a doubly linked list hung into the slot of its tick, and one loop
-timer drives the wheel, from one used slot to the next. The grain is 5 ms: a timer fires within two grains after it
-is due (and what the loop itself is late), never before. Called by sessions, links and the agents' connections.
+The loop's own timers cost a heap operation and an object each; nearly all of ours are cancelled
+before they are due. Here each is a node of a doubly linked list hung into the slot of its tick, and
+one loop timer drives the wheel, from one used slot to the next. The grain is 5 ms: a timer fires
+within two grains after it is due (and what the loop itself is late), never before. Called by
+sessions, links and the agents' connections.
 
-Invariant: a ``Timed`` is armed exactly while ``_wheel`` is not None, and then the wheel owns a reference.
+Invariant: a ``Timed`` is armed exactly while ``_wheel`` is not None, and then the wheel owns a
+reference.
 """
 
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
@@ -183,7 +185,8 @@ cdef class _Callback(Timed):
 
 
 def call_at_us(Wheel wheel, int64_t due_us, callback):
-    """Arm a Python callback; returns the ``Timed`` to pass to ``cancel``. For cold paths and tests."""
+    """Arm a Python callback; returns the ``Timed`` to pass to ``cancel``. For cold paths and tests.
+    """
     cdef _Callback timed = _Callback()
     timed.callback = callback
     wheel.schedule(timed, due_us)

@@ -33,8 +33,12 @@ cdef class Egress(Handler):
     cdef readonly dict errors
     cdef readonly object latency
 
-    cdef bint _form(self, EgressCall call, DubboConnection connection, const char* body, Py_ssize_t n) except -1
-    cdef bint _json(self, EgressCall call, DubboConnection connection, const char* body, Py_ssize_t n) except -1
+    cdef bint _form(
+        self, EgressCall call, DubboConnection connection, const char* body, Py_ssize_t n
+    ) except -1
+    cdef bint _json(
+        self, EgressCall call, DubboConnection connection, const char* body, Py_ssize_t n
+    ) except -1
     cdef void _invocation(self, Invocation* to) noexcept
     cdef void _finish(self, EgressCall call, int code, bint retry_safe, str message)
     cdef void _learn(self, bint rejected)

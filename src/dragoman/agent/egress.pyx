@@ -144,7 +144,8 @@ cdef class Egress(Handler):
             self._finish(call, C_MALFORMED, False, str(error))
             return True
         except Exception as error:
-            # Our own fault, or no memory: a request that got lost here would keep its credit for ever.
+            # Our own fault, or no memory: a request that got lost here would keep its credit for
+            # ever.
             log.exception("a request could not be made a call")
             if call.connection is not None:
                 call.connection.undo(call)

@@ -32,7 +32,9 @@ cdef class Ingress:
     cdef readonly Py_ssize_t in_progress
 
     cdef bint _sheds(self) noexcept
-    cdef bytes response(self, const char* body, Py_ssize_t n, bint json, bint keep_alive, bint http_1_0)
+    cdef bytes response(
+        self, const char* body, Py_ssize_t n, bint json, bint keep_alive, bint http_1_0
+    )
 
 
 cdef class IngressConnection(Timed):

@@ -31,7 +31,8 @@ from dragoman.errors import DragomanError, UsageError
 cdef enum:
     PIPELINE_MAX = 16
     # After the last response of a connection the client may finish what it is sending: closing at
-    # once would make its kernel discard the response. Bounds of what is discarded, of silence, of all.
+    # once would make its kernel discard the response. Bounds of what is discarded, of silence, of
+    # all.
     LINGER_BYTES_MAX = 67108864
     LINGER_US = 2_000_000
     LINGER_MOST_US = 10_000_000

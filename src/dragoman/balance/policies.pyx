@@ -1,10 +1,10 @@
 """Which endpoint gets the next request.
 
-A policy sees candidates: each with a weight (its capacity compared with the others'), the requests in flight
-to it, and its room: how many more it may take now, by the credits it has granted. A candidate without room
-is never picked, whatever the policy, so no policy can overrun a provider; they differ in how they spread what
-fits. Pure: no clock, no protocol; randomness comes from a seeded generator. Called by ``cluster`` for
-each request.
+A policy sees candidates: each with a weight (its capacity compared with the others'), the requests
+in flight to it, and its room: how many more it may take now, by the credits it has granted. A
+candidate without room is never picked, whatever the policy, so no policy can overrun a provider;
+they differ in how they spread what fits. Pure: no clock, no protocol; randomness comes from a
+seeded generator. Called by ``cluster`` for each request.
 
 Invariant: ``pick`` returns the index of a candidate with room, or -1 exactly when none has room.
 """
@@ -64,8 +64,9 @@ cdef class Policy:
 cdef class Demand(Policy):
     """The smallest load for its weight among those that grant credit.
 
-    With the providers' credits as the upper bound this fills each in proportion to its weight until it is full
-    and gives the rest to the others: 512 callers over weights 1 : 2 : 3 with 200 credits each settle at
+    With the providers' credits as the upper bound this fills each in proportion to its weight until
+    it is full and gives the rest to the others: 512 callers over weights 1 : 2 : 3 with 200 credits
+    each settle at
     112 : 200 : 200. Ties go round. Up to eight requests that come together go together.
     """
 
@@ -152,8 +153,9 @@ cdef class PowerOfTwoChoices(Policy):
 
 
 cdef class SmoothWeightedRoundRobin(Policy):
-    """Turns in proportion to weight, evenly interleaved: each gains its weight every turn, the richest is
-    picked and pays the sum."""
+    """Turns in proportion to weight, evenly interleaved: each gains its weight every turn, the
+    richest is picked and pays the sum.
+    """
 
     cdef Py_ssize_t pick(self, list candidates):
         cdef Py_ssize_t i, best = -1

@@ -77,7 +77,9 @@ def submit(
     return request
 
 
-async def call(Service service not None, bytes method not None, bytes body not None, *, timeout_ms=5000):
+async def call(
+    Service service not None, bytes method not None, bytes body not None, *, timeout_ms=5000
+):
     """``submit``, awaited: the result, or the DragomanError raised. Cancelling the task withdraws
     the request.
     """

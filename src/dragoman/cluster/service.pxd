@@ -91,7 +91,9 @@ cdef class Service:
     cdef bint _any_room(self)
     cdef void _tell_waiting(self)
     cdef void _fail_waiting(self)
-    cdef void _failed(self, ServiceCall call, Endpoint endpoint, int code, bint retry_safe, str message)
+    cdef void _failed(
+        self, ServiceCall call, Endpoint endpoint, int code, bint retry_safe, str message
+    )
     cdef void _missed(self, ServiceCall call, Endpoint endpoint, int64_t now, str why)
     cdef void _survey(self)
     cdef void changed(self)

@@ -1,12 +1,13 @@
-"""All endpoints of one service on one loop: who gets the next request, who waits, who is turned away.
+"""All endpoints of one service on one loop: who gets the next request, who waits, who is turned
+away.
 
-A ``Service`` keeps a session to each endpoint, asks its policy for an endpoint with credit, lets requests wait in
-a bounded queue when there is none, retries elsewhere what certainly never ran, and sets aside endpoints that
-fail or fall silent. The consumer agent, the SDK and plain RPC users call ``submit`` with their own kind of
-``ServiceCall``. It knows neither HTTP nor Dubbo.
+A ``Service`` keeps a session to each endpoint, asks its policy for an endpoint with credit, lets
+requests wait in a bounded queue when there is none, retries elsewhere what certainly never ran, and
+sets aside endpoints that fail or fall silent. The consumer agent, the SDK and plain RPC users call
+``submit`` with their own kind of ``ServiceCall``. It knows neither HTTP nor Dubbo.
 
-Invariants: a submitted call ends exactly once, in ``on_result`` or ``on_failure``; nothing is sent without a
-credit; a request waits only while some endpoint may still take it.
+Invariants: a submitted call ends exactly once, in ``on_result`` or ``on_failure``; nothing is sent
+without a credit; a request waits only while some endpoint may still take it.
 """
 
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
@@ -30,15 +31,15 @@ from dragoman.rpc.link import Link
 log = logging.getLogger("dragoman.cluster")
 
 cdef int64_t WATCH_US = 100_000
-# An endpoint with requests in flight that has answered nothing for this long, and for eight times its usual
-# latency, has fallen silent.
+# An endpoint with requests in flight that has answered nothing for this long, and for eight times
+# its usual latency, has fallen silent.
 cdef int64_t SILENCE_US = 500_000
 cdef double SILENCE_LATENCIES = 8.0
 cdef int64_t SUSPECT_US = 500_000
 # An agent whose provider is away is asked again this soon at first: its refusal costs it nothing.
 cdef int64_t UNAVAILABLE_PAUSE_US = 50_000
-# A deadline counts against an endpoint that had this long, and twice its usual latency: callers in too
-# much of a hurry must not have it set aside for the others.
+# A deadline counts against an endpoint that had this long, and twice its usual latency: callers in
+# too much of a hurry must not have it set aside for the others.
 cdef int64_t FAIR_US = 100_000
 cdef double FAIR_LATENCIES = 2.0
 cdef int ATTEMPTS_MAX = 4
@@ -102,7 +103,8 @@ cdef class Endpoint(Candidate):
         self.state = REMOVED
         self.service.loop.create_task(self.link.stop())
         if session is not None:
-            # As though the server had said goodbye: the session closes itself when nothing is in flight.
+            # As though the server had said goodbye: the session closes itself when nothing is in
+            # flight.
             session.goodbye_received = True
             if session.inflight == 0:
                 session.close()
@@ -171,8 +173,10 @@ cdef class EndpointOwner(SessionOwner):
 
 
 cdef class ServiceCall(Call):
-    """A request to a service. The submitter sets ``method``, ``body``, ``body_length``, ``body_owner`` (which must
-    keep ``body`` alive), ``started_us`` and ``due_us``, then calls ``Service.submit``."""
+    """A request to a service. The submitter sets ``method``, ``body``, ``body_length``,
+    ``body_owner`` (which must keep ``body`` alive), ``started_us`` and ``due_us``, then calls
+    ``Service.submit``.
+    """
 
     cdef void on_result(self, const char* body, Py_ssize_t n, bytes owner):
         """The reply, valid during this call."""
@@ -189,7 +193,8 @@ cdef class ServiceCall(Call):
         endpoint.replies += 1
         endpoint.replied_us = now
         endpoint.ewma_us += (<double>(now - self.sent_us) - endpoint.ewma_us) * 0.0625
-        # What was sent before the endpoint said that it serves nobody does not show that it does again.
+        # What was sent before the endpoint said that it serves nobody does not show that it does
+        # again.
         if (endpoint.breaker.failures or endpoint.breaker.open) \
                 and self.sent_us > endpoint.unavailable_us:
             service._recovered(endpoint)
@@ -219,13 +224,16 @@ cdef class ServiceCall(Call):
             self.session.abandon(self)
         if endpoint is not None:
             self.endpoint = None
-            # The request still occupies the provider; its credit comes back with the server's answer.
+            # The request still occupies the provider; its credit comes back with the server's
+            # answer.
             endpoint.inflight -= 1
             service._missed(self, endpoint, service.turn.wheel.clock_us(), "deadlines passed")
         self.on_failure(C_DEADLINE, "deadline passed")
 
     cdef void withdraw(self):
-        """The submitter no longer wants the result; neither ``on_result`` nor ``on_failure`` follows."""
+        """The submitter no longer wants the result; neither ``on_result`` nor ``on_failure``
+        follows.
+        """
         self.service.turn.wheel.cancel(self)
         if self.queue is not None:
             self.queue.withdraw(self)
@@ -237,7 +245,9 @@ cdef class ServiceCall(Call):
 
 
 class Options:
-    """What a service is configured with. ``seed`` makes the random choices of policy and backoff repeatable."""
+    """What a service is configured with. ``seed`` makes the random choices of policy and backoff
+    repeatable.
+    """
 
     def __init__(self, policy="demand", queue_max=1024, body_bytes_max=16777216, seed=None):
         self.policy = policy
@@ -523,8 +533,9 @@ cdef class Service:
             if silence_us < SILENCE_US:
                 silence_us = SILENCE_US
             if now - endpoint.replied_us > silence_us:
-                # Perhaps it is only asked for something slow. The next request is a probe, and until
-                # that has had its time others wait rather than fail if there is no other place.
+                # Perhaps it is only asked for something slow. The next request is a probe, and
+                # until that has had its time others wait rather than fail if there is no other
+                # place.
                 endpoint.breaker.trip(now)
                 endpoint._suspect = True
                 endpoint._suspect_until_us = now + SUSPECT_US

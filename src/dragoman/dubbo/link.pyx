@@ -1,12 +1,13 @@
 """Connections to one Dubbo provider: requests in flight, heartbeats, readonly, reconnection.
 
 A ``DubboLink`` keeps a few long connections to a provider and hands out the least busy one; a
-``DubboConnection`` matches replies to calls by id. Requests are written by the codec straight into the connection's
-buffer and leave in one write a turn. Called by ``agent.egress``. Protocol facts: ``wire.dubbo``.
+``DubboConnection`` matches replies to calls by id. Requests are written by the codec straight into
+the connection's buffer and leave in one write a turn. Called by ``agent.egress``. Protocol facts:
+``wire.dubbo``.
 
-Invariants: each call that ``begin`` accepted ends exactly once (reply or loss) unless it is forgotten; ids go on
-across connections, so that a reply from before a restart never matches; after a framing error the connection is
-closed, never resynchronised.
+Invariants: each call that ``begin`` accepted ends exactly once (reply or loss) unless it is
+forgotten; ids go on across connections, so that a reply from before a restart never matches; after
+a framing error the connection is closed, never resynchronised.
 """
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -101,13 +102,17 @@ cdef class DubboConnection(Gathering):
                 break
             if event == DUBBO_ERROR:
                 self.owner.protocol_errors += 1
-                self.fail(f"provider {self.owner.host}:{self.owner.port} broke the protocol: {frame.error}")
+                self.fail(
+                    f"provider {self.owner.host}:{self.owner.port} broke the protocol: "
+                    f"{frame.error}"
+                )
                 break
             if frame.is_event:
                 self._event()
                 continue
             if frame.is_request:
-                # Callbacks are not ours: a provider's request to a consumer is dropped, and counted.
+                # Callbacks are not ours: a provider's request to a consumer is dropped, and
+                # counted.
                 self.owner.unknown_replies += 1
                 continue
             call = self._take(frame.id)
@@ -178,7 +183,9 @@ cdef class DubboConnection(Gathering):
         return 0
 
     cdef uint64_t begin(self, DubboCall call) except 0:
-        """Give ``call`` an id; the caller then writes its frame into ``out`` and calls ``sent`` (or ``undo``)."""
+        """Give ``call`` an id; the caller then writes its frame into ``out`` and calls ``sent`` (or
+        ``undo``).
+        """
         if <uint64_t>self.inflight * 2 > self._mask:
             self._grow()
         while self._slots[self._next_id & self._mask] != NULL:
@@ -277,9 +284,12 @@ cdef class DubboConnection(Gathering):
 
 
 cdef class DubboLink:
-    """A provider: ``connections`` are those that are up. ``on_change()`` hears when that changes."""
+    """A provider: ``connections`` are those that are up. ``on_change()`` hears when that changes.
+    """
 
-    def __init__(self, loop, str host not None, int port, on_change, int count=1, double heartbeat_s=60.0):
+    def __init__(
+        self, loop, str host not None, int port, on_change, int count=1, double heartbeat_s=60.0
+    ):
         self.loop = loop
         self.host = host
         self.port = port
@@ -327,6 +337,8 @@ cdef class DubboLink:
         """The least busy usable connection, or None."""
         cdef DubboConnection connection, best = None
         for connection in self.connections:
-            if not connection.readonly_event and (best is None or connection.inflight < best.inflight):
+            if connection.readonly_event:
+                continue
+            if best is None or connection.inflight < best.inflight:
                 best = connection
         return best

@@ -1,9 +1,10 @@
 """Circuit breaker and retry budget: what keeps a fault from spreading.
 
-A breaker opens after a number of failures in a row, or when it is tripped by an observer (an endpoint that
-has gone silent). While open it lets one probe through per pause; the pause doubles up to a bound (1 s: an endpoint that has recovered is back within it), and any
-success closes it. A retry budget allows retries as a proportion of requests, so that retries never become
-the load. Time is passed in. Called by ``cluster``.
+A breaker opens after a number of failures in a row, or when it is tripped by an observer (an
+endpoint that has gone silent). While open it lets one probe through per pause; the pause doubles up
+to a bound (1 s: an endpoint that has recovered is back within it), and any success closes it. A
+retry budget allows retries as a proportion of requests, so that retries never become the load. Time
+is passed in. Called by ``cluster``.
 """
 
 from libc.stdint cimport int64_t
@@ -41,7 +42,9 @@ cdef class Breaker:
         self._retry_us = now_us + self._pause_us
 
     cdef void trip_briefly(self, int64_t now_us, int64_t pause_us) noexcept:
-        """``trip``; if it was closed, the first pause is ``pause_us``: probes cost the other side little."""
+        """``trip``; if it was closed, the first pause is ``pause_us``: probes cost the other side
+        little.
+        """
         if not self.open:
             self._pause_us = pause_us
         elif not self.probing:
@@ -54,7 +57,8 @@ cdef class Breaker:
             return True
         if now_us < self._retry_us:
             return False
-        # A probe that never ends must not keep the breaker open for ever: the next pause brings another.
+        # A probe that never ends must not keep the breaker open for ever: the next pause brings
+        # another.
         self.probing = True
         self._retry_us = now_us + self._pause_us
         return True

@@ -1,20 +1,22 @@
-"""Credits: the right to have one request at a provider, granted to its callers and shared by demand.
+"""Credits: the right to have one request at a provider, granted to its callers and shared by
+demand.
 
-A pool stands beside one provider and knows its limit. Each connected caller is a holder; the sum of all
-credits out never exceeds the limit, so the provider never has to reject. A credit in use comes back with
-the reply, without a frame of its own; the pool withholds it there when the holder has more than its share,
-and grants it to another. Shares are max-min fair over demand (in use + waiting, or the recent peak of use if that is
-more); what nobody demands is spread evenly, so that an idle caller can start at once. Where a share is not a whole number the odd credits go
-round, so that nobody starves when there are more callers than credits. While somebody lacks credit the shares
-follow the demand without being told: they are computed anew as requests end. Knows nothing of protocols: a
-holder's ``grant`` and
-``reclaim`` carry the words to the peer.
+A pool stands beside one provider and knows its limit. Each connected caller is a holder; the sum of
+all credits out never exceeds the limit, so the provider never has to reject. A credit in use comes
+back with the reply, without a frame of its own; the pool withholds it there when the holder has
+more than its share, and grants it to another. Shares are max-min fair over demand (in use +
+waiting, or the recent peak of use if that is more); what nobody demands is spread evenly, so that
+an idle caller can start at once. Where a share is not a whole number the odd credits go round, so
+that nobody starves when there are more callers than credits. While somebody lacks credit the shares
+follow the demand without being told: they are computed anew as requests end. Knows nothing of
+protocols: a holder's ``grant`` and ``reclaim`` carry the words to the peer.
 
-Invariant: ``granted == sum(held) + orphaned <= max(limit, what was out when the limit was lowered)``, and for
-each holder ``0 <= in_use <= held``.
+Invariant: ``granted == sum(held) + orphaned <= max(limit, what was out when the limit was
+lowered)``, and for each holder ``0 <= in_use <= held``.
 """
 
-# While somebody lacks credit, shares are computed anew this many times in a limit's worth of requests.
+# While somebody lacks credit, shares are computed anew this many times in a limit's worth of
+# requests.
 cdef int ENDS_A_LIMIT = 8
 
 
@@ -25,7 +27,8 @@ cdef class Holder:
         """``n`` more credits are the caller's."""
 
     cdef void reclaim(self, int n):
-        """The caller is asked to give back up to ``n`` unused credits (answered by ``returned``)."""
+        """The caller is asked to give back up to ``n`` unused credits (answered by ``returned``).
+        """
 
 
 cdef class CreditPool:
@@ -55,7 +58,8 @@ cdef class CreditPool:
         return 0
 
     cpdef int leave(self, Holder holder) except -1:
-        """A caller is gone; its unused credits are free at once, those in use when their work ends."""
+        """A caller is gone; its unused credits are free at once, those in use when their work ends.
+        """
         if holder.pool is None:
             return 0
         self._holders.remove(holder)
@@ -104,7 +108,8 @@ cdef class CreditPool:
         return back
 
     cpdef int returned(self, Holder holder, int n) except -1:
-        """The caller gives ``n`` unused credits back; -1 is raised as ValueError if it has fewer."""
+        """The caller gives ``n`` unused credits back; -1 is raised as ValueError if it has fewer.
+        """
         if n < 0 or n > holder.held - holder.in_use:
             raise ValueError(f"{n} credits given back, {holder.held - holder.in_use} were unused")
         holder.held -= n
@@ -130,7 +135,8 @@ cdef class CreditPool:
         return 0
 
     cdef void _share_out(self, bint passing):
-        """Compute everybody's share. ``passing``: credits change hands now, so the odd ones go on."""
+        """Compute everybody's share. ``passing``: credits change hands now, so the odd ones go on.
+        """
         cdef Holder holder
         cdef int left = self.limit - self.orphaned
         cdef int count = len(self._holders)
@@ -146,7 +152,8 @@ cdef class CreditPool:
                 holder._peak -= (holder._peak + ENDS_A_LIMIT - 1) // ENDS_A_LIMIT
                 if holder._peak < holder.in_use:
                     holder._peak = holder.in_use
-        # Water-filling: the smallest demands first, until one exceeds an equal share of what is left.
+        # Water-filling: the smallest demands first, until one exceeds an equal share of what is
+        # left.
         order = sorted(self._holders, key=_wanted)
         while i < count:
             holder = order[i]
@@ -177,8 +184,10 @@ cdef class CreditPool:
                 holder._passed_over = 0 if holder.held > share else holder._passed_over + 1
 
     cdef void _spread(self, bint level):
-        """Grant free credits up to each share, first to those who wait; where none are free for those who wait,
-        ask back from those above their share. ``level``: also for those who do not wait."""
+        """Grant free credits up to each share, first to those who wait; where none are free for
+        those who wait, ask back from those above their share. ``level``: also for those who do not
+        wait.
+        """
         cdef Holder holder
         cdef int free = self.limit - self.granted
         cdef int n, missing = 0

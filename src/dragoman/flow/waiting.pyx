@@ -1,10 +1,11 @@
 """The bounded queue of requests that wait for a credit, earliest deadline first.
 
-Admission sheds before it refuses: up to half of the bound everything is admitted, from there a growing
-proportion of newcomers is turned away, at the bound all. The proportion is exact (error diffusion), not
-drawn, so that a test and an operator see the same thing. Called by ``cluster``.
+Admission sheds before it refuses: up to half of the bound everything is admitted, from there a
+growing proportion of newcomers is turned away, at the bound all. The proportion is exact (error
+diffusion), not drawn, so that a test and an operator see the same thing. Called by ``cluster``.
 
-Invariant: a binary heap by (deadline, arrival); each waiter knows its place, so withdrawing costs a logarithm.
+Invariant: a binary heap by (deadline, arrival); each waiter knows its place, so withdrawing costs a
+logarithm.
 """
 
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject

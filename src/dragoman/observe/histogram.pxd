@@ -1,7 +1,8 @@
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
-# 30 octaves (1 us to 2**30 us, about 1,074 s) of 32 steps each, and one bucket for what is below 1 us.
+# 30 octaves (1 us to 2**30 us, about 1,074 s) of 32 steps each, and one bucket for what is below 1
+# us.
 cdef enum:
     OCTAVES = 30
     STEPS = 32
@@ -16,8 +17,9 @@ cdef class Histogram:
     cdef readonly double max_us
     cdef uint64_t buckets[BUCKETS]
 
-    # A double's bits hold exponent and mantissa side by side: shifted so that five bits of mantissa are
-    # left, they are the number of the octave and the step in it, without a logarithm or a branch.
+    # A double's bits hold exponent and mantissa side by side: shifted so that five bits of mantissa
+    # are left, they are the number of the octave and the step in it, without a logarithm or a
+    # branch.
     cdef inline void record_us(self, double value_us) noexcept nogil:
         cdef uint64_t bits
         cdef uint64_t index = 0
@@ -27,7 +29,8 @@ cdef class Histogram:
             if index > BUCKETS - 1:
                 index = BUCKETS - 1
         elif not value_us >= 0.0:
-            value_us = 0.0  # a clock never goes back, nor is it NaN; a bug elsewhere must not spoil the sum
+            # A clock never goes back, nor is it NaN; a bug elsewhere must not spoil the sum.
+            value_us = 0.0
         self.buckets[index] += 1
         self.sum_us += value_us
         if value_us < self.min_us or self.count == 0:

@@ -1,8 +1,9 @@
 """A histogram of durations, cheap enough to be recorded into for every request.
 
-Hot classes hold one, ``cimport`` it and call ``record_us``: a few integer operations, no allocation, no
-lock. Buckets are log-linear (32 to the octave), so a quantile is off by at most 1/64, and ``merge`` of
-many workers' histograms is exact. The invariant: ``count`` is the sum of all buckets.
+Hot classes hold one, ``cimport`` it and call ``record_us``: a few integer operations, no
+allocation, no lock. Buckets are log-linear (32 to the octave), so a quantile is off by at most
+1/64, and ``merge`` of many workers' histograms is exact. The invariant: ``count`` is the sum of all
+buckets.
 
 Bucket 0 holds what is below 1 us; bucket ``1 + 32 * k + s`` holds ``[2**k * (1 + s/32), 2**k * (1 +
 (s+1)/32))`` us; the last one also everything from 2**30 us.
@@ -61,7 +62,9 @@ cdef class Histogram:
         return min(max(_middle_us(i), self.min_us), self.max_us)
 
     def snapshot(self):
-        """Everything as plain data: ``count``, ``sum_us``, ``min_us``, ``max_us``, ``buckets`` (sparse)."""
+        """Everything as plain data: ``count``, ``sum_us``, ``min_us``, ``max_us``, ``buckets``
+        (sparse).
+        """
         cdef int i
         cdef list buckets = []
         for i in range(BUCKETS):
@@ -76,7 +79,8 @@ cdef class Histogram:
         }
 
     def add_snapshot(self, dict snapshot):
-        """Add what another histogram's ``snapshot`` holds. Raises ValueError for one that is none."""
+        """Add what another histogram's ``snapshot`` holds. Raises ValueError for one that is none.
+        """
         cdef uint64_t total = 0
         cdef Histogram other = Histogram()
         for index, count in snapshot["buckets"]:
@@ -93,7 +97,9 @@ cdef class Histogram:
         self.merge(other)
 
     def count_below(self, double edge_us):
-        """How many lie in buckets that end at or below ``edge_us``; exact when it is a bucket's edge."""
+        """How many lie in buckets that end at or below ``edge_us``; exact when it is a bucket's
+        edge.
+        """
         cdef uint64_t seen = 0
         cdef int i
         for i in range(BUCKETS):
@@ -103,7 +109,8 @@ cdef class Histogram:
         return seen
 
     def __repr__(self):
-        return f"<Histogram of {self.count}, p50 {self.quantile(0.5):.0f} us, max {self.max_us:.0f} us>"
+        p50 = self.quantile(0.5)
+        return f"<Histogram of {self.count}, p50 {p50:.0f} us, max {self.max_us:.0f} us>"
 
 
 cdef double _lower_us(int index) noexcept:

@@ -89,7 +89,9 @@ def send(
             raise UsageError(f"timeout_ms must be 1 to {TIMEOUT_MS_MAX}, not {timeout_ms}")
         timeout = timeout_ms
     if not session.ready or session.goodbye_received:
-        raise LinkLost(f"the session with {session.peer} is not open", endpoint=session.peer, retry_safe=True)
+        raise LinkLost(
+            f"the session with {session.peer} is not open", endpoint=session.peer, retry_safe=True
+        )
     if len(body) > session.peer_body_bytes_max:
         raise LimitError(
             f"a request of {len(body)} bytes, {session.peer} takes {session.peer_body_bytes_max}",

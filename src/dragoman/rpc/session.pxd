@@ -35,7 +35,9 @@ cdef class Session(Gathering):
     cdef readonly uint64_t frames_dropped
 
     cdef inline void mark(self)
-    cdef int control(self, int kind, uint16_t target, uint32_t id, uint32_t value, bytes body) except -1
+    cdef int control(
+        self, int kind, uint16_t target, uint32_t id, uint32_t value, bytes body
+    ) except -1
     cdef bint on_frame(self) except -1
     cdef void on_batch(self)
     cdef void on_closed(self)

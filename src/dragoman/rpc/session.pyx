@@ -1,14 +1,15 @@
 """One connection between two programs, and the requests in flight on it.
 
-``ClientSession`` sends requests against credits and matches replies by id; ``ServerSession`` receives them and
-answers in any order. Both gather all frames of a turn into one write, read into their loop's buffer (a large
-body straight into its final object), answer pings, and notice a silent peer within two heartbeat intervals.
-Who calls: ``rpc.link`` and ``cluster`` on the client's side, a ``Handler`` on the server's. The specification
-is ``docs/formats/mesh.md``.
+``ClientSession`` sends requests against credits and matches replies by id; ``ServerSession``
+receives them and answers in any order. Both gather all frames of a turn into one write, read into
+their loop's buffer (a large body straight into its final object), answer pings, and notice a silent
+peer within two heartbeat intervals. Who calls: ``rpc.link`` and ``cluster`` on the client's side, a
+``Handler`` on the server's. The specification is ``docs/formats/mesh.md``.
 
-Invariants: every submitted call ends exactly once (reply, error or loss) unless it is abandoned; a request leaves
-only against a credit; an id is not used again before 2**32 - 1 others were, and never is 0; HELLO is the first frame
-each way; what gathers while the peer does not read is bounded by ``out_bytes_max``.
+Invariants: every submitted call ends exactly once (reply, error or loss) unless it is abandoned; a
+request leaves only against a credit; an id is not used again before 2**32 - 1 others were, and
+never is 0; HELLO is the first frame each way; what gathers while the peer does not read is bounded
+by ``out_bytes_max``.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -21,9 +22,9 @@ from libc.string cimport memcpy
 
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.mesh cimport (
-    F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_NAME, F_PING, F_PONG, F_RECLAIM, F_REPLY,
-    F_REQUEST, F_RETURN, FLAG_RETRY_SAFE, HEADER_BYTES, HELLO_BYTES, MESH_ERROR, MESH_NEED_MORE,
-    MESH_VERSION, put_header, write_frame,
+    F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_NAME, F_PING, F_PONG, F_RECLAIM,
+    F_REPLY, F_REQUEST, F_RETURN, FLAG_RETRY_SAFE, HEADER_BYTES, HELLO_BYTES, MESH_ERROR,
+    MESH_NEED_MORE, MESH_VERSION, put_header, write_frame,
 )
 
 import logging
@@ -44,7 +45,9 @@ cdef uint32_t CREDITS_MAX = 1 << 24
 
 
 cdef class Session(Gathering):
-    """What both ends share: gathering, reading, heartbeat, goodbye. An ``asyncio.BufferedProtocol``."""
+    """What both ends share: gathering, reading, heartbeat, goodbye. An
+    ``asyncio.BufferedProtocol``.
+    """
 
     def __cinit__(self, *args, **kwargs):
         self.out = Buffer()
@@ -189,14 +192,17 @@ cdef class Session(Gathering):
         self.on_closed()
 
     cdef void on_due(self):
-        """Twice a heartbeat interval: ping a peer that was silent for a half, give it up an interval later."""
+        """Twice a heartbeat interval: ping a peer that was silent for a half, give it up an
+        interval later.
+        """
         if self.closed:
             return
         if not self.ready:
             self.lose("no HELLO within a heartbeat interval")
             return
         if self.paused:
-            # Perhaps we do not read either until the peer has taken something: that is its sign of life.
+            # Perhaps we do not read either until the peer has taken something: that is its sign of
+            # life.
             unsent = self.transport.get_write_buffer_size()
             if unsent != self._unsent:
                 self._unsent = unsent
@@ -263,7 +269,9 @@ cdef class Session(Gathering):
         if magic != MAGIC:
             raise ProtocolError("not a dragoman mesh peer: wrong magic in HELLO")
         if not lowest <= MESH_VERSION <= highest:
-            raise ProtocolError(f"peer speaks mesh versions {lowest} to {highest}, not {MESH_VERSION}")
+            raise ProtocolError(
+                f"peer speaks mesh versions {lowest} to {highest}, not {MESH_VERSION}"
+            )
         self.peer_body_bytes_max = body_bytes_max
         self.decoder.body_bytes_max = self.body_bytes_max
         self.ready = True
@@ -271,10 +279,13 @@ cdef class Session(Gathering):
 
 
 cdef class Call(Waiter):
-    """One request. Subclasses say what happens when it ends; exactly one of these is called, once."""
+    """One request. Subclasses say what happens when it ends; exactly one of these is called, once.
+    """
 
     cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner):
-        """The reply; ``body`` is valid during this call only, unless ``owner`` (which holds it) is kept."""
+        """The reply; ``body`` is valid during this call only, unless ``owner`` (which holds it) is
+        kept.
+        """
 
     cdef void on_error(self, int code, bint retry_safe, str message):
         """It failed: ``code`` of ``errors.Code``; ``retry_safe`` only if it certainly never ran."""
@@ -287,8 +298,10 @@ cdef class SessionOwner:
         """The handshake is done."""
 
     cdef void on_credit(self, ClientSession session):
-        """``session.room()`` has changed otherwise than by ``submit``: after each read, when gathered requests
-        have left, and when the connection is gone but its calls have not been ended yet."""
+        """``session.room()`` has changed otherwise than by ``submit``: after each read, when
+        gathered requests have left, and when the connection is gone but its calls have not been
+        ended yet.
+        """
 
     cdef void on_goodbye(self, ClientSession session):
         """The server drains: send nothing new."""
@@ -329,8 +342,9 @@ cdef class ClientSession(Session):
         self._hello(self._name)
 
     cdef uint16_t method_id(self, bytes name) except 0:
-        """The small id of a method; the first use names it to the server, in the same write. Raises UsageError
-        when there are no ids left."""
+        """The small id of a method; the first use names it to the server, in the same write. Raises
+        UsageError when there are no ids left.
+        """
         cdef object known = self._methods.get(name)
         if known is None:
             if len(self._methods) >= METHODS_MAX:
@@ -364,7 +378,8 @@ cdef class ClientSession(Session):
     cdef int submit(
         self, Call call, uint16_t target, const char* body, size_t n, uint32_t timeout_ms
     ) except -1:
-        """Send a request against a credit (the caller has checked ``room`` and the body's length)."""
+        """Send a request against a credit (the caller has checked ``room`` and the body's length).
+        """
         cdef Slot* slot
         cdef char* at
         if <uint32_t>self.inflight * 2 > self._mask:
@@ -390,7 +405,8 @@ cdef class ClientSession(Session):
         return 0
 
     cdef int room(self):
-        """How many requests may be submitted now: the credits, or none while too many bytes gather."""
+        """How many requests may be submitted now: the credits, or none while too many bytes gather.
+        """
         if self.out.length > self.out_bytes_max // 2:
             self._choked = True
             return 0
@@ -405,7 +421,9 @@ cdef class ClientSession(Session):
                 self.owner.on_credit(self)
 
     cdef void abandon(self, Call call):
-        """The caller no longer wants the reply. The server is told; the credit comes back with its answer."""
+        """The caller no longer wants the reply. The server is told; the credit comes back with its
+        answer.
+        """
         cdef Slot* slot
         if call.session is not self:
             return
@@ -417,7 +435,8 @@ cdef class ClientSession(Session):
             Py_DECREF(call)
 
     cdef void tell_waiting(self, int waiting):
-        """Tell the server how many requests wait for credit, if that has changed enough to matter."""
+        """Tell the server how many requests wait for credit, if that has changed enough to matter.
+        """
         if not self.ready or waiting == self._told_waiting:
             return
         if waiting and self._told_waiting > 0 and waiting < self._told_waiting * 2 \
@@ -470,7 +489,8 @@ cdef class ClientSession(Session):
                 # The server has counted the grant against what it was told: say it anew.
                 self._told_waiting = -1
         elif kind == F_RECLAIM:
-            # Answered after the batch, when those who waited for what came with it have had their turn.
+            # Answered after the batch, when those who waited for what came with it have had their
+            # turn.
             self._reclaims += 1
             self._reclaimed = min(self._reclaimed + <uint64_t>frame.value, CREDITS_MAX)
         elif kind == F_PING:
@@ -515,7 +535,9 @@ cdef class ClientSession(Session):
         cdef Slot* slot
         cdef bint unsent
         cdef str why = str(self.failure)
-        cdef int code = Code.UPSTREAM_PROTOCOL if type(self.failure) is ProtocolError else Code.UPSTREAM_LOST
+        cdef int code = Code.UPSTREAM_LOST
+        if type(self.failure) is ProtocolError:
+            code = Code.UPSTREAM_PROTOCOL
         # Nobody may submit here while the calls end.
         self.credits = 0
         self.owner.on_credit(self)
@@ -537,7 +559,8 @@ cdef class ClientSession(Session):
         """A plain dict of this session's counters."""
         return {
             "credits": self.credits, "inflight": self.inflight, "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out, "writes": self.writes, "frames_dropped": self.frames_dropped,
+            "bytes_out": self.bytes_out, "writes": self.writes,
+            "frames_dropped": self.frames_dropped,
         }
 
 
@@ -552,10 +575,12 @@ cdef class Handler:
         self, ServerSession session, uint32_t id, uint16_t method, uint32_t timeout_ms,
         const char* body, Py_ssize_t n, bytes owner
     ) except -1:
-        """A request; ``body`` is valid during this call only, unless ``owner`` is not None and kept. The
-        handler answers with ``session.reply`` or ``session.error``, once, now or later, and gives what
-        ``session.pool.done(session.holder)`` returns as ``credits`` when the request's place is free. It must
-        not raise: that ends the session, and the request's credit with it."""
+        """A request; ``body`` is valid during this call only, unless ``owner`` is not None and
+        kept. The handler answers with ``session.reply`` or ``session.error``, once, now or later,
+        and gives what ``session.pool.done(session.holder)`` returns as ``credits`` when the
+        request's place is free. It must not raise: that ends the session, and the request's credit
+        with it.
+        """
         return True
 
     cdef void on_cancel(self, ServerSession session, uint32_t id):
@@ -634,7 +659,9 @@ cdef class ServerSession(Session):
         self.control(F_CREDIT, 0, 0, n, b"")
 
     def goodbye(self):
-        """Tell the caller that this server drains: it sends nothing new and closes when all is answered."""
+        """Tell the caller that this server drains: it sends nothing new and closes when all is
+        answered.
+        """
         if not self.goodbye_sent and not self.closed:
             self.goodbye_sent = True
             if self.ready:

@@ -1,21 +1,21 @@
 """What a loop does once a turn: everything that was gathered in the turn leaves in one write each.
 
-A ``Turn`` is one loop's shared state: its timer wheel, its read buffer, and the list of links that have
-something to write. Links mark themselves when their first frame joins their buffer; after the turn's reads
-are done, each marked link is flushed once; while reads are few and far between, after each of them,
-which spares the loop an iteration. Nothing is ever held back for the sake of a batch: the flush
-runs before the loop sleeps again.
+A ``Turn`` is one loop's shared state: its timer wheel, its read buffer, and the list of links that
+have something to write. Links mark themselves when their first frame joins their buffer; after the
+turn's reads are done, each marked link is flushed once; while reads are few and far between, after
+each of them, which spares the loop an iteration. Nothing is ever held back for the sake of a batch:
+the flush runs before the loop sleeps again.
 
-Invariant: the read buffer holds nothing between two reads; it is handed to one transport's read and used up
-before any other code runs.
+Invariant: the read buffer holds nothing between two reads; it is handed to one transport's read and
+used up before any other code runs.
 """
 
 from dragoman.timers cimport Timed, Wheel
 
 READ_BYTES = 262144
 
-# More reads than this within so many microseconds are a crowd, worth gathering over; a few turns with hardly
-# any reads end it.
+# More reads than this within so many microseconds are a crowd, worth gathering over; a few turns
+# with hardly any reads end it.
 cdef int CROWD_READS = 4
 cdef int64_t CROWD_US = 150
 cdef int SPARSE_TURNS = 4

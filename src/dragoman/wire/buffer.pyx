@@ -1,15 +1,16 @@
 """A growable byte buffer that encoders write into and links send from.
 
-Encoders of every codec append to one of these; a link owns one, gathers all that is written in a turn of
-its loop, and takes it out in one piece. The invariant: ``length <= capacity``, and ``data[:length]`` is
-what has been written since the last ``take`` or ``clear``.
+Encoders of every codec append to one of these; a link owns one, gathers all that is written in a
+turn of its loop, and takes it out in one piece. The invariant: ``length <= capacity``, and
+``data[:length]`` is what has been written since the last ``take`` or ``clear``.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
-# What an emptied buffer keeps: the usual gathering of one turn. A larger one goes back to the allocator.
+# What an emptied buffer keeps: the usual gathering of one turn. A larger one goes back to the
+# allocator.
 cdef size_t KEEP_BYTES = 262144
 
 
@@ -25,7 +26,9 @@ cdef class Buffer:
         free(self.data)
 
     cdef char* reserve(self, size_t n) except NULL:
-        """Make room for ``n`` more bytes and return where they go; the caller then adds to ``length``."""
+        """Make room for ``n`` more bytes and return where they go; the caller then adds to
+        ``length``.
+        """
         cdef size_t needed = self.length + n
         cdef size_t capacity
         cdef char* data

@@ -33,7 +33,8 @@ cdef enum:
 
 
 cdef inline void put_header(
-    char* at, uint32_t length, uint8_t kind, uint8_t flags, uint16_t target, uint32_t id, uint32_t value
+    char* at, uint32_t length, uint8_t kind, uint8_t flags, uint16_t target, uint32_t id,
+    uint32_t value
 ) noexcept nogil:
     (<uint32_t*>at)[0] = length
     (<uint8_t*>at)[4] = kind
@@ -58,8 +59,8 @@ cdef class MeshDecoder:
     cdef uint32_t id
     cdef uint32_t value
     cdef const char* body
-    # The bytes object that `body` lies in if the body came in pieces, else None: `body` is then inside
-    # the bytes last received.
+    # The bytes object that `body` lies in if the body came in pieces, else None: `body` is then
+    # inside the bytes last received.
     cdef bytes owner
     cdef readonly str error
     cdef const char* _at

@@ -1,19 +1,20 @@
 """Mesh frames: what two dragoman programs say to each other. Sans-I/O.
 
-``docs/formats/mesh.md`` is the specification. Every frame is a 16-byte header, all fields little-endian,
-and a body:
+``docs/formats/mesh.md`` is the specification. Every frame is a 16-byte header, all fields
+little-endian, and a body:
 
     offset width field   meaning
     0      u32   length  bytes of body after the header
     4      u8    type    1..13
     5      u8    flags   by type; unknown bits are refused
-    6      u16   target  REQUEST: method id; ERROR: error code; NAME: the method id being named; else 0
+    6      u16   target  REQUEST: method id; ERROR: error code; NAME: the method id being named;
+    else 0
     8      u32   id      of the request that the frame belongs to, never 0 there; else 0
     12     u32   value   by type: timeout, credits, counts; else 0
 
 A reader takes 16 bytes, checks every field against the tables below, then takes the body.
-Used by ``rpc.session``; decoding has three outcomes: a frame, "need more", or an error, after which the
-decoder stays dead (no resynchronisation).
+Used by ``rpc.session``; decoding has three outcomes: a frame, "need more", or an error, after which
+the decoder stays dead (no resynchronisation).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -42,14 +43,16 @@ VERSION = MESH_VERSION
 MAGIC = b"DRGM"
 FIELDS = ((1, "target"), (2, "id"), (4, "value"))
 
-# What each type may carry, by its number: HELLO, NAME, REQUEST, REPLY, ERROR, CANCEL, CREDIT, DEMAND,
-# RECLAIM, RETURN, PING, PONG, GOODBYE.
-# The smallest and the largest body (0xFFFFFFFF: the session's limit).
+# What each type may carry, by its number: HELLO, NAME, REQUEST, REPLY, ERROR, CANCEL, CREDIT,
+# DEMAND, RECLAIM, RETURN, PING, PONG, GOODBYE. The smallest and the largest body (0xFFFFFFFF: the
+# session's limit).
 cdef uint32_t BODY_MIN[14]
 BODY_MIN[:] = [0, HELLO_BYTES, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 cdef uint32_t BODY_MAX[14]
-BODY_MAX[:] = [0, TEXT_BODY_MAX, TEXT_BODY_MAX, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0, 0, 0, 0, 0, 0, 0,
-               TEXT_BODY_MAX]
+BODY_MAX[:] = [
+    0, TEXT_BODY_MAX, TEXT_BODY_MAX, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0, 0, 0, 0, 0, 0, 0,
+    TEXT_BODY_MAX,
+]
 # Flags. Bit 0 of a REQUEST is reserved for "no reply is wanted".
 cdef uint8_t FLAGS_MAX[14]
 FLAGS_MAX[:] = [0, 0, 0, 0, 0, FLAG_RETRY_SAFE, 0, 0, 0, 0, 0, 0, 0, 0]
@@ -76,8 +79,8 @@ cdef int write_frame(
 cdef class MeshDecoder:
     """Bytes in, frames out. ``body_bytes_max`` bounds the body of requests, replies and errors.
 
-    A frame that lies whole in the bytes received is described in place, without a copy; one that comes
-    in pieces is put together once, in the object that the receiver may keep (``owner``).
+    A frame that lies whole in the bytes received is described in place, without a copy; one that
+    comes in pieces is put together once, in the object that the receiver may keep (``owner``).
     """
 
     def __cinit__(self, uint32_t body_bytes_max=16 * 1024 * 1024):
@@ -88,7 +91,8 @@ cdef class MeshDecoder:
         self._partial_have = 0
 
     cdef void receive(self, const char* data, size_t n) noexcept:
-        """Hand over bytes; they must stay valid until ``next_frame`` has returned MESH_NEED_MORE."""
+        """Hand over bytes; they must stay valid until ``next_frame`` has returned MESH_NEED_MORE.
+        """
         self._at = data
         self._end = data + n
 
@@ -117,7 +121,8 @@ cdef class MeshDecoder:
             limit = self.body_bytes_max
         if self.length > limit:
             self.error = (
-                f"mesh frame type {self.kind} with a body of {self.length} bytes, at most {limit} allowed"
+                f"mesh frame type {self.kind} with a body of {self.length} bytes, "
+                f"at most {limit} allowed"
             )
             return MESH_ERROR
         if self.length < BODY_MIN[self.kind]:
@@ -129,7 +134,8 @@ cdef class MeshDecoder:
         return MESH_FRAME
 
     cdef int _grow(self, size_t wanted) except -1:
-        """Make room for ``wanted`` bytes of body; doubling, since large reallocations move pages."""
+        """Make room for ``wanted`` bytes of body; doubling, since large reallocations move pages.
+        """
         cdef PyObject* raw
         cdef size_t size = len(self._partial)
         if size >= wanted:
@@ -214,8 +220,9 @@ cdef class MeshDecoder:
         return MESH_FRAME
 
     cdef char* direct(self, size_t* n) noexcept:
-        """Where the next bytes of an unfinished large body belong, or NULL: a reader may read straight
-        into it and then say so with ``direct_received``."""
+        """Where the next bytes of an unfinished large body belong, or NULL: a reader may read
+        straight into it and then say so with ``direct_received``.
+        """
         cdef size_t room
         if self._partial is None or self._dead:
             return NULL
@@ -242,8 +249,8 @@ cdef class MeshDecoder:
     def frames(self, bytes data not None):
         """All frames completed by ``data`` as tuples ``(type, flags, target, id, value, body)``.
 
-        Raises ProtocolError where the peer broke the format; frames before that place are lost to this
-        call, which is for tests and tools.
+        Raises ProtocolError where the peer broke the format; frames before that place are lost to
+        this call, which is for tests and tools.
         """
         cdef list found = []
         cdef int event
