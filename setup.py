@@ -22,7 +22,7 @@ def extensions() -> list[Extension]:
             ".".join(path.relative_to(SOURCE).with_suffix("").parts),
             [str(path)],
             # -w: what gcc says of generated C helps nobody; Cython itself has warned before.
-            extra_compile_args=["-O2", "-g0", "-fno-strict-aliasing", "-w"],
+            extra_compile_args=["-O3", "-g0", "-fno-strict-aliasing", "-w"],
         )
         for path in sorted(SOURCE.rglob("*.pyx"))
     ]
