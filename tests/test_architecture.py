@@ -28,6 +28,7 @@ LEVELS = [
     {"agent"},
     {"demo"},
     {"race"},
+    {"bench"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -1,0 +1,1 @@
+"""The benchmarks of the parts that stand alone; ``dragoman bench`` runs them."""

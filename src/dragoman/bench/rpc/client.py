@@ -1,0 +1,52 @@
+"""The client's process: ``python -m dragoman.bench.rpc.client CONTESTANT ADDRESS``.
+
+Started by ``pair``, which sends commands, a line of JSON each, and gets a line for each. The
+invariant: it never outlives the process that holds its standard input.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+
+from dragoman.bench.rpc.contestant import BenchError, Sample, Work
+from dragoman.bench.rpc.contestants import contestant
+
+
+class Command(msgspec.Struct):
+    """``prepare`` with its work, ``measure`` or ``finish``."""
+
+    name: str
+    work: Work | None = None
+
+
+class Answer(msgspec.Struct):
+    """What became of a command; ``sample`` follows ``measure``."""
+
+    error: str | None = None
+    sample: Sample | None = None
+
+
+def main() -> None:
+    """Run as a program."""
+    caller = contestant(sys.argv[1]).caller(sys.argv[2])
+    decode = msgspec.json.Decoder(Command).decode
+    for line in sys.stdin.buffer:
+        command = decode(line)
+        answer = Answer()
+        try:
+            if command.work is not None:
+                caller.prepare(command.work)
+            elif command.name == "measure":
+                answer.sample = caller.measure()
+            else:
+                caller.finish()
+        except BenchError as error:
+            answer.error = str(error)
+        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""What an RPC under test must offer, what it is asked to do, and what comes out.
+
+Implemented by the modules ``library``, ``prototype``, ``floor_*`` and ``peer_*``; used by
+``server`` and ``client``, each in a process of its own. The invariant: a contestant offers only the
+styles in ``styles``, and every call that a sample counts was answered (``notify``: was handled).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, Protocol
+
+import msgspec
+import uvloop
+
+from dragoman.errors import DragomanError
+
+HOST = "127.0.0.1"
+
+
+class BenchError(DragomanError):
+    """A measurement could not be made, or a reply was wrong."""
+
+
+class Work(msgspec.Struct, frozen=True):
+    """One measurement; ``in_flight`` counts calls outstanding at once, or batches of ``batch``."""
+
+    style: str
+    size: int = 128
+    connections: int = 1
+    in_flight: int = 1
+    batch: int = 1
+    seconds: float = 1.0
+
+
+class Cpu(msgspec.Struct, frozen=True):
+    """CPU seconds of one process, all its threads together."""
+
+    user_s: float
+    system_s: float
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """What the client saw; ``latency_us`` (see ``latency``) for one call at a time, else None."""
+
+    calls: int
+    seconds: float
+    cpu: Cpu
+    latency_us: dict[str, float] | None = None
+
+
+class Connection(Protocol):
+    """One connection of an asyncio contestant; only the methods of its styles need to be there."""
+
+    def call(self, body: bytes, /) -> Awaitable[Any]:
+        """One call; the reply is bytes-like."""
+
+    def call_soon(self, body: bytes, callback: Callable[[Any], object], /) -> object:
+        """One call whose reply is given to ``callback``."""
+
+    def call_many(self, bodies: list[bytes], /) -> Awaitable[Any]:
+        """Many calls; a sequence of replies, in the order of ``bodies``."""
+
+    def map(self, bodies: Iterable[bytes], in_flight: int, /) -> AsyncIterator[Any]:
+        """Replies in order, at most ``in_flight`` calls outstanding."""
+
+    def notify(self, body: bytes, /) -> object:
+        """A call without a reply."""
+
+    def close(self) -> Awaitable[None]:
+        """Close the connection."""
+
+
+class Caller(Protocol):
+    """The client's side: one measurement is ``prepare``, ``measure``, ``finish``."""
+
+    def prepare(self, work: Work) -> None:
+        """Connect, check replies, warm up. Raises BenchError when a reply is wrong."""
+
+    def measure(self) -> Sample:
+        """Measure what was prepared; returns when nothing is outstanding any more."""
+
+    def finish(self) -> None:
+        """Close the connections."""
+
+
+class Contestant(Protocol):
+    """An RPC under test. ``name`` is for options and JSON, ``title`` for people."""
+
+    name: str
+    title: str
+    styles: frozenset[str]
+
+    def missing(self) -> str | None:
+        """Why it cannot run here; None if it can."""
+
+    def run_server(self, ready: Callable[[str], None]) -> None:
+        """Serve an echo on a free loopback port until the process ends.
+
+        ``ready`` is told ``host:port``.
+        """
+
+    def caller(self, address: str) -> Caller:
+        """The client's side, not yet connected."""
+
+
+class AsyncContestant(ABC):
+    """A contestant on asyncio: the shared styles of ``calling`` drive its connections."""
+
+    name: str
+    title: str
+    styles: frozenset[str]
+
+    def missing(self) -> str | None:
+        """See ``Contestant``."""
+        return None
+
+    @staticmethod
+    def new_loop() -> asyncio.AbstractEventLoop:
+        """The loop of both processes: all are faster on uvloop than on asyncio's own."""
+        return uvloop.new_event_loop()
+
+    @abstractmethod
+    async def serve(self, ready: Callable[[str], None]) -> None:
+        """Serve until cancelled."""
+
+    @abstractmethod
+    async def connect(self, address: str) -> Any:
+        """A ``Connection``, ready for calls."""
+
+    def run_server(self, ready: Callable[[str], None]) -> None:
+        """See ``Contestant``."""
+        with asyncio.Runner(loop_factory=self.new_loop) as runner:
+            runner.run(self.serve(ready))
+
+    def caller(self, address: str) -> Caller:
+        """See ``Contestant``."""
+        from dragoman.bench.rpc.calling import AsyncCaller
+
+        return AsyncCaller(lambda: self.connect(address), self.new_loop)
