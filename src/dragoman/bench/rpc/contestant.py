@@ -87,11 +87,15 @@ class Caller(Protocol):
 
 
 class Contestant(Protocol):
-    """An RPC under test. ``name`` is for options and JSON, ``title`` for people."""
+    """An RPC under test. ``name`` is for options and JSON, ``title`` for people.
+
+    ``single``: the number of connections is not the caller's to choose.
+    """
 
     name: str
     title: str
     styles: frozenset[str]
+    single: bool
 
     def missing(self) -> str | None:
         """Why it cannot run here; None if it can."""
@@ -112,6 +116,7 @@ class AsyncContestant(ABC):
     name: str
     title: str
     styles: frozenset[str]
+    single = False
 
     def missing(self) -> str | None:
         """See ``Contestant``."""

@@ -25,6 +25,7 @@ class FloorSockets:
     name = "floor-sockets"
     title = "bare blocking sockets"
     styles = frozenset({"lone", "bulk"})
+    single = True
 
     def missing(self) -> str | None:
         """See ``Contestant``."""
@@ -56,8 +57,6 @@ class SocketsCaller:
 
     def prepare(self, work: Work) -> None:
         """See ``Caller``."""
-        if work.connections != 1:
-            raise BenchError("bare sockets are measured with one connection")
         self._work = work
         self._socket = socket.create_connection(self._address)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

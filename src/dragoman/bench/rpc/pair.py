@@ -20,6 +20,7 @@ import msgspec
 from dragoman.bench.rpc.client import Answer, Command
 from dragoman.bench.rpc.contestant import BenchError, Cpu, Sample, Work
 from dragoman.bench.rpc.server import Ready
+from dragoman.race.cpu import resident_bytes
 
 START_S = 15.0
 STOP_S = 5.0
@@ -120,6 +121,19 @@ class Pair:
         self._command(Command("finish"), timeout_s)
         assert sample is not None
         return sample, Cpu(after.user_s - before.user_s, after.system_s - before.system_s)
+
+    def idle(self, connections: int) -> dict[str, Any]:
+        """Memory of ``connections`` that do nothing, in bytes each. Raises BenchError."""
+        timeout_s = 30 + connections / 100
+        # What the first connection loads and allocates is not each connection's.
+        self._command(Command("prepare", Work("idle", connections=1)), timeout_s)
+        before = [resident_bytes(child.pid) for child in self._children]
+        self._command(Command("prepare", Work("idle", connections=1 + connections)), timeout_s)
+        self._command(Command("measure"), timeout_s)
+        after = [resident_bytes(child.pid) for child in self._children]
+        self._command(Command("finish"), timeout_s)
+        each = [round((new - old) / connections) for old, new in zip(before, after, strict=True)]
+        return {"connections": connections, "bytes_each": {"server": each[0], "client": each[1]}}
 
     def stop(self) -> None:
         """End both processes."""

@@ -42,7 +42,7 @@ class PeerGrpc(AsyncContestant):
     """See the module."""
 
     name = "grpc"
-    title = "grpc.aio, unary"
+    title = "grpc.aio"
     styles = frozenset({"await", "lone"})
 
     def missing(self) -> str | None:

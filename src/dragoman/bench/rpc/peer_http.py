@@ -43,8 +43,9 @@ class PeerHttp(AsyncContestant):
     """See the module."""
 
     name = "http"
-    title = "aiohttp, HTTP/1.1, 100 connections"
+    title = "aiohttp, HTTP/1.1"
     styles = frozenset({"await", "lone"})
+    single = True
 
     async def serve(self, ready: Callable[[str], None]) -> None:
         """See ``AsyncContestant``."""

@@ -62,7 +62,7 @@ class PeerStreams(AsyncContestant):
     """See the module."""
 
     name = "streams"
-    title = "asyncio streams, length prefix"
+    title = "asyncio streams"
     styles = frozenset({"await", "lone"})
 
     async def serve(self, ready: Callable[[str], None]) -> None:

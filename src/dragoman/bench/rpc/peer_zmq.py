@@ -50,7 +50,7 @@ class PeerZmq(AsyncContestant):
     """See the module."""
 
     name = "zmq"
-    title = "pyzmq asyncio, DEALER/ROUTER"
+    title = "pyzmq asyncio"
     styles = frozenset({"await", "lone"})
 
     def missing(self) -> str | None:

@@ -167,7 +167,7 @@ class Prototype(AsyncContestant):
     """See the module."""
 
     name = "prototype"
-    title = "prototype, pure Python on uvloop"
+    title = "prototype, pure Python"
     styles = frozenset({"await", "soon", "lone", "idle"})
 
     async def serve(self, ready: Callable[[str], None]) -> None:

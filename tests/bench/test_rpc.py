@@ -1,0 +1,251 @@
+"""The RPC benchmark runs small: every contestant in every style, its report, its refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dragoman.bench.rpc import contestants, peer_grpc
+from dragoman.bench.rpc.contestant import BenchError, Cpu, Sample, Work
+from dragoman.bench.rpc.contestants import NAMES, contestant
+from dragoman.bench.rpc.latency import summary
+from dragoman.bench.rpc.pair import Pair
+from dragoman.bench.rpc.plan import IDLE, SHAPES, STYLES, Settings, takes_part
+from dragoman.bench.rpc.results import compare, result
+from dragoman.bench.rpc.run import RpcBench
+from dragoman.errors import UsageError
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "bench-rpc.md"
+SECONDS = 0.02
+
+
+def command(*options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dragoman", "bench", "rpc", *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_contestant_calls_in_each_of_its_styles(name: str) -> None:
+    tried = contestant(name)
+    if reason := tried.missing():
+        pytest.skip(reason)
+    with Pair(name) as pair:
+        for style in tried.styles - {IDLE}:
+            shape = SHAPES[style][0]
+            in_flight = min(shape.in_flight, 50)
+            work = Work(style, 128, 1, in_flight, shape.batch, SECONDS)
+            sample, server = pair.measure(work)
+            assert sample.calls >= in_flight * shape.batch
+            assert sample.calls % (in_flight * shape.batch) == 0
+            assert 0 < sample.seconds < 5
+            for cpu in (sample.cpu, server):
+                # Every thread's time is in it, so that it may be more than the seconds.
+                assert (
+                    0 <= cpu.user_s + cpu.system_s <= (os.cpu_count() or 1) * sample.seconds + 0.1
+                )
+            assert sample.cpu.user_s + sample.cpu.system_s > 0
+            if style == "lone":
+                assert sample.latency_us is not None
+                assert 0 < sample.latency_us["p50"] <= sample.latency_us["p99"]
+                assert sample.latency_us["p50"] <= sample.seconds * 1e6
+            else:
+                assert sample.latency_us is None
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not contestant(name).missing()])
+def test_bodies_of_any_size_come_back(name: str) -> None:
+    """``prepare`` compares each reply; over two connections where there may be two."""
+    tried = contestant(name)
+    style = "await" if "await" in tried.styles else "bulk"
+    with Pair(name) as pair:
+        for size in (0, 1, 4096, 2**20):
+            connections = 1 if tried.single else 2
+            if size or style != "bulk":  # no bytes at all cannot be counted
+                assert pair.measure(Work(style, size, connections, 4, 1, SECONDS))[0].calls >= 4
+
+
+def test_a_run_leaves_no_process_behind() -> None:
+    with Pair("prototype") as pair:
+        pids = [pair.server.pid, pair.client.pid]
+        assert all(map(alive, pids))
+    assert not any(map(alive, pids))
+
+
+def test_a_server_that_dies_fails_its_measurement_alone() -> None:
+    with Pair("prototype") as pair:
+        os.kill(pair.server.pid, signal.SIGKILL)
+        with pytest.raises(BenchError):
+            pair.measure(Work("await", seconds=SECONDS, in_flight=10))
+
+
+def test_a_contestant_that_cannot_start_says_why() -> None:
+    with pytest.raises(BenchError, match=r"the server has ended: .*no contestant 'nobody'"):
+        Pair("nobody").__enter__()
+
+
+def test_what_fails_is_named_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Pair.measure
+
+    def measure(pair: Pair, work: Work) -> tuple[Sample, Cpu]:
+        if pair._name == "streams":
+            raise BenchError("a reply differs")
+        return right(pair, work)
+
+    monkeypatch.setattr(Pair, "measure", measure)
+    settings = Settings(
+        styles=("lone",), seconds=SECONDS, rounds=2, contestants=("streams", "floor-sockets")
+    )
+    report = RpcBench(settings).run()
+    assert report["failed"] == {"streams, lone, 128 B, 1 connections": "a reply differs"}
+    assert [each["contestant"] for each in report["results"]] == ["floor-sockets"]
+    assert len(report["results"][0]["rounds"]) == 2
+
+
+def test_what_is_not_installed_is_skipped_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_grpc, "find_spec", lambda _: None)
+    report = RpcBench(Settings(styles=("lone",), contestants=("grpc",))).run()
+    assert report["skipped"] == {"grpc": "grpcio is not installed"}
+    assert report["results"] == []
+
+
+def test_the_command_prints_tables_and_writes_the_documented_fields(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    names = "prototype,floor-sockets,floor-uvloop"
+    options = ["--contestants", names, "--seconds", str(SECONDS), "--rounds", "2"]
+    done = command(*options, "--idle-connections", "50", "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    for words in ("await: 1,000 tasks", "lone: one call", "bulk: ", "idle: ", "prototype", "p99"):
+        assert words in done.stdout
+    assert "…" not in done.stdout, "something is cut off"
+    report = json.loads(path.read_text())
+    document = DOCUMENT.read_text().partition("## The result")[2]
+    top, _, rest = document.partition("| field |")
+    table, _, idle = rest.partition("An entry of")
+    # "of `lone`" and the like are values; names in the first column are fields.
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    fields = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    for each in report["results"]:
+        assert set(each) == fields
+    assert set(report) == set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", top))) - {"FILE"}
+    assert set(report["idle"][0]) == set(re.findall(r"`(\w+)`", idle)) - {
+        "idle",
+        "server",
+        "client",
+    }
+    assert {each["contestant"] for each in report["idle"]} == {"prototype", "floor-uvloop"}
+    lone = next(each for each in report["results"] if each["style"] == "lone")
+    assert set(lone["compared"]) == {"floor-sockets", "floor-uvloop"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--styles", "waltz"], "'waltz' is none of await, soon,"),
+        (["--styles", ""], "expected at least one of"),
+        (["--size", "1048577"], "--size must be 0 to 1,048,576, not 1,048,577"),
+        (["--size", "-1"], "--size must be 0 to"),
+        (["--size", "big"], "expected numbers with commas between"),
+        (["--connections", "0"], "--connections must be 1 to"),
+        (["--seconds", "nan"], "--seconds must be"),
+        (["--rounds", "0"], "--rounds must be 1 to"),
+        (["--idle-connections", "0"], "--idle-connections must be 1 to"),
+        (["--contestants", "nobody"], "'nobody' is none of"),
+        (["--json", "/nowhere/at/all/report.json"], "no such directory"),
+    ],
+)
+def test_bad_options_give_one_clear_line(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dragoman.cli import main
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["dragoman", "bench", "rpc", *options])
+        main.run()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_what_is_in_flight_is_bounded_by_bytes() -> None:
+    for size in (0, 128, 4096, 65536, 2**20):
+        for work in Settings(sizes=(size,), connections=(1, 8)).works():
+            assert work.in_flight * work.batch * work.size <= 64 * 2**20 or work.in_flight == 8
+            assert work.in_flight >= work.connections
+
+
+def test_every_style_is_planned_and_documented() -> None:
+    planned = {work.style for work in Settings().works()} | {IDLE}
+    assert planned == set(STYLES)
+    document = DOCUMENT.read_text()
+    for name in (*STYLES, *contestants.NAMES):
+        assert f"| `{name}` |" in document
+
+
+def test_contestants_with_a_connection_of_their_own_take_no_part_in_many() -> None:
+    sockets = contestant("floor-sockets")
+    assert takes_part(sockets, Work("lone"))
+    assert not takes_part(sockets, Work("lone", connections=2))
+    assert not takes_part(sockets, Work("await"))
+
+
+def test_percentiles_are_exact() -> None:
+    figures = summary([nanoseconds * 1000 for nanoseconds in range(100, 0, -1)])
+    assert (figures["min"], figures["max"], figures["mean"]) == (1, 100, 50.5)
+    assert (figures["p50"], figures["p90"], figures["p99"]) == (51, 91, 100)
+    assert set(summary([7])) == set(figures)
+
+
+def rounds_of(*rates: float, p50: float | None = None) -> list[tuple[Sample, Cpu]]:
+    latency = None if p50 is None else {"p50": p50}
+    return [(Sample(int(rate), 1.0, Cpu(0.5, 0.25), latency), Cpu(0.25, 0.5)) for rate in rates]
+
+
+def test_results_are_medians_and_ratios_of_medians() -> None:
+    work = Work("await", 1024, 1, 1000)
+    results = [
+        result("streams", work, rounds_of(100, 300, 200)),
+        result("prototype", work, rounds_of(400, 800, 100)),
+    ]
+    compare(results)
+    assert results[0]["calls_per_s"] == {"median": 200, "best": 300}
+    assert results[0]["compared"] == {"prototype": 0.5}
+    assert results[1]["compared"] == {"prototype": 1.0}
+    assert results[0]["cpu_us_per_call"]["client"] == {"user": 2500, "system": 1250}
+    assert results[0]["cpu_us_per_call"]["server"] == {"user": 1250, "system": 2500}
+
+
+def test_one_call_at_a_time_is_compared_by_latency() -> None:
+    results: list[dict[str, Any]] = [
+        result("streams", Work("lone"), rounds_of(10, p50=90.0)),
+        result("floor-sockets", Work("lone"), rounds_of(20, p50=60.0)),
+        result("floor-sockets", Work("lone", size=0), rounds_of(20, p50=1.0)),
+    ]
+    compare(results)
+    assert results[0]["compared"] == {"floor-sockets": 1.5}
+
+
+def test_settings_are_checked_wherever_they_come_from() -> None:
+    with pytest.raises(UsageError, match="rounds"):
+        Settings(rounds=0)
