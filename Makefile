@@ -54,6 +54,7 @@ verify: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.agents
+	$(BIN)/dragoman bench rpc --peers
 
 # The same tests on extensions with bounds checks, built into a copy so that the fast ones stay.
 checked-test: setup

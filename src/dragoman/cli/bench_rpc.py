@@ -171,7 +171,7 @@ def _table_of(style: str, words: str, found: list[dict[str, Any]]) -> Table:
     for each in found:
         if lone:
             latency = each["latency_us"]
-            cells = [f"{latency[name]:,.1f}" for name in ("p50", "p90", "p99", "p99_9")]
+            cells = [_micros(latency[name]) for name in ("p50", "p90", "p99", "p99_9")]
         else:
             cells = [f"{each['connections']:,}"]
             cells += [f"{each['calls_per_s'][name]:,.0f}" for name in ("median", "best")]
@@ -205,7 +205,12 @@ def _table(title: str, *columns: str) -> Table:
 def _cpu(each: dict[str, Any]) -> list[str]:
     used = each["cpu_us_per_call"]
     figures = [used[side][kind] for side in ("client", "server") for kind in ("user", "system")]
-    return [f"{figure:.1f}" if figure >= 10 else f"{figure:.2f}" for figure in figures]
+    return [_micros(figure) for figure in figures]
+
+
+def _micros(figure: float) -> str:
+    """Three digits at least, without pretending to more than four."""
+    return f"{figure:,.{0 if figure >= 1000 else 1 if figure >= 10 else 2}f}"
 
 
 def _ratio(ratio: float | None) -> str:

@@ -7,6 +7,7 @@ there and back. The invariant: what comes back is counted to the byte.
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 import time
@@ -17,6 +18,8 @@ from dragoman.bench.rpc.contestant import HOST, BenchError, Cpu, Sample, Work
 from dragoman.bench.rpc.latency import summary
 
 READ_BYTES = 256 * 1024
+# What the kernel surely buffers on the way.
+PIECE_BYTES = 64 * 1024
 
 
 class FloorSockets:
@@ -60,7 +63,8 @@ class SocketsCaller:
         self._work = work
         self._socket = socket.create_connection(self._address)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._body = os.urandom(max(work.size, 1))
+        self._check()
+        self._body = os.urandom(max(work.size, 1))  # no body at all could not come back
         run = self._lone if work.style == "lone" else self._bulk
         started_s = time.perf_counter()
         rounds = 10
@@ -88,6 +92,17 @@ class SocketsCaller:
         """See ``Caller``."""
         self._socket.close()
 
+    def _check(self) -> None:
+        sent = os.urandom(100_000)
+        writer = threading.Thread(target=self._socket.sendall, args=(sent,), daemon=True)
+        writer.start()
+        came = b""
+        while len(came) < len(sent):
+            came += _some(self._socket)
+        writer.join()
+        if came != sent:
+            raise BenchError("what came back differs from what was sent")
+
     def _lone(self, rounds: int) -> list[int]:
         connection, body = self._socket, self._body
         size = len(body)
@@ -95,14 +110,34 @@ class SocketsCaller:
         took_ns = [0] * rounds
         before_ns = clock_ns()
         for index in range(rounds):
-            connection.sendall(body)
-            missing = size - len(connection.recv(READ_BYTES))
+            missing = size
+            if size <= PIECE_BYTES:
+                connection.sendall(body)
+            else:
+                missing -= self._send_reading(body)
             while missing:
                 missing -= len(_some(connection))
             now_ns = clock_ns()
             took_ns[index] = now_ns - before_ns
             before_ns = now_ns
         return took_ns
+
+    def _send_reading(self, body: bytes) -> int:
+        """Send, and read what comes meanwhile; how much came.
+
+        A server that cannot write does not read: with more than the kernel buffers both ends would
+        wait for each other.
+        """
+        connection = self._socket
+        unsent = memoryview(body)
+        came = 0
+        while unsent:
+            readable, writable, _ = select.select([connection], [connection], [])
+            if writable:
+                unsent = unsent[connection.send(unsent[:PIECE_BYTES], socket.MSG_DONTWAIT) :]
+            if readable:
+                came += len(_some(connection))
+        return came
 
     def _bulk(self, rounds: int) -> list[int]:
         """A thread writes, this one reads: both directions are always full."""

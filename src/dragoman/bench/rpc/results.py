@@ -17,7 +17,7 @@ REFERENCES = {
     "await": ("prototype",),
     "soon": ("prototype",),
     "lone": ("floor-sockets", "floor-uvloop"),
-    "bulk": ("floor-uvloop", "floor-sockets"),
+    "bulk": ("floor-sockets", "floor-uvloop"),
 }
 SAME = ("style", "size", "connections", "batch")
 
