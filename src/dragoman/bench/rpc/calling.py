@@ -12,11 +12,12 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from itertools import cycle, repeat
 from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
-from dragoman.bench.rpc.contestant import BenchError, Cpu, Sample, Work
+from dragoman.bench.rpc.contestant import ECHO, NOTE, BenchError, Cpu, Sample, Work
 from dragoman.bench.rpc.latency import summary
 
 # Any: what is not there is not a style of the contestant.
@@ -112,9 +113,11 @@ async def _check(connections: Connections, work: Work) -> None:
         if work.style == "soon":
             replies = await _replies_soon(connection, bodies)
         elif work.style in ("many", "bulk"):
-            replies = list(await connection.call_many(bodies))
+            replies = list(await connection.call_many(ECHO, bodies))
         elif work.style == "map":
-            replies = [reply async for reply in connection.map(bodies, work.in_flight)]
+            replies = [
+                reply async for reply in connection.map(ECHO, bodies, in_flight=work.in_flight)
+            ]
         else:
             replies = list(await asyncio.gather(*(_call(connection, body) for body in bodies)))
         # As bytes: some give a view, and not all views compare.
@@ -123,20 +126,20 @@ async def _check(connections: Connections, work: Work) -> None:
 
 
 async def _call(connection: Any, body: bytes) -> Any:
-    return await connection.call(body)
+    return await connection.call(ECHO, body)
 
 
 async def _replies_soon(connection: Any, bodies: list[bytes]) -> list[Any]:
     replies: dict[int, Any] = {}
     done = asyncio.get_running_loop().create_future()
 
-    def take(index: int, reply: Any) -> None:
-        replies[index] = reply
+    def take(index: int, reply: Any, error: Exception | None) -> None:
+        replies[index] = error or reply
         if len(replies) == len(bodies):
             done.set_result(None)
 
     for index, body in enumerate(bodies):
-        connection.call_soon(body, lambda reply, index=index: take(index, reply))
+        connection.call_soon(ECHO, body, partial(take, index))
     await done
     return [replies[index] for index in range(len(bodies))]
 
@@ -144,9 +147,9 @@ async def _replies_soon(connection: Any, bodies: list[bytes]) -> list[Any]:
 async def _await(connections: Connections, work: Work, body: bytes, rounds: int) -> None:
     """``in_flight`` tasks, each awaiting one call after the other."""
 
-    async def calls(call: Callable[[bytes], Awaitable[Any]]) -> None:
+    async def calls(call: Callable[[str, bytes], Awaitable[Any]]) -> None:
         for _ in repeat(None, rounds):
-            await call(body)
+            await call(ECHO, body)
 
     methods = cycle([connection.call for connection in connections])
     await asyncio.gather(*(calls(next(methods)) for _ in range(work.in_flight)))
@@ -162,17 +165,19 @@ async def _soon(connections: Connections, work: Work, body: bytes, rounds: int) 
         more = repeat(None, in_flight * (rounds - 1))
         unanswered = in_flight
 
-        def on_reply(_: Any) -> None:
+        def on_reply(_reply: Any, error: Exception | None) -> None:
             nonlocal unanswered
+            if error is not None and not done.done():
+                done.set_exception(error)
             for _ in more:  # at most once: the cheapest way to count
-                call_soon(body, on_reply)
+                call_soon(ECHO, body, on_reply)
                 return
             unanswered -= 1
-            if not unanswered:
+            if not unanswered and not done.done():
                 done.set_result(None)
 
         for _ in range(in_flight):
-            call_soon(body, on_reply)
+            call_soon(ECHO, body, on_reply)
         await done
 
     await asyncio.gather(*(calls(each, n) for each, n in shared(connections, work.in_flight)))
@@ -182,9 +187,9 @@ async def _many(connections: Connections, work: Work, body: bytes, rounds: int) 
     """``in_flight`` tasks, each awaiting one batch after the other."""
     bodies = [body] * work.batch
 
-    async def calls(call_many: Callable[[list[bytes]], Awaitable[Any]]) -> None:
+    async def calls(call_many: Callable[[str, list[bytes]], Awaitable[Any]]) -> None:
         for _ in repeat(None, rounds):
-            await call_many(bodies)
+            await call_many(ECHO, bodies)
 
     methods = cycle([connection.call_many for connection in connections])
     await asyncio.gather(*(calls(next(methods)) for _ in range(work.in_flight)))
@@ -194,7 +199,7 @@ async def _map(connections: Connections, work: Work, body: bytes, rounds: int) -
     """One iteration over replies a connection."""
 
     async def calls(connection: Any, in_flight: int) -> None:
-        async for _ in connection.map(repeat(body, rounds * in_flight), in_flight):
+        async for _ in connection.map(ECHO, repeat(body, rounds * in_flight), in_flight=in_flight):
             pass
 
     await asyncio.gather(*(calls(each, n) for each, n in shared(connections, work.in_flight)))
@@ -207,10 +212,14 @@ async def _notify(connections: Connections, work: Work, body: bytes, rounds: int
         notify = connection.notify
         for _ in repeat(None, rounds):
             for _ in repeat(None, burst):
-                notify(body)
-            await connection.call(b"")
+                notify(NOTE, body)
+            await connection.call(ECHO, b"")
 
+    before = await connections[0].noted()
     await asyncio.gather(*(calls(each, n) for each, n in shared(connections, work.in_flight)))
+    handled = await connections[0].noted() - before
+    if handled != rounds * work.in_flight:
+        raise BenchError(f"notify: {rounds * work.in_flight} sent, {handled} handled")
 
 
 async def _lone(connections: Connections, work: Work, body: bytes, rounds: int) -> list[int]:
@@ -220,7 +229,7 @@ async def _lone(connections: Connections, work: Work, body: bytes, rounds: int) 
     took_ns = [0] * rounds
     before_ns = clock_ns()
     for index in range(rounds):
-        await call(body)
+        await call(ECHO, body)
         now_ns = clock_ns()
         took_ns[index] = now_ns - before_ns
         before_ns = now_ns

@@ -18,6 +18,9 @@ import uvloop
 from dragoman.errors import DragomanError
 
 HOST = "127.0.0.1"
+# The method that is called; NOTE is the one without a reply.
+ECHO = "echo"
+NOTE = "note"
 
 
 class BenchError(DragomanError):
@@ -52,24 +55,33 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Connection(Protocol):
-    """One connection of an asyncio contestant; only the methods of its styles need to be there."""
+    """One connection of an asyncio contestant; only the methods of its styles need to be there.
 
-    def call(self, body: bytes, /) -> Awaitable[Any]:
-        """One call; the reply is bytes-like."""
+    A reply is bytes-like. What has no names for methods ignores ``method``.
+    """
 
-    def call_soon(self, body: bytes, callback: Callable[[Any], object], /) -> object:
-        """One call whose reply is given to ``callback``."""
+    def call(self, method: str, body: bytes, /) -> Awaitable[Any]:
+        """One call."""
 
-    def call_many(self, bodies: list[bytes], /) -> Awaitable[Any]:
+    def call_soon(
+        self, method: str, body: bytes, callback: Callable[[Any, Exception | None], object], /
+    ) -> object:
+        """One call that ends in ``callback(reply, error)``; ``error`` is None if it succeeded."""
+
+    def call_many(self, method: str, bodies: list[bytes], /) -> Awaitable[Any]:
         """Many calls; a sequence of replies, in the order of ``bodies``."""
 
-    def map(self, bodies: Iterable[bytes], in_flight: int, /) -> AsyncIterator[Any]:
+    def map(self, method: str, bodies: Iterable[bytes], /, *, in_flight: int) -> AsyncIterator[Any]:
         """Replies in order, at most ``in_flight`` calls outstanding."""
 
-    def notify(self, body: bytes, /) -> object:
+    def notify(self, method: str, body: bytes, /) -> object:
         """A call without a reply."""
 
-    def close(self) -> Awaitable[None]:
+    async def noted(self) -> int:
+        """How many calls without a reply the server has handled, of all connections."""
+        ...
+
+    async def close(self) -> None:
         """Close the connection."""
 
 

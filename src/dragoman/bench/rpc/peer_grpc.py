@@ -27,7 +27,11 @@ class GrpcClient:
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
-        self.call: Callable[[bytes], Awaitable[bytes]] = channel.unary_unary(_METHOD)
+        self._echo: Callable[[bytes], Awaitable[bytes]] = channel.unary_unary(_METHOD)
+
+    def call(self, _method: str, body: bytes, /) -> Awaitable[bytes]:
+        """One call."""
+        return self._echo(body)
 
     async def close(self) -> None:
         """Close the connection."""

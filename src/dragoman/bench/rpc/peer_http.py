@@ -25,7 +25,7 @@ class HttpClient:
         self._url = f"http://{address}/echo"
         self._session = aiohttp.ClientSession(raise_for_status=True)
 
-    async def call(self, body: bytes, /) -> bytes:
+    async def call(self, _method: str, body: bytes, /) -> bytes:
         """One call."""
         async with self._session.post(self._url, data=body) as response:
             return await response.read()

@@ -26,7 +26,7 @@ class StreamsClient:
         self._pending: dict[int, asyncio.Future[bytes]] = {}
         self._task = asyncio.get_running_loop().create_task(self._read())
 
-    async def call(self, body: bytes, /) -> bytes:
+    async def call(self, _method: str, body: bytes, /) -> bytes:
         """One call."""
         self._id = ident = (self._id + 1) & 0xFFFFFFFF
         self._pending[ident] = future = asyncio.get_running_loop().create_future()

@@ -24,7 +24,7 @@ class ZmqClient:
         self._pending: dict[bytes, asyncio.Future[bytes]] = {}
         self._task = asyncio.get_running_loop().create_task(self._read())
 
-    async def call(self, body: bytes, /) -> bytes:
+    async def call(self, _method: str, body: bytes, /) -> bytes:
         """One call."""
         self._id = number = (self._id + 1) & 0xFFFFFFFF
         ident = number.to_bytes(4, "little")

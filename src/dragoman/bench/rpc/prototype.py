@@ -83,7 +83,7 @@ class Client(_Framed):
         # A future, or what takes the reply.
         self._pending: dict[int, Any] = {}
 
-    def call(self, body: bytes, /) -> Future[bytes]:
+    def call(self, _method: str, body: bytes, /) -> Future[bytes]:
         """One call; the future may be awaited."""
         out = self._out
         if not out:
@@ -94,8 +94,10 @@ class Client(_Framed):
         self._pending[ident] = future = self._loop.create_future()
         return future
 
-    def call_soon(self, body: bytes, callback: Callable[[bytes], object], /) -> None:
-        """One call whose reply is given to ``callback``."""
+    def call_soon(
+        self, _method: str, body: bytes, callback: Callable[[bytes, None], object], /
+    ) -> None:
+        """One call that ends in ``callback(reply, None)``."""
         out = self._out
         if not out:
             self._loop.call_soon(self._flush)
@@ -115,7 +117,7 @@ class Client(_Framed):
                 break
             waiting = pop(ident)
             if type(waiting) is not Future:
-                waiting(data[body:stop])
+                waiting(data[body:stop], None)
             elif not waiting.done():
                 waiting.set_result(data[body:stop])
             start = stop
