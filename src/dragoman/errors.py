@@ -18,17 +18,22 @@ where one is known, the endpoint.
     (retry_safe) │   └── UnavailableError    nobody serves this now: no endpoint, open circuit
     (retry_safe) ├── NotFoundError           no such service or method (retry_safe)
     ├── RemoteError             the callee ran and failed
+    ├── BatchError              some calls of a batch failed
     ├── RegistryError           the registry refused, or cannot be reached
     └── CorruptionError         stored bytes are not what was written
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
+
+# Codes from here on are the callee's own (RemoteError).
+OWN_CODES_FROM = 1000
 
 
 class Code(IntEnum):
-    """What an error is called on the wire (``docs/formats/mesh.md``, "Error codes")."""
+    """What an error is called on the wire (``docs/formats/mesh.md``, "Errors")."""
 
     MALFORMED = 1
     NOT_FOUND = 2
@@ -51,7 +56,7 @@ class DragomanError(Exception):
     None.
     """
 
-    code: Code = Code.INTERNAL
+    code: int = Code.INTERNAL
     retry_safe: bool = False
 
     def __init__(
@@ -136,9 +141,46 @@ class NotFoundError(DragomanError):
 
 
 class RemoteError(DragomanError):
-    """The callee ran and raised; the message is the callee's."""
+    """The callee ran and raised; the message is the callee's.
 
-    code = Code.REMOTE
+    ``code`` is ``Code.REMOTE``, or a number of the callee's own from 1000 to 65535.
+    """
+
+    code: int = Code.REMOTE
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: int = Code.REMOTE,
+        endpoint: str | None = None,
+        retry_safe: bool | None = None,
+    ) -> None:
+        super().__init__(message, endpoint=endpoint, retry_safe=retry_safe)
+        if code != Code.REMOTE and not OWN_CODES_FROM <= code <= 0xFFFF:
+            raise ValueError(f"an error code of one's own is {OWN_CODES_FROM} to 65535, not {code}")
+        self.code = code
+
+
+class BatchError(DragomanError):
+    """Some calls of a batch failed.
+
+    ``errors`` maps the index of each that failed to its DragomanError; ``replies`` has the others'
+    replies at their indices, and None at those. ``code`` is the first error's;
+    ``retry_safe`` is true if all of them are.
+    """
+
+    def __init__(self, replies: list[bytes | None], errors: Mapping[int, DragomanError]) -> None:
+        index = min(errors)
+        first = errors[index]
+        super().__init__(
+            f"{len(errors)} of {len(replies)} calls failed, first number {index}: {first}",
+            endpoint=first.endpoint,
+            retry_safe=all(error.retry_safe for error in errors.values()),
+        )
+        self.code = first.code
+        self.replies = replies
+        self.errors = errors
 
 
 class RegistryError(DragomanError):
@@ -171,6 +213,8 @@ def from_code(
     code: int, message: str, *, retry_safe: bool, endpoint: str | None = None
 ) -> DragomanError:
     """The error that ``code`` (see ``Code``) stands for; an unknown code is INTERNAL."""
+    if code >= OWN_CODES_FROM:
+        return RemoteError(message, code=code, endpoint=endpoint, retry_safe=retry_safe)
     kind = _BY_CODE.get(code, DragomanError)
     error = kind(message, endpoint=endpoint, retry_safe=retry_safe)
     error.code = Code(code) if code in Code._value2member_map_ else Code.INTERNAL

@@ -20,7 +20,7 @@ from dragoman.errors import (
     UsageError,
 )
 from dragoman.rpc.adapters import IncomingRequest, SessionEvents, send, tell_waiting
-from dragoman.rpc.session import ClientSession
+from dragoman.rpc.client_session import ClientSession
 from dragoman.wire.mesh import KINDS
 
 MIB = 1 << 20

@@ -16,7 +16,8 @@ import uvloop
 from dragoman.errors import DragomanError, LinkLost
 from dragoman.flow.credits import CreditPool
 from dragoman.rpc.adapters import IncomingRequest, RequestHandler, SessionEvents, send
-from dragoman.rpc.session import ClientSession, ServerSession
+from dragoman.rpc.client_session import ClientSession
+from dragoman.rpc.server_session import ServerSession
 from dragoman.rpc.turn import turn_of
 
 RUNNERS: dict[str, Callable[[Awaitable[None]], None]] = {

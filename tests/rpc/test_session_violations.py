@@ -36,9 +36,17 @@ FROM_CLIENT: dict[str, tuple[bytes, str]] = {
     "an ERROR": (frame("ERROR", id=1, target=1), "mesh frame type 5 from a client"),
     "a CREDIT": (frame("CREDIT", value=1), "mesh frame type 7 from a client"),
     "a RECLAIM": (frame("RECLAIM", value=1), "mesh frame type 9 from a client"),
-    "a GOODBYE": (frame("GOODBYE"), "mesh frame type 13 from a client"),
+    "a request after its GOODBYE": (
+        NAME + frame("GOODBYE") + request(1),
+        "request without a credit",
+    ),
+    "an ORDER": (frame("ORDER", id=1, body=b"k"), "ORDER, which this server does not offer"),
+    "a request without reply": (
+        NAME + frame("REQUEST", target=1, id=1, value=1, flags=1),
+        "without reply, which this server does not offer",
+    ),
     "an unknown type": (bytes([0, 0, 0, 0, 99] + [0] * 11), "unknown mesh frame type 99"),
-    "an unknown flag": (NAME + frame("REQUEST", target=1, id=1, value=1, flags=1), "unknown flags"),
+    "an unknown flag": (NAME + frame("REQUEST", target=1, id=1, value=1, flags=2), "unknown flags"),
     "a request without a timeout": (NAME + request(1, value=0), "value must not be 0|not be 0"),
     "a body over the limit": (NAME + request(1, body=bytes(5000)), "5000 bytes, at most 4096"),
 }
@@ -272,4 +280,4 @@ def test_a_connection_that_breaks_inside_a_frame_dispatches_nothing_partial(cut:
 
 
 def test_every_type_has_a_name() -> None:
-    assert sorted(KINDS.values()) == list(range(1, 14))
+    assert sorted(KINDS.values()) == list(range(1, 15))

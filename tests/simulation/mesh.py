@@ -10,7 +10,8 @@ from typing import Any
 from dragoman.errors import DragomanError, ProtocolError
 from dragoman.flow.credits import CreditPool
 from dragoman.rpc.adapters import IncomingRequest, OutgoingCall, RequestHandler, SessionEvents, send
-from dragoman.rpc.session import ClientSession, ServerSession
+from dragoman.rpc.client_session import ClientSession
+from dragoman.rpc.server_session import ServerSession
 from dragoman.wire.mesh import KINDS, VERSION, MeshDecoder, encode
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.network import Connection
@@ -33,9 +34,8 @@ def hello(
     body_bytes_max: int = 1 << 24,
 ) -> bytes:
     """A HELLO, right or wrong."""
-    return frame(
-        "HELLO", struct.pack("<4sHHII", magic, lowest, highest, features, body_bytes_max) + b"test"
-    )
+    fixed = struct.pack("<4sHHII16s", magic, lowest, highest, features, body_bytes_max, bytes(16))
+    return frame("HELLO", fixed + b"test")
 
 
 class Server:

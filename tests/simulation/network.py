@@ -151,6 +151,9 @@ class End(asyncio.Transport):
             self._full = True
             self.protocol.pause_writing()
 
+    def writelines(self, parts: list[bytes]) -> None:
+        self.write(b"".join(parts))
+
     def get_write_buffer_size(self) -> int:
         return self._unread
 

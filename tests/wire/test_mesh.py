@@ -19,13 +19,14 @@ from dragoman.wire.mesh import KINDS, VERSION, MeshDecoder, encode
 
 Frame = tuple[int, int, int, int, int, bytes]
 
-HELLO_BODY = struct.pack("<4sHHII", b"DRGM", VERSION, VERSION, 0, 1 << 24)
+HELLO_BODY = struct.pack("<4sHHII16s", b"DRGM", VERSION, VERSION, 0, 1 << 24, bytes(16))
 # One valid frame of each type at least: kind, flags, target, id, value, body.
 CASES: dict[str, Frame] = {
     "hello": (KINDS["HELLO"], 0, 0, 0, 0, HELLO_BODY + b"dragoman"),
     "hello_without_a_name": (KINDS["HELLO"], 0, 0, 0, 0, HELLO_BODY),
     "name": (KINDS["NAME"], 0, 1, 0, 0, b"form"),
     "request": (KINDS["REQUEST"], 0, 1, 7, 5000, b"interface=a&method=b"),
+    "request_without_a_reply": (KINDS["REQUEST"], 1, 1, 8, 5000, b"log this"),
     "request_without_a_body": (KINDS["REQUEST"], 0, 65535, 0xFFFFFFFF, 1, b""),
     "reply": (KINDS["REPLY"], 0, 0, 7, 1, b"-1234"),
     "reply_without_credit_or_body": (KINDS["REPLY"], 0, 0, 7, 0, b""),
@@ -41,6 +42,7 @@ CASES: dict[str, Frame] = {
     "ping": (KINDS["PING"], 0, 0, 0, 99, b""),
     "pong": (KINDS["PONG"], 0, 0, 0, 99, b""),
     "goodbye": (KINDS["GOODBYE"], 0, 0, 0, 0, b""),
+    "order": (KINDS["ORDER"], 0, 0, 7, 0, b"account 4711"),
     "goodbye_with_a_reason": (KINDS["GOODBYE"], 0, 0, 0, 0, b"shutting down"),
 }
 HEADER = struct.Struct("<IBBHII")
@@ -111,7 +113,7 @@ def refused(frame: Frame, length: int | None = None, **options: int) -> str:
     return reasons.pop()
 
 
-@pytest.mark.parametrize("kind", [0, 14, 15, 128, 255])
+@pytest.mark.parametrize("kind", [0, 15, 16, 128, 255])
 def test_an_unknown_type_is_refused(kind: int) -> None:
     assert refused((kind, 0, 0, 0, 0, b"")) == f"unknown mesh frame type {kind}"
 
@@ -120,7 +122,7 @@ def test_an_unknown_type_is_refused(kind: int) -> None:
 def test_an_unknown_flag_is_refused(frame: Frame) -> None:
     kind, known, *rest = frame
     for bit in range(8):
-        if kind == KINDS["ERROR"] and bit == 0:
+        if kind in WITH_A_FLAG and bit == 0:
             continue
         message = refused((kind, known | 1 << bit, *rest))  # type: ignore[arg-type]
         assert message.startswith("unknown flags") and message.endswith(f"frame type {kind}")
@@ -141,7 +143,10 @@ FIELDS = {
     "PING": ("not", "not", "may"),
     "PONG": ("not", "not", "may"),
     "GOODBYE": ("not", "not", "not"),
+    "ORDER": ("not", "must", "not"),
 }
+# The types whose flag 0 has a meaning.
+WITH_A_FLAG = {KINDS["REQUEST"], KINDS["ERROR"], KINDS["GOODBYE"]}
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -165,8 +170,8 @@ def test_a_field_that_a_type_does_not_use_is_0_and_one_it_needs_is_not(
 @pytest.mark.parametrize("name", KINDS)
 def test_a_body_is_as_long_as_its_type_allows(name: str) -> None:
     good = next(frame for frame in CASES.values() if frame[0] == KINDS[name])
-    least = {"HELLO": 16, "NAME": 1}.get(name, 0)
-    most = {"HELLO": 1024, "NAME": 1024, "GOODBYE": 1024}.get(name, 0)
+    least = {"HELLO": 32, "NAME": 1, "ORDER": 1}.get(name, 0)
+    most = {"HELLO": 1024, "NAME": 1024, "GOODBYE": 1024, "ORDER": 255}.get(name, 0)
     if name in ("REQUEST", "REPLY", "ERROR"):
         most = 4096
     for n in {least, most}:
@@ -215,11 +220,11 @@ def frames_of(name: str) -> st.SearchStrategy[Frame]:
     body = st.just(b"")
     if name in ("REQUEST", "REPLY", "ERROR", "GOODBYE"):
         body = st.binary(max_size=200)
-    elif name in ("HELLO", "NAME"):
-        body = st.binary(min_size=16, max_size=200)
+    elif name in ("HELLO", "NAME", "ORDER"):
+        body = st.binary(min_size=32, max_size=200)
     return st.tuples(
         st.just(KINDS[name]),
-        st.integers(0, 1) if name == "ERROR" else st.just(0),
+        st.integers(0, 1) if KINDS[name] in WITH_A_FLAG else st.just(0),
         field[target].map(lambda n: min(n, 65535)),
         field[id],
         field[value],

@@ -2,7 +2,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dragoman.dubbo.link cimport DubboCall, DubboConnection, DubboLink
 from dragoman.flow.credits cimport CreditPool
-from dragoman.rpc.session cimport Handler, ServerSession
+from dragoman.rpc.server_session cimport Handler, ServerSession
 from dragoman.rpc.turn cimport Turn
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.fastjson cimport Invocation

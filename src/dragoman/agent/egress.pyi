@@ -3,7 +3,7 @@ import asyncio
 from dragoman.dubbo.link import DubboLink
 from dragoman.flow.credits import CreditPool
 from dragoman.observe.histogram import Histogram
-from dragoman.rpc.session import Handler
+from dragoman.rpc.server_session import Handler
 
 class Egress(Handler):
     """Turns requests from mesh sessions into calls on ``link``."""

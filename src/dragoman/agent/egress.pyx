@@ -17,7 +17,7 @@ from libc.string cimport memchr, memset
 from dragoman.dubbo.link cimport DubboCall, DubboConnection, DubboLink
 from dragoman.flow.credits cimport CreditPool
 from dragoman.observe.histogram cimport Histogram
-from dragoman.rpc.session cimport Handler, ServerSession
+from dragoman.rpc.server_session cimport Handler, ServerSession
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.descriptor cimport descriptor_count
 from dragoman.wire.dubbo cimport (

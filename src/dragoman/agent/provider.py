@@ -21,7 +21,7 @@ from dragoman.observe.metrics import Snapshot
 from dragoman.registry.base import Handle, Registry, parse_address
 from dragoman.registry.report import add_registry_metrics
 from dragoman.registry.url import open_registry
-from dragoman.rpc.session import ServerSession
+from dragoman.rpc.server_session import ServerSession
 
 POLL_S = 0.02
 # What a learner starts from; it grows by one for each reply under full use.

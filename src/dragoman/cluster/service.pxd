@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from dragoman.balance.policies cimport Candidate, Policy
 from dragoman.flow.breaker cimport Breaker, RetryBudget
 from dragoman.flow.waiting cimport WaitingQueue
-from dragoman.rpc.session cimport Call, ClientSession, SessionOwner
+from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
 from dragoman.rpc.turn cimport Turn
 from dragoman.timers cimport Timed
 

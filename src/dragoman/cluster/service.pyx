@@ -16,7 +16,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from dragoman.balance.policies cimport Candidate, Policy
 from dragoman.flow.breaker cimport Breaker, RetryBudget
 from dragoman.flow.waiting cimport WaitingQueue
-from dragoman.rpc.session cimport Call, ClientSession, SessionOwner
+from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
 from dragoman.rpc.turn cimport turn_of
 from dragoman.timers cimport Timed
 
@@ -25,6 +25,7 @@ import random
 
 from dragoman.balance.policies import policy as make_policy
 from dragoman.errors import Code, UsageError
+from dragoman.rpc.address import Address
 from dragoman.rpc.backoff import Backoff
 from dragoman.rpc.link import Link
 
@@ -71,7 +72,8 @@ cdef class Endpoint(Candidate):
         self._owner.endpoint = self
         seed = service._options.seed
         self.link = Link(
-            service.loop, registration.host, registration.port, self._new_session, self._on_down,
+            service.loop, Address(registration.host, registration.port), self._new_session,
+            self._on_down,
             None if seed is None else Backoff(source=random.Random(f"{seed} {self.address}")),
         )
 

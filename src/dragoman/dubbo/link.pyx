@@ -23,6 +23,7 @@ from dragoman.wire.dubbo cimport (
 import logging
 import random
 
+from dragoman.rpc.address import Address
 from dragoman.rpc.backoff import Backoff
 from dragoman.rpc.link import Link
 
@@ -313,7 +314,9 @@ cdef class DubboLink:
             self.on_change()
 
         # The provider is beside its agent: asking often costs nothing, and it is used again soon.
-        link = Link(self.loop, self.host, self.port, made, down, Backoff(most_s=RECONNECT_MOST_S))
+        link = Link(
+            self.loop, Address(self.host, self.port), made, down, Backoff(most_s=RECONNECT_MOST_S)
+        )
         self.links.append(link)
 
     def start(self):

@@ -1,1 +1,26 @@
-"""One connection between two programs: sessions, requests in flight, write gathering, credits."""
+"""RPC between Python programs: one connection carries millions of calls a second.
+
+    server = await rpc.serve({"echo": echo}, "127.0.0.1:7000")
+    client = await rpc.connect("127.0.0.1:7000")
+    reply = await client.call("echo", b"hello")
+
+``docs/rpc.md`` teaches it, ``docs/formats/mesh.md`` describes every byte. The agents of the mesh
+use the same sessions.
+"""
+
+from dragoman.rpc.client import Client
+from dragoman.rpc.dispatch import current_request
+from dragoman.rpc.opening import connect, serve
+from dragoman.rpc.server import Server
+from dragoman.rpc.statistics import ClientStatistics, RequestInfo, ServerStatistics
+
+__all__ = [
+    "Client",
+    "ClientStatistics",
+    "RequestInfo",
+    "Server",
+    "ServerStatistics",
+    "connect",
+    "current_request",
+    "serve",
+]

@@ -1,6 +1,7 @@
 from libc.stdint cimport uint32_t
 
-from dragoman.rpc.session cimport Call, Handler, ServerSession, SessionOwner
+from dragoman.rpc.client_session cimport Call, SessionOwner
+from dragoman.rpc.server_session cimport Handler, ServerSession
 from dragoman.timers cimport Timed
 
 

@@ -1,7 +1,8 @@
 from collections.abc import Callable, Iterable
 
 from dragoman.errors import DragomanError
-from dragoman.rpc.session import ClientSession, Handler, ServerSession, SessionOwner
+from dragoman.rpc.client_session import ClientSession, SessionOwner
+from dragoman.rpc.server_session import Handler, ServerSession
 
 class OutgoingCall:
     """A call made by ``send``. ``done`` tells whether it has ended."""

@@ -1,9 +1,9 @@
 """Sessions for Python callers: bytes in, bytes out, ordinary callables as callbacks.
 
-``rpc.session`` speaks C to the agents' hot paths; here the same classes take Python functions.
-``send`` makes a call on a ``ClientSession``, ``SessionEvents`` hears of its life, and
-``RequestHandler`` hands a server's requests, each an ``IncomingRequest``, to a function. Used by
-programs that use the mesh protocol directly, and by the tests.
+``rpc.client_session`` and ``rpc.server_session`` speak C to hot paths; here the same classes take
+Python functions. ``send`` makes a call on a ``ClientSession``, ``SessionEvents`` hears of its life,
+and ``RequestHandler`` hands a server's requests, each an ``IncomingRequest``, to a function. Used
+by programs that use the mesh protocol directly, and by the tests.
 
 Invariants: a call ends exactly once, in ``on_reply``, in ``on_error`` or by ``cancel``; a request's
 credit goes back when it has been answered, not when its caller has stopped waiting; a callback that
@@ -13,7 +13,8 @@ raises harms nobody else.
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
-from dragoman.rpc.session cimport Call, ClientSession, Handler, ServerSession, SessionOwner
+from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
+from dragoman.rpc.server_session cimport Handler, ServerSession
 
 from dragoman.errors import (
     Code, DragomanError, LimitError, LinkLost, OverloadError, ProtocolError, UsageError, from_code,

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable
 
+from dragoman.rpc.address import Address
 from dragoman.rpc.backoff import Backoff
 
 CONNECT_TIMEOUT_S = 3.0
 
 
 class Link:
-    """Keeps one connection to ``host:port`` while started.
+    """Keeps one connection to ``address`` while started.
 
     ``factory`` makes the protocol of each connection; ``on_down(reason)`` hears of every attempt
     that failed. A connection counts as held, and the backoff starts anew, when the protocol calls
@@ -27,15 +29,18 @@ class Link:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        host: str,
-        port: int,
+        address: Address,
         factory: Callable[[], asyncio.BaseProtocol],
         on_down: Callable[[str], None],
         backoff: Backoff | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
     ) -> None:
         self._loop = loop
-        self._host = host
-        self._port = port
+        self._address = address
+        self._tls = tls
+        self._server_hostname = server_hostname
         self._factory = factory
         self._on_down = on_down
         self._backoff = backoff or Backoff()
@@ -64,6 +69,17 @@ class Link:
         self._backoff.reset()
         self._hurry.set()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether no connection is kept."""
+        return self._task is None
+
+    def abandon(self) -> None:
+        """Connect no more; the current connection is left to its protocol."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
     async def stop(self) -> None:
         """Stop keeping the connection; the current one is left to its protocol."""
         if self._task is not None:
@@ -79,8 +95,8 @@ class Link:
             self.attempts += 1
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    self.transport, _ = await self._loop.create_connection(
-                        self._factory, self._host, self._port
+                    self.transport = await self._address.connect(
+                        self._loop, self._factory, self._tls, self._server_hostname
                     )
             except TimeoutError:
                 self._on_down(f"no connection within {CONNECT_TIMEOUT_S:g} s")

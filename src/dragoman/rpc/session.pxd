@@ -1,7 +1,5 @@
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from dragoman.flow.credits cimport CreditPool, Holder
-from dragoman.flow.waiting cimport Waiter
 from dragoman.rpc.turn cimport Gathering, Turn
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.mesh cimport MeshDecoder
@@ -20,6 +18,13 @@ cdef class Session(Gathering):
     cdef readonly bint goodbye_sent
     cdef readonly bint goodbye_received
     cdef readonly object failure
+    cdef readonly str goodbye_reason
+    cdef list _parts
+    cdef size_t _parts_bytes
+    cdef int _held
+    cdef bytes _stash
+    cdef readonly uint32_t peer_features
+    cdef readonly bytes peer_identity
     cdef uint32_t body_bytes_max
     cdef uint32_t peer_body_bytes_max
     cdef size_t out_bytes_max
@@ -35,94 +40,26 @@ cdef class Session(Gathering):
     cdef readonly uint64_t frames_dropped
 
     cdef inline void mark(self)
+    cdef inline size_t gathered(self) noexcept
+    cdef int put(
+        self, uint8_t kind, uint8_t flags, uint16_t target, uint32_t id, uint32_t value,
+        const char* body, size_t n, bytes owner
+    ) except -1
+    cdef void hold(self, int reason)
+    cdef void release(self, int reason)
     cdef int control(
         self, int kind, uint16_t target, uint32_t id, uint32_t value, bytes body
     ) except -1
     cdef bint on_frame(self) except -1
     cdef void on_batch(self)
+    cdef void on_idle_check(self)
     cdef void on_closed(self)
     cdef int _configure(self, loop, uint32_t body_bytes_max, double heartbeat_s) except -1
     cdef void fail(self, str why)
     cdef void lose(self, str why)
     cdef void _drop(self)
-    cdef void _hello(self, bytes name)
+    cdef void bid_goodbye(self, str why, int flags)
+    cdef bint _read_goodbye(self) except -1
+    cdef void _hello(self, uint32_t features, bytes identity, bytes name)
     cdef int _read_hello(self) except -1
     cdef int _process(self) except -1
-
-
-cdef class Call(Waiter):
-    cdef ClientSession session
-    cdef uint32_t id
-
-    cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner)
-    cdef void on_error(self, int code, bint retry_safe, str message)
-
-
-cdef struct Slot:
-    void* call
-    uint32_t id
-    bint used
-
-
-cdef class SessionOwner:
-    cdef void on_ready(self, ClientSession session)
-    cdef void on_credit(self, ClientSession session)
-    cdef void on_goodbye(self, ClientSession session)
-    cdef void on_lost(self, ClientSession session)
-
-
-cdef class ClientSession(Session):
-    cdef SessionOwner owner
-    cdef Slot* _slots
-    cdef uint32_t _mask
-    cdef uint32_t _next_id
-    cdef uint32_t _flushed_id
-    cdef readonly int credits
-    cdef readonly int inflight
-    cdef int _told_waiting
-    cdef uint32_t _reclaims
-    cdef uint32_t _reclaimed
-    cdef bint _choked
-    cdef dict _methods
-    cdef bytes _name
-
-    cdef int submit(
-        self, Call call, uint16_t target, const char* body, size_t n, uint32_t timeout_ms
-    ) except -1
-    cdef void abandon(self, Call call)
-    cdef uint16_t method_id(self, bytes name) except 0
-    cdef int room(self)
-    cdef void tell_waiting(self, int waiting)
-    cdef int _gain(self, uint32_t n) except -1
-    cdef void _give_back(self)
-    cdef Slot* _slot(self, uint32_t id) noexcept
-    cdef int _grow_slots(self) except -1
-    cdef bint _end(self, Slot* slot)
-
-
-cdef class Handler:
-    cdef bint on_request(
-        self, ServerSession session, uint32_t id, uint16_t method, uint32_t timeout_ms,
-        const char* body, Py_ssize_t n, bytes owner
-    ) except -1
-    cdef void on_cancel(self, ServerSession session, uint32_t id)
-    cdef void on_batch(self, ServerSession session)
-    cdef void on_lost(self, ServerSession session)
-    cdef int method(self, bytes name) except -1
-
-
-cdef class SessionHolder(Holder):
-    cdef ServerSession session
-
-
-cdef class ServerSession(Session):
-    cdef Handler handler
-    cdef CreditPool pool
-    cdef readonly SessionHolder holder
-    cdef list _methods
-    cdef object _sessions
-    cdef readonly uint64_t requests
-
-    cdef void reply(self, uint32_t id, const char* body, size_t n, int credits)
-    cdef void error(self, uint32_t id, int code, bint retry_safe, str message, int credits)
-    cdef void credit(self, int n)

@@ -21,6 +21,7 @@ cdef class Turn:
     cdef int _reads
     cdef int _sparse_turns
     cdef int64_t _since_us
+    cdef int64_t _now_us
     cdef readonly object read_view
     cdef char* read_buffer
     cdef object _read_owner
@@ -29,6 +30,7 @@ cdef class Turn:
     cdef void read_begins(self) noexcept
     cdef void read_ends(self, int64_t now_us)
     cdef void _flush(self)
+    cdef inline int64_t now_us(self)
 
 
 cpdef Turn turn_of(loop)

@@ -56,6 +56,14 @@ cdef class Turn:
             self._scheduled = True
             self.call_soon(self._flush_method)
 
+    cdef inline int64_t now_us(self):
+        """The wheel's time, looked at once for all that is gathered between two flushes."""
+        if self._now_us == 0:
+            if not self._scheduled:
+                return self.wheel.clock_us()
+            self._now_us = self.wheel.clock_us()
+        return self._now_us
+
     cdef void read_begins(self) noexcept:
         """A protocol has been handed a read; what it marks is flushed by ``read_ends`` or later."""
         self._reading = True
@@ -97,6 +105,7 @@ cdef class Turn:
     cdef void _flush(self):
         cdef list marked = self._marked
         cdef Gathering gathering
+        self._now_us = 0
         self._marked = []
         for gathering in marked:
             gathering._marked = False

@@ -10,3 +10,4 @@ cdef class Buffer:
     cdef int append(self, const void* source, size_t n) except -1
     cdef bytes take(self)
     cdef void clear(self) noexcept
+    cdef void release(self) noexcept

@@ -12,6 +12,8 @@ from libc.string cimport memcpy
 # What an emptied buffer keeps: the usual gathering of one turn. A larger one goes back to the
 # allocator.
 cdef size_t KEEP_BYTES = 262144
+# What a buffer begins with: little, since there may be one for each of thousands of connections.
+cdef size_t LEAST_BYTES = 512
 
 
 cdef class Buffer:
@@ -33,7 +35,7 @@ cdef class Buffer:
         cdef size_t capacity
         cdef char* data
         if needed > self.capacity or self.data == NULL:
-            capacity = self.capacity * 2 if self.capacity else 4096
+            capacity = self.capacity * 2 if self.capacity else LEAST_BYTES
             while capacity < needed:
                 capacity *= 2
             data = <char*>realloc(self.data, capacity)
@@ -58,6 +60,13 @@ cdef class Buffer:
     cdef void clear(self) noexcept:
         self.length = 0
         if self.capacity > KEEP_BYTES:
+            free(self.data)
+            self.data = NULL
+            self.capacity = 0
+
+    cdef void release(self) noexcept:
+        """Give an empty buffer's memory back."""
+        if self.length == 0:
             free(self.data)
             self.data = NULL
             self.capacity = 0

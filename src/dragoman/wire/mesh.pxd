@@ -4,7 +4,7 @@ from dragoman.wire.buffer cimport Buffer
 
 cdef enum:
     HEADER_BYTES = 16
-    HELLO_BYTES = 16  # the fixed part of HELLO's body
+    HELLO_BYTES = 32  # the fixed part of HELLO's body
     MESH_VERSION = 1
 
     # frame types
@@ -21,10 +21,17 @@ cdef enum:
     F_PING = 11
     F_PONG = 12
     F_GOODBYE = 13
-    F_LAST = 13
+    F_ORDER = 14
+    F_LAST = 14
 
-    # error flags
+    # flags: of ERROR, of REQUEST, of GOODBYE
     FLAG_RETRY_SAFE = 1
+    FLAG_NO_REPLY = 1
+    FLAG_VIOLATION = 1
+
+    # features that HELLO announces
+    FEATURE_NO_REPLY = 1
+    FEATURE_ORDER = 2
 
     # what next_frame returns
     MESH_NEED_MORE = 0
@@ -76,5 +83,6 @@ cdef class MeshDecoder:
     cdef char* direct(self, size_t* n) noexcept
     cdef int direct_received(self, size_t n) except -1
     cdef bint idle(self) noexcept
+    cdef bytes rest(self)
     cdef int _grow(self, size_t wanted) except -1
     cdef int _check(self) except -2

@@ -5,7 +5,7 @@ little-endian, and a body:
 
     offset width field   meaning
     0      u32   length  bytes of body after the header
-    4      u8    type    1..13
+    4      u8    type    1..14
     5      u8    flags   by type; unknown bits are refused
     6      u16   target  REQUEST: method id; ERROR: error code; NAME: the method id being named;
     else 0
@@ -13,7 +13,7 @@ little-endian, and a body:
     12     u32   value   by type: timeout, credits, counts; else 0
 
 A reader takes 16 bytes, checks every field against the tables below, then takes the body.
-Used by ``rpc.session``; decoding has three outcomes: a frame, "need more", or an error, after which
+Used by ``rpc``; decoding has three outcomes: a frame, "need more", or an error, after which
 the decoder stays dead (no resynchronisation).
 """
 
@@ -33,34 +33,37 @@ cdef extern from "Python.h":
 # A peer's length is believed only this far ahead of the bytes that have come.
 cdef size_t GROW_BYTES = 65536
 cdef uint32_t TEXT_BODY_MAX = 1024
+cdef uint32_t KEY_BODY_MAX = 255
 
 KINDS = {
     "HELLO": F_HELLO, "NAME": F_NAME, "REQUEST": F_REQUEST, "REPLY": F_REPLY, "ERROR": F_ERROR,
     "CANCEL": F_CANCEL, "CREDIT": F_CREDIT, "DEMAND": F_DEMAND, "RECLAIM": F_RECLAIM,
     "RETURN": F_RETURN, "PING": F_PING, "PONG": F_PONG, "GOODBYE": F_GOODBYE,
+    "ORDER": F_ORDER,
 }
 VERSION = MESH_VERSION
 MAGIC = b"DRGM"
 FIELDS = ((1, "target"), (2, "id"), (4, "value"))
 
 # What each type may carry, by its number: HELLO, NAME, REQUEST, REPLY, ERROR, CANCEL, CREDIT,
-# DEMAND, RECLAIM, RETURN, PING, PONG, GOODBYE. The smallest and the largest body (0xFFFFFFFF: the
-# session's limit).
-cdef uint32_t BODY_MIN[14]
-BODY_MIN[:] = [0, HELLO_BYTES, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-cdef uint32_t BODY_MAX[14]
+# DEMAND, RECLAIM, RETURN, PING, PONG, GOODBYE, ORDER. The smallest and the largest body
+# (0xFFFFFFFF: the session's limit).
+cdef uint32_t BODY_MIN[15]
+BODY_MIN[:] = [0, HELLO_BYTES, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+cdef uint32_t BODY_MAX[15]
 BODY_MAX[:] = [
     0, TEXT_BODY_MAX, TEXT_BODY_MAX, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0, 0, 0, 0, 0, 0, 0,
-    TEXT_BODY_MAX,
+    TEXT_BODY_MAX, KEY_BODY_MAX,
 ]
-# Flags. Bit 0 of a REQUEST is reserved for "no reply is wanted".
-cdef uint8_t FLAGS_MAX[14]
-FLAGS_MAX[:] = [0, 0, 0, 0, 0, FLAG_RETRY_SAFE, 0, 0, 0, 0, 0, 0, 0, 0]
+cdef uint8_t FLAGS_MAX[15]
+FLAGS_MAX[:] = [
+    0, 0, 0, FLAG_NO_REPLY, 0, FLAG_RETRY_SAFE, 0, 0, 0, 0, 0, 0, 0, FLAG_VIOLATION, 0,
+]
 # Which of target (1), id (2) and value (4) must be zero, and which must not be.
-cdef uint8_t MUST_BE_ZERO[14]
-MUST_BE_ZERO[:] = [7, 7, 6, 0, 1, 0, 5, 3, 3, 3, 3, 3, 3, 7]
-cdef uint8_t MUST_BE_SET[14]
-MUST_BE_SET[:] = [0, 0, 1, 7, 2, 3, 2, 4, 0, 4, 0, 0, 0, 0]
+cdef uint8_t MUST_BE_ZERO[15]
+MUST_BE_ZERO[:] = [7, 7, 6, 0, 1, 0, 5, 3, 3, 3, 3, 3, 3, 7, 5]
+cdef uint8_t MUST_BE_SET[15]
+MUST_BE_SET[:] = [0, 0, 1, 7, 2, 3, 2, 4, 0, 4, 0, 0, 0, 0, 2]
 
 
 cdef int write_frame(
@@ -95,6 +98,12 @@ cdef class MeshDecoder:
         """
         self._at = data
         self._end = data + n
+
+    cdef bytes rest(self):
+        """What has been received and not been looked at; it counts as looked at from now on."""
+        cdef bytes left = PyBytes_FromStringAndSize(self._at, self._end - self._at)
+        self._at = self._end
+        return left
 
     cdef bint idle(self) noexcept:
         """Whether no unfinished frame is held."""

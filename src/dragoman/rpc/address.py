@@ -1,0 +1,93 @@
+"""Where a server listens: a TCP host and port, or the path of a Unix socket.
+
+Written ``host:port``, ``[v6-address]:port``, ``tcp://host:port`` or ``unix:/path``. Used by
+``rpc.link``, ``rpc.client`` and ``rpc.server``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dragoman.errors import UsageError
+
+# How long a TLS handshake may take, and the goodbye at its end.
+TLS_HANDSHAKE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Either ``host`` and ``port``, or ``path``."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read an address; raises UsageError that says what was expected."""
+        if not isinstance(text, str):
+            raise UsageError(f"address: expected text, not {type(text).__name__}")
+        if text.startswith("unix:"):
+            path = text.removeprefix("unix:").removeprefix("//")
+            if not path or "\0" in path or len(path.encode()) > 107:
+                raise UsageError(f"address {text!r}: expected unix:/path of at most 107 bytes")
+            return cls(path=path)
+        host, colon, port = text.removeprefix("tcp://").rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise UsageError(f"address {text!r}: an IPv6 address stands in brackets")
+        if not (colon and host and port.isascii() and port.isdigit() and int(port) <= 65535):
+            raise UsageError(f"address {text!r}: expected host:port or unix:/path")
+        return cls(host=host, port=int(port))
+
+    async def connect(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        factory: Callable[[], asyncio.BaseProtocol],
+        tls: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> asyncio.BaseTransport:
+        """A connection with a protocol of ``factory``; raises OSError."""
+        options: dict[str, Any] = {}
+        if tls is not None:
+            options = {"ssl": tls, "ssl_handshake_timeout": TLS_HANDSHAKE_S}
+            if server_hostname is not None:
+                options["server_hostname"] = server_hostname
+        if self.path:
+            transport, _ = await loop.create_unix_connection(factory, self.path, **options)
+        else:
+            transport, _ = await loop.create_connection(factory, self.host, self.port, **options)
+        return transport
+
+    async def listen(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        factory: Callable[[], asyncio.BaseProtocol],
+        tls: ssl.SSLContext | None = None,
+        *,
+        backlog: int = 4096,
+        reuse_port: bool = False,
+    ) -> tuple[asyncio.AbstractServer, Address]:
+        """Listen; the address returned has the port that was chosen for port 0. Raises OSError."""
+        options: dict[str, Any] = {"backlog": backlog}
+        if tls is not None:
+            options |= {"ssl": tls, "ssl_handshake_timeout": TLS_HANDSHAKE_S}
+        server: asyncio.Server
+        if self.path:
+            server = await loop.create_unix_server(factory, self.path, **options)
+            return server, self
+        server = await loop.create_server(
+            factory, self.host, self.port, reuse_port=reuse_port, **options
+        )
+        return server, Address(host=self.host, port=server.sockets[0].getsockname()[1])

@@ -1,0 +1,81 @@
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+
+from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
+from dragoman.rpc.turn cimport Turn
+
+
+cdef class Account(SessionOwner):
+    cdef readonly object loop
+    cdef Turn turn
+    cdef readonly ClientSession session
+    cdef readonly str endpoint
+    cdef readonly int calls
+    cdef readonly int64_t bytes
+    cdef readonly int waiting
+    cdef readonly int64_t waiting_bytes
+    cdef readonly uint64_t sent
+    cdef readonly uint64_t replies
+    cdef readonly uint64_t failures
+    cdef readonly uint64_t refused
+    cdef readonly int wanted
+    cdef int _calls_max
+    cdef int64_t _bytes_max
+    cdef set _leaving
+    cdef ClientCall _first
+    cdef ClientCall _last
+    cdef list _futures
+    cdef list _callbacks
+
+    cdef inline void ended(self, ClientCall call, bint well) noexcept
+    cdef void line_up(self, ClientCall call) noexcept
+    cdef void withdraw(self, ClientCall call) noexcept
+
+
+cdef class ClientCall(Call):
+    cdef Account account
+    cdef str method
+    cdef bytes body
+    cdef bytes order_key
+    cdef Py_ssize_t body_bytes
+    cdef Py_ssize_t largest
+    cdef Py_ssize_t unsent
+    cdef int64_t due_us
+    cdef bint in_line
+    cdef bint done
+    cdef ClientCall _ahead
+    cdef ClientCall _behind
+
+    cdef inline void begin(
+        self, Account account, str method, Py_ssize_t n, Py_ssize_t count, int64_t due_us
+    )
+    cdef int send(self, ClientSession session, uint16_t target, uint32_t timeout_ms) except -1
+    cdef void deliver(self, bytes reply)
+    cdef void fail(self, error)
+    cdef void refuse(self, error)
+    cdef void recycle(self)
+    cdef inline void _finish(self, bint well)
+
+
+cdef class FutureCall(ClientCall):
+    cdef object future
+
+
+cdef class CallbackCall(ClientCall):
+    cdef object callback
+
+
+cdef class Notification(ClientCall):
+    cdef object error
+
+
+cdef class BatchCall(ClientCall):
+    cdef object future
+    cdef list bodies
+    cdef list replies
+    cdef dict errors
+    cdef Py_ssize_t unanswered
+    cdef uint32_t* ids
+
+    cdef inline void _one_ended(self, bint well)
+    cdef void _settle(self)
+    cdef void _abandon_all(self)

@@ -1,0 +1,18 @@
+import asyncio
+
+from dragoman.rpc.client_session import SessionOwner
+
+class Account(SessionOwner):
+    """What one client has outstanding."""
+
+    loop: asyncio.AbstractEventLoop
+    endpoint: str
+    calls: int
+    bytes: int
+    waiting: int
+    waiting_bytes: int
+    wanted: int
+    sent: int
+    replies: int
+    failures: int
+    refused: int

@@ -1,0 +1,387 @@
+"""The calls of a client: what waits in line, what is under way, and how each ends.
+
+An ``Account`` counts what a client has outstanding and keeps the line of calls that wait for room;
+``rpc.client`` is built on it. A call is a ``FutureCall`` (awaited), a ``CallbackCall``, a
+``BatchCall`` (many requests, one future) or a ``Notification`` (no reply).
+
+Invariants: a call ends exactly once, and is counted in ``waiting`` while it stands in line, in
+``calls`` and ``bytes`` while its requests are unanswered, else nowhere; the line keeps the order in
+which calls were made.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdlib cimport calloc, free
+
+from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
+from dragoman.rpc.turn cimport Turn, turn_of
+
+from asyncio import InvalidStateError
+
+from dragoman.errors import BatchError, DeadlineError, from_code
+
+# Ended calls that are kept to be used again.
+cdef Py_ssize_t KEPT = 4096
+
+
+cdef class Account(SessionOwner):
+    """What one client has outstanding. ``session`` is the connection that takes new calls, or None.
+    """
+
+    def __cinit__(self, loop, *args, **kwargs):
+        self.loop = loop
+        self.turn = turn_of(loop)
+        self._leaving = set()
+        self._futures = []
+        self._callbacks = []
+
+    cdef inline void ended(self, ClientCall call, bint well) noexcept:
+        """A request of ``call`` has been answered, or has failed after it was sent."""
+        self.calls -= 1
+        if well:
+            self.replies += 1
+        else:
+            self.failures += 1
+
+    cdef void line_up(self, ClientCall call) noexcept:
+        """``call`` waits for room, behind those that wait already."""
+        call.in_line = True
+        call._ahead = self._last
+        call._behind = None
+        if self._last is None:
+            self._first = call
+        else:
+            self._last._behind = call
+        self._last = call
+        self.waiting += 1
+        self.wanted += <int>call.unsent
+        self.waiting_bytes += call.body_bytes
+
+    cdef void withdraw(self, ClientCall call) noexcept:
+        """``call`` waits no longer."""
+        if not call.in_line:
+            return
+        call.in_line = False
+        if call._ahead is None:
+            self._first = call._behind
+        else:
+            call._ahead._behind = call._behind
+        if call._behind is None:
+            self._last = call._ahead
+        else:
+            call._behind._ahead = call._ahead
+        call._ahead = None
+        call._behind = None
+        self.waiting -= 1
+        self.wanted -= <int>call.unsent
+        self.waiting_bytes -= call.body_bytes
+
+
+cdef class ClientCall(Call):
+    """One call of a client. ``body_bytes`` are what it is charged with, ``largest`` its largest
+    body, ``unsent`` how many of its requests have not been sent.
+    """
+
+    cdef inline void begin(
+        self, Account account, str method, Py_ssize_t n, Py_ssize_t count, int64_t due_us
+    ):
+        """Made by ``account``, with ``count`` requests; to end by ``due_us`` of the wheel, or
+        whenever if that is 0.
+        """
+        self.account = account
+        self.method = method
+        self.body_bytes = n
+        self.unsent = count
+        self.due_us = due_us
+        self.done = False
+        if due_us:
+            account.turn.wheel.schedule(self, due_us)
+
+    cdef int send(self, ClientSession session, uint16_t target, uint32_t timeout_ms) except -1:
+        """Submit its requests, as many as there is room for (there is room for one); afterwards
+        ``unsent`` are left, none but for a batch.
+        """
+        cdef bytes body = self.body
+        if self.in_line:
+            self.account.withdraw(self)
+        # First counted, then sent: what is sent may fail at once.
+        self.body = None
+        self.unsent = 0
+        self.account.calls += 1
+        self.account.bytes += self.body_bytes
+        self.account.sent += 1
+        return session.submit_body(self, 0, target, body, timeout_ms, self.order_key)
+
+    cdef void deliver(self, bytes reply):
+        """The reply to the caller."""
+
+    cdef void fail(self, error):
+        """The error to the caller."""
+
+    cdef void refuse(self, error):
+        """It fails before any of it was sent."""
+        self.done = True
+        if self._wheel is not None:
+            self._wheel.cancel(self)
+        self.account.withdraw(self)
+        self.account.refused += 1
+        self.fail(error)
+
+    cdef void recycle(self):
+        """It has ended, and nobody else holds it."""
+
+    cdef inline void _finish(self, bint well):
+        cdef Account account = self.account
+        self.done = True
+        if self._wheel is not None:
+            self._wheel.cancel(self)
+        if self.in_line:
+            account.withdraw(self)
+            account.failures += 1
+        else:
+            account.bytes -= self.body_bytes
+            account.ended(self, well)
+
+    cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner):
+        if owner is None or PyBytes_GET_SIZE(owner) != n:
+            owner = PyBytes_FromStringAndSize(body, n)
+        self._finish(True)
+        self.deliver(owner)
+        self.recycle()
+
+    cdef void on_error(self, int code, bint retry_safe, str message):
+        self._finish(False)
+        self.fail(from_code(
+            code, message, retry_safe=retry_safe, endpoint=self.account.endpoint
+        ))
+        self.recycle()
+
+    cdef void on_due(self):
+        """Its time has passed, in line or under way."""
+        cdef ClientSession session = self.session
+        cdef bint sent = not self.in_line
+        if session is not None:
+            session.abandon(self)
+        self._finish(False)
+        self.fail(DeadlineError(
+            "no reply within the time allowed" if sent else "no room within the time allowed",
+            retry_safe=not sent,
+        ))
+
+    cdef bint unwanted(self):
+        """The caller has cancelled it: it ends here."""
+        return False
+
+
+cdef class FutureCall(ClientCall):
+    """A call whose caller awaits ``future``."""
+
+    cdef void deliver(self, bytes reply):
+        try:
+            self.future.set_result(reply)
+        except InvalidStateError:
+            # Cancelled a moment ago.
+            pass
+
+    cdef void fail(self, error):
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    cdef void recycle(self):
+        self.future = None
+        self.order_key = None
+        if PyList_GET_SIZE(self.account._futures) < KEPT:
+            self.account._futures.append(self)
+
+    cdef bint unwanted(self):
+        if not self.future.cancelled():
+            return False
+        self._finish(False)
+        return True
+
+
+cdef class CallbackCall(ClientCall):
+    """A call that ends in ``callback(reply, error)``, one of which is None."""
+
+    cdef void deliver(self, bytes reply):
+        try:
+            self.callback(reply, None)
+        except Exception as error:
+            _report(self.account.loop, error)
+
+    cdef void fail(self, error):
+        try:
+            self.callback(None, error)
+        except Exception as raised:
+            _report(self.account.loop, raised)
+
+    cdef void recycle(self):
+        self.callback = None
+        self.order_key = None
+        if PyList_GET_SIZE(self.account._callbacks) < KEPT:
+            self.account._callbacks.append(self)
+
+
+cdef int _report(loop, error) except -1:
+    loop.call_exception_handler({"message": "a call's callback raised", "exception": error})
+    return 0
+
+
+cdef class Notification(ClientCall):
+    """A request without a reply that stands in line; when it is sent it has ended."""
+
+    cdef int send(self, ClientSession session, uint16_t target, uint32_t timeout_ms) except -1:
+        self.account.withdraw(self)
+        self.unsent = 0
+        self.account.sent += 1
+        self.done = True
+        if self._wheel is not None:
+            self._wheel.cancel(self)
+        return session.notify(target, self.body, timeout_ms, self.order_key)
+
+    cdef void fail(self, error):
+        """Whoever makes it looks at ``error`` when it has been made; later nobody does."""
+        self.error = error
+
+    cdef void on_due(self):
+        self._finish(False)
+
+
+cdef class BatchCall(ClientCall):
+    """Many requests of one method with one future: the list of replies in the order of ``bodies``,
+    or BatchError, which has them and the errors by index.
+    """
+
+    def __cinit__(self):
+        self.ids = NULL
+
+    def __dealloc__(self):
+        free(self.ids)
+
+    cdef int send(self, ClientSession session, uint16_t target, uint32_t timeout_ms) except -1:
+        cdef Account account = self.account
+        cdef Py_ssize_t first = PyList_GET_SIZE(self.bodies) - self.unsent
+        cdef Py_ssize_t most = min(session.room(), account._calls_max - account.calls)
+        cdef Py_ssize_t end = first
+        cdef int64_t n = 0
+        cdef Py_ssize_t size
+        if self.ids == NULL:
+            self.ids = <uint32_t*>calloc(PyList_GET_SIZE(self.bodies), sizeof(uint32_t))
+            if self.ids == NULL:
+                raise MemoryError
+        if most > self.unsent:
+            most = self.unsent
+        while end - first < most:
+            size = PyBytes_GET_SIZE(<object>PyList_GET_ITEM(self.bodies, end))
+            if account.bytes + n + size > account._bytes_max and (n or account.calls):
+                break
+            n += size
+            end += 1
+        # First counted, then sent: what is sent may fail at once.
+        if self.in_line:
+            account.wanted -= <int>(end - first)
+        self.unsent -= end - first
+        account.calls += <int>(end - first)
+        account.bytes += n
+        account.sent += end - first
+        if self.unsent == 0:
+            account.withdraw(self)
+        if self.order_key is None:
+            return session.submit_many(
+                self, self.bodies, first, end, target, timeout_ms, self.ids
+            )
+        while first < end:
+            session.submit_body(
+                self, <uint32_t>first, target, <bytes>PyList_GET_ITEM(self.bodies, first),
+                timeout_ms, self.order_key,
+            )
+            self.ids[first] = self.id
+            first += 1
+        return 0
+
+    cdef inline void _one_ended(self, bint well):
+        cdef Account account = self.account
+        self.ids[self.index] = 0
+        account.bytes -= PyBytes_GET_SIZE(<object>PyList_GET_ITEM(self.bodies, self.index))
+        account.ended(self, well)
+        self.unanswered -= 1
+        if self.unanswered == 0:
+            self._settle()
+
+    cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner):
+        if self.done:
+            return
+        if owner is None or PyBytes_GET_SIZE(owner) != n:
+            owner = PyBytes_FromStringAndSize(body, n)
+        self.replies[self.index] = owner
+        self._one_ended(True)
+
+    cdef void on_error(self, int code, bint retry_safe, str message):
+        if self.done:
+            return
+        if self.errors is None:
+            self.errors = {}
+        self.errors[self.index] = from_code(
+            code, message, retry_safe=retry_safe, endpoint=self.account.endpoint
+        )
+        self._one_ended(False)
+
+    cdef void _settle(self):
+        """Every request has ended."""
+        self.done = True
+        if self._wheel is not None:
+            self._wheel.cancel(self)
+        if self.future.done():
+            return
+        if self.errors is None:
+            self.future.set_result(self.replies)
+        else:
+            self.future.set_exception(BatchError(self.replies, self.errors))
+
+    cdef void _abandon_all(self):
+        """Forget the requests that are under way; those in line are not sent."""
+        cdef Account account = self.account
+        cdef ClientSession session
+        cdef Py_ssize_t i
+        cdef list sessions = list(account._leaving)
+        if account.session is not None:
+            sessions.append(account.session)
+        for i in range(PyList_GET_SIZE(self.bodies) - self.unsent):
+            if self.ids[i]:
+                account.bytes -= PyBytes_GET_SIZE(<object>PyList_GET_ITEM(self.bodies, i))
+                account.ended(self, False)
+                for session in sessions:
+                    session.abandon_id(self, self.ids[i])
+                self.ids[i] = 0
+        account.withdraw(self)
+
+    cdef void fail(self, error):
+        """Everything that is not answered yet fails with ``error``."""
+        cdef Py_ssize_t count = PyList_GET_SIZE(self.bodies)
+        cdef Py_ssize_t i
+        if self.unsent == count:
+            self.done = True
+            self.account.withdraw(self)
+            if not self.future.done():
+                self.future.set_exception(error)
+            return
+        if self.errors is None:
+            self.errors = {}
+        for i in range(count):
+            if i >= count - self.unsent or self.ids[i]:
+                self.errors[i] = error
+        self._abandon_all()
+        self._settle()
+
+    cdef void on_due(self):
+        self.fail(DeadlineError("no reply within the time allowed"))
+
+    cdef bint unwanted(self):
+        # Each of its requests is asked in turn; the first ends them all.
+        if self.future.cancelled() and not self.done:
+            self.done = True
+            if self._wheel is not None:
+                self._wheel.cancel(self)
+            self._abandon_all()
+        return False

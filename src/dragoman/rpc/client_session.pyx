@@ -1,0 +1,432 @@
+"""The calling end of a connection: requests go out against credits, replies are matched by id.
+
+``rpc.client`` and ``cluster`` own sessions and submit their own kinds of ``Call``. Each request has
+a slot in a table, found by the low bits of its id; a call may have one request or many, each with
+an index of its own (``submit_many``).
+
+Invariants: every submitted request ends exactly once (reply, error or loss) unless it is abandoned;
+a request leaves only against a credit; an id is not used again before 2**32 - 1 others were, and
+never is 0.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from dragoman.flow.waiting cimport Waiter
+from dragoman.rpc.session cimport Session
+from dragoman.wire.mesh cimport (
+    F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_NAME, F_ORDER, F_PING, F_PONG,
+    F_RECLAIM, F_REPLY, F_REQUEST, F_RETURN, FEATURE_NO_REPLY, FEATURE_ORDER, FLAG_NO_REPLY,
+    FLAG_RETRY_SAFE, HEADER_BYTES, MeshDecoder, put_header, write_frame,
+)
+
+from dragoman.errors import Code, ProtocolError, UsageError
+
+cdef int METHODS_MAX = 1024
+# More credits than this at once are no limit any more, but a mistake.
+cdef uint32_t CREDITS_MAX = 1 << 24
+# The table of an idle session: there may be thousands of them.
+cdef uint32_t LEAST_MASK = 15
+# From here on a body is worth a look at the session's own way with large ones.
+cdef size_t SMALL_BYTES = 65536
+
+
+cdef class Call(Waiter):
+    """What waits for replies, to one request or to many. For each request exactly one of
+    ``on_reply`` and ``on_error`` is called, once, with ``index`` set to that of the request.
+    """
+
+    cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner):
+        """The reply; ``body`` is valid during this call only, unless ``owner`` (which holds it) is
+        kept.
+        """
+
+    cdef void on_error(self, int code, bint retry_safe, str message):
+        """It failed: ``code`` of ``errors.Code``; ``retry_safe`` only if it certainly never ran."""
+
+    cdef bint unwanted(self):
+        """Whether nobody waits any more, so that ``sweep`` may abandon it."""
+        return False
+
+
+cdef class SessionOwner:
+    """Who is told of a client session's life."""
+
+    cdef void on_ready(self, ClientSession session):
+        """The handshake is done."""
+
+    cdef void on_credit(self, ClientSession session):
+        """``session.room()`` has changed otherwise than by ``submit``: after each read, when
+        gathered requests have left, and when the connection is gone but its calls have not been
+        ended yet.
+        """
+
+    cdef void on_goodbye(self, ClientSession session):
+        """The server drains: send nothing new."""
+
+    cdef void on_lost(self, ClientSession session):
+        """The connection is gone; its calls have been ended."""
+
+
+cdef class ClientSession(Session):
+    """The calling end. ``credits`` says how many requests may be submitted now."""
+
+    def __cinit__(
+        self, loop, SessionOwner owner, *, bytes name=b"", bytes identity=b"\0" * 16,
+        uint32_t body_bytes_max=16777216, double heartbeat_s=5.0, uint32_t first_id=1,
+    ):
+        self._configure(loop, body_bytes_max, heartbeat_s)
+        self.owner = owner
+        self._mask = LEAST_MASK
+        self._slots = <Slot*>calloc(self._mask + 1, sizeof(Slot))
+        if self._slots == NULL:
+            raise MemoryError
+        self._next_id = first_id
+        self._flushed_id = first_id - 1
+        self._swept_id = first_id - 1
+        self._methods = {}
+        self._name = name
+        self._identity = identity
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        if self._slots != NULL:
+            for i in range(self._mask + 1):
+                if self._slots[i].call != NULL:
+                    Py_DECREF(<object>self._slots[i].call)
+            free(self._slots)
+
+    def connection_made(self, transport):
+        """Say hello."""
+        Session.connection_made(self, transport)
+        self._hello(FEATURE_NO_REPLY | FEATURE_ORDER, self._identity, self._name)
+
+    cdef uint16_t method_id(self, bytes name) except 0:
+        """The small id of a method; the first use names it to the server, in the same write. Raises
+        UsageError when there are no ids left.
+        """
+        cdef object known = self._methods.get(name)
+        if known is None:
+            if len(self._methods) >= METHODS_MAX:
+                raise UsageError(f"more than {METHODS_MAX} methods on one session")
+            known = len(self._methods) + 1
+            self._methods[name] = known
+            self.control(F_NAME, known, 0, 0, name)
+        return known
+
+    def goodbye(self):
+        """Tell the server that this client asks for nothing more: what it holds unused is free."""
+        if self.ready and not self.goodbye_sent and not self.closed:
+            self.credits = 0
+            self.bid_goodbye("", 0)
+
+    cdef inline Slot* _slot(self, uint32_t id) noexcept:
+        cdef Slot* slot = &self._slots[id & self._mask]
+        if slot.place and slot.id == id:
+            return slot
+        return NULL
+
+    cdef int _resize(self, uint32_t mask) except -1:
+        cdef Slot* slots = <Slot*>calloc(<size_t>mask + 1, sizeof(Slot))
+        cdef uint32_t i
+        if slots == NULL:
+            raise MemoryError
+        # Ids that differ in the smaller table's slots differ in the larger one's too.
+        for i in range(self._mask + 1):
+            if self._slots[i].place:
+                slots[self._slots[i].id & mask] = self._slots[i]
+        free(self._slots)
+        self._slots = slots
+        self._mask = mask
+        return 0
+
+    cdef void on_idle_check(self):
+        if self.inflight == 0 and self._mask > LEAST_MASK:
+            try:
+                self._resize(LEAST_MASK)
+            except MemoryError:
+                # It stays as large as it is.
+                return
+
+    cdef inline Slot* _take(self, Call call, uint32_t index) except NULL:
+        """A slot with a new id for a request of ``call``."""
+        cdef Slot* slot
+        if <uint32_t>self.inflight * 2 > self._mask:
+            self._resize(self._mask * 2 + 1)
+        slot = &self._slots[self._next_id & self._mask]
+        while slot.place or self._next_id == 0:
+            self._next_id += 1
+            slot = &self._slots[self._next_id & self._mask]
+        slot.place = index + 1
+        slot.id = self._next_id
+        slot.call = <void*>call
+        Py_INCREF(call)
+        self._next_id += 1
+        self.credits -= 1
+        self.inflight += 1
+        return slot
+
+    cdef int submit(
+        self, Call call, uint16_t target, const char* body, size_t n, uint32_t timeout_ms
+    ) except -1:
+        """Send a request against a credit (the caller has checked ``room`` and the body's length).
+        """
+        cdef char* at = self.out.reserve(HEADER_BYTES + n)
+        cdef Slot* slot = self._take(call, 0)
+        call.session = self
+        call.id = slot.id
+        put_header(at, <uint32_t>n, F_REQUEST, 0, target, slot.id, timeout_ms)
+        memcpy(at + HEADER_BYTES, body, n)
+        self.out.length += HEADER_BYTES + n
+        self.mark()
+        return 0
+
+    cdef int submit_body(
+        self, Call call, uint32_t index, uint16_t target, bytes body, uint32_t timeout_ms,
+        bytes order_key
+    ) except -1:
+        """``submit`` for a body that is an object of its own (a large one is not copied), as the
+        call's request ``index``; ``order_key`` may be None.
+        """
+        cdef Slot* slot = self._take(call, index)
+        call.session = self
+        call.id = slot.id
+        if order_key is not None:
+            self._order(slot.id, order_key)
+        self.put(
+            F_REQUEST, 0, target, slot.id, timeout_ms,
+            PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), body,
+        )
+        return 0
+
+    cdef int submit_many(
+        self, Call call, list bodies, Py_ssize_t first, Py_ssize_t end, uint16_t target,
+        uint32_t timeout_ms, uint32_t* ids
+    ) except -1:
+        """Send ``bodies[first:end]``, each ``bytes`` that the peer takes, as the call's requests of
+        these indices, whose ids go to ``ids[first:end]``. The caller has checked that there are
+        credits for all of them.
+        """
+        cdef Slot* slot
+        cdef Py_ssize_t i
+        cdef size_t n
+        cdef char* at
+        cdef object body
+        call.session = self
+        for i in range(first, end):
+            body = <object>PyList_GET_ITEM(bodies, i)
+            n = PyBytes_GET_SIZE(body)
+            if n >= SMALL_BYTES:
+                self.submit_body(call, <uint32_t>i, target, <bytes>body, timeout_ms, None)
+                ids[i] = call.id
+                continue
+            at = self.out.reserve(HEADER_BYTES + n)
+            slot = self._take(call, <uint32_t>i)
+            ids[i] = slot.id
+            put_header(at, <uint32_t>n, F_REQUEST, 0, target, slot.id, timeout_ms)
+            memcpy(at + HEADER_BYTES, PyBytes_AS_STRING(body), n)
+            self.out.length += HEADER_BYTES + n
+        self.mark()
+        return 0
+
+    cdef int notify(
+        self, uint16_t target, bytes body, uint32_t timeout_ms, bytes order_key
+    ) except -1:
+        """Send a request that nobody will answer, against a credit."""
+        cdef uint32_t id = self._next_id
+        if id == 0:
+            id = 1
+        self._next_id = id + 1
+        self.credits -= 1
+        if order_key is not None:
+            self._order(id, order_key)
+        self.put(
+            F_REQUEST, FLAG_NO_REPLY, target, id, timeout_ms,
+            PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), body,
+        )
+        return 0
+
+    cdef int _order(self, uint32_t id, bytes order_key) except -1:
+        """Say that the request with this id, which follows, is one of a sequence."""
+        return self.control(F_ORDER, 0, id, 0, order_key)
+
+    cdef int room(self):
+        """How many requests may be submitted now: the credits, or none while too many bytes gather.
+        """
+        if self.gathered() > self.out_bytes_max // 2:
+            self._choked = True
+            return 0
+        return self.credits
+
+    cdef void flush(self):
+        Session.flush(self)
+        if self.gathered() == 0:
+            self._flushed_id = self._next_id - 1
+            if self._choked and not self.closed:
+                self._choked = False
+                self.owner.on_credit(self)
+
+    cdef bint abandon_id(self, Call call, uint32_t id):
+        """Nobody wants the reply to this request of ``call`` any more: the server is told, and the
+        credit comes back with its answer. Whether the request was under way here.
+        """
+        cdef Slot* slot = self._slot(id)
+        if slot == NULL or slot.call != <void*>call:
+            return False
+        slot.call = NULL
+        self.control(F_CANCEL, 0, id, 0, b"")
+        Py_DECREF(call)
+        return True
+
+    cdef void abandon(self, Call call):
+        """``abandon_id`` for a call of one request."""
+        if call.session is self:
+            call.session = None
+            self.abandon_id(call, call.id)
+
+    cdef void sweep(self):
+        """Look for calls that nobody waits for among those that were there at the last sweep."""
+        cdef uint32_t i
+        cdef Slot* slot
+        cdef Call call
+        for i in range(self._mask + 1):
+            slot = &self._slots[i]
+            if slot.call != NULL and <int32_t>(slot.id - self._swept_id) <= 0:
+                call = <Call>slot.call
+                if call.unwanted():
+                    self.abandon_id(call, slot.id)
+        self._swept_id = self._next_id - 1
+
+    cdef void tell_waiting(self, int waiting):
+        """Tell the server how many requests wait for credit, if that has changed enough to matter.
+        """
+        if not self.ready or waiting == self._told_waiting:
+            return
+        if waiting and self._told_waiting > 0 and waiting < self._told_waiting * 2 \
+                and waiting * 2 > self._told_waiting:
+            return
+        self._told_waiting = waiting
+        self.control(F_DEMAND, 0, 0, waiting, b"")
+
+    cdef inline void _end(self, Slot* slot) noexcept:
+        self.inflight -= 1
+        slot.place = 0
+        slot.call = NULL
+
+    cdef bint on_frame(self) except -1:
+        cdef MeshDecoder frame = self.decoder
+        cdef Slot* slot
+        cdef Call call
+        cdef uint8_t kind = frame.kind
+        if not self.ready:
+            if kind != F_HELLO:
+                raise ProtocolError(f"mesh frame type {kind} before HELLO")
+            self._read_hello()
+            self.owner.on_ready(self)
+            return True
+        if kind == F_REPLY or kind == F_ERROR:
+            slot = self._slot(frame.id)
+            if slot == NULL:
+                # Late or duplicate, and so are the credits it claims to bring.
+                self.frames_dropped += 1
+                return True
+            self._gain(frame.value)
+            if slot.call == NULL:
+                self._end(slot)
+                return True
+            call = <Call>slot.call
+            call.index = slot.place - 1
+            self._end(slot)
+            Py_DECREF(call)
+            call.session = None
+            if kind == F_REPLY:
+                call.on_reply(frame.body, frame.length, frame.owner)
+            else:
+                call.on_error(
+                    frame.target, frame.flags & FLAG_RETRY_SAFE,
+                    frame.body[:frame.length].decode("utf-8", "replace"),
+                )
+        elif kind == F_CREDIT:
+            self._gain(frame.value)
+            if self._told_waiting:
+                # The server has counted the grant against what it was told: say it anew.
+                self._told_waiting = -1
+        elif kind == F_RECLAIM:
+            # Answered after the batch, when those who waited for what came with it have had their
+            # turn.
+            self._reclaims += 1
+            self._reclaimed = min(self._reclaimed + <uint64_t>frame.value, CREDITS_MAX)
+        elif kind == F_PING:
+            self.control(F_PONG, 0, 0, frame.value, b"")
+        elif kind == F_PONG:
+            pass
+        elif kind == F_GOODBYE:
+            if self._read_goodbye():
+                self.owner.on_goodbye(self)
+        elif kind == F_HELLO:
+            raise ProtocolError("a second HELLO")
+        else:
+            raise ProtocolError(f"mesh frame type {kind} from a server")
+        return True
+
+    cdef int _gain(self, uint32_t n) except -1:
+        if n > CREDITS_MAX or self.credits + n > CREDITS_MAX:
+            raise ProtocolError(f"{n} credits granted to a holder of {self.credits}")
+        self.credits += n
+        return 0
+
+    cdef void _give_back(self):
+        """Answer the server's reclaims with one RETURN of what is not in use."""
+        cdef int n = min(self.credits, <int>self._reclaimed)
+        self._reclaims = 0
+        self._reclaimed = 0
+        self.credits -= n
+        self.control(F_RETURN, 0, 0, n, b"")
+
+    cdef void on_batch(self):
+        self.owner.on_credit(self)
+        if self._reclaims:
+            self._give_back()
+            # The owner must not go on with the room it had before.
+            self.owner.on_credit(self)
+        if self.goodbye_received and self.inflight == 0 and not self.closed:
+            self.close()
+
+    cdef void on_closed(self):
+        cdef uint32_t i
+        cdef Call call
+        cdef Slot* slot
+        cdef bint unsent
+        cdef str why = str(self.failure)
+        cdef int code = Code.UPSTREAM_LOST
+        if type(self.failure) is ProtocolError:
+            code = Code.UPSTREAM_PROTOCOL
+        # Nobody may submit here while the calls end.
+        self.credits = 0
+        self.owner.on_credit(self)
+        for i in range(self._mask + 1):
+            slot = &self._slots[i]
+            if slot.call != NULL:
+                call = <Call>slot.call
+                call.index = slot.place - 1
+                # Unsent calls never reached the transport: they may go elsewhere.
+                unsent = <int32_t>(slot.id - self._flushed_id) > 0
+                self._end(slot)
+                Py_DECREF(call)
+                call.session = None
+                call.on_error(code, unsent, why)
+            elif slot.place:
+                self._end(slot)
+        self.owner.on_lost(self)
+
+    def statistics(self):
+        """A plain dict of this session's counters."""
+        return {
+            "credits": self.credits, "inflight": self.inflight, "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out, "writes": self.writes,
+            "frames_dropped": self.frames_dropped,
+        }

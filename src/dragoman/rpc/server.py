@@ -1,0 +1,137 @@
+"""A server: listens, gives credits, and answers with the caller's own functions.
+
+``rpc.serve`` makes one. All its clients share one pool of credits; what is in progress is bounded
+by requests (``limit``) and by bytes (``bytes_max``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+from dragoman.errors import ConnectError
+from dragoman.flow.credits import CreditPool
+from dragoman.rpc.address import Address
+from dragoman.rpc.dispatch import Dispatcher
+from dragoman.rpc.options import ServerOptions
+from dragoman.rpc.server_session import ServerSession
+from dragoman.rpc.statistics import ServerStatistics
+
+Function = Callable[[bytes], Any]
+
+
+class Server:
+    """Serves until it is closed. ``address`` is where it listens, with the port that it got."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        functions: Mapping[str, Function] | Function,
+        options: ServerOptions,
+    ) -> None:
+        self._loop = loop
+        self._options = options
+        self._pool = CreditPool(options.limit)
+        self._executor = (
+            ThreadPoolExecutor(options.threads, "dragoman-rpc") if options.threads else None
+        )
+        self._dispatcher = Dispatcher(
+            loop,
+            dict(functions) if isinstance(functions, Mapping) else functions,
+            bytes_max=options.bytes_max,
+            executor=self._executor,
+        )
+        self._sessions: set[ServerSession] = set()
+        self._listener: asyncio.AbstractServer | None = None
+        self._connections = 0
+        self._closed: asyncio.Future[None] = loop.create_future()
+        self._closing = False
+        self.address: Address = options.address
+
+    def _session(self) -> ServerSession:
+        self._connections += 1
+        return ServerSession(
+            self._loop,
+            self._dispatcher,
+            self._pool,
+            self._sessions,
+            body_bytes_max=self._options.body_bytes_max,
+            heartbeat_s=self._options.heartbeat_ms / 1000,
+            sessions_max=self._options.clients_max,
+        )
+
+    async def start(self) -> None:
+        """Listen; used by ``rpc.serve``. Raises ConnectError when the address cannot be had."""
+        options = self._options
+        try:
+            self._listener, self.address = await options.address.listen(
+                self._loop,
+                self._session,
+                options.tls,
+                reuse_port=options.reuse_port,
+            )
+        except OSError as error:
+            raise ConnectError(
+                f"cannot listen on {options.address}: {error.strerror or error}"
+            ) from None
+
+    async def serve_forever(self) -> None:
+        """Wait until the server is closed."""
+        await asyncio.shield(self._closed)
+
+    async def close(self, *, drain_ms: int = 10_000) -> None:
+        """Take no new clients and no new requests; answer what is in progress, for ``drain_ms``
+        milliseconds at most; then close every connection."""
+        if self._closing:
+            await asyncio.shield(self._closed)
+            return
+        self._closing = True
+        if self._listener is not None:
+            self._listener.close()
+        for session in list(self._sessions):
+            session.goodbye()
+        if drain_ms:
+            # Clients close when their last request is answered.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(drain_ms / 1000):
+                    while self._sessions or self._dispatcher.in_progress:
+                        await asyncio.sleep(0.005)
+        for session in list(self._sessions):
+            session.close()
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close(drain_ms=10_000 if kind is None else 0)
+
+    def set_limit(self, limit: int) -> None:
+        """From now on take ``limit`` requests at once."""
+        self._pool.set_limit(limit)
+
+    def statistics(self) -> ServerStatistics:
+        """The server's counters now."""
+        pool = self._pool.statistics()
+        return ServerStatistics(
+            clients=len(self._sessions),
+            connections=self._connections,
+            requests=self._dispatcher.requests,
+            errors=self._dispatcher.errors,
+            in_progress=self._dispatcher.in_progress,
+            bytes=self._dispatcher.bytes,
+            limit=pool["limit"],
+            granted=pool["granted"],
+        )

@@ -1,0 +1,50 @@
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+
+from dragoman.flow.credits cimport CreditPool, Holder
+from dragoman.rpc.session cimport Session
+
+cdef enum:
+    # why a session's requests are not taken
+    HOLD_UNREAD = 1  # the caller does not read its replies
+    HOLD_HANDLER = 2  # the handler has as much as it may have
+
+
+cdef class Handler:
+    cdef int features
+
+    cdef bint on_request(
+        self, ServerSession session, uint32_t id, uint16_t method, uint32_t timeout_ms,
+        const char* body, Py_ssize_t n, bytes owner
+    ) except -1
+    cdef void on_cancel(self, ServerSession session, uint32_t id)
+    cdef void on_batch(self, ServerSession session)
+    cdef void on_lost(self, ServerSession session)
+    cdef int method(self, bytes name) except -1
+
+
+cdef class SessionHolder(Holder):
+    cdef ServerSession session
+
+
+cdef class ServerSession(Session):
+    cdef Handler handler
+    cdef CreditPool pool
+    cdef readonly SessionHolder holder
+    cdef list _methods
+    cdef object _sessions
+    cdef readonly uint64_t requests
+    # Of the request that is being handed over: whether nobody waits for a reply, and, unless
+    # order_id is 0, the key of its sequence.
+    cdef bint no_reply
+    cdef uint32_t order_id
+    cdef bytes order_key
+    # What the handler keeps for this session.
+    cdef dict work
+    cdef int _owed
+    cdef int _sessions_max
+
+    cdef void reply(self, uint32_t id, const char* body, size_t n, int credits, bytes owner=*)
+    cdef void error(self, uint32_t id, int code, bint retry_safe, str message, int credits)
+    cdef void credit(self, int n)
+    cdef void owed(self, int credits)
+    cdef void _unknown_method(self, uint32_t id)

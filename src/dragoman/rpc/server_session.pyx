@@ -1,0 +1,240 @@
+"""The answering end of a connection: requests come against credits, and are answered in any order.
+
+A ``Handler`` is given the requests of any number of sessions: the provider's agent has one, and so
+has ``rpc.server``. All sessions of a server share a ``CreditPool``.
+
+Invariants: a request without a credit ends the session; while the caller does not read its replies,
+or the handler holds the session, none of its requests is taken.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from dragoman.flow.credits cimport CreditPool, Holder
+from dragoman.rpc.session cimport Session
+from dragoman.wire.mesh cimport (
+    F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_NAME, F_ORDER, F_PING, F_PONG,
+    F_RECLAIM, F_REPLY, F_REQUEST, F_RETURN, FEATURE_NO_REPLY, FEATURE_ORDER, FLAG_NO_REPLY,
+    FLAG_RETRY_SAFE, MeshDecoder, write_frame,
+)
+
+import logging
+
+from dragoman.errors import Code, ProtocolError
+
+log = logging.getLogger("dragoman.rpc")
+
+cdef int METHODS_MAX = 1024
+cdef int ERROR_TEXT_BYTES_MAX = 4096
+cdef uint32_t CREDITS_MAX = 1 << 24
+cdef bytes NO_IDENTITY = b"\0" * 16
+
+
+cdef class Handler:
+    """What a server does with requests. ``features`` are those of HELLO that it can serve."""
+
+    cdef int method(self, bytes name) except -1:
+        """The handler's own number (>= 0) for a method name, -2 for an unknown one."""
+        return 0
+
+    cdef bint on_request(
+        self, ServerSession session, uint32_t id, uint16_t method, uint32_t timeout_ms,
+        const char* body, Py_ssize_t n, bytes owner
+    ) except -1:
+        """A request; ``body`` is valid during this call only, unless ``owner`` is not None and
+        kept. The handler answers with ``session.reply`` or ``session.error``, once, now or later,
+        and gives what ``session.pool.done(session.holder)`` returns as ``credits`` when the
+        request's place is free. It must not raise: that ends the session, and the request's credit
+        with it.
+        """
+        return True
+
+    cdef void on_cancel(self, ServerSession session, uint32_t id):
+        """The caller no longer wants the reply to ``id`` (which may have been given already)."""
+
+    cdef void on_batch(self, ServerSession session):
+        """After a read."""
+
+    cdef void on_lost(self, ServerSession session):
+        """The caller is gone; replies to it go nowhere."""
+
+
+cdef class SessionHolder(Holder):
+    """The pool's words to a caller, as frames of its session."""
+
+    cdef void grant(self, int n):
+        self.session.credit(n)
+
+    cdef void reclaim(self, int n):
+        self.session.control(F_RECLAIM, 0, 0, n, b"")
+
+
+cdef class ServerSession(Session):
+    """The answering end. ``sessions`` is a set that this session keeps itself in while it lives."""
+
+    def __cinit__(
+        self, loop, Handler handler, CreditPool pool, sessions, *, uint32_t body_bytes_max=16777216,
+        double heartbeat_s=5.0, int sessions_max=0,
+    ):
+        self._configure(loop, body_bytes_max, heartbeat_s)
+        self.handler = handler
+        self.pool = pool
+        self._sessions = sessions
+        self._methods = [-1]
+        self._sessions_max = sessions_max
+        self.holder = SessionHolder()
+        self.holder.session = self
+
+    def connection_made(self, transport):
+        """A caller has connected."""
+        Session.connection_made(self, transport)
+        self._sessions.add(self)
+
+    cdef void reply(self, uint32_t id, const char* body, size_t n, int credits, bytes owner=None):
+        """Answer a request; ``credits`` go back with it. ``owner``: see ``put``."""
+        if self.closed:
+            return
+        if n > self.peer_body_bytes_max:
+            self.error(
+                id, Code.TOO_LARGE, False,
+                f"the reply has {n} bytes, the caller takes {self.peer_body_bytes_max}", credits,
+            )
+            return
+        self.put(F_REPLY, 0, 0, id, credits, body, n, owner)
+
+    cdef void error(self, uint32_t id, int code, bint retry_safe, str message, int credits):
+        """Answer a request with an error."""
+        cdef bytes text
+        if self.closed:
+            return
+        text = message.encode("utf-8", "replace")
+        if len(text) > ERROR_TEXT_BYTES_MAX or len(text) > <Py_ssize_t>self.peer_body_bytes_max:
+            text = text[:min(ERROR_TEXT_BYTES_MAX, self.peer_body_bytes_max)]
+        self.put(
+            F_ERROR, FLAG_RETRY_SAFE if retry_safe else 0, code, id, credits,
+            PyBytes_AS_STRING(text), len(text), None,
+        )
+
+    cdef void credit(self, int n):
+        """Grant ``n`` more credits outside a reply."""
+        self.control(F_CREDIT, 0, 0, n, b"")
+
+    def goodbye(self):
+        """Tell the caller that this server drains: it sends nothing new and closes when all is
+        answered.
+        """
+        if not self.goodbye_sent and not self.closed:
+            if self.ready:
+                self.bid_goodbye("", 0)
+            else:
+                self.close()
+
+    def pause_writing(self):
+        """The caller does not read its replies: stop taking its requests."""
+        Session.pause_writing(self)
+        self.hold(HOLD_UNREAD)
+
+    def resume_writing(self):
+        """The caller reads again."""
+        Session.resume_writing(self)
+        self.release(HOLD_UNREAD)
+
+    cdef bint on_frame(self) except -1:
+        cdef MeshDecoder frame = self.decoder
+        cdef uint8_t kind = frame.kind
+        if not self.ready:
+            if kind != F_HELLO:
+                raise ProtocolError(f"mesh frame type {kind} before HELLO")
+            self._read_hello()
+            self._hello(self.handler.features, NO_IDENTITY, b"")
+            if self._sessions_max and len(self._sessions) > self._sessions_max:
+                self.bid_goodbye(f"this server takes no more than {self._sessions_max} clients", 0)
+                self.close()
+                return True
+            self.pool.join(self.holder)
+            return True
+        if kind == F_REQUEST:
+            if frame.target == 0 or frame.target >= len(self._methods):
+                raise ProtocolError(f"request for method id {frame.target}, which was never named")
+            self.no_reply = frame.flags & FLAG_NO_REPLY
+            if self.no_reply and not self.handler.features & FEATURE_NO_REPLY:
+                raise ProtocolError("a request without reply, which this server does not offer")
+            if self.order_id and self.order_id != frame.id:
+                raise ProtocolError(f"ORDER for id {self.order_id} before request {frame.id}")
+            if not self.pool.began(self.holder):
+                raise ProtocolError("request without a credit")
+            self.requests += 1
+            if self._methods[frame.target] < 0:
+                self._unknown_method(frame.id)
+            else:
+                self.handler.on_request(
+                    self, frame.id, self._methods[frame.target], frame.value,
+                    frame.body, frame.length, frame.owner,
+                )
+            self.order_id = 0
+        elif self.order_id:
+            raise ProtocolError(f"ORDER before mesh frame type {kind}")
+        elif kind == F_CANCEL:
+            self.handler.on_cancel(self, frame.id)
+        elif kind == F_DEMAND:
+            self.pool.demand(self.holder, min(frame.value, CREDITS_MAX))
+        elif kind == F_RETURN:
+            if frame.value > <uint32_t>(self.holder.held - self.holder.in_use):
+                raise ProtocolError(f"{frame.value} credits given back that were not held")
+            self.pool.returned(self.holder, frame.value)
+        elif kind == F_ORDER:
+            if not self.handler.features & FEATURE_ORDER:
+                raise ProtocolError("ORDER, which this server does not offer")
+            self.order_id = frame.id
+            self.order_key = frame.body[:frame.length]
+        elif kind == F_NAME:
+            if frame.target != len(self._methods) or frame.target > METHODS_MAX:
+                raise ProtocolError(
+                    f"method id {frame.target} named, {len(self._methods)} was next"
+                )
+            self._methods.append(self.handler.method(frame.body[:frame.length]))
+        elif kind == F_PING:
+            self.control(F_PONG, 0, 0, frame.value, b"")
+        elif kind == F_PONG:
+            pass
+        elif kind == F_GOODBYE:
+            if self._read_goodbye():
+                # It asks for nothing more: what it held unused is free.
+                self.pool.leave(self.holder)
+        elif kind == F_HELLO:
+            raise ProtocolError("a second HELLO")
+        else:
+            raise ProtocolError(f"mesh frame type {kind} from a client")
+        return True
+
+    cdef void _unknown_method(self, uint32_t id):
+        cdef int credits = self.pool.done(self.holder)
+        if self.no_reply:
+            self.owed(credits)
+        else:
+            self.error(id, Code.NOT_FOUND, True, "no such method", credits)
+
+    cdef void owed(self, int credits):
+        """Credits that come back without a reply; they are granted together, after the read or the
+        turn.
+        """
+        self._owed += credits
+        if self._owed and not self.closed:
+            self.mark()
+
+    cdef void flush(self):
+        if self._owed and not self.closed:
+            write_frame(self.out, F_CREDIT, 0, 0, 0, self._owed, NULL, 0)
+            self._owed = 0
+        Session.flush(self)
+
+    cdef void on_batch(self):
+        self.handler.on_batch(self)
+
+    cdef void on_closed(self):
+        if type(self.failure) is ProtocolError:
+            log.warning("session ended: %s", self.failure)
+        self._sessions.discard(self)
+        if self.ready or self.holder.pool is not None:
+            self.pool.leave(self.holder)
+        self.handler.on_lost(self)
