@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from dragoman.bench.rpc import contestants, peer_grpc
+from dragoman.bench.rpc.calling import AsyncCaller
 from dragoman.bench.rpc.contestant import BenchError, Cpu, Sample, Work
 from dragoman.bench.rpc.contestants import NAMES, contestant
 from dragoman.bench.rpc.latency import summary
@@ -21,6 +23,7 @@ from dragoman.bench.rpc.pair import Pair
 from dragoman.bench.rpc.plan import IDLE, SHAPES, STYLES, Settings, takes_part
 from dragoman.bench.rpc.results import compare, result
 from dragoman.bench.rpc.run import RpcBench
+from dragoman.cli.bench_rpc import show
 from dragoman.errors import UsageError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "bench-rpc.md"
@@ -86,6 +89,64 @@ def test_bodies_of_any_size_come_back(name: str) -> None:
             assert pair.measure(work)[0].calls >= in_flight
 
 
+class Liar:
+    """A connection whose replies are right until the last, and whose server notes too little."""
+
+    async def call(self, _method: str, body: bytes) -> bytes:
+        return body[::-1]
+
+    def call_soon(self, method: str, body: bytes, callback: Any) -> None:
+        asyncio.get_running_loop().call_soon(callback, body[::-1], None)
+
+    async def call_many(self, _method: str, bodies: list[bytes]) -> list[bytes]:
+        return [*bodies[:-1], b""]
+
+    async def map(self, _method: str, bodies: list[bytes], *, in_flight: int) -> Any:
+        for body in bodies[:-1]:
+            yield body
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("style", ["await", "soon", "many", "map", "lone", "bulk"])
+def test_a_wrong_reply_is_no_figure(style: str) -> None:
+    async def connect() -> Liar:
+        return Liar()
+
+    caller = AsyncCaller(connect, asyncio.new_event_loop)
+    with pytest.raises(BenchError, match="a reply differs"):
+        caller.prepare(Work(style, in_flight=2, batch=2, seconds=SECONDS))
+    caller.finish()
+    caller.close()
+
+
+def test_a_note_that_was_not_handled_is_no_figure() -> None:
+    class Forgetful:
+        notes = 0
+
+        async def call(self, _method: str, body: bytes) -> bytes:
+            return body
+
+        def notify(self, _method: str, _body: bytes) -> None:
+            self.notes += 1
+
+        async def noted(self) -> int:
+            return self.notes // 2
+
+        async def close(self) -> None:
+            pass
+
+    async def connect() -> Forgetful:
+        return Forgetful()
+
+    caller = AsyncCaller(connect, asyncio.new_event_loop)
+    with pytest.raises(BenchError, match="notify: 2 sent, 1 handled"):
+        caller.prepare(Work("notify", in_flight=2, seconds=SECONDS))
+    caller.finish()
+    caller.close()
+
+
 def test_a_run_leaves_no_process_behind() -> None:
     with Pair("prototype") as pair:
         pids = [pair.server.pid, pair.client.pid]
@@ -118,7 +179,7 @@ def test_what_fails_is_named_and_the_others_go_on(monkeypatch: pytest.MonkeyPatc
         styles=("lone",), seconds=SECONDS, rounds=2, contestants=("streams", "floor-sockets")
     )
     report = RpcBench(settings).run()
-    assert report["failed"] == {"streams, lone, 128 B, 1 connections": "a reply differs"}
+    assert report["failed"] == {"streams, lone, 128 B": "a reply differs"}
     assert [each["contestant"] for each in report["results"]] == ["floor-sockets"]
     assert len(report["results"][0]["rounds"]) == 2
 
@@ -187,6 +248,17 @@ def test_bad_options_give_one_clear_line(
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
+
+
+def test_bodies_too_large_for_a_batch_are_still_shown_with_their_style(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = Settings(styles=("many",), sizes=(2**20,))
+    done = [result("dragoman", work, rounds_of(7)) for work in settings.works()]
+    assert [each["variant"] for each in done] == ["100x10", "500x4"]
+    machine = {"cores": 2, "cpu": "some"}
+    show({"machine": machine, "results": done, "idle": [], "skipped": {}}, settings)
+    assert capsys.readouterr().out.count("1,048,576") == 2
 
 
 def test_what_is_in_flight_is_bounded_by_bytes() -> None:

@@ -150,7 +150,7 @@ def show(report: dict[str, Any], settings: Settings, console: Console | None = N
             found = [
                 each
                 for each in report["results"]
-                if each["style"] == style and (len(shapes) == 1 or each["batch"] == shape.batch)
+                if each["style"] == style and each["variant"] == shape.variant
             ]
             if found:
                 console.print(_table_of(style, shape.words, found))

@@ -64,6 +64,10 @@ class AsyncCaller:
         """See ``Caller``."""
         self._runner.run(self._close())
 
+    def close(self) -> None:
+        """Close the loop; a process that ends need not."""
+        self._runner.close()
+
     async def _prepare(self, work: Work) -> None:
         while (missing := work.connections - len(self._connections)) > 0:
             opening = [self._connect() for _ in range(min(missing, OPENING_AT_ONCE))]

@@ -28,7 +28,10 @@ class BenchError(DragomanError):
 
 
 class Work(msgspec.Struct, frozen=True):
-    """One measurement; ``in_flight`` counts calls outstanding at once, or batches of ``batch``."""
+    """One measurement; ``in_flight`` counts calls outstanding at once, or batches of ``batch``.
+
+    ``variant`` tells measurements of one style apart.
+    """
 
     style: str
     size: int = 128
@@ -36,6 +39,7 @@ class Work(msgspec.Struct, frozen=True):
     in_flight: int = 1
     batch: int = 1
     seconds: float = 1.0
+    variant: str = ""
 
 
 class Cpu(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from dragoman.errors import UsageError
 
 # Modules are imported by whoever runs them: an idle conductor needs none of the peers.
 _CLASSES = {
+    "dragoman": "library.Library",
     "prototype": "prototype.Prototype",
     "floor-sockets": "floor_sockets.FloorSockets",
     "floor-uvloop": "floor_uvloop.FloorUvloop",

@@ -25,14 +25,15 @@ class Shape:
     words: str
     in_flight: int = 1
     batch: int = 1
+    variant: str = ""
 
 
 SHAPES: dict[str, tuple[Shape, ...]] = {
     "await": (Shape("1,000 tasks, each awaiting one call after the other", 1000),),
     "soon": (Shape("callbacks, 1,000 calls in flight", 1000),),
     "many": (
-        Shape("batches of 100, 10 in flight", 10, 100),
-        Shape("batches of 500, 4 in flight", 4, 500),
+        Shape("batches of 100, 10 in flight", 10, 100, "100x10"),
+        Shape("batches of 500, 4 in flight", 4, 500, "500x4"),
     ),
     "map": (Shape("iteration over replies, 1,000 calls in flight", 1000),),
     "notify": (Shape("calls without a reply, 1,000 and then one call that waits", 1000),),
@@ -78,7 +79,7 @@ class Settings:
         most = IN_FLIGHT_BYTES_MAX // max(1, size)
         batch = min(shape.batch, max(1, most // shape.in_flight))
         in_flight = max(connections, min(shape.in_flight, max(1, most // batch)))
-        return Work(style, size, connections, in_flight, batch, self.seconds)
+        return Work(style, size, connections, in_flight, batch, self.seconds, shape.variant)
 
 
 def takes_part(contestant: Contestant, work: Work) -> bool:

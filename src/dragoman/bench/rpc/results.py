@@ -19,7 +19,7 @@ REFERENCES = {
     "lone": ("floor-sockets", "floor-uvloop"),
     "bulk": ("floor-sockets", "floor-uvloop"),
 }
-SAME = ("style", "size", "connections", "batch")
+SAME = ("style", "size", "connections", "variant")
 
 Round = tuple[Sample, Cpu]
 Result = dict[str, Any]
@@ -33,6 +33,7 @@ def result(contestant: str, work: Work, rounds: Sequence[Round]) -> Result:
     return {
         "contestant": contestant,
         "style": work.style,
+        "variant": work.variant,
         "size": work.size,
         "connections": work.connections,
         "in_flight": work.in_flight,

@@ -83,7 +83,7 @@ class RpcBench:
             for index, (work, those) in enumerate(works):
                 first = number % max(1, len(those))
                 for each in those[first:] + those[:first]:
-                    self._say(f"round {number + 1}, {work.style}, {work.size} B: {each.title}")
+                    self._say(f"round {number + 1}, {_words(work)}: {each.title}")
                     if found := self._attempt(each, work):
                         rounds.setdefault((index, each.name), []).append(found)
         return [
@@ -94,7 +94,7 @@ class RpcBench:
         ]
 
     def _attempt(self, each: Contestant, work: Work) -> Round | None:
-        what = f"{each.name}, {work.style}, {work.size} B, {work.connections} connections"
+        what = f"{each.name}, {_words(work)}"
         if what in self._failed:
             return None
         try:
@@ -135,6 +135,11 @@ class RpcBench:
     def _stop(self) -> None:
         while self._pairs:
             self._pairs.popitem()[1].stop()
+
+
+def _words(work: Work) -> str:
+    style = f"{work.style} {work.variant}".strip()
+    return f"{style}, {work.size} B" + (f" x {work.connections}" if work.connections > 1 else "")
 
 
 def versions() -> dict[str, str]:
