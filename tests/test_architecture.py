@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "dragoman"
 LEVELS = [
     {"errors", "clock", "timers"},
     {"observe"},
-    {"wire"},
+    {"wire", "queue"},
     {"balance", "flow"},
     {"rpc"},
     {"registry"},

@@ -20,7 +20,9 @@ where one is known, the endpoint.
     ├── RemoteError             the callee ran and failed
     ├── BatchError              some calls of a batch failed
     ├── RegistryError           the registry refused, or cannot be reached
-    └── CorruptionError         stored bytes are not what was written
+    ├── CorruptionError         stored bytes are not what was written
+    └── StorageError            the disk refused: no space, I/O error, a sync that failed
+        └── LockedError         another process has the store or workspace (retry_safe)
 """
 
 from __future__ import annotations
@@ -193,6 +195,26 @@ class CorruptionError(DragomanError):
     """Stored bytes are not what was written; the message names file and offset."""
 
     code = Code.INTERNAL
+
+
+class StorageError(DragomanError):
+    """The disk refused; ``errno`` is the system's reason, if it gave one.
+
+    What was to be stored is not acknowledged, but may turn out to be there.
+    """
+
+    code = Code.INTERNAL
+
+    def __init__(self, message: str, *, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
+class LockedError(StorageError):
+    """Another process has it open for writing."""
+
+    code = Code.UNAVAILABLE
+    retry_safe = True
 
 
 _BY_CODE: dict[int, type[DragomanError]] = {

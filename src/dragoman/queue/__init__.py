@@ -1,0 +1,8 @@
+"""The queue store: a million queues and more in one process, on one disk.
+
+``QueueStore`` is what to open. It stands alone: nothing of the mesh is imported.
+"""
+
+from dragoman.queue.store import Damage, QueueStore, Statistics
+
+__all__ = ["Damage", "QueueStore", "Statistics"]

@@ -1,0 +1,941 @@
+"""The queue store's engine: what Python calls, and the lock around it.
+
+``dragoman.queue.store.QueueStore`` builds on ``Engine``, which knows neither options nor names of
+files beyond its numbered ones. A put takes the store's lock for a few hundred nanoseconds and
+never waits for the disk while it holds it. Work that is longer than that runs without the GIL.
+
+Invariants: nobody waits for the store's lock while holding the GIL; nothing that may run Python
+code is called while the store's lock is held.
+"""
+
+import os
+
+from dragoman.errors import CorruptionError, StorageError, UsageError
+
+from cpython.bytearray cimport PyByteArray_Check
+from cpython.bytes cimport (
+    PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+)
+from cpython.list cimport (
+    PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
+)
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from cpython.unicode cimport PyUnicode_CheckExact
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+from posix.fcntl cimport O_RDWR
+
+from dragoman.queue.files cimport Files
+from dragoman.queue.journal cimport (
+    frame_reserve, journal_open, journal_put, journal_run, journal_tails, journal_wait, log_flushed
+)
+from dragoman.queue.log cimport Fetch, log_run, slot_remove
+from dragoman.queue.meta cimport meta_commit, meta_delete, meta_flush, meta_queue, meta_trim
+from dragoman.queue.reader cimport (
+    Piece, Window, resolve, window_clear, window_done, window_free, window_place, window_submit,
+    window_wait
+)
+from dragoman.queue.recovery cimport mend, recover
+from dragoman.queue.state cimport (
+    DONE, GATHERED, MESSAGE_MAX, NAME_MAX, NO_MEMORY, PLACE_LOST, PLACE_PENDING,
+    PLACE_SLOT_SHIFT, QUEUE_ALIVE, QUEUE_DIRTY, SECTOR, SEGMENT_SLOTS, WAIT, Pending, Queue,
+    Segment, Store, Table, cond_init, entry_code, entry_count, entry_place, entry_word, hash_name,
+    prefetch, pthread_cond_broadcast, pthread_cond_destroy, pthread_cond_signal, pthread_cond_wait,
+    pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_trylock,
+    pthread_mutex_unlock, queue_first, queue_name, queue_name_length, size_of_code
+)
+from dragoman.queue.table cimport (
+    index_rebuild, index_set_first, tail_detach, tail_drop, tail_put, table_add, table_close,
+    table_find, table_open, table_remove
+)
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+
+cdef extern from "stdlib.h" nogil:
+    int posix_memalign(void**, size_t, size_t)
+
+cdef enum:
+    # Beyond what tail_put returns.
+    FAILED = 10
+
+# Frames of the journal that may wait for the disk before puts wait.
+cdef uint64_t FRAME_MOST = 33554432
+# How many puts ahead put_many looks up, so that memory has time to come.
+cdef Py_ssize_t AHEAD = 16
+
+
+cdef struct Item:
+    # One put of put_many.
+    const char* name
+    const char* message
+    uint32_t name_length
+    uint32_t message_length
+    uint32_t hash
+    uint32_t id
+    uint64_t offset
+
+
+cdef inline int name_of(object queue, const char** name, Py_ssize_t* n) except -1:
+    if PyBytes_CheckExact(queue):
+        name[0] = PyBytes_AS_STRING(queue)
+        n[0] = PyBytes_GET_SIZE(queue)
+    elif isinstance(queue, str):
+        try:
+            name[0] = PyUnicode_AsUTF8AndSize(queue, n)
+        except UnicodeEncodeError:
+            raise UsageError("a queue's name has a lone surrogate, which is not text") from None
+    elif isinstance(queue, bytes):
+        name[0] = <const char*>queue
+        n[0] = len(queue)
+    else:
+        raise UsageError(f"a queue's name is str or bytes, not {type(queue).__name__}")
+    if n[0] < 1 or n[0] > NAME_MAX:
+        raise UsageError(f"a queue's name has 1 to 65536 bytes, not {n[0]}")
+    return 0
+
+
+cdef bytes message_of(object message):
+    if not isinstance(message, (bytes, bytearray, memoryview)):
+        raise UsageError(f"a message is bytes, not {type(message).__name__}")
+    return bytes(message)
+
+
+cdef int put_locked(
+    Store* s, const char* name, uint32_t n, uint32_t hash, uint32_t id, const char* message,
+    uint32_t m, uint64_t* offset
+) noexcept nogil:
+    # Under the lock. DONE, NO_MEMORY, FAILED, or WAIT: for ``space``.
+    cdef Table* t = &s.table
+    cdef uint64_t pending
+    cdef int result
+    if s.poison or s.closing:
+        return FAILED
+    if id == 0:
+        id = table_find(t, name, n, hash)
+        if id == 0:
+            if meta_queue(s, t.ids, name, n) != DONE:
+                return NO_MEMORY
+            id = table_add(t, 0, name, n, hash)
+            if id == 0:
+                s.meta.length -= 13 + n
+                return NO_MEMORY
+    if s.durability:
+        if s.frame.length > FRAME_MOST:
+            return FAILED if s.journal_error else WAIT
+        if frame_reserve(&s.frame, 24 + m) != DONE:
+            return NO_MEMORY
+    pending = t.ring_tail
+    result = tail_put(t, id, message, m)
+    if result == DONE:
+        offset[0] = t.queues[id].next - 1
+        t.messages += 1
+        t.message_bytes += m
+        if s.durability:
+            journal_put(s, id, offset[0], message, m)
+    elif result == WAIT and s.log_error:
+        return FAILED
+    if pending != t.ring_tail or result == WAIT:
+        pending = t.ring_tail - t.ring_head
+        if pending % 64 == 32 or t.ring_bytes > 4194304 or result == WAIT:
+            pthread_cond_signal(&s.work)
+    return result
+
+
+cdef int put_waiting(
+    Store* s, const char* name, uint32_t n, uint32_t hash, const char* message, uint32_t m,
+    uint64_t* offset
+) noexcept nogil:
+    # Under the lock and without the GIL: as long as it takes.
+    cdef int result
+    while True:
+        result = put_locked(s, name, n, hash, 0, message, m, offset)
+        if result != WAIT:
+            return result
+        if s.durability and s.frame.length > FRAME_MOST:
+            pthread_cond_signal(&s.journal_work)
+            pthread_cond_wait(&s.durable, &s.lock)
+        else:
+            pthread_cond_wait(&s.space, &s.lock)
+
+
+cdef Py_ssize_t put_items(Store* s, Item* items, Py_ssize_t n, int* result) noexcept nogil:
+    # All of put_many: how many were put. Looks ahead so that what it will need is on its way.
+    cdef Table* t = &s.table
+    cdef Py_ssize_t i
+    cdef Item* item
+    cdef Queue* q
+    cdef uint64_t slot
+    for i in range(n):
+        items[i].hash = <uint32_t>hash_name(items[i].name, items[i].name_length, t.seed)
+    pthread_mutex_lock(&s.lock)
+    for i in range(min(AHEAD, n)):
+        prefetch(&t.slots[items[i].hash & t.mask])
+    for i in range(n):
+        if i + AHEAD < n:
+            prefetch(&t.slots[items[i + AHEAD].hash & t.mask])
+        if i + 10 < n:
+            slot = t.slots[items[i + 10].hash & t.mask]
+            if slot:
+                prefetch(&t.queues[<uint32_t>slot])
+            prefetch(items[i + 10].message)
+        if i + 5 < n:
+            slot = t.slots[items[i + 5].hash & t.mask]
+            if slot:
+                q = &t.queues[<uint32_t>slot]
+                prefetch(t.chunks[q.cur].data + q.used)
+                prefetch(t.chunks[q.cur].data + q.used + 56)
+        item = &items[i]
+        result[0] = put_waiting(
+            s, item.name, item.name_length, item.hash, item.message, item.message_length,
+            &item.offset
+        )
+        if result[0] != DONE:
+            n = i
+            break
+    pthread_mutex_unlock(&s.lock)
+    return n
+
+
+cdef class Context:
+    """A window, lent to one call at a time."""
+
+    cdef Window w
+
+    def __dealloc__(self):
+        window_free(&self.w)
+
+
+cdef class Engine:
+    """A store that is open. Every method may be called from any thread."""
+
+    cdef Store s
+    cdef Files files
+    cdef list contexts
+    cdef readonly object recovery
+    cdef str path
+    cdef readonly bint open
+    cdef int users
+
+    def __cinit__(self):
+        memset(&self.s, 0, sizeof(Store))
+        pthread_mutex_init(&self.s.lock, NULL)
+        pthread_mutex_init(&self.s.meta_lock, NULL)
+        cond_init(&self.s.work)
+        cond_init(&self.s.space)
+        cond_init(&self.s.journal_work)
+        cond_init(&self.s.durable)
+        self.s.meta_fd = -1
+        self.s.journal_fd = -1
+        self.s.slot = -1
+        self.contexts = []
+
+    def __dealloc__(self):
+        self._release()
+
+    cdef void _release(self) noexcept:
+        cdef Store* s = &self.s
+        cdef uint32_t i
+        if s.segments != NULL:
+            for i in range(s.slots_top):
+                if s.segments[i].fd >= 0 and s.segments[i].state:
+                    s.disk.close(s.disk, s.segments[i].fd)
+        free(s.segments)
+        s.segments = NULL
+        s.slots_top = 0
+        table_close(&s.table)
+        free(s.gather)
+        free(s.directory.data)
+        free(s.meta.data)
+        free(s.frame.data)
+        free(s.frame_out.data)
+        free(s.cache)
+        free(s.cache_slots)
+        s.gather = s.cache = NULL
+        s.cache_slots = NULL
+        s.directory.data = s.meta.data = s.frame.data = s.frame_out.data = NULL
+        if s.meta_fd >= 0:
+            s.disk.close(s.disk, s.meta_fd)
+            s.meta_fd = -1
+        if s.journal_fd >= 0:
+            s.disk.close(s.disk, s.journal_fd)
+            s.journal_fd = -1
+
+    def _open(
+        self, str path, Files files not None, *, bytes identity, uint64_t segment_bytes,
+        bint direct, int durability, uint64_t interval_ms, uint64_t memory_bytes, uint64_t
+        cache_bytes, uint64_t journal_bytes, uint64_t journal_file_bytes, bint read_only,
+    ):
+        """Recover what the directory holds. Threads are the caller's to start (``_run_*``)."""
+        cdef Store* s = &self.s
+        cdef bytes encoded = os.fsencode(path)
+        cdef bytes meta = os.fsencode(path + "/META")
+        cdef uint64_t slots = 1024
+        cdef int error
+        if len(encoded) > 4000:
+            raise UsageError(f"the path of a store has at most 4,000 bytes: {path[:80]}...")
+        self.files = files
+        self.path = path
+        s.disk = &files.disk
+        memcpy(s.path, <char*>encoded, len(encoded) + 1)
+        memcpy(s.identity, <char*>identity, 16)
+        s.direct = direct
+        s.read_align = 512
+        s.read_only = read_only
+        s.segment_bytes = segment_bytes
+        s.durability = durability
+        s.interval_ms = interval_ms
+        s.memory = memory_bytes
+        s.journal_bytes_max = journal_bytes
+        s.journal_file_bytes = journal_file_bytes
+        s.tail_bytes_max = memory_bytes
+        s.segments = <Segment*>calloc(SEGMENT_SLOTS, sizeof(Segment))
+        if (
+            s.segments == NULL
+            or table_open(&s.table, int.from_bytes(os.urandom(8), "little")) != DONE
+            or posix_memalign(<void**>&s.gather, SECTOR, GATHERED) != 0
+            or journal_open(s) != DONE
+        ):
+            raise MemoryError("no memory for the store")
+        if cache_bytes:
+            while slots < cache_bytes // 512:
+                slots *= 2
+            s.cache = <char*>malloc(cache_bytes)
+            s.cache_slots = <uint64_t*>calloc(2 * slots, 8)
+            if s.cache == NULL or s.cache_slots == NULL:
+                raise MemoryError("no memory for the cache")
+            s.cache_mask = slots - 1
+            s.cache_bytes = cache_bytes
+        if read_only:
+            # Nothing leaves memory: what is replayed stays in the ring.
+            s.table.ring_mask = 0xFFFFFFFF
+            s.table.ring_bytes_max = 0xFFFFFFFFFFFFFFFF
+        self.recovery = recover(s, files, path, False)
+        s.meta_start = self.recovery.meta_end
+        s.meta_synced = s.meta_start
+        if not read_only:
+            s.meta_fd = s.disk.open(s.disk, <char*>meta, O_RDWR)
+            if s.meta_fd < 0:
+                raise storage_error(s.meta_fd, f"{path}/META")
+            error = s.disk.truncate(s.disk, s.meta_fd, s.meta_start)
+            if error == 0:
+                error = s.disk.sync(s.disk, s.meta_fd)
+            if error < 0:
+                raise storage_error(error, f"{path}/META")
+            error = mend(s, self.recovery)
+            if error < 0:
+                raise storage_error(error, f"{path}: the last segment")
+            s.writer_alive = True
+            s.journal_alive = True
+        self.open = True
+
+    def _replay(self):
+        """The journal into memory; the writer's thread must be running unless read-only."""
+        cdef Store* s = &self.s
+        self.recovery.replay()
+        s.frame_number = self.recovery.frame_last + 1
+        s.frame_synced = s.frame_written = s.frame_number - 1
+        journals = self.recovery.journals
+        s.journal_oldest = journals[0] if journals else 1
+        s.journal_file = max(journals) + 1 if journals else 1
+
+    def _run_writer(self):
+        """The log's thread."""
+        with nogil:
+            log_run(&self.s)
+
+    def _run_journal(self):
+        """The journal's thread."""
+        with nogil:
+            journal_run(&self.s)
+
+    # Checks.
+
+    cdef int _check(self, bint writing) except -1:
+        if not self.open:
+            raise UsageError("the store is closed")
+        if writing and self.s.read_only:
+            raise UsageError("the store was opened read-only")
+        return 0
+
+    cdef inline void _lock(self) noexcept:
+        # With the GIL held; it is given up rather than waited with.
+        if pthread_mutex_trylock(&self.s.lock) != 0:
+            with nogil:
+                pthread_mutex_lock(&self.s.lock)
+
+    cdef inline void _unlock(self) noexcept nogil:
+        pthread_mutex_unlock(&self.s.lock)
+
+    cdef object _failure(self):
+        # Why a put or sync could not be done.
+        cdef Store* s = &self.s
+        if s.poison:
+            return storage_error(
+                -s.poison, f"{self.path}: a sync has failed, nothing is acknowledged any more"
+            )
+        if s.journal_error:
+            return storage_error(-s.journal_error, f"{self.path}: the journal cannot be written")
+        if s.log_error:
+            return storage_error(-s.log_error, f"{self.path}: the log cannot be written")
+        if s.closing or not self.open:
+            return UsageError("the store is closed")
+        return StorageError(f"{self.path}: the store has stopped writing")
+
+    cdef uint32_t _find(self, object queue) except? 0:
+        # Takes and leaves the lock; 0 for none.
+        cdef const char* name
+        cdef Py_ssize_t n
+        cdef uint32_t id
+        name_of(queue, &name, &n)
+        self._lock()
+        id = table_find(
+            &self.s.table, name, n, <uint32_t>hash_name(name, n, self.s.table.seed)
+        )
+        self._unlock()
+        return id
+
+    # Putting.
+
+    def put(self, queue, message):
+        """Append one message; returns its offset in the queue."""
+        cdef Store* s = &self.s
+        cdef const char* name
+        cdef const char* data
+        cdef Py_ssize_t n, m
+        cdef uint32_t hash
+        cdef uint64_t offset = 0
+        cdef uint64_t frame
+        cdef int result
+        if not self.open or s.read_only:
+            self._check(True)
+        name_of(queue, &name, &n)
+        if not PyBytes_CheckExact(message):
+            message = message_of(message)
+        data = PyBytes_AS_STRING(message)
+        m = PyBytes_GET_SIZE(message)
+        if m > MESSAGE_MAX:
+            raise UsageError(f"a message has at most 16777216 bytes, not {m}")
+        hash = <uint32_t>hash_name(name, n, s.table.seed)
+        if pthread_mutex_trylock(&s.lock) != 0:
+            with nogil:
+                pthread_mutex_lock(&s.lock)
+        result = put_locked(s, name, n, hash, 0, data, m, &offset)
+        if result == WAIT:
+            with nogil:
+                result = put_waiting(s, name, n, hash, data, m, &offset)
+        if result == DONE and s.durability == 2:
+            frame = s.frame_number
+            with nogil:
+                result = journal_wait(s, frame)
+                pthread_mutex_unlock(&s.lock)
+        else:
+            pthread_mutex_unlock(&s.lock)
+        if result != DONE:
+            raise MemoryError("no memory for the message") if result == NO_MEMORY else (
+                self._failure()
+            )
+        return offset
+
+    def put_many(self, queues, messages=None):
+        """Append many: ``pairs``, one queue with its messages, or queues beside messages."""
+        cdef Store* s = &self.s
+        cdef Item* items
+        cdef Py_ssize_t n, i, size, done = 0
+        cdef object queue, message, pair
+        cdef const char* name
+        cdef list owned = []
+        cdef bint pairs = messages is None
+        cdef bint one = False
+        cdef list first, second = None
+        cdef list offsets
+        cdef object number
+        cdef int result = DONE
+        cdef uint64_t frame
+        self._check(True)
+        if pairs:
+            first = queues if PyList_CheckExact(queues) else list(queues)
+        else:
+            second = messages if PyList_CheckExact(messages) else list(messages)
+            one = isinstance(queues, (str, bytes))
+            first = second if one else (queues if PyList_CheckExact(queues) else list(queues))
+            if len(first) != len(second):
+                raise UsageError(f"{len(first)} queues beside {len(second)} messages")
+        n = PyList_GET_SIZE(first)
+        if n == 0:
+            return []
+        items = <Item*>malloc(n * sizeof(Item))
+        if items == NULL:
+            raise MemoryError
+        # What is referred to while the GIL is away must not go away with a list that others change.
+        held = <PyObject**>malloc(2 * n * sizeof(PyObject*))
+        if held == NULL:
+            free(items)
+            raise MemoryError
+        cdef Py_ssize_t holding = 0
+        try:
+            for i in range(n):
+                if pairs:
+                    pair = <object>PyList_GET_ITEM(first, i)
+                    if PyTuple_CheckExact(pair) and PyTuple_GET_SIZE(pair) == 2:
+                        queue = <object>PyTuple_GET_ITEM(pair, 0)
+                        message = <object>PyTuple_GET_ITEM(pair, 1)
+                    else:
+                        try:
+                            queue, message = pair
+                        except (TypeError, ValueError):
+                            raise UsageError(
+                                f"put_many takes pairs of queue and message; number {i} is none"
+                            ) from None
+                else:
+                    if i >= PyList_GET_SIZE(first) or i >= PyList_GET_SIZE(second):
+                        raise UsageError("the list of messages changed while it was read")
+                    queue = queues if one else <object>PyList_GET_ITEM(first, i)
+                    message = <object>PyList_GET_ITEM(second, i)
+                if PyBytes_CheckExact(queue):
+                    name = PyBytes_AS_STRING(queue)
+                    size = PyBytes_GET_SIZE(queue)
+                    if size < 1 or size > NAME_MAX:
+                        name_of(queue, &name, &size)
+                else:
+                    name_of(queue, &name, &size)
+                items[i].name = name
+                items[i].name_length = <uint32_t>size
+                if not PyBytes_CheckExact(message):
+                    message = message_of(message)
+                size = PyBytes_GET_SIZE(message)
+                if size > MESSAGE_MAX:
+                    raise UsageError(f"a message has at most 16777216 bytes, not {size}")
+                items[i].message = PyBytes_AS_STRING(message)
+                items[i].message_length = <uint32_t>size
+                Py_INCREF(queue)
+                held[holding] = <PyObject*>queue
+                Py_INCREF(message)
+                held[holding + 1] = <PyObject*>message
+                holding += 2
+            with nogil:
+                done = put_items(s, items, n, &result)
+                if result == DONE and s.durability == 2:
+                    pthread_mutex_lock(&s.lock)
+                    frame = s.frame_number - (0 if s.frame_entries else 1)
+                    result = journal_wait(s, frame)
+                    pthread_mutex_unlock(&s.lock)
+            if result != DONE:
+                raise MemoryError("no memory for the messages") if result == NO_MEMORY else (
+                    self._failure()
+                )
+            offsets = PyList_New(n)
+            for i in range(n):
+                number = items[i].offset
+                Py_INCREF(number)
+                PyList_SET_ITEM(offsets, i, number)
+            return offsets
+        finally:
+            for i in range(holding):
+                Py_DECREF(<object>held[i])
+            free(held)
+            free(items)
+
+    # Getting.
+
+    cdef Context _context(self):
+        cdef Context c
+        if self.contexts:
+            c = <Context>self.contexts.pop()
+        else:
+            c = Context.__new__(Context)
+        window_clear(&c.w)
+        return c
+
+    def get(self, queue, offset, count=1):
+        """Up to ``count`` messages from ``offset`` on, fewer only at the queue's end."""
+        return self.get_many(((queue, offset, count),))[0]
+
+    def get_many(self, requests):
+        """For each (queue, offset, count) what ``get`` returns; the disk is asked for all at once.
+        """
+        cdef Store* s = &self.s
+        cdef list wanted = requests if PyList_CheckExact(requests) else list(requests)
+        cdef Py_ssize_t n = len(wanted)
+        cdef Py_ssize_t i, at = 0, size
+        cdef const char* name
+        cdef list results = []
+        cdef Context c, d = None
+        cdef uint32_t taken
+        cdef uint64_t first
+        cdef object queue, request
+        cdef int64_t offset, count
+        cdef Item* items
+        cdef bint more
+        self._check(False)
+        items = <Item*>malloc((n + 1) * sizeof(Item))
+        if items == NULL:
+            raise MemoryError
+        names = []  # keeps them while the GIL is away
+        c = self._context()
+        d = self._context()
+        # items: offset is where to go on, message_length unused, id the queue, hash: left
+        cdef uint64_t* left = <uint64_t*>malloc((n + 1) * 8)
+        try:
+            for i in range(n):
+                request = wanted[i]
+                try:
+                    queue, offset_of, count_of = request
+                    offset = offset_of
+                    count = count_of
+                except (TypeError, ValueError, OverflowError):
+                    raise UsageError(
+                        "a request is (queue, offset, count) with whole numbers,"
+                        f" not {request!r:.100}"
+                    ) from None
+                if offset < 0 or count < 0:
+                    raise UsageError(f"offset {offset} and count {count} must not be negative")
+                name_of(queue, &name, &size)
+                names.append(queue)
+                items[i].name = name
+                items[i].name_length = <uint32_t>size
+                items[i].offset = offset
+                left[i] = count
+                items[i].hash = <uint32_t>hash_name(name, size, s.table.seed)
+                results.append([])
+            # One window is built into lists while the disk reads the next.
+            more = self._fill(c, items, left, n, &at)
+            while more:
+                with nogil:
+                    window_wait(s, &c.w)
+                self._lock()
+                window_done(s, &c.w)
+                self._unlock()
+                window_clear(&d.w)
+                more = at < n and self._fill(d, items, left, n, &at)
+                try:
+                    self._build(&c.w, results, wanted)
+                except BaseException:
+                    if more:
+                        with nogil:
+                            window_wait(s, &d.w)
+                            pthread_mutex_lock(&s.lock)
+                            window_done(s, &d.w)
+                            pthread_mutex_unlock(&s.lock)
+                    raise
+                c, d = d, c
+            return results
+        finally:
+            free(items)
+            free(left)
+            if len(self.contexts) < 64:
+                self.contexts.append(c)
+                self.contexts.append(d)
+
+    cdef bint _fill(
+        self, Context c, Item* items, uint64_t* left, Py_ssize_t n, Py_ssize_t* at
+    ) except -1:
+        # Pieces from request ``at`` on, as many as a window takes. False: nothing more to do.
+        cdef Store* s = &self.s
+        cdef Table* t = &s.table
+        cdef Py_ssize_t i = at[0]
+        cdef Py_ssize_t k
+        cdef Item* item
+        cdef Queue* q
+        cdef uint64_t first
+        cdef uint32_t taken
+        cdef uint64_t slot
+        cdef Py_ssize_t gone = -1
+        self._lock()
+        if s.closing:
+            self._unlock()
+            raise UsageError("the store is closed")
+        for k in range(i, min(i + 64, n)):
+            prefetch(&t.slots[items[k].hash & t.mask])
+        while i < n:
+            item = &items[i]
+            if i + 16 < n:
+                prefetch(&t.slots[items[i + 16].hash & t.mask])
+            if i + 8 < n:
+                slot = t.slots[items[i + 8].hash & t.mask]
+                if slot:
+                    prefetch(&t.queues[<uint32_t>slot])
+            item.id = table_find(t, item.name, item.name_length, item.hash)
+            if item.id == 0:
+                i += 1
+                continue
+            q = &t.queues[item.id]
+            first = queue_first(q)
+            if item.offset < first and left[i]:
+                gone = i
+                break
+            if item.offset >= q.next or left[i] == 0:
+                i += 1
+                continue
+            if left[i] > q.next - item.offset:
+                left[i] = q.next - item.offset
+            taken = resolve(s, &c.w, <uint32_t>i, item.id, item.offset, left[i])
+            item.offset += taken
+            left[i] -= taken
+            if left[i]:
+                break  # the window is full
+            i += 1
+        at[0] = i
+        if gone >= 0 and c.w.piece_count == 0:
+            self._unlock()
+            raise UsageError(
+                f"offset {items[gone].offset} is gone: the first of the queue is {first}"
+            )
+        if window_place(s, &c.w) != DONE:
+            self._unlock()
+            raise MemoryError
+        self._unlock()
+        if c.w.fetch_count > 1:
+            with nogil:
+                window_submit(s, &c.w)
+        else:
+            window_submit(s, &c.w)
+        return c.w.piece_count > 0
+
+    cdef int _build(self, Window* w, list results, list wanted) except -1:
+        # Python objects of a window that has all it needs.
+        cdef uint32_t i, k
+        cdef Piece* p
+        cdef const char* data
+        cdef uint64_t length, at
+        cdef list into
+        cdef Py_ssize_t size
+        cdef int shift
+        cdef unsigned char byte
+        for i in range(w.piece_count):
+            p = &w.pieces[i]
+            if p.lost or (p.fetch >= 0 and w.fetches[p.fetch].error):
+                self._raise(w, p, wanted[p.request][0])
+            into = <list>PyList_GET_ITEM(results, p.request)
+            data = w.fetches[p.fetch].payload if p.fetch >= 0 else w.scratch.data + p.data
+            if p.uniform:
+                size = p.length // p.count
+                data += size * p.skip
+                for k in range(p.take):
+                    into.append(PyBytes_FromStringAndSize(data, size))
+                    data += size
+                continue
+            at = 0
+            for k in range(p.skip + p.take):
+                length = 0
+                shift = 0
+                while True:
+                    byte = <unsigned char>data[at]
+                    at += 1
+                    length |= <uint64_t>(byte & 127) << shift
+                    shift += 7
+                    if byte < 128 or shift > 28 or at >= p.length:
+                        break
+                if at + length > p.length:
+                    raise CorruptionError(
+                        f"{self.path}: queue {wanted[p.request][0]!r:.100}: a block whose checksum"
+                        " is right does not hold whole messages"
+                    )
+                if k >= p.skip:
+                    into.append(PyBytes_FromStringAndSize(data + at, length))
+                at += length
+        return 0
+
+    cdef int _raise(self, Window* w, Piece* p, object queue) except -1:
+        cdef Fetch* f
+        if p.fetch == -2:
+            raise MemoryError
+        name = queue if isinstance(queue, bytes) else str(queue)
+        if p.lost:
+            where = "; ".join(
+                f"{file} at {offset}: {reason}" for file, offset, _, _, _, reason
+                in self.recovery.damage[:3]
+            )
+            raise CorruptionError(
+                f"queue {name!r:.200}: the message at offset {p.first} was lost: "
+                f"{where or 'its block is missing'}"
+            )
+        f = &w.fetches[p.fetch]
+        file = f"{self.path}/{f.number:010}.seg"
+        if f.error < 0:
+            raise storage_error(f.error, f"queue {name!r:.200}: {file} at {f.offset}")
+        raise CorruptionError(
+            f"queue {name!r:.200}: offsets {f.first} to {f.first + f.count - 1}:"
+            f" {file} at {f.offset}: not what was written"
+        )
+
+    # Looking.
+
+    def length(self, queue):
+        """The offset that the next message will get: how many were ever put."""
+        self._check(False)
+        cdef uint32_t id = self._find(queue)
+        return self.s.table.queues[id].next if id else 0
+
+    def first_offset(self, queue):
+        """The offset of the oldest message that is still there (``length`` when there is none)."""
+        cdef uint64_t result = 0
+        self._check(False)
+        cdef uint32_t id = self._find(queue)
+        if id:
+            self._lock()
+            result = queue_first(&self.s.table.queues[id])
+            self._unlock()
+        return result
+
+    def __contains__(self, queue):
+        self._check(False)
+        return self._find(queue) != 0
+
+    def _names(self, uint32_t start, uint32_t count):
+        # (next start, names) of up to ``count`` ids; start 0 of the answer: no more.
+        cdef Table* t = &self.s.table
+        cdef Queue* q
+        cdef uint32_t id = start
+        cdef list pieces = []
+        cdef char* copy
+        cdef uint64_t n = 0
+        cdef uint64_t room = <uint64_t>count * 64 + NAME_MAX + 8
+        cdef uint32_t length
+        copy = <char*>malloc(room)
+        if copy == NULL:
+            raise MemoryError
+        self._lock()
+        while id < t.ids and n + NAME_MAX + 4 < room:
+            q = &t.queues[id]
+            if q.flags & QUEUE_ALIVE:
+                length = queue_name_length(q)
+                memcpy(copy + n, &length, 4)
+                memcpy(copy + n + 4, queue_name(q), length)
+                n += 4 + length
+            id += 1
+        if id >= t.ids:
+            id = 0
+        self._unlock()
+        cdef uint64_t at = 0
+        while at < n:
+            memcpy(&length, copy + at, 4)
+            pieces.append(PyBytes_FromStringAndSize(copy + at + 4, length))
+            at += 4 + length
+        free(copy)
+        return id, pieces
+
+    def _id(self, queue):
+        # The queue's number in the files, 0 for none.
+        return self._find(queue)
+
+    def _name(self, uint32_t id):
+        # Its name, or None.
+        cdef Queue* q
+        cdef bytes result = None
+        if 0 < id < self.s.table.ids and self.s.table.queues[id].flags & QUEUE_ALIVE:
+            q = &self.s.table.queues[id]
+            result = PyBytes_FromStringAndSize(queue_name(q), queue_name_length(q))
+        return result
+
+    # Keeping.
+
+    def sync(self):
+        """Everything put before the call is durable when it returns."""
+        cdef Store* s = &self.s
+        cdef int error
+        self._check(True)
+        with nogil:
+            if s.durability:
+                pthread_mutex_lock(&s.lock)
+                error = -s.poison
+                if error == 0:
+                    error = journal_wait(
+                        s, s.frame_number if s.frame_entries else s.frame_number - 1
+                    )
+                pthread_mutex_unlock(&s.lock)
+            else:
+                error = journal_tails(s, 0)
+                if error == 0:
+                    error = log_flushed(s)
+            if error == 0:
+                error = meta_flush(s, True)
+        if error < 0:
+            if s.poison or s.journal_error or s.log_error:
+                raise self._failure()
+            raise storage_error(error, self.path)
+
+    def _flush_log(self):
+        # The blocks on their way are durable.
+        cdef int error
+        with nogil:
+            error = log_flushed(&self.s)
+        if error < 0:
+            raise self._failure()
+
+    def _commit(self, queue, bytes group, uint64_t position):
+        # Note a group's position; the queue must exist.
+        cdef uint32_t id = self._find(queue)
+        cdef int result
+        self._check(True)
+        if id == 0:
+            raise UsageError(f"no such queue: {queue!r:.100}")
+        self._lock()
+        result = meta_commit(&self.s, id, position, <char*>group, len(group))
+        self._unlock()
+        if result != DONE:
+            raise MemoryError
+        return id
+
+    def _stop(self):
+        # No put is taken from now on; the threads finish what there is and end.
+        cdef Store* s = &self.s
+        self._lock()
+        s.closing = True
+        pthread_cond_broadcast(&s.work)
+        pthread_cond_broadcast(&s.space)
+        pthread_cond_broadcast(&s.journal_work)
+        pthread_cond_broadcast(&s.durable)
+        self._unlock()
+
+    def _close(self):
+        # After the threads have ended.
+        self.open = False
+        self.contexts.clear()
+        self._release()
+
+    def _statistics(self):
+        cdef Store* s = &self.s
+        cdef Table* t = &s.table
+        cdef uint32_t i
+        cdef uint64_t live = 0, whole = 0, segments = 0
+        self._check(False)
+        self._lock()
+        for i in range(s.slots_top):
+            if s.segments[i].state:
+                segments += 1
+                live += s.segments[i].live
+                whole += s.segments[i].length
+        result = dict(
+            queues=t.alive,
+            messages_put=t.messages,
+            bytes_put=t.message_bytes,
+            block_bytes=t.limit,
+            blocks_written=s.blocks_written,
+            blocks_waiting=t.ring_tail - t.ring_head,
+            blocks_read=s.blocks_read,
+            bytes_read=s.bytes_read,
+            cache_hits=s.cache_hits,
+            evicted=s.swept_blocks,
+            segments=segments,
+            log_bytes=whole,
+            live_bytes=live,
+            log_written=s.log_written,
+            journal_written=s.journal_written,
+            meta_bytes=s.meta_start + s.meta.length,
+            syncs=s.syncs,
+            tail_bytes=t.chunks_used * 256,
+            index_bytes=t.index_bytes,
+            open_files=s.open_files,
+            direct=bool(s.direct),
+            poisoned=bool(s.poison),
+        )
+        self._unlock()
+        return result
+
+
+cdef object storage_error(int error, str where):
+    # A failed call on a file.
+    return StorageError(f"{where}: {os.strerror(-error)}", errno=-error)

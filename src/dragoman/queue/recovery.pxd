@@ -1,0 +1,4 @@
+from dragoman.queue.state cimport Store
+
+cdef object recover(Store* s, object files, str path, bint repair)
+cdef int mend(Store* s, object recovery) except -1

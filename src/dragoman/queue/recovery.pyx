@@ -1,0 +1,762 @@
+"""Opening: META, then the log, then the journal are read, and memory is as it was.
+
+Called once by the engine before anybody else has the store. Reading never changes a file; the
+engine lets ``mend`` seal what was cut afterwards, when it may write. What a record, block or frame
+claims is believed only if its checksum is right; what is missing although it had been synced is
+damage, which is kept in a list and never cut (docs/formats/queue.md, "How a reader proceeds").
+"""
+
+import os
+import re
+import struct
+
+from dragoman.errors import CorruptionError
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memset
+from posix.fcntl cimport O_RDONLY, O_RDWR
+
+from dragoman.queue.crc cimport crc, crc_place, crc_prepare
+from dragoman.queue.log cimport Header, header_valid, log_seal, path_of, slot_of
+from dragoman.queue.state cimport (
+    BLOCK_HEADER, DIRECTORY_ENTRY, DONE, FLAG_UNIFORM, GATHERED, KIND_DIRECTORY, KIND_MARK,
+    KIND_MESSAGES, KIND_TRAILER, NAME_MAX, PLACE_LOST, PLACE_SLOT_SHIFT, QUEUE_ALIVE,
+    QUEUE_DIRTY, SECTOR, SEGMENT_HEADER, WAIT, Bytes, Pending, Queue, Segment, Store, Table,
+    align_up, code_of_size, entry_count, entry_of, entry_place, entry_word, hash_name,
+    pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
+    size_of_code, varint_get
+)
+from dragoman.queue.table cimport (
+    bytes_add, index_append, index_rebuild, index_set_first, table_add, table_find, table_remove,
+    tail_put
+)
+
+cdef extern from "fcntl.h" nogil:
+    int O_DIRECT
+cdef extern from "stdlib.h" nogil:
+    int posix_memalign(void**, size_t, size_t)
+
+crc_prepare()
+
+FILE = re.compile(r"^(\d{10,})\.(seg|jnl)$")
+EVERYTHING = 0xFFFFFFFFFFFFFFFF
+
+
+cdef class Window:
+    """A file read through a buffer that moves along it."""
+
+    cdef Store* store
+    cdef int fd
+    cdef uint64_t length
+    cdef char* buffer
+    cdef uint64_t capacity
+    cdef uint64_t start
+    cdef uint64_t have
+    cdef str name
+
+    def __dealloc__(self):
+        free(self.buffer)
+        if self.fd >= 0:
+            self.store.disk.close(self.store.disk, self.fd)
+
+    cdef char* at(self, uint64_t offset, uint64_t n) except? NULL:
+        """``n`` bytes at ``offset``, or NULL where the file ends before."""
+        cdef int64_t got
+        cdef uint64_t want
+        if offset + n > self.length:
+            return NULL
+        if offset < self.start or offset + n > self.start + self.have:
+            want = align_up(n + SECTOR, SECTOR)
+            if want < GATHERED:
+                want = GATHERED
+            if want > self.capacity:
+                free(self.buffer)
+                self.buffer = NULL
+                if posix_memalign(<void**>&self.buffer, SECTOR, want) != 0:
+                    raise MemoryError
+                self.capacity = want
+            self.start = offset & ~<uint64_t>(SECTOR - 1)
+            with nogil:
+                got = self.store.disk.read(
+                    self.store.disk, self.fd, self.buffer, self.capacity, self.start
+                )
+            if got < 0:
+                self.have = 0
+                raise OSError(-got, os.strerror(-got), self.name)
+            self.have = got
+            if offset + n > self.start + self.have:
+                return NULL
+        return self.buffer + (offset - self.start)
+
+
+cdef Window window(Store* s, str path, str name, bint direct):
+    cdef Window w = Window.__new__(Window)
+    cdef bytes encoded = os.fsencode(path)
+    cdef const char* text = encoded
+    w.store = s
+    w.name = name
+    w.fd = s.disk.open(s.disk, text, O_RDONLY | (O_DIRECT if direct else 0))
+    if w.fd < 0:
+        raise OSError(-w.fd, os.strerror(-w.fd), path)
+    w.length = os.stat(path).st_size
+    return w
+
+
+cdef bint file_header(Window w, bytes magic, bytes identity, uint64_t number) except -1:
+    cdef char* at = w.at(0, 64)
+    if at == NULL:
+        return False
+    head = at[:64]
+    if head[:8] != magic or struct.unpack_from("<I", head, 60)[0] != crc(0, at, 60):
+        return False
+    if struct.unpack_from("<I", head, 8)[0] != 1:
+        raise CorruptionError(f"{w.name}: version {struct.unpack_from('<I', head, 8)[0]}, not 1")
+    return head[16:32] == identity and struct.unpack_from("<Q", head, 32)[0] == number
+
+
+cdef class Recovery:
+    """What opening found. ``damage`` holds (file, offset, queue id, first, messages, reason)."""
+
+    cdef Store* s
+    cdef str path
+    cdef bytes identity
+    cdef readonly list damage
+    cdef readonly dict groups  # id -> {group: position}
+    cdef readonly set dropped  # numbers of segments that retention removed
+    cdef readonly uint64_t dropped_before
+    cdef readonly uint64_t meta_end
+    cdef uint64_t evidence  # synced position by the journal
+    cdef uint64_t meta_evidence
+    cdef list strays
+    cdef object unsealed  # (slot, number, end, entries) of the last segment
+    cdef readonly list journals
+    cdef readonly uint64_t frame_last
+    cdef readonly uint64_t orphans
+
+    def __cinit__(self):
+        self.damage = []
+        self.groups = {}
+        self.dropped = set()
+        self.strays = []
+        self.journals = []
+        self.unsealed = None
+
+    # META.
+
+    cdef int read_meta(self) except -1:
+        cdef Store* s = self.s
+        cdef Window w = window(s, self.path + "/META", "META", False)
+        cdef uint64_t at = 64
+        cdef uint64_t bad = 0
+        cdef uint32_t n
+        cdef char* record
+        cdef uint64_t evidence = self.meta_evidence
+        if not file_header(w, b"DRGQMETA", self.identity, 0):
+            raise CorruptionError(f"{self.path}/META: not the header of this store's META")
+        while at < w.length:
+            record = self._record(w, at)
+            if record != NULL:
+                memcpy(&n, record + 4, 4)
+                if record[8] == 5:
+                    memcpy(&evidence, record + 9, 8)
+                else:
+                    self._apply(record[8], record + 9, n)
+                at += 9 + n
+                continue
+            # Damage, or the torn end? Whatever stands behind must say.
+            bad = at
+            at += 1
+            while at < w.length:
+                record = self._record(w, at)
+                if record != NULL:
+                    break
+                at += 1
+            # A record found later counts only if a mark says that the bad one had been synced.
+            later = at
+            while later < w.length:
+                record = self._record(w, later)
+                if record == NULL:
+                    later += 1
+                    continue
+                memcpy(&n, record + 4, 4)
+                if record[8] == 5:
+                    memcpy(&evidence, record + 9, 8)
+                later += 9 + n
+            if evidence > bad:
+                self.damage.append(("META", bad, 0, 0, 0, f"{at - bad} bytes are not records"))
+                if at >= w.length:
+                    bad = 0
+                    break
+                bad = 0
+                continue
+            at = bad
+            break
+        self.meta_end = at if at < w.length else w.length
+        if evidence > self.meta_end:
+            self.damage.append(("META", self.meta_end, 0, 0, 0, "the file ends too early"))
+        return 0
+
+    cdef char* _record(self, Window w, uint64_t at) except? NULL:
+        cdef char* head = w.at(at, 9)
+        cdef uint32_t n, check
+        if head == NULL:
+            return NULL
+        memcpy(&n, head + 4, 4)
+        if n > NAME_MAX + 64 or head[8] < 1 or head[8] > 7:
+            return NULL
+        head = w.at(at, 9 + n)
+        if head == NULL:
+            return NULL
+        memcpy(&check, head, 4)
+        return head if check == crc(crc_place(0, at), head + 4, 5 + n) else NULL
+
+    cdef int _apply(self, int kind, const char* body, uint32_t n) except -1:
+        cdef Table* t = &self.s.table
+        cdef uint32_t id = 0
+        cdef uint64_t value = 0
+        if kind >= 6:
+            memcpy(&value, body, 8)
+            if kind == 6:
+                self.dropped.add(value)
+            elif value > self.dropped_before:
+                self.dropped_before = value
+            return 0
+        memcpy(&id, body, 4)
+        if kind == 1:
+            if t.queues[id].flags & QUEUE_ALIVE:
+                return 0
+            if table_add(t, id, body + 4, n - 4, <uint32_t>hash_name(body + 4, n - 4, t.seed)) == 0:
+                raise MemoryError
+            return 0
+        if not (id < t.ids and t.queues[id].flags & QUEUE_ALIVE):
+            return 0
+        if kind == 2:
+            table_remove(t, id)
+            self.groups.pop(id, None)
+            return 0
+        memcpy(&value, body + 4, 8)
+        if kind == 3:
+            if index_set_first(t, &t.queues[id], value) != DONE:
+                raise MemoryError
+            t.queues[id].next = max(t.queues[id].next, value)
+        elif kind == 4:
+            self.groups.setdefault(id, {})[body[12:n]] = value
+        return 0
+
+    # The log.
+
+    cdef int block(self, int slot, uint64_t first, uint32_t count, uint32_t queue,
+                   uint64_t place16, uint32_t length, uint32_t time_s) except -1:
+        # One block of the log: joins its queue's index.
+        cdef Table* t = &self.s.table
+        cdef Queue* q
+        cdef Segment* segment = &self.s.segments[slot]
+        cdef uint64_t entry, code
+        if time_s > segment.newest_s:
+            segment.newest_s = time_s
+        if queue >= t.ids or not t.queues[queue].flags & QUEUE_ALIVE:
+            if queue >= t.ids:
+                self.orphans += 1
+            return 0
+        q = &t.queues[queue]
+        code = code_of_size(length)
+        entry = entry_of(<uint64_t>slot << PLACE_SLOT_SHIFT | place16, code, count)
+        if q.index != NULL and first + count <= q.index[0]:
+            return 0
+        if first == q.next or (q.entries == 0 and first < q.next):
+            # The second: a block of which the front has been trimmed.
+            if index_append(t, q, first, entry) != DONE:
+                raise MemoryError
+            q.next = first + count
+            segment.live += size_of_code(code)
+            return 0
+        if first < q.next:
+            self.strays.append((queue, first, count, entry))
+            return 0
+        self._gap(queue, first)
+        if index_append(t, q, first, entry) != DONE:
+            raise MemoryError
+        q.next = first + count
+        segment.live += size_of_code(code)
+        return 0
+
+    cdef int _gap(self, uint32_t queue, uint64_t to) except -1:
+        # Messages from the queue's end to ``to`` are not there, at least not yet.
+        cdef Table* t = &self.s.table
+        cdef Queue* q = &t.queues[queue]
+        cdef uint64_t part
+        while q.next < to:
+            part = min(to - q.next, 65535)
+            if index_append(t, q, q.next, entry_of(PLACE_LOST(), 0, part)) != DONE:
+                raise MemoryError
+            q.next += part
+        return 0
+
+    cdef int read_segments(self, list numbers) except -1:
+        cdef Store* s = self.s
+        cdef int slot
+        cdef Window w
+        last = max(numbers, default=0)
+        have = set(numbers)
+        for number in range(max(self.dropped_before, 1), last):
+            if number not in have and number not in self.dropped:
+                self.damage.append((f"{number:010}.seg", 0, 0, 0, 0, "the file is missing"))
+        for number in numbers:
+            name = f"{number:010}.seg"
+            slot = slot_of(s)
+            if slot < 0:
+                raise CorruptionError(f"{self.path}: more than 8,192 segments")
+            s.segments[slot].number = number
+            s.segments[slot].state = 1
+            w = window(s, f"{self.path}/{name}", name, s.direct)
+            s.segments[slot].length = w.length
+            if not self._directory(w, slot, number):
+                self._scan(w, slot, number, number == last)
+        if self.evidence >> 32 > last:
+            self.damage.append(
+                (f"{self.evidence >> 32:010}.seg", 0, 0, 0, 0, "the file is missing")
+            )
+        s.number = max(last, self.dropped_before, *self.dropped, self.evidence >> 32)
+        return 0
+
+    cdef bint _directory(self, Window w, int slot, uint64_t number) except -1:
+        cdef Header h
+        cdef char* at
+        cdef uint64_t offset, i
+        cdef uint64_t first
+        cdef uint32_t fields[4]
+        if w.length < SECTOR or w.length % SECTOR:
+            return False
+        if not file_header(w, b"DRGQSEGM", self.identity, number):
+            return False
+        at = w.at(w.length - BLOCK_HEADER, BLOCK_HEADER)
+        if at == NULL:
+            return False
+        memcpy(&h, at, BLOCK_HEADER)
+        if not header_valid(&h, number, w.length - BLOCK_HEADER) or h.kind != KIND_TRAILER:
+            return False
+        offset = h.offset
+        at = w.at(offset, BLOCK_HEADER)
+        if at == NULL:
+            return False
+        memcpy(&h, at, BLOCK_HEADER)
+        if not header_valid(&h, number, offset) or h.kind != KIND_DIRECTORY:
+            return False
+        if h.length != h.offset * DIRECTORY_ENTRY:
+            return False
+        at = w.at(offset + BLOCK_HEADER, h.length) if h.length else NULL
+        if h.length and (at == NULL or crc(0, at, h.length) != h.payload_check):
+            return False
+        for i in range(h.offset):
+            memcpy(&first, at + i * 24, 8)
+            memcpy(fields, at + i * 24 + 8, 16)
+            self.block(
+                slot, first & ((1ULL << 48) - 1), first >> 48, fields[0], fields[1], fields[2],
+                fields[3],
+            )
+        return True
+
+    cdef int _scan(self, Window w, int slot, uint64_t number, bint last) except -1:
+        # Without a directory: every block is looked at.
+        cdef Header h
+        cdef char* at
+        cdef uint64_t position = 64
+        cdef uint64_t marked = self.evidence if self.evidence >> 32 == number else 0
+        cdef uint64_t end, cut, known
+        cdef bint lost = False
+        entries = []
+        bad = []
+        if not last or self.evidence >> 32 > number:
+            marked = <uint64_t>EVERYTHING
+        if not file_header(w, b"DRGQSEGM", self.identity, number):
+            bad.append((0, "the segment's header is damaged"))
+            lost = True
+        while position < w.length:
+            at = w.at(position, BLOCK_HEADER)
+            if at != NULL:
+                memcpy(&h, at, BLOCK_HEADER)
+                if header_valid(&h, number, position):
+                    at = w.at(position, BLOCK_HEADER + h.length)
+                    if at != NULL and crc(0, at + BLOCK_HEADER, h.length) == h.payload_check:
+                        lost = False
+                        if h.kind == KIND_MARK and marked != <uint64_t>EVERYTHING:
+                            if h.offset > marked:
+                                marked = h.offset
+                        if h.kind == KIND_MESSAGES:
+                            entries.append((
+                                h.offset & ((1ULL << 48) - 1), h.offset >> 48, h.queue,
+                                position // 16, h.length, h.time_s,
+                            ))
+                        position += BLOCK_HEADER + align_up(h.length, 16)
+                        continue
+                    if at != NULL:
+                        # The header is good: it says whose messages these were.
+                        bad.append((position, h.queue, h.offset))
+                        position += BLOCK_HEADER + align_up(h.length, 16)
+                        lost = False
+                        continue
+            if not lost:
+                bad.append((position, "not a block"))
+                lost = True
+            position += 16
+        end = position if position < w.length else w.length
+        # A position in this segment before which everything had been synced.
+        if marked == <uint64_t>EVERYTHING:
+            known = w.length
+        elif marked >> 32 == number:
+            known = marked & 0xFFFFFFFF
+        else:
+            known = 0
+        cut = end
+        name = w.name
+        for item in bad:
+            if item[0] >= known:
+                cut = item[0]
+                break
+            if len(item) == 3:
+                first = item[2] & ((1 << 48) - 1)
+                self.damage.append(
+                    (name, item[0], item[1], first, item[2] >> 48, "a block's checksum is wrong")
+                )
+            else:
+                self.damage.append((name, item[0], 0, 0, 0, item[1]))
+        if known > w.length:
+            self.damage.append((name, w.length, 0, 0, 0, "the file ends too early"))
+        if not last and not bad:
+            self.damage.append((name, end, 0, 0, 0, "the segment was never sealed"))
+        kept = [entry for entry in entries if entry[3] * 16 < cut]
+        for entry in kept:
+            self.block(slot, entry[0], entry[1], entry[2], entry[3], entry[4], entry[5])
+        if last:
+            self.unsealed = (slot, number, max(cut, 64), kept)
+        return 0
+
+    cdef int settle(self) except -1:
+        # Blocks that were met out of order: copies, or what filled a gap.
+        cdef Table* t = &self.s.table
+        cdef Queue* q
+        cdef uint32_t i, id
+        cdef uint64_t at, entry
+        by_queue: dict[int, list] = {}
+        for queue, first, count, found in self.strays:
+            by_queue.setdefault(queue, []).append((first, count, found))
+        self.strays = []
+        for queue, strays in by_queue.items():
+            q = &t.queues[<uint32_t>queue]
+            blocks = []
+            at = q.index[2] if q.entries else 0
+            start = q.index[0]
+            for i in range(q.entries):
+                entry = q.index[entry_word(i)]
+                if entry_place(entry) != PLACE_LOST():
+                    blocks.append((at, entry_count(entry), entry))
+                at += entry_count(entry)
+            known = {first for first, _, _ in blocks}
+            added = [stray for stray in strays if stray[0] not in known]
+            if not added:
+                continue
+            end = q.next
+            blocks = sorted({first: (first, c, e) for first, c, e in blocks + added}.values())
+            removed = q.index[1]
+            t.index_bytes -= 0
+            free_index(t, q)
+            q.next = start
+            for first, count, found in blocks:
+                if first + count <= q.next and q.entries:
+                    continue
+                if first > q.next:
+                    self._gap(<uint32_t>queue, first)
+                if index_append(t, q, first, found) != DONE:
+                    raise MemoryError
+                q.next = first + count
+                if (first, count, found) in added:
+                    entry = found
+                    self.s.segments[entry_place(entry) >> PLACE_SLOT_SHIFT].live += size_of_code(
+                        (entry >> 16) & 255
+                    )
+            if q.next < end:
+                self._gap(<uint32_t>queue, end)
+            index_set_first(t, q, start if start else q.index[2])
+            q.index[1] = removed
+        return 0
+
+    def lost_ranges(self):
+        """(queue id, first, messages) of every gap; for reports."""
+        cdef Table* t = &self.s.table
+        cdef uint32_t id, i
+        cdef uint64_t at
+        cdef Queue* q
+        result = []
+        for id in range(1, t.ids):
+            q = &t.queues[id]
+            if not q.flags & QUEUE_ALIVE or q.entries == 0:
+                continue
+            at = q.index[2]
+            for i in range(q.entries):
+                if entry_place(q.index[entry_word(i)]) == PLACE_LOST():
+                    result.append((id, at, entry_count(q.index[entry_word(i)])))
+                at += entry_count(q.index[entry_word(i)])
+        return result
+
+    # The journal.
+
+    cdef bint _frame(self, Window w, uint64_t number, uint64_t at, uint64_t* fields) except -1:
+        # fields: body, entries, frame, synced frame, position, META
+        cdef char* head = w.at(at, 64)
+        cdef uint32_t small[4]
+        if head == NULL:
+            return False
+        memcpy(small, head, 16)
+        if small[0] != 0x4A515244:
+            return False
+        head = w.at(at, 64 + small[2])
+        if head == NULL:
+            return False
+        if small[1] != crc(crc_place(number, at), head + 8, 56 + small[2]):
+            return False
+        fields[0] = small[2]
+        fields[1] = small[3]
+        memcpy(&fields[2], head + 16, 32)
+        return True
+
+    cdef int look_at_journal(self) except -1:
+        # The newest frame tells what of the rest had been synced.
+        cdef uint64_t fields[6]
+        cdef uint64_t at
+        cdef Window w
+        for number in reversed(self.journals):
+            name = f"{number:010}.jnl"
+            w = window(self.s, f"{self.path}/{name}", name, self.s.direct)
+            at = SECTOR
+            found = False
+            while at < w.length:
+                if self._frame(w, number, at, fields):
+                    found = True
+                    self.evidence = max(self.evidence, fields[4])
+                    self.meta_evidence = max(self.meta_evidence, fields[5])
+                    at += align_up(64 + fields[0], SECTOR)
+                else:
+                    at += SECTOR
+            if found:
+                break
+        return 0
+
+    def replay(self):
+        """Put what the journal has and the log has not. The writer is running if it may write."""
+        cdef uint64_t fields[6]
+        cdef uint64_t at, bad, expected = 0
+        cdef Window w
+        cdef int result
+        holes = []  # (file, offset, the frame that should be there)
+        synced = 0
+        hole = None
+        for number in self.journals:
+            name = f"{number:010}.jnl"
+            w = window(self.s, f"{self.path}/{name}", name, self.s.direct)
+            if not file_header(w, b"DRGQJRNL", self.identity, number):
+                holes.append((name, 0, expected))
+            at = SECTOR
+            while at < w.length:
+                if not self._frame(w, number, at, fields) or fields[2] < expected:
+                    if hole != (name, expected):
+                        hole = (name, expected)
+                        holes.append((name, at, expected))
+                    at += SECTOR
+                    continue
+                if fields[3] > synced:
+                    synced = fields[3]
+                if expected and fields[2] != expected and synced < expected:
+                    # Frames between are missing that nobody had waited for: the journal ends there.
+                    break
+                if expected and fields[2] != expected and not holes:
+                    holes.append((name, at, expected))
+                expected = fields[2] + 1
+                self._entries(
+                    w.at(at, 64 + fields[0]) + 64, fields[0], fields[1], number, name, at
+                )
+                at += align_up(64 + fields[0], SECTOR)
+        self.frame_last = expected - 1 if expected else 0
+        for name, offset, frame in holes:
+            if frame and frame <= synced:
+                self.damage.append((name, offset, 0, 0, 0, f"frame {frame} is damaged or missing"))
+
+    cdef int _entries(self, char* body, uint64_t n, uint64_t entries, uint64_t number,
+                      str name, uint64_t offset) except -1:
+        cdef uint64_t bad
+        with nogil:
+            bad = replay_entries(self.s, body, n, entries, <uint32_t>number)
+        if bad == <uint64_t>EVERYTHING:
+            raise MemoryError
+        if bad:
+            self.damage.append((name, offset, 0, 0, 0, f"{bad} entries do not join their queues"))
+        return 0
+
+
+cdef void free_index(Table* t, Queue* q) noexcept nogil:
+    # Leaves no entries, without giving the memory back to the count exactly twice.
+    index_rebuild(t, q, q.entries)
+
+
+cdef bint _grow_ring(Table* t) noexcept nogil:
+    # Without a writer nothing leaves the ring: it holds all that does not fit the tails.
+    cdef Pending* ring = <Pending*>realloc(t.ring, 2 * t.ring_size * sizeof(Pending))
+    if ring == NULL:
+        return False
+    t.ring = ring
+    t.ring_size *= 2
+    return True
+
+
+cdef uint64_t replay_entries(
+    Store* s, char* body, uint64_t n, uint64_t entries, uint32_t number
+) noexcept nogil:
+    # Returns how many entries did not join; all ones for no memory.
+    cdef Table* t = &s.table
+    cdef uint64_t at = 0
+    cdef uint64_t bad = 0
+    cdef uint64_t first, count, length, i, end, part
+    cdef uint32_t fields[2]
+    cdef Queue* q
+    cdef int result
+    pthread_mutex_lock(&s.lock)
+    while entries and at + 16 <= n:
+        entries -= 1
+        memcpy(fields, body + at, 8)
+        memcpy(&first, body + at + 8, 8)
+        count = first >> 48
+        first &= (1ULL << 48) - 1
+        at += 16
+        end = at + fields[1]
+        if end > n:
+            bad += 1
+            break
+        if fields[0] >= t.ids or not t.queues[fields[0]].flags & QUEUE_ALIVE:
+            at = end
+            continue
+        q = &t.queues[fields[0]]
+        if first + count <= q.next:
+            at = end
+            continue
+        if first > q.next:
+            bad += 1
+            while q.next < first:
+                # Tails stay behind entries: what is lost becomes one.
+                if q.count:
+                    break
+                part = first - q.next
+                if part > 65535:
+                    part = 65535
+                if index_append(t, q, q.next, entry_of(PLACE_LOST(), 0, <uint32_t>part)) != DONE:
+                    break
+                q.next += part
+            if q.next < first:
+                at = end
+                continue
+        for i in range(count):
+            if varint_get(body, end, &at, &length) < 0 or at + length > end:
+                bad += 1
+                break
+            if first + i == q.next:
+                while True:
+                    result = tail_put(t, fields[0], body + at, length)
+                    if result == WAIT:
+                        if s.read_only and _grow_ring(t):
+                            continue
+                        if not s.writer_alive:
+                            pthread_mutex_unlock(&s.lock)
+                            return <uint64_t>-1
+                        pthread_cond_signal(&s.work)
+                        pthread_cond_wait(&s.space, &s.lock)
+                        continue
+                    break
+                if result != DONE:
+                    pthread_mutex_unlock(&s.lock)
+                    return <uint64_t>-1
+                if q.count == 1:
+                    q.birth = number
+                q.flags &= ~QUEUE_DIRTY
+            at += length
+        at = end
+    if t.ring_tail != t.ring_head:
+        pthread_cond_signal(&s.work)
+    pthread_mutex_unlock(&s.lock)
+    return bad
+
+
+cdef object recover(Store* s, object files, str path, bint repair):
+    """Read META and the log; the caller then lets ``replay`` run. Returns the Recovery."""
+    cdef Recovery r = Recovery.__new__(Recovery)
+    r.s = s
+    r.path = path
+    r.identity = s.identity[:16]
+    segments = []
+    for name in os.listdir(path):
+        found = FILE.match(name)
+        if found:
+            (segments if found[2] == "seg" else r.journals).append(int(found[1]))
+    segments.sort()
+    r.journals.sort()
+    r.look_at_journal()
+    r.read_meta()
+    # A removed segment whose file is still there: the removal was cut short.
+    r.read_segments([n for n in segments if n >= r.dropped_before and n not in r.dropped])
+    r.settle()
+    return r
+
+
+cdef int mend(Store* s, object recovery) except -1:
+    """Seal the last segment where its good part ends. Before the writer's thread runs."""
+    cdef Recovery r = recovery
+    cdef Bytes* d = &s.directory
+    cdef char path[4200]
+    cdef unsigned char entry[24]
+    cdef uint64_t start, end
+    cdef int fd, error
+    cdef int64_t got
+    if r.unsealed is None:
+        return 0
+    slot, number, end, kept = r.unsealed
+    path_of(s, number, "seg", path)
+    fd = s.disk.open(s.disk, path, O_RDWR | (O_DIRECT if s.direct else 0))
+    if fd < 0:
+        return fd
+    start = end & ~(SECTOR - 1)
+    got = s.disk.read(s.disk, fd, s.gather, SECTOR, start)
+    if got < 0 or <uint64_t>got < end - start:
+        s.disk.close(s.disk, fd)
+        return -5 if got >= 0 else <int>got
+    d.length = 0
+    for first, count, queue, place16, length, time_s in kept:
+        packed = struct.pack(
+            "<QIIII", first | count << 48, queue, place16, length, time_s
+        )
+        if bytes_add(d, <char*>(<bytes>packed), 24) != DONE:
+            raise MemoryError
+    s.slot = slot
+    s.number = number
+    s.segments[<int>slot].fd = fd
+    s.segments[<int>slot].state = 2
+    s.open_files += 1
+    s.gather_start = start
+    s.gather_fill = align_up(end - start, 16)
+    memset(s.gather + (end - start), 0, s.gather_fill - (end - start))
+    s.mark_due = False
+    if end <= 64:
+        # Not even its header was whole.
+        memset(s.gather, 0, 64)
+        memcpy(s.gather, b"DRGQSEGM", 8)
+        s.gather[8] = 1
+        memcpy(s.gather + 16, s.identity, 16)
+        memcpy(s.gather + 32, &s.number, 8)
+        packed = struct.pack("<I", crc(0, s.gather, 60))
+        memcpy(s.gather + 60, <char*>(<bytes>packed), 4)
+        s.gather_fill = 64
+    error = log_seal(s, False)
+    if error == 0:
+        error = s.disk.truncate(s.disk, fd, s.segments[<int>slot].length)
+    if error == 0:
+        error = s.disk.sync(s.disk, fd)
+    r.unsealed = None
+    return error
