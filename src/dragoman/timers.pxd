@@ -28,7 +28,7 @@ cdef class Wheel:
 
     cdef int64_t clock_us(self)
     cdef void schedule(self, Timed timed, int64_t due_us)
-    cdef void cancel(self, Timed timed)
-    cdef void _unlink(self, Timed timed)
+    cdef void cancel(self, Timed timed) noexcept
+    cdef void _unlink(self, Timed timed) noexcept
     cdef void _sleep_until(self, int64_t tick)
     cdef int _fire_slot(self, Py_ssize_t slot) except -1

@@ -103,14 +103,14 @@ cdef class Wheel:
             (delay_us if delay_us > 0 else 0) / 1e6, self._tick_method
         )
 
-    cdef void cancel(self, Timed timed):
+    cdef void cancel(self, Timed timed) noexcept:
         """Disarm ``timed``; nothing happens if it is not armed."""
         if timed._wheel is None:
             return
         self._unlink(timed)
         Py_DECREF(timed)
 
-    cdef void _unlink(self, Timed timed):
+    cdef void _unlink(self, Timed timed) noexcept:
         if timed._previous != NULL:
             (<Timed>timed._previous)._next = timed._next
         else:

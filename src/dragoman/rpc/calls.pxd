@@ -23,8 +23,9 @@ cdef class Account(SessionOwner):
     cdef set _leaving
     cdef ClientCall _first
     cdef ClientCall _last
-    cdef list _futures
-    cdef list _callbacks
+    # Ended calls that are used again, each the one before the next in line.
+    cdef FutureCall _free_futures
+    cdef CallbackCall _free_callbacks
 
     cdef inline void ended(self, ClientCall call, bint well) noexcept
     cdef void line_up(self, ClientCall call) noexcept

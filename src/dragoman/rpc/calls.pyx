@@ -21,9 +21,6 @@ from asyncio import InvalidStateError
 
 from dragoman.errors import BatchError, DeadlineError, from_code
 
-# Ended calls that are kept to be used again.
-cdef Py_ssize_t KEPT = 4096
-
 
 cdef class Account(SessionOwner):
     """What one client has outstanding. ``session`` is the connection that takes new calls, or None.
@@ -33,8 +30,6 @@ cdef class Account(SessionOwner):
         self.loop = loop
         self.turn = turn_of(loop)
         self._leaving = set()
-        self._futures = []
-        self._callbacks = []
 
     cdef inline void ended(self, ClientCall call, bint well) noexcept:
         """A request of ``call`` has been answered, or has failed after it was sent."""
@@ -191,8 +186,8 @@ cdef class FutureCall(ClientCall):
     cdef void recycle(self):
         self.future = None
         self.order_key = None
-        if PyList_GET_SIZE(self.account._futures) < KEPT:
-            self.account._futures.append(self)
+        self._behind = self.account._free_futures
+        self.account._free_futures = self
 
     cdef bint unwanted(self):
         if not self.future.cancelled():
@@ -219,8 +214,8 @@ cdef class CallbackCall(ClientCall):
     cdef void recycle(self):
         self.callback = None
         self.order_key = None
-        if PyList_GET_SIZE(self.account._callbacks) < KEPT:
-            self.account._callbacks.append(self)
+        self._behind = self.account._free_callbacks
+        self.account._free_callbacks = self
 
 
 cdef int _report(loop, error) except -1:

@@ -82,8 +82,10 @@ cdef class Client(Account):
         cdef object future
         cdef bytes data = body if PyBytes_CheckExact(body) else _as_bytes(body)
         cdef int64_t due_us = self._due(timeout_ms)
-        if PyList_GET_SIZE(self._futures):
-            call = <FutureCall>self._futures.pop()
+        if self._free_futures is not None:
+            call = self._free_futures
+            self._free_futures = <FutureCall>call._behind
+            call._behind = None
         else:
             call = FutureCall.__new__(FutureCall)
         if order_key is not None:
@@ -101,8 +103,10 @@ cdef class Client(Account):
         cdef CallbackCall call
         cdef bytes data = body if PyBytes_CheckExact(body) else _as_bytes(body)
         cdef int64_t due_us = self._due(timeout_ms)
-        if PyList_GET_SIZE(self._callbacks):
-            call = <CallbackCall>self._callbacks.pop()
+        if self._free_callbacks is not None:
+            call = self._free_callbacks
+            self._free_callbacks = <CallbackCall>call._behind
+            call._behind = None
         else:
             call = CallbackCall.__new__(CallbackCall)
         if order_key is not None:
@@ -196,6 +200,13 @@ cdef class Client(Account):
         if not self._sweep.armed():
             self.turn.wheel.schedule(self._sweep, self.turn.now_us() + SWEEP_US)
         if self._first is None and self._fits(n):
+            if self.calls == 0 and count == 1:
+                self.session.at_once()
+                self._send(call)
+                # The call itself may have ended the session.
+                if self.session is not None:
+                    self.session.sent_at_once()
+                return 0
             self._send(call)
             if call.unsent == 0 or call.done:
                 return 0

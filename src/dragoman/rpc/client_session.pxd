@@ -58,6 +58,8 @@ cdef class ClientSession(Session):
     cdef int notify(
         self, uint16_t target, bytes body, uint32_t timeout_ms, bytes order_key
     ) except -1
+    cdef void at_once(self)
+    cdef void sent_at_once(self)
     cdef void abandon(self, Call call)
     cdef bint abandon_id(self, Call call, uint32_t id)
     cdef void sweep(self)

@@ -17,7 +17,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from dragoman.flow.waiting cimport Waiter
-from dragoman.rpc.session cimport Session
+from dragoman.rpc.session cimport SPILL_BYTES, Session
 from dragoman.wire.mesh cimport (
     F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_NAME, F_ORDER, F_PING, F_PONG,
     F_RECLAIM, F_REPLY, F_REQUEST, F_RETURN, FEATURE_NO_REPLY, FEATURE_ORDER, FLAG_NO_REPLY,
@@ -31,8 +31,6 @@ cdef int METHODS_MAX = 1024
 cdef uint32_t CREDITS_MAX = 1 << 24
 # The table of an idle session: there may be thousands of them.
 cdef uint32_t LEAST_MASK = 15
-# From here on a body is worth a look at the session's own way with large ones.
-cdef size_t SMALL_BYTES = 65536
 
 
 cdef class Call(Waiter):
@@ -192,15 +190,22 @@ cdef class ClientSession(Session):
         """``submit`` for a body that is an object of its own (a large one is not copied), as the
         call's request ``index``; ``order_key`` may be None.
         """
+        cdef size_t n = PyBytes_GET_SIZE(body)
         cdef Slot* slot = self._take(call, index)
+        cdef char* at
         call.session = self
         call.id = slot.id
         if order_key is not None:
             self._order(slot.id, order_key)
-        self.put(
-            F_REQUEST, 0, target, slot.id, timeout_ms,
-            PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), body,
-        )
+        if self.out.length + n >= SPILL_BYTES:
+            return self.put(
+                F_REQUEST, 0, target, slot.id, timeout_ms, PyBytes_AS_STRING(body), n, body
+            )
+        at = self.out.reserve(HEADER_BYTES + n)
+        put_header(at, <uint32_t>n, F_REQUEST, 0, target, slot.id, timeout_ms)
+        memcpy(at + HEADER_BYTES, PyBytes_AS_STRING(body), n)
+        self.out.length += HEADER_BYTES + n
+        self.mark()
         return 0
 
     cdef int submit_many(
@@ -220,7 +225,7 @@ cdef class ClientSession(Session):
         for i in range(first, end):
             body = <object>PyList_GET_ITEM(bodies, i)
             n = PyBytes_GET_SIZE(body)
-            if n >= SMALL_BYTES:
+            if self.out.length + n >= SPILL_BYTES:
                 self.submit_body(call, <uint32_t>i, target, <bytes>body, timeout_ms, None)
                 ids[i] = call.id
                 continue
@@ -249,6 +254,16 @@ cdef class ClientSession(Session):
             PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), body,
         )
         return 0
+
+    cdef void at_once(self):
+        """The next request is alone: it is not to wait for the end of the turn."""
+        self._eager = not self._marked and self.out.length == 0
+
+    cdef void sent_at_once(self):
+        """``at_once`` is over: the request leaves."""
+        if self._eager:
+            self._eager = False
+            self.flush()
 
     cdef int _order(self, uint32_t id, bytes order_key) except -1:
         """Say that the request with this id, which follows, is one of a sequence."""

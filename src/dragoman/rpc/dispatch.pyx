@@ -36,7 +36,8 @@ log = logging.getLogger("dragoman.rpc")
 cdef uint32_t TIMEOUT_MS_NONE = 0xFFFFFFFF
 cdef bytes NO_IDENTITY = b"\0" * 16
 
-# The request at work: of the handler that runs now, else of the task.
+# The request at work: of the handler that runs now (until the read that brought it has been dealt
+# with), else of the task.
 cdef ServerSession _session = None
 cdef Method _method = None
 cdef uint32_t _timeout_ms = 0
@@ -122,8 +123,6 @@ cdef class Dispatcher(Handler):
         except Exception as error:
             self._answer_error(session, id, _no_reply, error, method)
             return True
-        finally:
-            _session = None
         if PyBytes_CheckExact(result):
             if session.no_reply:
                 session.owed(session.pool.done(session.holder))
@@ -138,6 +137,10 @@ cdef class Dispatcher(Handler):
         else:
             self._answer(session, id, session.no_reply, result, method)
         return True
+
+    cdef void on_batch(self, ServerSession session):
+        global _session
+        _session = None
 
     def _work(self, ServerSession session, uint32_t id, Method method, uint32_t timeout_ms,
               Py_ssize_t n):

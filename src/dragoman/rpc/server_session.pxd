@@ -30,7 +30,10 @@ cdef class ServerSession(Session):
     cdef Handler handler
     cdef CreditPool pool
     cdef readonly SessionHolder holder
-    cdef list _methods
+    # The handler's numbers of the methods that have been named, by id less 1.
+    cdef int* _methods
+    cdef uint32_t _named
+    cdef uint32_t _methods_room
     cdef object _sessions
     cdef readonly uint64_t requests
     # Of the request that is being handed over: whether nobody waits for a reply, and, unless
@@ -48,3 +51,4 @@ cdef class ServerSession(Session):
     cdef void credit(self, int n)
     cdef void owed(self, int credits)
     cdef void _unknown_method(self, uint32_t id)
+    cdef int _name(self, int number) except -1

@@ -9,6 +9,7 @@ or the handler holds the session, none of its requests is taken.
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
 
 from dragoman.flow.credits cimport CreditPool, Holder
 from dragoman.rpc.session cimport Session
@@ -80,10 +81,12 @@ cdef class ServerSession(Session):
         self.handler = handler
         self.pool = pool
         self._sessions = sessions
-        self._methods = [-1]
         self._sessions_max = sessions_max
         self.holder = SessionHolder()
         self.holder.session = self
+
+    def __dealloc__(self):
+        free(self._methods)
 
     def connection_made(self, transport):
         """A caller has connected."""
@@ -142,6 +145,7 @@ cdef class ServerSession(Session):
     cdef bint on_frame(self) except -1:
         cdef MeshDecoder frame = self.decoder
         cdef uint8_t kind = frame.kind
+        cdef int number
         if not self.ready:
             if kind != F_HELLO:
                 raise ProtocolError(f"mesh frame type {kind} before HELLO")
@@ -154,7 +158,7 @@ cdef class ServerSession(Session):
             self.pool.join(self.holder)
             return True
         if kind == F_REQUEST:
-            if frame.target == 0 or frame.target >= len(self._methods):
+            if frame.target == 0 or frame.target > self._named:
                 raise ProtocolError(f"request for method id {frame.target}, which was never named")
             self.no_reply = frame.flags & FLAG_NO_REPLY
             if self.no_reply and not self.handler.features & FEATURE_NO_REPLY:
@@ -164,11 +168,12 @@ cdef class ServerSession(Session):
             if not self.pool.began(self.holder):
                 raise ProtocolError("request without a credit")
             self.requests += 1
-            if self._methods[frame.target] < 0:
+            number = self._methods[frame.target - 1]
+            if number < 0:
                 self._unknown_method(frame.id)
             else:
                 self.handler.on_request(
-                    self, frame.id, self._methods[frame.target], frame.value,
+                    self, frame.id, number, frame.value,
                     frame.body, frame.length, frame.owner,
                 )
             self.order_id = 0
@@ -188,11 +193,11 @@ cdef class ServerSession(Session):
             self.order_id = frame.id
             self.order_key = frame.body[:frame.length]
         elif kind == F_NAME:
-            if frame.target != len(self._methods) or frame.target > METHODS_MAX:
+            if frame.target != self._named + 1 or frame.target > METHODS_MAX:
                 raise ProtocolError(
-                    f"method id {frame.target} named, {len(self._methods)} was next"
+                    f"method id {frame.target} named, {self._named + 1} was next"
                 )
-            self._methods.append(self.handler.method(frame.body[:frame.length]))
+            self._name(self.handler.method(frame.body[:frame.length]))
         elif kind == F_PING:
             self.control(F_PONG, 0, 0, frame.value, b"")
         elif kind == F_PONG:
@@ -206,6 +211,21 @@ cdef class ServerSession(Session):
         else:
             raise ProtocolError(f"mesh frame type {kind} from a client")
         return True
+
+    cdef int _name(self, int number) except -1:
+        """The next method id stands for the handler's method of this number."""
+        cdef uint32_t room
+        cdef int* methods
+        if self._named == self._methods_room:
+            room = self._methods_room * 2 if self._methods_room else 4
+            methods = <int*>realloc(self._methods, room * sizeof(int))
+            if methods == NULL:
+                raise MemoryError
+            self._methods = methods
+            self._methods_room = room
+        self._methods[self._named] = number
+        self._named += 1
+        return 0
 
     cdef void _unknown_method(self, uint32_t id):
         cdef int credits = self.pool.done(self.holder)

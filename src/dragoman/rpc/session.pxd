@@ -4,6 +4,11 @@ from dragoman.rpc.turn cimport Gathering, Turn
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.mesh cimport MeshDecoder
 
+cdef enum:
+    # This much is not gathered further within a turn: while the peer works on it, we go on. Smaller
+    # portions cost more than they gain, larger ones leave one end idle while the other works.
+    SPILL_BYTES = 32768
+
 
 cdef class Session(Gathering):
     cdef readonly object loop
@@ -33,6 +38,8 @@ cdef class Session(Gathering):
     cdef bint _heard
     cdef int _quiet
     cdef Py_ssize_t _unsent
+    cdef int _fd
+    cdef bint _eager
     cdef bint _direct
     cdef readonly uint64_t bytes_in
     cdef readonly uint64_t bytes_out
@@ -40,6 +47,7 @@ cdef class Session(Gathering):
     cdef readonly uint64_t frames_dropped
 
     cdef inline void mark(self)
+    cdef bint _send_now(self, size_t n) except -1
     cdef inline size_t gathered(self) noexcept
     cdef int put(
         self, uint8_t kind, uint8_t flags, uint16_t target, uint32_t id, uint32_t value,

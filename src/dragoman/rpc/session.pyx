@@ -10,11 +10,16 @@ by ``out_bytes_max``; between two reads nothing is kept but the unfinished body,
 session is held, what came in the read that it was held in.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.buffer cimport PyBUF_WRITE
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy
+
+cdef extern from "<sys/socket.h>" nogil:
+    int MSG_DONTWAIT
+    int MSG_NOSIGNAL
+    ssize_t send(int fd, const void* data, size_t n, int flags)
 
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.mesh cimport (
@@ -36,8 +41,6 @@ cdef int GOODBYE_TEXT_BYTES_MAX = 1024
 cdef double LINGER_S = 1.0
 # A body from here on is written from where it is, instead of being copied to what gathers.
 cdef size_t APART_BYTES = 65536
-# This much is not gathered further within a turn: the transport takes it, or says that it is full.
-cdef size_t SPILL_BYTES = 1048576
 
 
 cdef class Session(Gathering):
@@ -61,7 +64,7 @@ cdef class Session(Gathering):
         return 0
 
     cdef inline void mark(self):
-        if not self._marked:
+        if not self._marked and not self._eager:
             self.turn.mark(self)
 
     cdef int control(
@@ -87,7 +90,8 @@ cdef class Session(Gathering):
         self.bytes_out += n
         self.writes += 1
         if self._parts is None:
-            self.transport.write(self.out.take())
+            if not self._send_now(n):
+                self.transport.write(self.out.take())
             return
         parts = self._parts
         self._parts = None
@@ -95,6 +99,27 @@ cdef class Session(Gathering):
         if self.out.length:
             parts.append(self.out.take())
         self.transport.writelines(parts)
+
+    cdef bint _send_now(self, size_t n) except -1:
+        """Give what was gathered to the kernel without a detour, if it can be: false if nothing of
+        it has been sent.
+        """
+        cdef ssize_t sent
+        # What the transport still holds goes first; and the socket of a transport that is closing
+        # may be somebody else's by now.
+        if self._fd < 0 or self.transport.is_closing() or self.transport.get_write_buffer_size():
+            return False
+        sent = send(self._fd, self.out.data, n, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if sent <= 0:
+            # Full, or broken: the transport finds out.
+            return False
+        if <size_t>sent == n:
+            self.out.clear()
+        else:
+            rest = PyBytes_FromStringAndSize(self.out.data + sent, n - sent)
+            self.out.clear()
+            self.transport.write(rest)
+        return True
 
     cdef inline size_t gathered(self) noexcept:
         """Bytes that wait for the end of the turn, or for the peer to read."""
@@ -133,6 +158,11 @@ cdef class Session(Gathering):
         cdef object address
         self.transport = transport
         self.turn = turn_of(self.loop)
+        self._fd = -1
+        if transport.get_extra_info("ssl_object") is None:
+            plain = transport.get_extra_info("socket")
+            if plain is not None:
+                self._fd = plain.fileno()
         address = transport.get_extra_info("peername")
         if isinstance(address, tuple):
             self.peer = f"{address[0]}:{address[1]}"
@@ -153,9 +183,9 @@ cdef class Session(Gathering):
 
     def buffer_updated(self, Py_ssize_t n):
         """``n`` bytes have arrived."""
-        # One look at the clock for all that this read brings.
-        self.read_us = self.turn.wheel.clock_us()
         self.turn.read_begins()
+        # One look at the clock for all that this read brings.
+        self.read_us = self.turn.now_us()
         self.bytes_in += n
         self._heard = True
         try:
@@ -247,6 +277,7 @@ cdef class Session(Gathering):
             return
         self.closed = True
         self.ready = False
+        self._fd = -1
         if self.failure is None:
             self.failure = LinkLost(
                 f"connection to {self.peer} lost" + (f": {exc}" if exc else ""), endpoint=self.peer

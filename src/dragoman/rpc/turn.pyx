@@ -57,9 +57,9 @@ cdef class Turn:
             self.call_soon(self._flush_method)
 
     cdef inline int64_t now_us(self):
-        """The wheel's time, looked at once for all that is gathered between two flushes."""
+        """The wheel's time, looked at once a read and once for all that gathers in a turn."""
         if self._now_us == 0:
-            if not self._scheduled:
+            if not self._scheduled and not self._reading:
                 return self.wheel.clock_us()
             self._now_us = self.wheel.clock_us()
         return self._now_us
@@ -75,8 +75,12 @@ cdef class Turn:
         they crowd, it is gathered over all reads of the iteration.
         """
         self._reading = False
-        if not self._marked or self._scheduled:
+        if self._scheduled:
             self._reads += 1
+            return
+        if not self._marked:
+            self._reads += 1
+            self._now_us = 0
             return
         if not self._crowded:
             if now_us - self._since_us > CROWD_US:
