@@ -9,22 +9,25 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dragoman.bench.rpc import contestants, peer_grpc
+from dragoman.bench.rpc import contestants, peer_grpc, run
 from dragoman.bench.rpc.calling import AsyncCaller
-from dragoman.bench.rpc.contestant import BenchError, Cpu, Sample, Work
+from dragoman.bench.rpc.contestant import BenchError, Contestant, Cpu, Sample, Work
 from dragoman.bench.rpc.contestants import NAMES, contestant
 from dragoman.bench.rpc.latency import summary
 from dragoman.bench.rpc.pair import Pair
 from dragoman.bench.rpc.plan import IDLE, SHAPES, STYLES, Settings, takes_part
 from dragoman.bench.rpc.results import compare, result
 from dragoman.bench.rpc.run import RpcBench
-from dragoman.cli.bench_rpc import show
+from dragoman.cli import bench_rpc
 from dragoman.errors import UsageError
+from dragoman.race.cpu import of_tree, process_tree, session_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "bench-rpc.md"
 SECONDS = 0.02
@@ -41,52 +44,51 @@ def command(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    """Whether it runs; one that has ended and waits to be reaped does not."""
+    return session_of(pid) != 0
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_each_contestant_calls_in_each_of_its_styles(name: str) -> None:
-    tried = contestant(name)
+@pytest.fixture(scope="module", params=NAMES)
+def running(request: pytest.FixtureRequest) -> Iterator[tuple[Contestant, Pair]]:
+    """A contestant and its two processes."""
+    tried = contestant(request.param)
     if reason := tried.missing():
         pytest.skip(reason)
-    with Pair(name) as pair:
-        for style in tried.styles - {IDLE}:
-            shape = SHAPES[style][0]
-            in_flight = min(shape.in_flight, 50)
-            work = Work(style, 128, 1, in_flight, shape.batch, SECONDS)
-            sample, server = pair.measure(work)
-            assert sample.calls >= in_flight * shape.batch
-            assert sample.calls % (in_flight * shape.batch) == 0
-            assert 0 < sample.seconds < 5
-            for cpu in (sample.cpu, server):
-                # Every thread's time is in it, so that it may be more than the seconds.
-                assert (
-                    0 <= cpu.user_s + cpu.system_s <= (os.cpu_count() or 1) * sample.seconds + 0.1
-                )
-            assert sample.cpu.user_s + sample.cpu.system_s > 0
-            if style == "lone":
-                assert sample.latency_us is not None
-                assert 0 < sample.latency_us["p50"] <= sample.latency_us["p99"]
-                assert sample.latency_us["p50"] <= sample.seconds * 1e6
-            else:
-                assert sample.latency_us is None
+    with Pair(request.param) as pair:
+        yield tried, pair
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not contestant(name).missing()])
-def test_bodies_of_any_size_come_back(name: str) -> None:
+def test_each_contestant_calls_in_each_of_its_styles(running: tuple[Contestant, Pair]) -> None:
+    tried, pair = running
+    for style in tried.styles - {IDLE}:
+        shape = SHAPES[style][0]
+        in_flight = min(shape.in_flight, 50)
+        work = Work(style, 128, 1, in_flight, shape.batch, SECONDS)
+        sample, server = pair.measure(work)
+        assert sample.calls >= in_flight * shape.batch
+        assert sample.calls % (in_flight * shape.batch) == 0
+        assert 0 < sample.seconds < 5
+        for cpu in (sample.cpu, server):
+            # Every thread's time is in it, so that it may be more than the seconds.
+            assert 0 <= cpu.user_s + cpu.system_s <= (os.cpu_count() or 1) * sample.seconds + 0.1
+        assert sample.cpu.user_s + sample.cpu.system_s > 0
+        if style == "lone":
+            assert sample.latency_us is not None
+            assert 0 < sample.latency_us["p50"] <= sample.latency_us["p99"]
+            assert sample.latency_us["p50"] <= sample.seconds * 1e6
+        else:
+            assert sample.latency_us is None
+
+
+def test_bodies_of_any_size_come_back(running: tuple[Contestant, Pair]) -> None:
     """``prepare`` compares each reply; over two connections where there may be two."""
-    tried = contestant(name)
+    tried, pair = running
     style = "await" if "await" in tried.styles else "lone"
-    with Pair(name) as pair:
-        for size in (0, 1, 4096, 2**20):
-            connections = 1 if tried.single else 2
-            in_flight = 1 if style == "lone" else 4
-            work = Work(style, size, connections, in_flight, 1, SECONDS)
-            assert pair.measure(work)[0].calls >= in_flight
+    for size in (0, 1, 4096, 2**20):
+        connections = 1 if tried.single else 2
+        in_flight = 1 if style == "lone" else 4
+        work = Work(style, size, connections, in_flight, 1, SECONDS)
+        assert pair.measure(work)[0].calls >= in_flight
 
 
 class Liar:
@@ -191,9 +193,46 @@ def test_what_is_not_installed_is_skipped_by_name(monkeypatch: pytest.MonkeyPatc
     assert report["results"] == []
 
 
+def test_too_low_a_limit_of_descriptors_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "raise_descriptor_limit", lambda: run.OTHER_DESCRIPTORS + 20)
+    settings = Settings(
+        styles=(IDLE,), seconds=SECONDS, idle_connections=50, contestants=("dragoman",)
+    )
+    report = RpcBench(settings).run()
+    assert report["skipped"]["idle connections"].startswith("30 of 50: ")
+    assert report["idle"][0]["connections"] == 20
+    assert set(report["idle"][0]["bytes_each"]) == {"server", "client"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_ended_leaves_no_process_behind(number: signal.Signals) -> None:
+    arguments = ["--contestants", "prototype", "--styles", "await", "--seconds", "30"]
+    conductor = subprocess.Popen(
+        [sys.executable, "-m", "dragoman", "bench", "rpc", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    children: list[int] = []
+    end_s = time.monotonic() + 20
+    while len(children) < 2 and time.monotonic() < end_s:
+        time.sleep(0.02)
+        children = [pid for pid in process_tree(conductor.pid) if pid != conductor.pid]
+    # In the midst of its calls: beyond what starting takes.
+    while len(children) == 2 and time.monotonic() < end_s:
+        if max(of_tree(pid).total_s for pid in children) > 0.6:
+            break
+        time.sleep(0.02)
+    assert len(children) == 2
+    conductor.send_signal(number)
+    assert conductor.wait(20) == (130 if number == signal.SIGINT else -number)
+    while any(map(alive, children)) and time.monotonic() < end_s:
+        time.sleep(0.02)
+    assert not any(map(alive, children))
+
+
 def test_the_command_prints_tables_and_writes_the_documented_fields(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    names = "prototype,floor-sockets,floor-uvloop"
+    names = "prototype,floor-sockets"
     options = ["--contestants", names, "--seconds", str(SECONDS), "--rounds", "2"]
     done = command(*options, "--idle-connections", "50", "--json", str(path))
     assert done.returncode == 0, done.stderr
@@ -215,39 +254,41 @@ def test_the_command_prints_tables_and_writes_the_documented_fields(tmp_path: Pa
         "server",
         "client",
     }
-    assert {each["contestant"] for each in report["idle"]} == {"prototype", "floor-uvloop"}
+    assert [each["contestant"] for each in report["idle"]] == ["prototype"]
     lone = next(each for each in report["results"] if each["style"] == "lone")
-    assert set(lone["compared"]) == {"floor-sockets", "floor-uvloop"}
+    assert set(lone["compared"]) == {"floor-sockets"}
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--styles", "waltz"], "'waltz' is none of await, soon,"),
-        (["--styles", ""], "expected at least one of"),
-        (["--size", "1048577"], "--size must be 0 to 1,048,576, not 1,048,577"),
-        (["--size", "-1"], "--size must be 0 to"),
-        (["--size", "big"], "expected numbers with commas between"),
-        (["--connections", "0"], "--connections must be 1 to"),
-        (["--seconds", "nan"], "--seconds must be"),
-        (["--rounds", "0"], "--rounds must be 1 to"),
-        (["--idle-connections", "0"], "--idle-connections must be 1 to"),
-        (["--contestants", "nobody"], "'nobody' is none of"),
-        (["--json", "/nowhere/at/all/report.json"], "no such directory"),
+        ({"styles": "waltz"}, "'waltz' is none of await, soon,"),
+        ({"styles": ""}, "expected at least one of"),
+        ({"size": "1048577"}, "--size must be 0 to 1,048,576, not 1,048,577"),
+        ({"size": "-1"}, "--size must be 0 to"),
+        ({"size": "big"}, "expected numbers with commas between"),
+        ({"connections": "0"}, "--connections must be 1 to"),
+        ({"seconds": float("nan")}, "--seconds must be"),
+        ({"rounds": 0}, "--rounds must be 1 to"),
+        ({"idle_connections": 0}, "--idle-connections must be 1 to"),
+        ({"contestants": "nobody"}, "'nobody' is none of"),
+        ({"json_file": Path("/nowhere/at/all/report.json")}, "no such directory"),
+        ({"json_file": Path("/")}, "cannot be written"),
     ],
 )
-def test_bad_options_give_one_clear_line(
-    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from dragoman.cli import main
+def test_bad_options_are_refused_in_one_line(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)) as refused:
+        bench_rpc.rpc(**options)
+    assert "\n" not in str(refused.value)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr(sys, "argv", ["dragoman", "bench", "rpc", *options])
-        main.run()
-    assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert said.count("\n") == 1
+
+def test_the_command_says_what_is_wrong_and_ends_with_2() -> None:
+    done = command("--size", "big")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "dragoman: --size 'big': expected numbers with commas between, as in 0,128,4096\n"
+    )
+    assert done.stdout == ""
 
 
 def test_bodies_too_large_for_a_batch_are_still_shown_with_their_style(
@@ -257,7 +298,7 @@ def test_bodies_too_large_for_a_batch_are_still_shown_with_their_style(
     done = [result("dragoman", work, rounds_of(7)) for work in settings.works()]
     assert [each["variant"] for each in done] == ["100x10", "500x4"]
     machine = {"cores": 2, "cpu": "some"}
-    show({"machine": machine, "results": done, "idle": [], "skipped": {}}, settings)
+    bench_rpc.show({"machine": machine, "results": done, "idle": [], "skipped": {}}, settings)
     assert capsys.readouterr().out.count("1,048,576") == 2
 
 

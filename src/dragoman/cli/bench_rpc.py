@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,8 +78,8 @@ def rpc(
         idle_connections=idle_connections,
         contestants=_names(contestants) if contestants is not None else chosen,
     )
-    if json_file is not None and not json_file.parent.is_dir():
-        raise UsageError(f"--json {json_file}: no such directory")
+    if json_file is not None:
+        _check_file(json_file)
     with _Progress() as progress:
         report = RpcBench(settings, progress.tell).run()
     report["command"] = " ".join(["dragoman", *sys.argv[1:]])
@@ -227,6 +228,14 @@ def _title(each: dict[str, Any]) -> str:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _check_file(path: Path) -> None:
+    """Better now than after minutes of measuring."""
+    if not path.parent.is_dir():
+        raise UsageError(f"--json {path}: no such directory")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"--json {path}: cannot be written")
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:

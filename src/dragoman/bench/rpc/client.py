@@ -6,7 +6,10 @@ invariant: it never outlives the process that holds its standard input.
 
 from __future__ import annotations
 
+import os
+import select
 import sys
+import threading
 
 import msgspec
 
@@ -28,8 +31,17 @@ class Answer(msgspec.Struct):
     sample: Sample | None = None
 
 
+def _end_with_conductor() -> None:
+    """Wait, without reading, until nobody holds the other end of the standard input."""
+    poll = select.poll()
+    poll.register(0, 0)  # a hang-up is always told
+    poll.poll()
+    os._exit(1)
+
+
 def main() -> None:
     """Run as a program."""
+    threading.Thread(target=_end_with_conductor, daemon=True).start()
     caller = contestant(sys.argv[1]).caller(sys.argv[2])
     decode = msgspec.json.Decoder(Command).decode
     for line in sys.stdin.buffer:

@@ -112,7 +112,7 @@ class RpcBench:
         if not those:
             return []
         wanted = self._settings.idle_connections
-        able = raise_descriptor_limit() - OTHER_DESCRIPTORS
+        able = max(1, raise_descriptor_limit() - OTHER_DESCRIPTORS)
         if able < wanted:
             self._skipped["idle connections"] = (
                 f"{wanted - able:,} of {wanted:,}: "
