@@ -145,7 +145,7 @@ class NotFoundError(DragomanError):
 class RemoteError(DragomanError):
     """The callee ran and raised; the message is the callee's.
 
-    ``code`` is ``Code.REMOTE``, or a number of the callee's own from 1000 to 65535.
+    ``code`` is the class's: ``Code.REMOTE``, or a number of the callee's own from 1000 to 65535.
     """
 
     code: int = Code.REMOTE
@@ -154,11 +154,13 @@ class RemoteError(DragomanError):
         self,
         message: str,
         *,
-        code: int = Code.REMOTE,
+        code: int | None = None,
         endpoint: str | None = None,
         retry_safe: bool | None = None,
     ) -> None:
         super().__init__(message, endpoint=endpoint, retry_safe=retry_safe)
+        if code is None:
+            code = type(self).code
         if code != Code.REMOTE and not OWN_CODES_FROM <= code <= 0xFFFF:
             raise ValueError(f"an error code of one's own is {OWN_CODES_FROM} to 65535, not {code}")
         self.code = code

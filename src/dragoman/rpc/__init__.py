@@ -8,19 +8,53 @@
 use the same sessions.
 """
 
+from dragoman.errors import (
+    BatchError,
+    CancelledByCaller,
+    ConnectError,
+    DeadlineError,
+    DragomanError,
+    LimitError,
+    LinkError,
+    LinkLost,
+    NotFoundError,
+    OverloadError,
+    ProtocolError,
+    RemoteError,
+    UnavailableError,
+    UsageError,
+)
 from dragoman.rpc.client import Client
 from dragoman.rpc.dispatch import current_request
 from dragoman.rpc.opening import connect, serve
 from dragoman.rpc.server import Server
+from dragoman.rpc.service import service
 from dragoman.rpc.statistics import ClientStatistics, RequestInfo, ServerStatistics
+from dragoman.rpc.stub import with_options
 
 __all__ = [
+    "BatchError",
+    "CancelledByCaller",
     "Client",
     "ClientStatistics",
+    "ConnectError",
+    "DeadlineError",
+    "DragomanError",
+    "LimitError",
+    "LinkError",
+    "LinkLost",
+    "NotFoundError",
+    "OverloadError",
+    "ProtocolError",
+    "RemoteError",
     "RequestInfo",
     "Server",
     "ServerStatistics",
+    "UnavailableError",
+    "UsageError",
     "connect",
     "current_request",
     "serve",
+    "service",
+    "with_options",
 ]

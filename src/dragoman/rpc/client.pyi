@@ -1,12 +1,15 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from types import TracebackType
+from typing import TypeVar
 
 from dragoman.errors import DragomanError
 from dragoman.rpc.address import Address
 from dragoman.rpc.calls import Account
 from dragoman.rpc.options import ClientOptions
 from dragoman.rpc.statistics import ClientStatistics
+
+T = TypeVar("T")
 
 DEFAULT: int
 Body = bytes | bytearray | memoryview
@@ -78,6 +81,17 @@ class Client(Account):
     ) -> AsyncGenerator[bytes]:
         """Iterate over the replies to ``bodies``, in their order, with at most ``in_flight`` calls
         under way."""
+
+    def service(
+        self,
+        declared: Callable[..., T],
+        *,
+        timeout_ms: float | None = ...,
+        order_key: bytes | str | None = ...,
+    ) -> T:
+        """An object with the methods of the service that the class ``declared`` declares (see
+        ``rpc.service``), to be awaited. The options are those of its calls; ``rpc.with_options``
+        changes them. Raises UsageError if ``declared`` declares no service."""
 
     async def start(self, timeout_ms: int) -> None:
         """Connect; used by ``rpc.connect``."""

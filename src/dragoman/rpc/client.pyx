@@ -31,6 +31,7 @@ from dragoman.errors import (
 from dragoman.rpc.iteration import replies_in_order
 from dragoman.rpc.link import Link
 from dragoman.rpc.statistics import ClientStatistics
+from dragoman.rpc.stub import UNSET, async_stub
 
 log = logging.getLogger("dragoman.rpc")
 
@@ -172,6 +173,12 @@ cdef class Client(Account):
         if type(in_flight) is not int or in_flight < 1:
             raise UsageError(f"in_flight: expected a number from 1, not {in_flight!r}")
         return replies_in_order(self, method, bodies, in_flight, timeout_ms)
+
+    def service(self, declared, *, timeout_ms=UNSET, order_key=UNSET):
+        """An object with the methods of the service that the class ``declared`` declares, to be
+        awaited. The options are those of its calls.
+        """
+        return async_stub(self, declared, timeout_ms, order_key)
 
     cdef inline int64_t _due(self, timeout_ms) except -1:
         """When a call made now must have ended, or 0."""

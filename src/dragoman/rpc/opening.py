@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
 from typing import Literal
 
-from dragoman.errors import UsageError
 from dragoman.rpc.address import Address
 from dragoman.rpc.client import Client
 from dragoman.rpc.options import MIB, ClientOptions, ServerOptions
-from dragoman.rpc.server import Function, Server
+from dragoman.rpc.server import Server
+from dragoman.rpc.service import Handlers, functions_of
 
 CONNECT_TIMEOUT_MS = 5000
 
@@ -73,7 +72,7 @@ async def connect(
 
 
 async def serve(
-    handler: Mapping[str, Function] | Function,
+    handler: Handlers,
     address: str | Address,
     *,
     limit: int = 10_000,
@@ -88,10 +87,11 @@ async def serve(
     """Listen on ``address`` (``host:port``, port 0 for any; or ``unix:/path``) and answer with
     ``handler``; close the server when done with it, or use it in ``async with``.
 
-    ``handler`` maps method names to functions, or is one function for every name. A function takes
-    the request's body (bytes) and returns the reply's, or is a coroutine function that does. What
-    it raises is the caller's error: a DragomanError as it is, anything else as RemoteError with the
-    exception's type and text.
+    ``handler`` maps method names to functions, or is an object of a class that ``rpc.service``
+    declared, or a list of such mappings and objects, or one function for every name. A function
+    takes the request's body (bytes) and returns the reply's, or is a coroutine function that does.
+    What it raises is the caller's error: a DragomanError as it is, anything else as RemoteError
+    with the exception's type and text.
 
     - ``limit``: requests taken at once, over all clients; they share it fairly by demand.
     - ``bytes_max``: while the bodies in progress are more than this, clients that send more are not
@@ -117,11 +117,7 @@ async def serve(
         reuse_port=reuse_port,
         tls=tls,
     )
-    functions = handler if callable(handler) else dict(handler)
-    if isinstance(functions, dict):
-        for name, function in functions.items():
-            if not isinstance(name, str) or not callable(function):
-                raise UsageError(f"handler: expected names with functions, not {name!r}")
+    functions = functions_of(handler)
     server = Server(asyncio.get_running_loop(), functions, options)
     await server.start()
     return server

@@ -1,0 +1,233 @@
+"""Typed services: a class whose public methods are served, and called through ``Client.service``.
+
+    @rpc.service
+    class Accounts:
+        async def balance(self, account: str) -> int: ...
+
+    server = await rpc.serve(Accounts(), "127.0.0.1:7000")
+    accounts = (await rpc.connect("127.0.0.1:7000")).service(Accounts)
+    await accounts.balance("x")
+
+A ``Declaration`` is what such a class says: the methods by their names, with parameters and types.
+It is read once a class. ``rpc.methods`` has what one method does, ``rpc.stub`` the calling end.
+
+Invariant: what is wrong with a class is found when it is declared, or when it is first used if its
+annotations cannot be resolved before; never by a call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, overload
+from weakref import WeakKeyDictionary
+
+from dragoman.errors import OWN_CODES_FROM, RemoteError, UsageError
+from dragoman.rpc.methods import Method, Parameter
+
+C = TypeVar("C", bound=type)
+Function = Callable[[bytes], Any]
+# What is served: functions by name, an object of a declared class, a list of these; or a function.
+Handlers = Mapping[str, Function] | Function | object
+
+_ATTRIBUTE = "__dragoman_service__"
+# What stubs have themselves.
+RESERVED = {"with_options"}
+_undecorated: WeakKeyDictionary[type, Declaration] = WeakKeyDictionary()
+
+
+class Declaration:
+    """What a class declares. ``name`` comes before the methods' names on the wire."""
+
+    def __init__(self, cls: type, name: str, errors: Iterable[type[RemoteError]] = ()) -> None:
+        self.cls = cls
+        self.name = name
+        self._errors = {_code_of(kind): kind for kind in errors}
+        self._methods: dict[str, Method] | None = None
+        self._functions = dict(_functions(cls))
+        for own_name, function in self._functions.items():
+            _check_shape(cls, own_name, function)
+        # Some annotation may name what is defined further below: looked at again when used.
+        with contextlib.suppress(NameError):
+            self._resolve()
+
+    @classmethod
+    def of(cls, declared: type) -> Declaration:
+        """The declaration of a class: its own or its base's, or what it says without a decorator.
+        Raises UsageError if it is none."""
+        if not isinstance(declared, type):
+            raise UsageError(f"expected a class that declares a service, not {declared!r}")
+        declaration: Declaration | None = getattr(declared, _ATTRIBUTE, None)
+        if declaration is None:
+            declaration = _undecorated.get(declared)
+        if declaration is None:
+            declaration = _undecorated[declared] = Declaration(declared, declared.__name__)
+        return declaration
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """The methods by their names in the class."""
+        if self._methods is None:
+            try:
+                self._resolve()
+            except NameError as error:
+                raise UsageError(f"{self.cls.__qualname__}: an annotation: {error}") from None
+        assert self._methods is not None
+        return self._methods
+
+    def _resolve(self) -> None:
+        methods = {}
+        for name, function in self._functions.items():
+            hints = typing.get_type_hints(function, include_extras=True)
+            parameters = tuple(
+                Parameter(
+                    name=p.name,
+                    type=hints[p.name],
+                    optional=p.default is not p.empty,
+                    by_position=p.kind is not p.KEYWORD_ONLY,
+                    by_name=p.kind is not p.POSITIONAL_ONLY,
+                )
+                for p in _parameters(self.cls, name, function)
+            )
+            methods[name] = Method(f"{self.name}.{name}", parameters, hints["return"], self._errors)
+        self._methods = methods
+
+    def bind(self, instance: Any) -> dict[str, Function]:
+        """Handlers for a server, by their names on the wire, that call ``instance``'s methods."""
+        return {m.name: m.bind(getattr(instance, name)) for name, m in self.methods.items()}
+
+
+@overload
+def service(declared: C) -> C: ...
+@overload
+def service(
+    declared: str | None = None, *, errors: Iterable[type[RemoteError]] = ()
+) -> Callable[[C], C]: ...
+
+
+def service(declared: Any = None, *, errors: Iterable[type[RemoteError]] = ()) -> Any:
+    """Declare that a class is a service: its public methods can be served and called.
+
+    Used as ``@service``, or ``@service("com.example.Accounts")`` to give the name on the wire,
+    which else is the class's. Methods may be coroutine functions or plain ones; every parameter and
+    the result have annotations of types that msgspec knows. Objects of the class, and of classes
+    derived from it, are given to ``rpc.serve``; a ``typing.Protocol`` can be declared too.
+
+    ``errors``: exception classes, derived from RemoteError with a ``code`` of their own from 1000,
+    that callers of this service get as themselves when a method raises them.
+
+    Raises UsageError that names class, method and parameter when something cannot be served.
+    """
+    if isinstance(declared, type):
+        return _declare(declared, declared.__name__, errors)
+    if declared is not None and (not isinstance(declared, str) or not declared):
+        raise UsageError(f"service: expected a class or a name, not {declared!r}")
+
+    def decorate(cls: C) -> C:
+        return _declare(cls, declared or cls.__name__, errors)
+
+    return decorate
+
+
+def _declare(cls: C, name: str, errors: Iterable[type[RemoteError]]) -> C:
+    if not isinstance(cls, type):
+        raise UsageError(f"service: expected a class, not {cls!r}")
+    setattr(cls, _ATTRIBUTE, Declaration(cls, name, errors))
+    return cls
+
+
+def functions_of(handler: Any) -> dict[str, Function] | Function:
+    """What ``rpc.serve`` was given, as functions by name or one function for every name.
+
+    ``handler`` is a mapping, a service's object, a list of these, or a function. Raises UsageError.
+    """
+    if isinstance(handler, type) and hasattr(handler, _ATTRIBUTE):
+        raise UsageError(f"handler: expected an object of {handler.__qualname__}, not the class")
+    if isinstance(handler, Mapping):
+        return _named(handler)
+    declaration: Declaration | None = getattr(type(handler), _ATTRIBUTE, None)
+    if declaration is not None:
+        return declaration.bind(handler)
+    if callable(handler):
+        function: Function = handler
+        return function
+    if not isinstance(handler, list | tuple):
+        raise UsageError(
+            "handler: expected a mapping, a function, a service or a list of services, "
+            f"not {type(handler).__name__}"
+        )
+    functions: dict[str, Function] = {}
+    for part in handler:
+        more = functions_of(part)
+        if not isinstance(more, dict):
+            raise UsageError(f"handler: expected services and mappings in the list, not {part!r}")
+        for name in more:
+            if name in functions:
+                raise UsageError(f"handler: two methods named {name!r}")
+        functions |= more
+    return functions
+
+
+def _named(handler: Mapping[Any, Any]) -> dict[str, Function]:
+    for name, function in handler.items():
+        if not isinstance(name, str) or not callable(function):
+            raise UsageError(f"handler: expected names with functions, not {name!r}")
+    return dict(handler)
+
+
+def _functions(cls: type) -> Iterable[tuple[str, Any]]:
+    """The public methods of a class and its bases, as the class has them."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if base in (object, typing.Protocol, typing.Generic):
+            continue
+        for name, value in vars(base).items():
+            found.pop(name, None)
+            function = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+            if not name.startswith("_") and inspect.isroutine(function):
+                found[name] = function
+    if not found:
+        raise UsageError(f"{cls.__qualname__}: a service without public methods")
+    return found.items()
+
+
+def _parameters(cls: type, name: str, function: Any) -> list[inspect.Parameter]:
+    """The parameters of a method, but for ``self``."""
+    parameters = list(inspect.signature(function).parameters.values())
+    if isinstance(inspect.getattr_static(cls, name), staticmethod):
+        return parameters
+    return parameters[1:]
+
+
+def _check_shape(cls: type, name: str, function: Any) -> None:
+    """What can be wrong with a method whatever its types are; raises UsageError."""
+    where = f"{cls.__qualname__}.{name}"
+    if name in RESERVED:
+        raise UsageError(f"{where}: the name is taken by what callers have")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise UsageError(f"{where}: a generator cannot be served")
+    try:
+        parameters = _parameters(cls, name, function)
+        result = inspect.signature(function).return_annotation
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{where}: {error}") from None
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise UsageError(f"{where}: parameter {parameter} takes any number of arguments")
+        if parameter.annotation is parameter.empty:
+            raise UsageError(f"{where}: parameter {parameter.name!r} has no annotation")
+    if result is inspect.Signature.empty:
+        raise UsageError(f"{where}: the result has no annotation (-> None if there is none)")
+
+
+def _code_of(kind: Any) -> int:
+    """The code of a declared exception class; raises UsageError."""
+    if not (isinstance(kind, type) and issubclass(kind, RemoteError)):
+        raise UsageError(f"errors: expected classes derived from RemoteError, not {kind!r}")
+    if not OWN_CODES_FROM <= kind.code <= 0xFFFF:
+        raise UsageError(
+            f"errors: {kind.__qualname__} has no code of its own from {OWN_CODES_FROM} to 65535"
+        )
+    return kind.code
