@@ -235,6 +235,241 @@ def test_shares_are_max_min_fair_when_demand_exceeds_the_limit(
     assert sum(running) >= 0.9 * min(limit, sum(demands)) - 1
 
 
+class Crowd:
+    """Many callers in a closed loop whose words and requests take a while to arrive.
+
+    The plain model of the rules: nobody runs more than the limit allows together, whoever wants
+    anything gets it, and shares are those of ``fair_shares``.
+    """
+
+    def __init__(self, limit: int, demands: list[int], idle: int, source: random.Random) -> None:
+        self.pool = CreditPool(limit)
+        self.random = source
+        self.callers: list[Caller] = []
+        for demand in [*demands, *[0] * idle]:
+            caller = Caller(self.pool)
+            caller.backlog = demand
+            self.callers.append(caller)
+            self.read_all()
+        self.active = self.callers[: len(demands)]
+        self.told = dict.fromkeys(self.active, 0)
+
+    def read_all(self) -> None:
+        for caller in self.callers:
+            caller.listen()
+            while caller.inbox:
+                caller.read()
+
+    def live(self, steps: int) -> list[float]:
+        """Each step: some words arrive, a few requests end and are wanted again."""
+        totals = [0] * len(self.active)
+        for _ in range(steps):
+            order = self.random.sample(self.callers, len(self.callers))
+            for caller in order:
+                caller.listen()
+                if self.random.random() < 0.8:
+                    while caller.inbox:
+                        caller.read()
+            for caller in self.active:
+                caller.start_waiting()
+                if caller.backlog != self.told[caller] or caller.holder.waiting != caller.backlog:
+                    self.told[caller] = caller.backlog
+                    self.pool.demand(caller.holder, caller.backlog)
+            for i, caller in enumerate(self.active):
+                totals[i] += caller.running
+                for _ in range(caller.running):
+                    if self.random.random() < 0.2:
+                        caller.finish()
+                        caller.backlog += 1
+            out = self.pool.statistics()
+            assert out["granted"] == out["limit"]
+            assert sum(caller.running for caller in self.active) == out["in_use"] <= out["limit"]
+        return [total / steps for total in totals]
+
+
+@given(
+    st.integers(1, 60),
+    st.lists(st.integers(1, 80), min_size=1, max_size=8),
+    st.sampled_from([0, 1, 30]),
+    st.integers(0, 1 << 32),
+)
+@settings(max_examples=30, deadline=None)
+def test_shares_are_fair_among_idle_callers_when_words_take_a_while(
+    limit: int, demands: list[int], idle: int, seed: int
+) -> None:
+    crowd = Crowd(limit, demands, idle, random.Random(seed))
+    crowd.live(40)
+    running = crowd.live(150)
+    for used, fair in zip(running, fair_shares(limit, demands), strict=True):
+        # Credits and words that are under way work for nobody.
+        assert 0.5 * fair - 1 <= used <= 1.4 * fair + 1.5
+        assert used > 0
+    assert sum(running) >= 0.65 * min(limit, sum(demands)) - 1
+
+
+def crowd_of_idle(limit: int, count: int) -> tuple[CreditPool, list[Caller]]:
+    """Callers that came one by one and have nothing to do."""
+    pool = CreditPool(limit)
+    callers: list[Caller] = []
+    asked: list[Caller] = []
+    for _ in range(count):
+        caller = Caller(pool)
+        callers.append(caller)
+        # Nobody but the one that had most can have been asked.
+        asked = [c for c in callers if c.holder.told_reclaim > c.reclaimed]
+        assert len(asked) <= 1
+        for one in (*asked, caller):
+            listen_and_read(one)
+        for one in (*asked, caller):
+            listen_and_read(one)
+    return pool, callers
+
+
+def listen_and_read(caller: Caller) -> None:
+    """Hear everything, and use what it brings."""
+    caller.listen()
+    while caller.inbox:
+        caller.read()
+    caller.start_waiting()
+
+
+def words(callers: list[Caller]) -> int:
+    """How many words the pool has said to all of them."""
+    return sum(caller.holder.grants + caller.holder.reclaims for caller in callers)
+
+
+def test_whoever_joins_has_something_to_start_with_where_there_is_enough() -> None:
+    _, callers = crowd_of_idle(1000, 500)
+    held = [caller.holder.held for caller in callers]
+    assert sum(held) == 1000
+    assert min(held) >= 1 and max(held) <= 8
+
+
+def test_a_burst_of_newcomers_shares_what_the_first_one_gives_back() -> None:
+    pool = CreditPool(1000)
+    callers = [Caller(pool) for _ in range(300)]
+    assert callers[0].holder.reclaims <= 10
+    listen_and_read(callers[0])
+    held = [caller.holder.held for caller in callers]
+    assert sum(held) == 1000 and min(held) >= 1 and max(held[1:]) <= 4
+
+
+@pytest.mark.parametrize("limit", [10, 200, 5000])
+def test_joining_and_leaving_takes_few_words_however_many_callers_are_idle(limit: int) -> None:
+    pool, callers = crowd_of_idle(limit, 1000)
+    # A request to the one that had most, its grant to the newcomer.
+    assert words(callers) <= 2 * min(limit, 1000)
+    before = words(callers)
+    left = list(callers)
+    while len(left) > 1:
+        pool.leave(left.pop().holder)
+    assert words(callers) - before <= 9 * 1000
+    assert left[0].holder.held == limit
+
+
+def test_one_waiting_request_among_idle_callers_asks_one_of_them() -> None:
+    _, callers = crowd_of_idle(200, 1000)
+    (busy,) = [caller for caller in callers if caller.holder.held == 0][:1]
+    before = words(callers)
+    busy.backlog = 1
+    busy.work()
+    assert words(callers) - before == 1
+    for caller in callers:
+        listen_and_read(caller)
+    assert busy.running == 1
+    assert words(callers) - before == 2
+
+
+def test_many_waiting_requests_ask_idle_callers_in_portions() -> None:
+    _, callers = crowd_of_idle(200, 1000)
+    (busy,) = [caller for caller in callers if caller.holder.held == 0][:1]
+    asked = [caller for caller in callers if caller.holder.held > 0]
+    before = sum(caller.holder.reclaims for caller in callers)
+    busy.backlog = 150
+    busy.work()
+    assert sum(caller.holder.reclaims for caller in callers) - before == 64
+    while busy.running < 150:
+        for caller in asked:
+            listen_and_read(caller)
+        listen_and_read(busy)
+        busy.start_waiting()
+    # No more were asked than it took.
+    assert sum(caller.holder.reclaims for caller in callers) - before <= 150
+
+
+def test_a_busy_caller_among_idle_ones_costs_no_words_once_it_has_its_credits() -> None:
+    pool, callers = crowd_of_idle(200, 1000)
+    busy = callers[-1]
+    busy.backlog = 300
+    for _ in range(10):
+        busy.work()
+        for caller in callers:
+            listen_and_read(caller)
+    assert busy.holder.in_use == 200 and busy.holder.waiting > 0
+    before = words(callers)
+    for _ in range(1000):
+        assert busy.holder.end(pool) == 1
+        assert busy.holder.begin()
+    assert words(callers) == before
+
+
+def test_a_storm_of_demand_says_little_more_than_it_grants() -> None:
+    _, callers = crowd_of_idle(200, 1000)
+    before = words(callers)
+    waiting = [caller for caller in callers if caller.holder.held == 0]
+    for caller in waiting:
+        caller.backlog = 5
+        caller.work()
+    for _ in range(2):
+        for caller in callers:
+            listen_and_read(caller)
+    assert sum(caller.running for caller in callers) == 200
+    assert max(caller.running for caller in callers) == 1
+    # For each of the 200 credits a question and a grant.
+    assert words(callers) - before <= 400
+    served = dict.fromkeys(waiting, 0)
+    before = words(callers)
+    for _ in range(20):
+        for caller in [caller for caller in waiting if caller.running]:
+            caller.finish()
+            served[caller] += 1
+        for caller in waiting:
+            listen_and_read(caller)
+            caller.backlog = 5
+            caller.work()
+    assert sum(served.values()) == 4000
+    # In turn: five times each, and one word for each.
+    assert set(served.values()) == {5}
+    assert words(callers) - before <= 4400
+
+
+def test_a_credit_that_lies_idle_goes_to_the_one_who_waits_without_any() -> None:
+    """Although its holder was using it a moment ago, and nothing else happens."""
+    pool = CreditPool(1)
+    first, second = Caller(pool), Caller(pool)
+    first.listen()
+    first.read()
+    first.start()
+    first.finish()
+    listen_and_read(first)
+    second.backlog = 1
+    second.work()
+    listen_and_read(first)
+    listen_and_read(second)
+    assert second.running == 1
+
+
+def test_a_holder_is_in_one_pool_at_most() -> None:
+    pool = CreditPool(4)
+    holder = RecordingHolder()
+    pool.join(holder)
+    for other in (pool, CreditPool(2)):
+        with pytest.raises(ValueError, match="already in a pool"):
+            other.join(holder)
+    CreditPool(2).leave(holder)
+    assert holder.held == 4
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_more_callers_than_credits_all_get_their_turn(limit: int) -> None:
     pool = CreditPool(limit)

@@ -1,13 +1,20 @@
-cdef class Holder:
+from libc.stdint cimport int64_t
+
+from dragoman.flow.ranks cimport Poorest, Ranked, Ranks
+
+
+cdef class Holder(Ranked):
     cdef CreditPool pool
-    cdef readonly int held
     cdef readonly int in_use
     cdef readonly int waiting
-    cdef int _target
     cdef int _asked
-    cdef int _passed_over
+    # The recent peak of use, as of turn ``_peak_turn``; before a turn in the future it stays.
     cdef int _peak
-    cdef int _wanted
+    cdef int64_t _peak_turn
+    # The turn in which it was granted something last.
+    cdef int64_t _granted_turn
+    # Granted in the current settlement, not told yet.
+    cdef int _untold
 
     cdef void grant(self, int n)
     cdef void reclaim(self, int n)
@@ -17,11 +24,23 @@ cdef class CreditPool:
     cdef readonly int limit
     cdef readonly int granted
     cdef readonly int orphaned
-    cdef list _holders
-    # Somebody has less than its share; somebody's share is less than its demand.
-    cdef bint _tight
-    cdef bint _contended
+    cdef set _holders
+    cdef Ranks _ranks
+    cdef Poorest _waiters
+    # Sums over the holders of ``waiting`` and ``_asked``.
+    cdef int64_t _waiting
+    cdef int64_t _asked
+    # Somebody waits, or more is out than the limit.
+    cdef bint _short
+    cdef int64_t _turn
     cdef int _ended
+    # Of the protected ones the last ``_unjudged`` have not been looked at for those who wait.
+    cdef Py_ssize_t _unjudged
+    cdef bint _review
+    cdef int64_t _reviewed_turn
+    cdef int _reviewed_held
+    cdef Holder _probed
+    cdef list _told
 
     cpdef int join(self, Holder holder) except -1
     cpdef int leave(self, Holder holder) except -1
@@ -30,6 +49,18 @@ cdef class CreditPool:
     cpdef int returned(self, Holder holder, int n) except -1
     cpdef int demand(self, Holder holder, int waiting) except -1
     cpdef int set_limit(self, int limit) except -1
-    cdef void _share_out(self, bint passing)
-    cdef void _spread(self, bint level)
-    cdef int _grant(self, Holder holder, int n)
+    cdef int _done_short(self, Holder holder)
+    cdef int _set_waiting(self, Holder holder, int waiting) except -1
+    cdef void _forget_asked(self, Holder holder) noexcept
+    cdef int _wanted(self, Holder holder) noexcept
+    cdef void _change(self, Holder holder, int n) noexcept
+    cdef void _protect(self, Holder holder) noexcept
+    cdef void _give(self, Holder holder, int n)
+    cdef void _settle(self)
+    cdef void _place_idle(self, int free)
+    cdef void _welcome(self)
+    cdef void _set_apart(self, Holder holder) noexcept
+    cdef void _ask_back(self)
+    cdef void _ask_protected(self, Holder poorest, int64_t missing, int frames)
+    cdef int _may_take(self, Holder holder, Holder poorest)
+    cdef void _ask(self, Holder holder, int n)

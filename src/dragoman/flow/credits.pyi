@@ -1,7 +1,8 @@
-class Holder:
+from dragoman.flow.ranks import Ranked
+
+class Holder(Ranked):
     """One caller's account. Subclasses carry grants and reclaims to the caller."""
 
-    held: int
     in_use: int
     waiting: int
 
@@ -13,7 +14,7 @@ class CreditPool:
     orphaned: int
     def __init__(self, limit: int) -> None: ...
     def join(self, holder: Holder) -> int:
-        """A caller has connected: it gets its share."""
+        """A caller has connected: it gets its share. ValueError if it is in a pool already."""
     def leave(self, holder: Holder) -> int:
         """A caller is gone; its unused credits are free at once, the others as their work ends."""
     def returned(self, holder: Holder, n: int) -> int:
@@ -30,6 +31,8 @@ class RecordingHolder(Holder):
 
     told_granted: int
     told_reclaim: int
+    grants: int
+    reclaims: int
     def begin(self) -> bool:
         """Start a request; False without credit."""
     def end(self, pool: CreditPool) -> int:
