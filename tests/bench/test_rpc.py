@@ -91,6 +91,17 @@ def test_bodies_of_any_size_come_back(running: tuple[Contestant, Pair]) -> None:
         assert pair.measure(work)[0].calls >= in_flight
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core")
+def test_one_call_at_a_time_is_measured_between_two_cores() -> None:
+    with Pair("floor-uvloop") as pair:
+        pids = (pair.server.pid, pair.client.pid)
+        for style, alike in (("lone", False), ("bulk", True)):
+            pair.measure(Work(style, seconds=SECONDS))
+            server, client = (os.sched_getaffinity(pid) for pid in pids)
+            assert (server == client) == alike
+            assert len(server) == (len(os.sched_getaffinity(0)) if alike else 1)
+
+
 class Liar:
     """A connection whose replies are right until the last, and whose server notes too little."""
 
