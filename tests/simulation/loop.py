@@ -64,6 +64,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     ) -> Any:
         return await self.network.connect(factory, host, port)
 
+    async def create_server(
+        self, factory: Any, host: Any = None, port: Any = None, **_: Any
+    ) -> Any:
+        return self.network.serve(factory, host, port)
+
     def step(self, seconds: float) -> None:
         """Let ``seconds`` pass (for synchronous tests)."""
         self.run_until_complete(asyncio.sleep(seconds))

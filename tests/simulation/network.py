@@ -30,11 +30,22 @@ class Network:
         # Pieces of at most this many bytes, drawn anew for each write; None: whole writes.
         self.piece_bytes_max: int | None = None
         self.connections: list[Connection] = []
+        self._last_port = 40000
         self._trace = hashlib.sha256()
 
     def listen(self, host: str, port: int, factory: Callable[[], Any]) -> None:
         """Accept connections to ``host:port``."""
         self._listeners[host, port] = factory
+
+    def serve(self, factory: Callable[[], Any], host: str, port: int) -> Listener:
+        """What ``loop.create_server`` does; port 0 is any that is free."""
+        while port == 0 or (host, port) in self._listeners:
+            if port:
+                raise OSError(98, "Address already in use")
+            self._last_port += 1
+            port = self._last_port
+        self.listen(host, port, factory)
+        return Listener(self, host, port)
 
     def refuse(self, host: str, port: int) -> None:
         """Accept no more connections to ``host:port``; those that are there stay."""
@@ -77,6 +88,24 @@ class Network:
     def trace(self) -> str:
         """A hash over all deliveries up to now."""
         return self._trace.hexdigest()
+
+
+class Listener:
+    """What ``serve`` returns: as much of an ``asyncio.Server`` as servers look at."""
+
+    def __init__(self, network: Network, host: str, port: int) -> None:
+        self._network = network
+        self._address = (host, port)
+        self.sockets = [self]
+        self._open = True
+
+    def getsockname(self) -> tuple[str, int]:
+        return self._address
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._network.refuse(*self._address)
 
 
 class Connection:

@@ -271,6 +271,9 @@ cdef class BatchCall(ClientCall):
             size = PyBytes_GET_SIZE(<object>PyList_GET_ITEM(self.bodies, end))
             if account.bytes + n + size > account._bytes_max and (n or account.calls):
                 break
+            if n and session.gathered() + <size_t>n > session.out_bytes_max // 2:
+                # More than that is not to gather: the rest goes when this has left.
+                break
             n += size
             end += 1
         # First counted, then sent: what is sent may fail at once.

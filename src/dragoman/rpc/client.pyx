@@ -201,12 +201,12 @@ cdef class Client(Account):
         """Send a call, line it up, or have it fail. It has ``count`` requests and is charged with
         ``n`` bytes.
         """
-        if method is not self._method and method not in self._ids:
+        if type(method) is not str or (method is not self._method and method not in self._ids):
             _check_method(method)
         call.begin(self, method, n, count, due_us)
         if not self._sweep.armed():
             self.turn.wheel.schedule(self._sweep, self.turn.now_us() + SWEEP_US)
-        if self._first is None and self._fits(n):
+        if self._first is None and not self._closing and self._fits(n):
             if self.calls == 0 and count == 1:
                 self.session.at_once()
                 self._send(call)
@@ -266,7 +266,7 @@ cdef class Client(Account):
             return self._target
         known = PyDict_GetItem(self._ids, method)
         if known == NULL:
-            self._ids[method] = self.session.method_id(method.encode("utf-8", "replace"))
+            self._ids[method] = self.session.method_id(method.encode())
             known = PyDict_GetItem(self._ids, method)
         self._target = <object>known
         self._method = method
@@ -277,6 +277,7 @@ cdef class Client(Account):
         cdef ClientSession session = self.session
         cdef uint32_t timeout_ms = TIMEOUT_MS_NONE
         cdef int64_t left_us
+        cdef uint16_t target
         cdef Py_ssize_t largest = max(call.body_bytes, call.largest)
         if largest > <Py_ssize_t>session.peer_body_bytes_max:
             call.refuse(LimitError(
@@ -293,16 +294,33 @@ cdef class Client(Account):
         if call.due_us:
             left_us = call.due_us - self.turn.now_us()
             timeout_ms = <uint32_t>(left_us // 1000) if left_us >= 1000 else 1
-        return call.send(session, self._method_id(call.method), timeout_ms)
+        try:
+            target = self._method_id(call.method)
+        except UsageError as error:
+            # There are no ids left. Whoever stands in line behind this call is not to suffer.
+            call.refuse(error)
+            return 0
+        return call.send(session, target, timeout_ms)
 
     cdef void _drain(self):
         """Send those that wait in line, in their order, as far as there is room."""
+        cdef ClientCall call
+        cdef Py_ssize_t unsent
         if self._in_drain:
             return
         self._in_drain = True
         try:
             while self._first is not None and self._fits(self._first.body_bytes):
-                self._send(self._first)
+                call = self._first
+                call.unwanted()
+                if not call.in_line:
+                    # It was cancelled a moment ago.
+                    continue
+                unsent = call.unsent
+                self._send(call)
+                if call.in_line and call.unsent == unsent:
+                    # A batch, for whose next body there is no room.
+                    break
         except Exception as error:
             log.exception("%s: calls that wait could not be sent", self.endpoint)
         finally:
@@ -369,6 +387,9 @@ cdef class Client(Account):
         self._check_idle()
 
     cdef void on_ready(self, ClientSession session):
+        if self.closed:
+            session.close()
+            return
         self._ids.clear()
         self._method = None
         self.session = session
@@ -436,21 +457,25 @@ cdef class Client(Account):
         milliseconds at the latest; those that have not ended then fail with LinkLost.
         """
         cdef ClientSession session
-        if self.closed and self._link.stopped:
+        if self.closed and self._link.stopped and not self._leaving:
             return
         self._closing = True
         if self.session is not None and not self.waiting:
             self.session.goodbye()
-        if drain_ms and (self.calls or self.waiting) and not self.closed:
-            self._idle = self.loop.create_future()
+        if drain_ms and (self.calls or self.waiting):
+            if self._idle is None or self._idle.done():
+                self._idle = self.loop.create_future()
             try:
                 async with asyncio.timeout(drain_ms / 1000):
-                    await self._idle
+                    await asyncio.shield(self._idle)
             except TimeoutError:
                 pass
         self.closed = True
         await self._link.stop()
         session = self.session
+        if session is None and self._link.transport is not None:
+            # Its handshake is not done, and nobody waits for that any more.
+            self._link.transport.abort()
         if session is not None:
             session.close()
         for session in list(self._leaving):
@@ -490,7 +515,11 @@ cdef class Sweep(Timed):
 
 def _check_method(method):
     """Raise UsageError unless ``method`` can be a method's name."""
-    if type(method) is not str or not 1 <= len(method.encode("utf-8", "replace")) <= 1024:
+    try:
+        known = type(method) is str and 1 <= len(method.encode()) <= 1024
+    except UnicodeEncodeError:
+        known = False
+    if not known:
         raise UsageError(f"method: expected a name of 1 to 1024 bytes, not {method!r}")
 
 

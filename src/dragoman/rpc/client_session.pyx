@@ -391,7 +391,9 @@ cdef class ClientSession(Session):
     cdef int _gain(self, uint32_t n) except -1:
         if n > CREDITS_MAX or self.credits + n > CREDITS_MAX:
             raise ProtocolError(f"{n} credits granted to a holder of {self.credits}")
-        self.credits += n
+        # After GOODBYE there is nothing to send against them.
+        if not self.goodbye_sent:
+            self.credits += n
         return 0
 
     cdef void _give_back(self):

@@ -26,6 +26,7 @@ import asyncio
 import inspect
 import logging
 from collections import OrderedDict
+from concurrent.futures import Future as ConcurrentFuture
 from contextvars import ContextVar, copy_context
 
 from dragoman.errors import Code, DragomanError, ProtocolError, UsageError
@@ -120,8 +121,8 @@ cdef class Dispatcher(Handler):
         _no_reply = session.no_reply
         try:
             result = method.function(owner)
-        except Exception as error:
-            self._answer_error(session, id, _no_reply, error, method)
+        except (Exception, asyncio.CancelledError) as error:
+            self._answer_error(session, id, session.no_reply, error, method)
             return True
         if PyBytes_CheckExact(result):
             if session.no_reply:
@@ -132,7 +133,12 @@ cdef class Dispatcher(Handler):
                     session.pool.done(session.holder), <bytes>result,
                 )
         elif hasattr(result, "__await__"):
-            work = self._work(session, id, method, timeout_ms, n)
+            try:
+                work = self._work(session, id, method, timeout_ms, n)
+            except ProtocolError:
+                if asyncio.iscoroutine(result):
+                    result.close()
+                raise
             work._await(result)
         else:
             self._answer(session, id, session.no_reply, result, method)
@@ -145,6 +151,7 @@ cdef class Dispatcher(Handler):
     def _work(self, ServerSession session, uint32_t id, Method method, uint32_t timeout_ms,
               Py_ssize_t n):
         """A request that is not answered at once."""
+        global _session
         cdef Work work
         if session.work is None:
             session.work = {}
@@ -166,6 +173,8 @@ cdef class Dispatcher(Handler):
         if self.bytes > self._bytes_max and not session.closed:
             session.hold(HOLD_HANDLER)
             self._held.append(session)
+            # The read that brought it is put by, and does not come to its end.
+            _session = None
         if timeout_ms != TIMEOUT_MS_NONE:
             self.turn.wheel.schedule(work, work.started_us + <int64_t>timeout_ms * 1000)
         return work
@@ -208,7 +217,11 @@ cdef class Dispatcher(Handler):
                 session, id, no_reply,
                 TypeError(f"expected bytes from the handler, not {type(result).__name__}"), method,
             )
-        data = bytes(result)
+        try:
+            data = bytes(result)
+        except Exception as error:
+            # A view that was released, say.
+            return self._answer_error(session, id, no_reply, error, method)
         session.reply(
             id, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data),
             session.pool.done(session.holder), data,
@@ -220,16 +233,26 @@ cdef class Dispatcher(Handler):
     ) except -1:
         """Answer with what a function raised; its credit goes back."""
         cdef int credits
+        cdef int code = Code.REMOTE
+        cdef bint retry_safe = False
+        cdef str text
         self.errors += 1
         if not isinstance(error, DragomanError):
             log.error("%s: %s raised", session.peer, method.name, exc_info=error)
         credits = session.pool.done(session.holder)
         if no_reply:
             session.owed(credits)
-        elif isinstance(error, DragomanError):
-            session.error(id, error.code, error.retry_safe, str(error), credits)
+            return 0
+        try:
+            text = str(error)
+        except Exception:
+            text = "an error that cannot be put into words"
+        if isinstance(error, DragomanError):
+            code = error.code if _is_code(error.code) else Code.INTERNAL
+            retry_safe = error.retry_safe is True
         else:
-            session.error(id, Code.REMOTE, False, f"{type(error).__name__}: {error}", credits)
+            text = f"{type(error).__name__}: {text}"
+        session.error(id, code, retry_safe, text, credits)
         return 0
 
     cdef int _less(self, Py_ssize_t n) except -1:
@@ -256,7 +279,9 @@ cdef class Dispatcher(Handler):
             work.forsake()
 
     cdef void on_lost(self, ServerSession session):
+        global _session
         cdef Work work
+        _session = None
         if session.work is None:
             return
         for work in list(session.work.values()):
@@ -283,16 +308,16 @@ cdef class Work(Timed):
             token = _work.set(self)
             try:
                 context = copy_context()
-                result = self.dispatcher.loop.run_in_executor(
-                    self.dispatcher._executor, context.run, self.method.function, body
+                self.task = self.dispatcher._executor.submit(
+                    context.run, self.method.function, body
                 )
             except RuntimeError as error:
                 # The executor has been shut down.
                 return self._end(None, error)
             finally:
                 _work.reset(token)
-            self.task = result
-            result.add_done_callback(self)
+            # Not a future of the loop: that would end when it is cancelled, the thread only later.
+            self.task.add_done_callback(self._thread_ended)
             return 0
         _session = self.session
         _method = self.method
@@ -300,7 +325,7 @@ cdef class Work(Timed):
         _no_reply = self.no_reply
         try:
             result = self.method.function(body)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             return self._end(None, error)
         finally:
             _session = None
@@ -316,21 +341,38 @@ cdef class Work(Timed):
                 self.task = self.dispatcher._create_task(awaitable)
             else:
                 self.task = asyncio.ensure_future(awaitable, loop=self.dispatcher.loop)
+        except Exception as error:
+            # A future of another loop, say.
+            return self._end(None, error)
         finally:
             _work.reset(token)
         self.task.add_done_callback(self)
         return 0
 
+    def _thread_ended(self, future):
+        """On the thread that has run the function, or whoever cancelled it."""
+        if not self.dispatcher.loop.is_closed():
+            self.dispatcher.loop.call_soon_threadsafe(self, future)
+
     def __call__(self, task):
+        cdef bint threaded = self.task is task and type(task) is ConcurrentFuture
         self.task = None
         if task.cancelled():
             self._end(None, asyncio.CancelledError("the handler was cancelled"))
             return
         error = task.exception()
-        if error is None:
-            self._end(task.result(), None)
-        else:
+        if error is not None:
             self._end(None, error)
+            return
+        result = task.result()
+        if threaded and not PyBytes_CheckExact(result) and hasattr(result, "__await__"):
+            if not self.unwanted:
+                # A function that makes coroutines, and did not look like one.
+                self._await(result)
+                return
+            if asyncio.iscoroutine(result):
+                result.close()
+        self._end(result, None)
 
     cdef int _end(self, result, error) except -1:
         """The work has ended: its place is free, and it is answered unless nobody waits."""
@@ -373,18 +415,23 @@ cdef class Work(Timed):
         self.forsake()
 
 
+def _is_code(code):
+    """Whether an ERROR frame can carry this code."""
+    return isinstance(code, int) and 1 <= code <= 0xFFFF
+
+
 def current_request():
     """What a handler may know of the request that it answers, as a RequestInfo.
 
     Works in the handler itself and in whatever it awaits or starts. Raises UsageError elsewhere.
     """
-    cdef Work work
-    if _session is not None:
+    # A task or a thread has its own; a function that runs at once has none.
+    cdef Work work = _work.get()
+    if work is None and _session is not None:
         return RequestInfo(
             _method.name, _session.peer, None if _timeout_ms == TIMEOUT_MS_NONE else _timeout_ms,
             _no_reply,
         )
-    work = _work.get()
     if work is None:
         raise UsageError("current_request() is for handlers of requests")
     left_ms = None

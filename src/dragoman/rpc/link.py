@@ -102,6 +102,9 @@ class Link:
                 self._on_down(f"no connection within {CONNECT_TIMEOUT_S:g} s")
             except OSError as error:
                 self._on_down(error.strerror or str(error))
+            except ValueError as error:
+                # A host name that cannot be one, or TLS without a name to check.
+                self._on_down(str(error))
             else:
                 await self._gone.wait()
             with contextlib.suppress(TimeoutError):

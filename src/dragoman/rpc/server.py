@@ -92,20 +92,25 @@ class Server:
         self._closing = True
         if self._listener is not None:
             self._listener.close()
-        for session in list(self._sessions):
-            session.goodbye()
-        if drain_ms:
-            # Clients close when their last request is answered.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(drain_ms / 1000):
-                    while self._sessions or self._dispatcher.in_progress:
-                        await asyncio.sleep(0.005)
-        for session in list(self._sessions):
-            session.close()
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-        if not self._closed.done():
-            self._closed.set_result(None)
+        try:
+            if drain_ms:
+                # Clients close when their last request is answered.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(drain_ms / 1000):
+                        while self._sessions or self._dispatcher.in_progress:
+                            # Also to those that connected a moment ago.
+                            for session in list(self._sessions):
+                                session.goodbye()
+                            await asyncio.sleep(0.005)
+        finally:
+            # Also when whoever closes the server waits no longer.
+            for session in list(self._sessions):
+                session.goodbye()
+                session.close()
+            if self._executor is not None:
+                self._executor.shutdown(wait=False, cancel_futures=True)
+            if not self._closed.done():
+                self._closed.set_result(None)
 
     async def __aenter__(self) -> Server:
         return self

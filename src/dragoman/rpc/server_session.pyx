@@ -184,6 +184,9 @@ cdef class ServerSession(Session):
         elif kind == F_DEMAND:
             self.pool.demand(self.holder, min(frame.value, CREDITS_MAX))
         elif kind == F_RETURN:
+            if self.holder.pool is None:
+                # It said GOODBYE, which gave everything back; this answers a RECLAIM that crossed.
+                return True
             if frame.value > <uint32_t>(self.holder.held - self.holder.in_use):
                 raise ProtocolError(f"{frame.value} credits given back that were not held")
             self.pool.returned(self.holder, frame.value)

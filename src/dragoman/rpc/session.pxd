@@ -33,6 +33,7 @@ cdef class Session(Gathering):
     cdef uint32_t body_bytes_max
     cdef uint32_t peer_body_bytes_max
     cdef size_t out_bytes_max
+    cdef size_t _largest
     cdef int64_t heartbeat_us
     cdef int64_t read_us
     cdef bint _heard

@@ -58,7 +58,8 @@ cdef class Session(Gathering):
         # Until HELLO has come a peer gets no memory for bodies.
         self.decoder = MeshDecoder(0)
         self.body_bytes_max = body_bytes_max
-        # Four of the largest bodies at least, or one slow moment would end the session.
+        # Four of the largest bodies at least (see ``flush`` for those that we send), or one slow
+        # moment would end the session.
         self.out_bytes_max = max(OUT_BYTES_MAX, 4 * <size_t>body_bytes_max)
         self.heartbeat_us = <int64_t>(heartbeat_s * 1e6)
         return 0
@@ -84,7 +85,7 @@ cdef class Session(Gathering):
         if n == 0 or self.closed:
             return
         if self.paused:
-            if n > self.out_bytes_max:
+            if n > self.out_bytes_max and n > 4 * self._largest:
                 self.lose(f"{n} bytes wait for a peer that does not read")
             return
         self.bytes_out += n
@@ -134,6 +135,8 @@ cdef class Session(Gathering):
         """
         cdef char* at
         if owner is not None and n >= APART_BYTES:
+            if n > self._largest:
+                self._largest = n
             write_frame(self.out, kind, flags, target, id, value, NULL, 0)
             (<uint32_t*>(self.out.data + self.out.length - HEADER_BYTES))[0] = <uint32_t>n
             if self._parts is None:

@@ -1,0 +1,484 @@
+"""Faults that were found in clients and servers, each as the user would have met it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from tests.simulation.loop import SimulatedLoop
+from tests.simulation.mesh import RawPeer, frame, hello, raw_client
+from tests.simulation.rpc import at_rest, simulate_rpc
+
+from dragoman import rpc
+from dragoman.errors import (
+    Code,
+    DeadlineError,
+    DragomanError,
+    LinkLost,
+    RemoteError,
+    UsageError,
+)
+
+AT = "server:1"
+
+
+async def echo(body: bytes) -> bytes:
+    return body
+
+
+async def slow_echo(body: bytes) -> bytes:
+    await asyncio.sleep(0.5)
+    return body
+
+
+def test_a_batch_held_back_by_bytes_goes_on_as_replies_come() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        async with (
+            await rpc.serve({"echo": slow_echo}, AT) as server,
+            await rpc.connect(AT, bytes_max=250) as client,
+        ):
+            bodies = [bytes([i]) * 100 for i in range(10)]
+            assert await client.call_many("echo", bodies) == bodies
+            at_rest(client, server)
+
+    simulate_rpc(1, work)
+
+
+def test_a_method_too_many_fails_its_own_call_only() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        async with (
+            await rpc.serve(slow_echo, AT, limit=2) as server,
+            await rpc.connect(AT) as client,
+        ):
+            for i in range(0, 1024, 256):
+                await asyncio.gather(*[client.call(f"m{k}") for k in range(i, i + 256)])
+            with pytest.raises(UsageError, match="more than 1024 methods"):
+                await client.call("one more", timeout_ms=2000)
+            # The same for one that had to wait in line.
+            calls = [client.call(name) for name in ("m1", "m2", "another", "m3")]
+            ends = await asyncio.gather(*calls, return_exceptions=True)
+            assert ends[:2] + ends[3:] == [b""] * 3
+            assert isinstance(ends[2], UsageError)
+            await asyncio.sleep(3)
+            at_rest(client, server)
+
+    simulate_rpc(1, work)
+
+
+@pytest.mark.parametrize("name", [None, ["echo"], b"echo", "", "x" * 1025, "\ud800", 1])
+def test_what_is_no_name_is_the_callers_misuse(name: Any) -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        async with await rpc.serve(echo, AT), await rpc.connect(AT) as client:
+            for _ in range(2):
+                with pytest.raises(UsageError):
+                    client.call(name, timeout_ms=100)
+                await client.call("echo")
+            at_rest(client)
+
+    simulate_rpc(1, work)
+
+
+def test_a_client_that_says_goodbye_may_answer_a_reclaim_that_crossed_it() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        async with await rpc.serve(slow_echo, AT, limit=2) as server:
+            peer = await raw_client(loop)
+            peer.send(hello(), frame("NAME", b"echo", target=1))
+            await asyncio.sleep(0.1)
+            peer.send(
+                frame("REQUEST", b"x", target=1, id=1, value=5000),
+                frame("GOODBYE"),
+                frame("DEMAND", value=3),
+                frame("RETURN", value=0),
+            )
+            await asyncio.sleep(1)
+            assert [(reply[3], reply[5]) for reply in peer.of("REPLY")] == [(1, b"x")]
+            assert not peer.lost
+            peer.transport.close()
+            await asyncio.sleep(0.1)
+            at_rest(server)
+
+    simulate_rpc(1, work)
+
+
+def test_a_client_that_closes_sends_nothing_against_late_credits() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        ends: list[bytes | DragomanError | None] = []
+        server = await rpc.serve(slow_echo, AT, limit=4)
+        client = await rpc.connect(AT)
+
+        def ended(reply: bytes | None, error: DragomanError | None) -> None:
+            ends.append(reply if error is None else error)
+            client.call_soon("echo", b"again", then)
+
+        def then(reply: bytes | None, error: DragomanError | None) -> None:
+            ends.append(reply if error is None else error)
+
+        for _ in range(4):
+            client.call_soon("echo", b"x", ended)
+        await asyncio.sleep(0.1)
+        await client.close()
+        # What was made before the end is answered, what came after it is refused.
+        assert ends.count(b"x") == 4
+        later = [end for end in ends if end != b"x"]
+        assert len(later) == 4
+        assert all(isinstance(end, LinkLost) and end.retry_safe for end in later), later
+        at_rest(client)
+        await server.close()
+        at_rest(server)
+
+    simulate_rpc(1, work)
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+class OddCode(DragomanError):
+    def __init__(self, code: Any) -> None:
+        super().__init__("odd")
+        self.code = code
+
+
+def raising(error: BaseException) -> Callable[[bytes], bytes]:
+    def handler(body: bytes) -> bytes:
+        raise error
+
+    return handler
+
+
+def raising_later(error: BaseException) -> Callable[[bytes], Any]:
+    async def handler(body: bytes) -> bytes:
+        await asyncio.sleep(0.01)
+        raise error
+
+    return handler
+
+
+def returning(value: Any) -> Callable[[bytes], Any]:
+    return lambda body: value
+
+
+def released() -> memoryview:
+    view = memoryview(b"gone")
+    view.release()
+    return view
+
+
+class Evil(bytes):
+    def __bytes__(self) -> bytes:
+        raise ValueError("not today")
+
+
+HANDLERS: dict[str, tuple[Callable[[bytes], Any], int]] = {
+    "an error without words": (raising(Unspeakable()), Code.REMOTE),
+    "an error without words, later": (raising_later(Unspeakable()), Code.REMOTE),
+    "code 0": (raising(OddCode(0)), Code.INTERNAL),
+    "code 0, later": (raising_later(OddCode(0)), Code.INTERNAL),
+    "code 65536": (raising(OddCode(65536)), Code.INTERNAL),
+    "code None": (raising_later(OddCode(None)), Code.INTERNAL),
+    "a cancelled future's result": (raising(asyncio.CancelledError()), Code.REMOTE),
+    "a handler that cancels itself": (raising_later(asyncio.CancelledError()), Code.REMOTE),
+    "a released view": (lambda body: released(), Code.REMOTE),
+    "bytes that will not be bytes": (returning(Evil(b"x")), Code.REMOTE),
+    "nothing": (returning(None), Code.REMOTE),
+    "text": (returning("text"), Code.REMOTE),
+    "a list": (returning([1]), Code.REMOTE),
+    "StopIteration": (raising(StopIteration()), Code.REMOTE),
+    "StopIteration, later": (raising_later(StopIteration()), Code.REMOTE),
+}
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+@pytest.mark.parametrize("key", [None, "k"])
+def test_whatever_a_handler_does_ends_its_call_and_no_other(name: str, key: str | None) -> None:
+    handler, code = HANDLERS[name]
+
+    async def work(loop: SimulatedLoop) -> None:
+        async with (
+            await rpc.serve({"odd": handler, "slow": slow_echo}, AT, limit=4) as server,
+            await rpc.connect(AT) as client,
+        ):
+            other = client.call("slow", b"other")
+            for _ in range(10):
+                with pytest.raises(DragomanError) as caught:
+                    await client.call("odd", order_key=key)
+                assert caught.value.code == code
+            client.notify("odd", order_key=key)
+            assert await client.call("slow", b"same", order_key=key) == b"same"
+            assert await other == b"other"
+            assert client.statistics().connections == 1
+            at_rest(client, server)
+            assert client.statistics().credits == 4
+
+    simulate_rpc(1, work)
+
+
+def test_a_future_of_another_loop_fails_its_call_only() -> None:
+    other = asyncio.new_event_loop()
+
+    async def work(loop: SimulatedLoop) -> None:
+        async with (
+            await rpc.serve(
+                {"odd": lambda body: other.create_future(), "echo": echo}, AT
+            ) as server,
+            await rpc.connect(AT) as client,
+        ):
+            for key in (None, "k"):
+                with pytest.raises(RemoteError):
+                    await client.call("odd", order_key=key, timeout_ms=1000)
+                assert await client.call("echo", b"x", order_key=key) == b"x"
+            at_rest(client, server)
+
+    try:
+        simulate_rpc(1, work)
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("withdraw", ["cancel", "deadline"])
+def test_a_thread_at_work_keeps_its_place_until_it_has_ended(withdraw: str) -> None:
+    at_work = most = 0
+    lock = threading.Lock()
+
+    def handler(body: bytes) -> bytes:
+        nonlocal at_work, most
+        with lock:
+            at_work += 1
+            most = max(most, at_work)
+        time.sleep(0.15)
+        with lock:
+            at_work -= 1
+        return body
+
+    async def work() -> None:
+        async with (
+            await rpc.serve({"work": handler}, "127.0.0.1:0", threads=4) as server,
+            await rpc.connect(str(server.address)) as client,
+        ):
+            first = client.call(
+                "work", order_key="k", timeout_ms=50 if withdraw == "deadline" else None
+            )
+            second = client.call("work", b"2", order_key="k")
+            await asyncio.sleep(0.03)
+            if withdraw == "cancel":
+                first.cancel()
+            else:
+                with pytest.raises(DeadlineError):
+                    await first
+            assert await second == b"2"
+            at_rest(client, server)
+
+    asyncio.run(work())
+    assert most == 1
+
+
+def test_threads_may_raise_what_futures_cannot_hold_and_return_what_must_be_awaited() -> None:
+    class Callable_:
+        async def __call__(self, body: bytes) -> bytes:
+            return body + b"!"
+
+    async def work() -> None:
+        handlers = {
+            "stop": raising(StopIteration()),
+            "object": Callable_(),
+            "lambda": lambda body: slow_echo(body + b"."),
+            "partial": partial(lambda extra, body: body + extra, b"?"),
+        }
+        async with (
+            await rpc.serve(handlers, "127.0.0.1:0", threads=2) as server,
+            await rpc.connect(str(server.address), timeout_ms=3000) as client,
+        ):
+            with pytest.raises(RemoteError, match="StopIteration"):
+                await client.call("stop")
+            assert await client.call("object", b"x") == b"x!"
+            assert await client.call("lambda", b"x") == b"x."
+            assert await client.call("partial", b"x") == b"x?"
+            at_rest(client, server)
+
+    asyncio.run(work())
+
+
+def test_a_duplicate_id_leaves_no_coroutine_behind() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        async with await rpc.serve(slow_echo, AT, limit=4) as server:
+            peer = await raw_client(loop)
+            request = frame("REQUEST", b"x", target=1, id=1, value=5000)
+            peer.send(hello(), frame("NAME", b"echo", target=1), request, request)
+            await asyncio.sleep(1)
+            assert b"request id 1 is in use" in peer.of("GOODBYE")[0][5]
+            assert peer.lost
+            at_rest(server)
+
+    simulate_rpc(1, work)
+
+
+def test_a_call_cancelled_in_line_is_never_sent() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        seen: list[bytes] = []
+
+        async def handler(body: bytes) -> bytes:
+            seen.append(body)
+            await asyncio.sleep(0.1)
+            return body
+
+        async with (
+            await rpc.serve(handler, AT, limit=1) as server,
+            await rpc.connect(AT) as client,
+        ):
+            calls = [client.call("m", b"%d" % i) for i in range(5)]
+            batch = client.call_many("m", [b"batch"] * 3)
+            last = client.call("m", b"last")
+            await calls[0]
+            # The reply's read has sent the next one already.
+            calls[2].cancel()
+            batch.cancel()
+            await calls[1]
+            await last
+            assert seen == [b"0", b"1", b"3", b"4", b"last"]
+            at_rest(client, server)
+
+    simulate_rpc(1, work)
+
+
+def test_connecting_that_is_given_up_leaves_no_connection() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        peer = RawPeer()
+        loop.network.listen("server", 1, lambda: peer)
+        for heartbeat_ms in (5000, 3_600_000):
+            peer.__init__()  # type: ignore[misc]
+            with pytest.raises(DragomanError, match="no connection within 500 ms"):
+                await rpc.connect(AT, connect_timeout_ms=500, heartbeat_ms=heartbeat_ms)
+            await asyncio.sleep(0.1)
+            assert peer.lost
+            peer.__init__()  # type: ignore[misc]
+            task = asyncio.ensure_future(rpc.connect(AT, heartbeat_ms=heartbeat_ms))
+            await asyncio.sleep(0.1)
+            assert peer.transport is not None
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            await asyncio.sleep(0.1)
+            assert peer.lost
+
+    simulate_rpc(1, work)
+
+
+def test_a_server_whose_closing_was_cancelled_can_be_closed() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = await rpc.serve(slow_echo, AT)
+        client = await rpc.connect(AT, reconnect=False)
+        call = client.call("m", b"x")
+        await asyncio.sleep(0.1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await server.close()
+        async with asyncio.timeout(5):
+            await server.close()
+            await server.serve_forever()
+        with contextlib.suppress(LinkLost):
+            await call
+        await client.close()
+        at_rest(client, server)
+
+    simulate_rpc(1, work)
+
+
+def test_two_may_close_a_client_at_once() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        async with await rpc.serve(slow_echo, AT):
+            client = await rpc.connect(AT)
+            call = client.call("m", b"x")
+            started_s = loop.time()
+            await asyncio.gather(client.close(), client.close())
+            assert await call == b"x"
+            assert loop.time() - started_s < 1
+
+    simulate_rpc(1, work)
+
+
+def test_closing_a_client_whose_server_drains_waits_for_its_calls() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        server = await rpc.serve(slow_echo, AT)
+        client = await rpc.connect(AT, reconnect=False)
+        call = client.call("m", b"x")
+        await asyncio.sleep(0.1)
+        closing = asyncio.ensure_future(server.close())
+        await asyncio.sleep(0.1)
+        assert not call.done()
+        await client.close()
+        assert call.done() and await call == b"x"
+        await closing
+        at_rest(client, server)
+
+    simulate_rpc(1, work)
+
+
+def test_a_large_body_is_no_fault_of_a_client_that_takes_small_ones() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        size = 64 << 20
+        async with (
+            await rpc.serve(lambda body: b"%d" % len(body), AT) as server,
+            await rpc.connect(AT, body_bytes_max=100) as client,
+        ):
+            body = bytes(size)
+            assert (
+                await asyncio.gather(*[client.call("m", body) for _ in range(3)])
+                == [b"%d" % size] * 3
+            )
+            at_rest(client, server)
+
+    simulate_rpc(1, work)
+
+
+def test_a_batch_larger_than_what_may_gather_does_not_end_its_session() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        async with (
+            await rpc.serve(lambda body: body[:3], AT) as server,
+            await rpc.connect(AT, body_bytes_max=100) as client,
+        ):
+            body = bytes(1 << 20)
+            assert await client.call_many("m", [body] * 100) == [bytes(3)] * 100
+            assert client.statistics().connections == 1
+            at_rest(client, server)
+
+    simulate_rpc(1, work)
+
+
+def test_what_a_request_tells_of_itself_is_its_own_while_the_server_has_enough() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        async def name(body: bytes) -> bytes:
+            await asyncio.sleep(0.1)
+            return rpc.current_request().method.encode()
+
+        async with (
+            await rpc.serve(name, AT, bytes_max=1) as server,
+            await rpc.connect(AT) as client,
+        ):
+            names = [b"%d" % i for i in range(5)]
+            calls = [client.call(f"{i}", b"body") for i in range(5)]
+            assert await asyncio.gather(*calls) == names
+            with pytest.raises(UsageError):
+                rpc.current_request()
+            at_rest(client, server)
+
+    simulate_rpc(1, work)
+
+
+def test_a_client_that_had_very_many_calls_at_once_is_freed() -> None:
+    async def work() -> None:
+        async with await rpc.serve({"m": echo}, "127.0.0.1:0") as server:
+            client = await rpc.connect(str(server.address), calls_max=1 << 24, waiting_max=1 << 24)
+            futures = [client.call("m") for _ in range(300_000)]
+            await futures[-1]
+            await client.close()
+
+    asyncio.run(work())
+    gc.collect()
