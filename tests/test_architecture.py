@@ -29,6 +29,7 @@ LEVELS = [
     {"demo"},
     {"race"},
     {"bench"},
+    {"bench"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -914,6 +914,7 @@ cdef class Engine:
             bytes_put=t.message_bytes,
             block_bytes=t.limit,
             blocks_written=s.blocks_written,
+            messages_in_blocks=s.block_messages,
             blocks_waiting=t.ring_tail - t.ring_head,
             blocks_read=s.blocks_read,
             bytes_read=s.bytes_read,

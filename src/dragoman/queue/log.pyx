@@ -490,6 +490,7 @@ cdef void _publish(Store* s, Pending* p, uint64_t number) noexcept nogil:
         chunks_free(&s.table, p.head, p.bytes)
     s.table.ring_bytes -= p.bytes
     s.blocks_written += 1
+    s.block_messages += p.count
 
 
 cdef void _evict(Store* s) noexcept nogil:

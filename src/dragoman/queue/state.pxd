@@ -269,6 +269,7 @@ cdef struct Store:
     uint64_t swept  # id from which the next eviction starts
     uint64_t log_written
     uint64_t blocks_written
+    uint64_t block_messages
     uint64_t blocks_read
     uint64_t bytes_read
     uint64_t cache_hits

@@ -35,6 +35,7 @@ class Statistics:
     bytes_put: int
     block_bytes: int
     blocks_written: int
+    messages_in_blocks: int
     blocks_waiting: int
     blocks_read: int
     bytes_read: int
