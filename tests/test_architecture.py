@@ -29,7 +29,6 @@ LEVELS = [
     {"demo"},
     {"race"},
     {"bench"},
-    {"bench"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -114,7 +114,10 @@ class QueueBench:
         before = resident_bytes()
         try:
             store = QueueStore(
-                plan.path, durability=plan.durability, memory_bytes=plan.memory_bytes
+                plan.path,
+                durability=plan.durability,
+                memory_bytes=plan.memory_bytes,
+                expected_queues=plan.queues,
             )
             try:
                 put = self._phase("put", self.rounds * plan.queues, lambda n: self._put(store, n))

@@ -9,7 +9,7 @@ import typer
 bench = typer.Typer(help="Measure the parts that stand alone.", no_args_is_help=True)
 
 # Each name is a module of this package; it adds its command to ``bench``.
-BENCHMARKS = ("bench_queue",)
+BENCHMARKS = ("bench_queue", "bench_rpc")
 
 
 def register(app: typer.Typer) -> None:

@@ -29,9 +29,11 @@ def queue(
     memory_mib: Annotated[
         int, typer.Option("--memory-mib", help="What the store may use, MiB")
     ] = 1335,
-    checks: Annotated[int, typer.Option(help="Random reads (0: one a queue, 1 million at most)")] =
-    0, consume: Annotated[float, typer.Option(help="Share of the queues that is read through")] =
-    0.2, path: Annotated[
+    checks: Annotated[
+        int, typer.Option(help="Random reads (0: one a queue, 1 million at most)")
+    ] = 0,
+    consume: Annotated[float, typer.Option(help="Share of the queues that is read through")] = 0.2,
+    path: Annotated[
         Path | None, typer.Option(help="Directory of the store, empty or new (default: temporary)")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the store there")] = False,

@@ -31,7 +31,7 @@ from dragoman.queue.files cimport Files
 from dragoman.queue.journal cimport (
     frame_reserve, journal_open, journal_put, journal_run, journal_tails, journal_wait, log_flushed
 )
-from dragoman.queue.log cimport Fetch, log_run, slot_remove
+from dragoman.queue.log cimport Fetch, log_adapt, log_run, slot_remove
 from dragoman.queue.meta cimport meta_commit, meta_delete, meta_flush, meta_queue, meta_trim
 from dragoman.queue.reader cimport (
     Piece, Window, resolve, window_clear, window_done, window_free, window_place, window_submit,
@@ -48,7 +48,7 @@ from dragoman.queue.state cimport (
 )
 from dragoman.queue.table cimport (
     index_rebuild, index_set_first, tail_detach, tail_drop, tail_put, table_add, table_close,
-    table_find, table_open, table_remove
+    table_find, table_open, table_remove, table_touch
 )
 
 cdef extern from "Python.h":
@@ -103,6 +103,16 @@ cdef bytes message_of(object message):
     return bytes(message)
 
 
+cdef inline void ahead(Table* t, uint32_t id) noexcept nogil:
+    cdef Queue* q = &t.queues[id + 4]
+    cdef const char* at = t.chunks[q.cur].data + q.used
+    prefetch(&t.queues[id + 10])
+    prefetch(&t.slots[q.hash & t.mask])
+    if q.cur:
+        prefetch(at)
+        prefetch(at + 60)
+
+
 cdef int put_locked(
     Store* s, const char* name, uint32_t n, uint32_t hash, uint32_t id, const char* message,
     uint32_t m, uint64_t* offset
@@ -122,6 +132,8 @@ cdef int put_locked(
             if id == 0:
                 s.meta.length -= 13 + n
                 return NO_MEMORY
+            if t.alive % 256 == 0:
+                log_adapt(s)
     if s.durability:
         if s.frame.length > FRAME_MOST:
             return FAILED if s.journal_error else WAIT
@@ -129,6 +141,17 @@ cdef int put_locked(
             return NO_MEMORY
     pending = t.ring_tail
     result = tail_put(t, id, message, m)
+    # Whoever writes to one queue after the other, in the order in which they were made, finds the
+    # next ones in the processor's cache.
+    if id - t.last == 1:
+        ahead(t, id)
+        t.last = id
+    elif id - t.last_but_one == 1:
+        ahead(t, id)
+        t.last_but_one = id
+    else:
+        t.last_but_one = t.last
+        t.last = id
     if result == DONE:
         offset[0] = t.queues[id].next - 1
         t.messages += 1
@@ -340,6 +363,15 @@ cdef class Engine:
         journals = self.recovery.journals
         s.journal_oldest = journals[0] if journals else 1
         s.journal_file = max(journals) + 1 if journals else 1
+
+    def _touch(self, uint64_t queues, uint64_t chunk_bytes):
+        """Take memory from the system ahead of its use."""
+        cdef int result
+        self._lock()
+        result = table_touch(&self.s.table, queues, chunk_bytes)
+        self._unlock()
+        if result != DONE:
+            raise MemoryError
 
     def _run_writer(self):
         """The log's thread."""

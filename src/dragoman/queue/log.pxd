@@ -44,6 +44,7 @@ cdef bint header_valid(const Header* h, uint64_t number, uint64_t offset) noexce
 cdef int slot_of(Store* s) noexcept nogil
 cdef int slot_open(Store* s, int slot) noexcept nogil
 cdef void slot_remove(Store* s, int slot) noexcept nogil
+cdef void log_adapt(Store* s) noexcept nogil
 cdef void log_run(Store* s) noexcept nogil
 cdef int log_seal(Store* s, bint patient) noexcept nogil
 cdef uint64_t fetch_bytes(uint32_t code) noexcept nogil

@@ -515,8 +515,8 @@ cdef void _evict(Store* s) noexcept nogil:
         looked += 1
 
 
-cdef void _adapt(Store* s) noexcept nogil:
-    # Under the lock: how long blocks may get, by what memory there is and who shares it.
+cdef void log_adapt(Store* s) noexcept nogil:
+    """Under the lock: how long blocks may get, by what memory there is and who shares it."""
     cdef Table* t = &s.table
     cdef uint64_t fixed, share, most
     fixed = (
@@ -538,18 +538,19 @@ cdef void _adapt(Store* s) noexcept nogil:
         share = 65536
     if share < 512:
         share = 512
-    if share > t.limit:
-        # Queues that are seldom written to leave memory to the others: let it grow while it is so.
-        if t.chunks_used * 256 < most // 2:
+    if (
+        share < 65536 and t.chunks_used * 256 < most // 2
+        and t.message_bytes > 4 * most and s.blocks_written > 2 * t.alive
+    ):
+        # Many queues are seldom written to: the others may have their memory.
+        if t.limit < 65536:
             t.limit += (t.limit >> 4) + 16
-        if t.limit < share:
-            t.limit = <uint32_t>share
-    elif t.chunks_used * 256 < most // 2 and t.limit < 65536:
-        t.limit += (t.limit >> 4) + 16
-    elif t.chunks_used * 256 > most - (most >> 4) or t.limit > 65536:
+    elif t.limit > share and t.message_bytes > 4 * most:
         t.limit -= t.limit >> 4
-        if t.limit < share:
-            t.limit = <uint32_t>share
+    else:
+        t.limit = <uint32_t>share
+    if t.limit < share:
+        t.limit = <uint32_t>share
     if t.limit > 65536:
         t.limit = 65536
 
@@ -613,7 +614,7 @@ cdef void log_run(Store* s) noexcept nogil:
             s.log_error = 0
         if s.blocks_written - adapted >= 1024 or n == 0:
             adapted = s.blocks_written
-            _adapt(s)
+            log_adapt(s)
         if t.chunks_used * 256 > s.tail_bytes_max:
             _evict(s)
         pthread_cond_broadcast(&s.space)

@@ -38,7 +38,12 @@ cdef extern from *:
     #include <string.h>
     #include <time.h>
     #include <pthread.h>
+    /* gcc takes a function that only prefetches for one without effect and drops the call. */
+    #if defined(__x86_64__)
+    #define dragoman_prefetch(p) __asm__ volatile("prefetcht0 %0" : : "m"(*(const char *)(p)))
+    #else
     #define dragoman_prefetch(p) __builtin_prefetch((p), 1, 3)
+    #endif
     #define dragoman_likely(x) __builtin_expect(!!(x), 1)
 
     static inline uint64_t dragoman_mix(uint64_t a, uint64_t b) {
@@ -208,6 +213,8 @@ cdef struct Table:
     uint64_t index_bytes
     uint64_t name_bytes
     uint32_t limit  # the block size now
+    uint32_t last  # ids of the last two puts that did not follow each other
+    uint32_t last_but_one
     uint64_t messages  # put since opening, and found by it
     uint64_t message_bytes
     Pending* ring

@@ -113,6 +113,7 @@ class QueueStore(Engine):
         cache_bytes: int = 33_554_432,
         segment_bytes: int = 1 << 30,
         journal_bytes: int = 2 << 30,
+        expected_queues: int = 0,
         read_only: bool = False,
         create: bool = True,
         files: Files | None = None,
@@ -126,6 +127,7 @@ class QueueStore(Engine):
             ("memory_bytes", memory_bytes, 1 << 20),
             ("cache_bytes", cache_bytes, 0),
             ("journal_bytes", journal_bytes, 1 << 20),
+            ("expected_queues", expected_queues, 0),
         ):
             if not isinstance(value, int) or value < least:
                 raise UsageError(f"{name} is a whole number of at least {least}, not {value!r}")
@@ -154,6 +156,10 @@ class QueueStore(Engine):
                 journal_file_bytes=min(64 << 20, max(1 << 20, journal_bytes // 8)),
                 read_only=read_only,
             )
+            if expected_queues and not read_only:
+                rest = memory_bytes - cache_bytes - 100 * expected_queues
+                most = expected_queues * 64 * 1024
+                self._touch(expected_queues, max(0, min(rest, most)))
             self._start()
         except OSError as error:
             self._abandon()

@@ -22,3 +22,4 @@ cdef int index_set_first(Table* t, Queue* q, uint64_t first) noexcept nogil
 cdef uint32_t index_find(Queue* q, uint64_t offset, uint64_t* first) noexcept nogil
 cdef int bytes_reserve(Bytes* b, size_t more) noexcept nogil
 cdef int bytes_add(Bytes* b, const void* data, size_t n) noexcept nogil
+cdef int table_touch(Table* t, uint64_t queues, uint64_t chunk_bytes) noexcept nogil

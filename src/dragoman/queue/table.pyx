@@ -26,14 +26,23 @@ from posix.mman cimport (
 from dragoman.queue.state cimport (
     BLOCK_MESSAGES_MAX, CHUNK_DATA, DONE, GROUP, INLINE_NAME, MIXED, NO_MEMORY, PLACE_PENDING,
     QUEUE_ALIVE, QUEUE_DIRTY, RING, RING_BYTES_MAX, TAIL_RECORD_MAX, WAIT, Bytes,
-    Chunk, Pending, Queue, Store, Table, code_of_size, entry_count, entry_of, entry_word, prefetch,
-    queue_name, queue_name_length, varint_put, varint_size
+    Chunk, Pending, Queue, Store, Table, align_up, code_of_size, entry_count, entry_of, entry_word,
+    prefetch, queue_name, queue_name_length, varint_put, varint_size
 )
 
 cdef extern from "sys/mman.h" nogil:
     int MAP_NORESERVE
     int MADV_HUGEPAGE
     int madvise(void*, size_t, int)
+
+cdef extern from *:
+    """
+    #include <sys/mman.h>
+    #ifndef MADV_POPULATE_WRITE
+    #define MADV_POPULATE_WRITE 23
+    #endif
+    """
+    int MADV_POPULATE_WRITE
 
 # Reserved, not used: pages come as they are touched.
 cdef uint64_t IDS_MAX = 1ULL << 28
@@ -72,6 +81,20 @@ cdef int table_open(Table* t, uint64_t seed) noexcept nogil:
     t.ring_bytes_max = RING_BYTES_MAX
     if not (t.queues and t.chunks and t.free and t.ring and t.slots):
         return NO_MEMORY
+    return DONE
+
+
+cdef int table_touch(Table* t, uint64_t queues, uint64_t chunk_bytes) noexcept nogil:
+    """Have the memory of so many queues and so many bytes of tails now rather than bit by bit."""
+    while queues * 8 >= (t.mask + 1) * 5:
+        if _grow(t) != DONE:
+            return NO_MEMORY
+    if queues:
+        madvise(t.queues, align_up((queues + 1) * sizeof(Queue), 4096), MADV_POPULATE_WRITE)
+        madvise(t.slots, (t.mask + 1) * 8, MADV_POPULATE_WRITE)
+    if chunk_bytes:
+        madvise(t.chunks, align_up(chunk_bytes, 4096), MADV_POPULATE_WRITE)
+        madvise(t.free, align_up(chunk_bytes // 64, 4096), MADV_POPULATE_WRITE)
     return DONE
 
 
