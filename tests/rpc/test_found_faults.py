@@ -482,3 +482,27 @@ def test_a_client_that_had_very_many_calls_at_once_is_freed() -> None:
 
     asyncio.run(work())
     gc.collect()
+
+
+@pytest.mark.parametrize("reconnect", [True, False])
+def test_calls_in_line_that_nobody_else_holds_end_with_their_client(reconnect: bool) -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        ends: list[DragomanError | None] = []
+        server = await rpc.serve(slow_echo, AT, limit=1)
+        client = await rpc.connect(AT, reconnect=reconnect)
+        for _ in range(50):
+            client.call_soon("m", b"x", lambda reply, error: ends.append(error))
+            client.call_many("m", [b"x"] * 3).add_done_callback(
+                lambda done: ends.append(done.exception())  # type: ignore[arg-type]
+            )
+            client.notify("m", b"x")
+        await asyncio.sleep(0.1)
+        await server.close(drain_ms=0)
+        await asyncio.sleep(0.1)
+        await client.close(drain_ms=0)
+        await asyncio.sleep(0.1)
+        assert len(ends) == 100
+        assert all(isinstance(end, DragomanError) for end in ends)
+        at_rest(client)
+
+    simulate_rpc(1, work)

@@ -382,8 +382,11 @@ cdef class Client(Account):
             self._fail_line(error)
 
     cdef void _fail_line(self, error):
+        cdef ClientCall call
         while self._first is not None:
-            self._first.refuse(error)
+            # Held here: once it has left the line perhaps nobody else does.
+            call = self._first
+            call.refuse(error)
         self._check_idle()
 
     cdef void on_ready(self, ClientSession session):
