@@ -31,6 +31,7 @@ from dragoman.rpc.server import Server
 from dragoman.rpc.service import service
 from dragoman.rpc.statistics import ClientStatistics, RequestInfo, ServerStatistics
 from dragoman.rpc.stub import with_options
+from dragoman.rpc.sync import SyncClient, connect_sync
 
 __all__ = [
     "BatchError",
@@ -50,9 +51,11 @@ __all__ = [
     "RequestInfo",
     "Server",
     "ServerStatistics",
+    "SyncClient",
     "UnavailableError",
     "UsageError",
     "connect",
+    "connect_sync",
     "current_request",
     "serve",
     "service",

@@ -21,7 +21,12 @@ class Client(Account):
     closed: bool
     reason: str | None
     connections: int
-    def __init__(self, loop: asyncio.AbstractEventLoop, options: ClientOptions) -> None: ...
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        options: ClientOptions,
+        create_future: Callable[[], object] | None = None,
+    ) -> None: ...
     def call(
         self,
         method: str,

@@ -46,11 +46,12 @@ cdef int KEY_BYTES_MAX = 255
 cdef class Client(Account):
     """A connection to a server. Get one from ``rpc.connect``; not thread-safe, like its loop."""
 
-    def __init__(self, loop, options):
+    def __init__(self, loop, options, create_future=None):
         self._options = options
         self.address = options.address
         self.endpoint = str(options.address)
-        self._create_future = loop.create_future
+        # Of calls. Whatever it makes needs set_result, set_exception, done and cancelled.
+        self._create_future = create_future or loop.create_future
         self._reconnect = options.reconnect
         self._wait = options.on_full == "wait"
         self._calls_max = options.calls_max

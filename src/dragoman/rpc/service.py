@@ -54,7 +54,7 @@ class Declaration:
             self._resolve()
 
     @classmethod
-    def of(cls, declared: type) -> Declaration:
+    def of(cls, declared: Any) -> Declaration:
         """The declaration of a class: its own or its base's, or what it says without a decorator.
         Raises UsageError if it is none."""
         if not isinstance(declared, type):

@@ -23,14 +23,16 @@ UNSET: Any = object()
 class AsyncCaller(Protocol):
     """A client, or what calls like one."""
 
-    def call(self, method: str, body: bytes, **options: Any) -> Awaitable[bytes]:
+    @property
+    def call(self) -> Callable[..., Awaitable[bytes]]:
         """See ``Client.call``."""
 
 
 class SyncCaller(Protocol):
     """A synchronous client, or what calls like one."""
 
-    def call(self, method: str, body: bytes, **options: Any) -> bytes:
+    @property
+    def call(self) -> Callable[..., bytes]:
         """See ``SyncClient.call``."""
 
 
@@ -92,7 +94,7 @@ def _options(old: dict[str, Any], timeout_ms: Any, order_key: Any) -> dict[str, 
 
 
 def async_stub(
-    client: AsyncCaller, declared: type, timeout_ms: Any = UNSET, order_key: Any = UNSET
+    client: AsyncCaller, declared: Any, timeout_ms: Any = UNSET, order_key: Any = UNSET
 ) -> Any:
     """A stub whose methods are awaited. Raises UsageError if ``declared`` declares no service."""
     options = _options({}, timeout_ms, order_key)
@@ -100,7 +102,7 @@ def async_stub(
 
 
 def sync_stub(
-    client: SyncCaller, declared: type, timeout_ms: Any = UNSET, order_key: Any = UNSET
+    client: SyncCaller, declared: Any, timeout_ms: Any = UNSET, order_key: Any = UNSET
 ) -> Any:
     """A stub whose methods give results. Raises UsageError if ``declared`` declares no service."""
     options = _options({}, timeout_ms, order_key)
