@@ -562,3 +562,42 @@ def test_a_server_that_goes_ends_typed_calls_once_with_the_loss() -> None:
             assert (client.calls, client.waiting) == (0, 0)
 
     uvloop.run(main())
+
+
+def test_a_caller_without_the_declaration_finds_the_documented_bytes() -> None:
+    """``docs/formats/services.md``."""
+
+    @rpc.service("Wide")
+    class Wide:
+        def count(
+            self,
+            a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int = 0, f: int = 0,
+            g: int = 0, h: int = 0, i: int = 0, j: int = 0, k: int = 0, m: int = 0,
+            n: int = 0, o: int = 0, p: int = 0, q: int = 0, r: int = 0,
+        ) -> int:  # fmt: skip
+            return sum((a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, r))
+
+        def nothing(self) -> None:
+            pass
+
+    async def main() -> None:
+        async with served([Wide(), Accounts()]) as client:
+            assert await client.call("Wide.count", b"\x90") == b"\0"
+            assert await client.call("Wide.count", b"\x9f" + b"\1" * 15) == b"\x0f"
+            assert await client.call("Wide.count", b"\xdc\0\x11" + b"\1" * 17) == b"\x11"
+            assert await client.call("Wide.count", b"\x82\xa1b\5\xa1r\2") == b"\7"
+            assert await client.call("Wide.count", b"\xde\0\1\xa1b\5") == b"\5"
+            assert await client.call("Wide.nothing", b"\x90") == b"\xc0"
+            with pytest.raises(rpc.UsageError, match="expected 0 to 17 arguments, got 18"):
+                await client.call("Wide.count", b"\xdc\0\x12" + b"\1" * 18)
+            accounts: Any = client.service(Accounts)
+            wide: Any = client.service(Wide)
+            assert await wide.count(*range(17)) == sum(range(17))
+            assert await wide.count(1, r=5) == 6
+            # Fields that a Struct does not know are ignored.
+            line = {"article": "x", "count": 2, "prices": [1.0], "colour": "red"}
+            assert await accounts.anything(line) == line
+            reply = await client.call("Accounts.total", msgspec.msgpack.encode([line]))
+            assert msgspec.msgpack.decode(reply) == 2.0
+
+    uvloop.run(main())

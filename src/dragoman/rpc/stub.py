@@ -8,6 +8,7 @@ unpacks the result: awaited with an asynchronous client, at once with a synchron
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from dragoman.errors import RemoteError, UsageError
@@ -112,7 +113,7 @@ def sync_stub(
 def _async_method(
     client: AsyncCaller, method: Method, options: dict[str, Any]
 ) -> Callable[..., Any]:
-    call = client.call
+    call = partial(client.call, **options) if options else client.call
     name = method.name
     least, most = method.least, method.most
     pack = method.pack
@@ -128,7 +129,7 @@ def _async_method(
                 # Says what is wrong.
                 body = pack(args, kwargs)
         try:
-            reply = await call(name, body, **options)
+            reply = await call(name, body)
         except RemoteError as error:
             method.raise_own(error)
             raise
@@ -142,7 +143,7 @@ def _async_method(
 
 
 def _sync_method(client: SyncCaller, method: Method, options: dict[str, Any]) -> Callable[..., Any]:
-    call = client.call
+    call = partial(client.call, **options) if options else client.call
     name = method.name
     least, most = method.least, method.most
     pack = method.pack
@@ -157,7 +158,7 @@ def _sync_method(client: SyncCaller, method: Method, options: dict[str, Any]) ->
             except UNSENDABLE:
                 body = pack(args, kwargs)
         try:
-            reply = call(name, body, **options)
+            reply = call(name, body)
         except RemoteError as error:
             method.raise_own(error)
             raise
