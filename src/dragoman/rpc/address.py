@@ -18,7 +18,7 @@ from dragoman.errors import UsageError
 TLS_HANDSHAKE_S = 5.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Address:
     """Either ``host`` and ``port``, or ``path``."""
 

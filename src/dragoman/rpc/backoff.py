@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import random
 
+# One for all: the state of a source is larger than the rest of an idle connection.
+_random = random.Random()
+
 
 class Backoff:
     """Delays in seconds from ``least_s`` doubling to ``most_s``, each drawn from its upper half."""
@@ -18,7 +21,7 @@ class Backoff:
         self._least_s = least_s
         self._most_s = most_s
         self._next_s = least_s
-        self._random = source or random.Random()
+        self._random = source or _random
 
     def next_s(self) -> float:
         """The next delay."""

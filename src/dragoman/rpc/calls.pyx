@@ -199,11 +199,16 @@ cdef class FutureCall(ClientCall):
 cdef class CallbackCall(ClientCall):
     """A call that ends in ``callback(reply, error)``, one of which is None."""
 
-    cdef void deliver(self, bytes reply):
+    cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner):
+        # The same as any call's, without the detours.
+        if owner is None or PyBytes_GET_SIZE(owner) != n:
+            owner = PyBytes_FromStringAndSize(body, n)
+        self._finish(True)
         try:
-            self.callback(reply, None)
+            self.callback(owner, None)
         except Exception as error:
             _report(self.account.loop, error)
+        CallbackCall.recycle(self)
 
     cdef void fail(self, error):
         try:

@@ -6,7 +6,8 @@ from dragoman.timers cimport Timed
 
 cdef class Client(Account):
     cdef readonly object address
-    cdef object _create_future
+    cdef object _future
+    cdef dict _future_with
     cdef object _link
     cdef object _options
     cdef bint _reconnect

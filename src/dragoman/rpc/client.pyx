@@ -11,7 +11,7 @@ in the order in which they were made.
 from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItem
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyObject_Call
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from dragoman.rpc.calls cimport (
@@ -50,8 +50,10 @@ cdef class Client(Account):
         self._options = options
         self.address = options.address
         self.endpoint = str(options.address)
-        # Of calls. Whatever it makes needs set_result, set_exception, done and cancelled.
-        self._create_future = create_future or loop.create_future
+        # What makes the future of a call; it needs set_result, set_exception, done and cancelled.
+        # Called with a dictionary that is there already, which costs less than any method.
+        self._future = create_future or asyncio.Future
+        self._future_with = {} if create_future else {"loop": loop}
         self._reconnect = options.reconnect
         self._wait = options.on_full == "wait"
         self._calls_max = options.calls_max
@@ -92,7 +94,7 @@ cdef class Client(Account):
             call = FutureCall.__new__(FutureCall)
         if order_key is not None:
             call.order_key = _as_key(order_key)
-        future = self._create_future()
+        future = PyObject_Call(self._future, (), self._future_with)
         call.future = future
         call.body = data
         self._launch(call, method, PyBytes_GET_SIZE(data), 1, due_us)
@@ -137,7 +139,7 @@ cdef class Client(Account):
                 call.largest = PyBytes_GET_SIZE(<object>PyList_GET_ITEM(data, i))
         if order_key is not None:
             call.order_key = _as_key(order_key)
-        future = self._create_future()
+        future = PyObject_Call(self._future, (), self._future_with)
         call.future = future
         call.bodies = data
         call.replies = [None] * PyList_GET_SIZE(data)
@@ -208,7 +210,7 @@ cdef class Client(Account):
         if not self._sweep.armed():
             self.turn.wheel.schedule(self._sweep, self.turn.now_us() + SWEEP_US)
         if self._first is None and not self._closing and self._fits(n):
-            if self.calls == 0 and count == 1:
+            if self.calls == 0 and count == 1 and type(call) is not Notification:
                 self.session.at_once()
                 self._send(call)
                 # The call itself may have ended the session.

@@ -30,7 +30,7 @@ def _check(options: Any, least: dict[str, tuple[int, int]]) -> None:
         raise UsageError(f"tls: expected an ssl.SSLContext, not {type(options.tls).__name__}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClientOptions:
     """See ``rpc.connect``."""
 
@@ -67,7 +67,7 @@ class ClientOptions:
             raise UsageError("name: expected at most 512 bytes")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ServerOptions:
     """See ``rpc.serve``."""
 

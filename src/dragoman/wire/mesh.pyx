@@ -199,7 +199,11 @@ cdef class MeshDecoder:
             self.target = (<uint16_t*>(head + 6))[0]
             self.id = (<uint32_t*>(head + 8))[0]
             self.value = (<uint32_t*>(head + 12))[0]
-            if self._check() == MESH_ERROR:
+            # The commonest frames first; what is unusual about them, and all others, by the tables.
+            if not (
+                self.kind == F_REPLY and not self.flags and not self.target and self.id
+                and self.length <= self.body_bytes_max
+            ) and self._check() == MESH_ERROR:
                 self._dead = True
                 return MESH_ERROR
             available = self._end - self._at
