@@ -3,6 +3,7 @@
 ``QueueStore`` is what to open. It stands alone: nothing of the mesh is imported.
 """
 
-from dragoman.queue.store import Damage, QueueStore, Statistics
+from dragoman.queue.aio import AsyncQueueStore
+from dragoman.queue.store import Consumer, Damage, QueueStore, Statistics
 
-__all__ = ["Damage", "QueueStore", "Statistics"]
+__all__ = ["AsyncQueueStore", "Consumer", "Damage", "QueueStore", "Statistics"]

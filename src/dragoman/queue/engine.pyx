@@ -31,8 +31,8 @@ from dragoman.queue.files cimport Files
 from dragoman.queue.journal cimport (
     frame_reserve, journal_open, journal_put, journal_run, journal_tails, journal_wait, log_flushed
 )
-from dragoman.queue.log cimport Fetch, log_adapt, log_run, slot_remove
-from dragoman.queue.meta cimport meta_commit, meta_delete, meta_flush, meta_queue, meta_trim
+from dragoman.queue.log cimport Fetch, log_adapt, log_run, path_of, slot_remove
+from dragoman.queue.meta cimport meta_commit, meta_dropped, meta_flush, meta_queue
 from dragoman.queue.reader cimport (
     Piece, Window, resolve, window_clear, window_done, window_free, window_place, window_submit,
     window_wait
@@ -47,8 +47,11 @@ from dragoman.queue.state cimport (
     pthread_mutex_unlock, queue_first, queue_name, queue_name_length, size_of_code
 )
 from dragoman.queue.table cimport (
-    index_rebuild, index_set_first, tail_detach, tail_drop, tail_put, table_add, table_close,
-    table_find, table_open, table_remove, table_touch
+    tail_put, table_add, table_close, table_find, table_open, table_touch
+)
+
+from dragoman.queue.upkeep cimport (
+    dead_slot, drop_slot, oldest_birth, oldest_slot, queue_delete, queue_trim, trim_lengths
 )
 
 cdef extern from "Python.h":
@@ -897,19 +900,163 @@ cdef class Engine:
         if error < 0:
             raise self._failure()
 
-    def _commit(self, queue, bytes group, uint64_t position):
-        # Note a group's position; the queue must exist.
-        cdef uint32_t id = self._find(queue)
+    def _commit(self, uint32_t id, bytes group, uint64_t position):
+        # Note a group's position in the queue with this number.
         cdef int result
         self._check(True)
-        if id == 0:
-            raise UsageError(f"no such queue: {queue!r:.100}")
         self._lock()
         result = meta_commit(&self.s, id, position, <char*>group, len(group))
         self._unlock()
         if result != DONE:
             raise MemoryError
-        return id
+
+    def _sync_meta(self, bint sync):
+        # META's records are written, and durable if asked for.
+        cdef int error
+        with nogil:
+            error = meta_flush(&self.s, sync)
+        if error < 0:
+            raise storage_error(error, f"{self.path}/META")
+
+    # What goes.
+
+    def trim(self, queue, before):
+        """The queue's messages before offset ``before`` are gone; beyond its end: all are."""
+        cdef int result = DONE
+        self._check(True)
+        if not isinstance(before, int) or before < 0:
+            raise UsageError(f"messages are trimmed before an offset, not {before!r:.100}")
+        cdef uint64_t offset = min(before, (1 << 48) - 1)
+        cdef uint32_t id
+        cdef const char* name
+        cdef Py_ssize_t n
+        name_of(queue, &name, &n)
+        self._lock()
+        id = table_find(&self.s.table, name, n, <uint32_t>hash_name(name, n, self.s.table.seed))
+        if id:
+            result = queue_trim(&self.s, id, offset)
+        self._unlock()
+        if result != DONE:
+            raise MemoryError
+
+    def delete(self, queue):
+        """The queue and all its messages are gone; False when there was none."""
+        cdef int result = DONE
+        self._check(True)
+        cdef uint32_t id
+        cdef const char* name
+        cdef Py_ssize_t n
+        name_of(queue, &name, &n)
+        self._lock()
+        id = table_find(&self.s.table, name, n, <uint32_t>hash_name(name, n, self.s.table.seed))
+        if id:
+            result = queue_delete(&self.s, id)
+        self._unlock()
+        if result != DONE:
+            raise MemoryError
+        self._forget(id)
+        return id != 0
+
+    def _forget(self, uint32_t id):
+        # A queue with this number is no more; for those who keep more about it.
+        pass
+
+    def _trim_lengths(self, uint64_t most):
+        # Every queue keeps ``most`` messages and what shares a block with them.
+        cdef uint32_t start = 1
+        cdef int result = DONE
+        with nogil:
+            while start < self.s.table.ids and result == DONE:
+                pthread_mutex_lock(&self.s.lock)
+                result = trim_lengths(&self.s, start, start + 1024, most)
+                pthread_mutex_unlock(&self.s.lock)
+                start += 1024
+        if result != DONE:
+            raise MemoryError
+
+    def _oldest(self):
+        # (slot, newest time) of the oldest sealed segment, or None.
+        cdef int slot
+        self._lock()
+        slot = oldest_slot(&self.s)
+        newest = self.s.segments[slot].newest_s if slot >= 0 else 0
+        self._unlock()
+        return (slot, newest) if slot >= 0 else None
+
+    def _drop(self, int slot):
+        # All queues lose their blocks in the oldest segment.
+        cdef uint32_t start = 1
+        cdef int result = DONE
+        with nogil:
+            while start < self.s.table.ids and result == DONE:
+                pthread_mutex_lock(&self.s.lock)
+                result = drop_slot(&self.s, slot, start, start + 1024)
+                pthread_mutex_unlock(&self.s.lock)
+                start += 1024
+        if result != DONE:
+            raise MemoryError
+
+    def _remove_dead(self):
+        # Segments that nobody refers to go; how many bytes that gave back.
+        cdef Store* s = &self.s
+        cdef int slot, error
+        cdef char path[4200]
+        cdef uint64_t bytes_back = 0
+        while True:
+            self._lock()
+            slot = dead_slot(s)
+            if slot >= 0 and meta_dropped(s, s.segments[slot].number) != DONE:
+                slot = -1
+            if slot >= 0:
+                s.segments[slot].state = 3
+                path_of(s, s.segments[slot].number, b"seg", path)
+            self._unlock()
+            if slot < 0:
+                return bytes_back
+            # First that it is gone, then that: a file that comes back is not believed.
+            with nogil:
+                error = meta_flush(s, True)
+                if error == 0:
+                    error = s.disk.unlink(s.disk, path)
+                if error == 0:
+                    error = s.disk.sync_directory(s.disk, s.path)
+                pthread_mutex_lock(&s.lock)
+                if error == 0:
+                    bytes_back += s.segments[slot].length
+                    slot_remove(s, slot)
+                else:
+                    s.segments[slot].state = 1
+                pthread_mutex_unlock(&s.lock)
+            if error < 0:
+                raise storage_error(error, f"{self.path}: removing a segment")
+
+    def _collect_journal(self, bint move):
+        # Journal files that no tail needs go; with ``move``, tails leave the oldest ones first.
+        cdef Store* s = &self.s
+        cdef uint32_t current = s.journal_file
+        cdef uint32_t files = <uint32_t>(s.journal_bytes_max // s.journal_file_bytes)
+        cdef uint32_t needed
+        cdef int error = 0
+        cdef char path[4200]
+        if current <= s.journal_oldest:
+            return 0
+        with nogil:
+            if move and current - s.journal_oldest > files:
+                error = journal_tails(s, current - files)
+            needed = oldest_birth(s)
+            if error == 0 and needed > s.journal_oldest:
+                # What has left the tails meanwhile is durable in blocks before the files go.
+                error = log_flushed(s)
+            while error == 0 and s.journal_oldest < needed and s.journal_oldest < current:
+                path_of(s, s.journal_oldest, b"jnl", path)
+                error = s.disk.unlink(s.disk, path)
+                if error == -2:
+                    error = 0
+                if error == 0:
+                    s.journal_oldest += 1
+        if error < 0:
+            raise storage_error(error, f"{self.path}: removing a journal file")
+        return needed
 
     def _stop(self):
         # No put is taken from now on; the threads finish what there is and end.

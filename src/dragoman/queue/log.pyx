@@ -618,6 +618,11 @@ cdef void log_run(Store* s) noexcept nogil:
         if t.chunks_used * 256 > s.tail_bytes_max:
             _evict(s)
         pthread_cond_broadcast(&s.space)
+    if s.closing and not s.poison and s.log_error == 0 and not s.read_only:
+        # A store that was closed in order need not be scanned, and what is cut from it is damage.
+        pthread_mutex_unlock(&s.lock)
+        log_seal(s, False)
+        pthread_mutex_lock(&s.lock)
     s.writer_alive = False
     s.flush_done = s.flush_asked
     pthread_cond_broadcast(&s.space)

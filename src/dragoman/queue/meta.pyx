@@ -69,6 +69,11 @@ cdef int meta_commit(
     return _record(s, 4, fixed, 12, group, n)
 
 
+cdef int meta_dropped(Store* s, uint64_t number) noexcept nogil:
+    """A segment is no more, and is not missing."""
+    return _record(s, 6, <char*>&number, 8, NULL, 0)
+
+
 cdef int meta_flush(Store* s, bint sync) noexcept nogil:
     """Write what has gathered; a negative errno leaves it gathered. Not under ``lock``."""
     cdef Bytes out

@@ -724,7 +724,7 @@ cdef int mend(Store* s, object recovery) except -1:
         return fd
     start = end & ~(SECTOR - 1)
     got = s.disk.read(s.disk, fd, s.gather, SECTOR, start)
-    if got < 0 or <uint64_t>got < end - start:
+    if got < 0 or (<uint64_t>got < end - start and end > 64):
         s.disk.close(s.disk, fd)
         return -5 if got >= 0 else <int>got
     d.length = 0

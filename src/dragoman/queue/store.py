@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from dragoman.queue.engine import Engine
 from dragoman.queue.files import Files
 
 LOG = logging.getLogger(__name__)
+UPKEEP_S = 1.0
+VERIFIED_AT_ONCE = 4096
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 NAME_BYTES_MAX = 65_536
@@ -65,6 +68,42 @@ class Damage:
     first: int
     messages: int
     reason: str
+
+
+def _group_of(group: str | bytes) -> bytes:
+    if not isinstance(group, str | bytes):
+        raise UsageError(f"a group's name is str or bytes, not {type(group).__name__}")
+    name = group.encode("utf-8", "surrogatepass") if isinstance(group, str) else bytes(group)
+    if not 1 <= len(name) <= 1024:
+        raise UsageError(f"a group's name has 1 to 1024 bytes, not {len(name)}")
+    return name
+
+
+class Consumer:
+    """Reads one queue in order for one group. ``position`` is what the next ``read`` begins with.
+
+    Not for several threads at once; any number of consumers may be made for a group.
+    """
+
+    def __init__(self, store: QueueStore, queue: str | bytes, group: str | bytes) -> None:
+        self._store = store
+        self.queue = queue
+        self.group = group
+        self.position = max(store.committed(queue, group), store.first_offset(queue))
+
+    def read(self, count: int = 1) -> list[bytes]:
+        """The next messages, at most ``count``; none at the end of the queue for now.
+
+        What was trimmed meanwhile is passed over.
+        """
+        self.position = max(self.position, self._store.first_offset(self.queue))
+        messages = self._store.get(self.queue, self.position, count)
+        self.position += len(messages)
+        return messages
+
+    def commit(self) -> None:
+        """Everything read so far is consumed; another consumer of the group goes on from here."""
+        self._store.commit(self.queue, self.group, self.position)
 
 
 def durability_of(setting: str) -> tuple[int, int]:
@@ -114,6 +153,9 @@ class QueueStore(Engine):
         segment_bytes: int = 1 << 30,
         journal_bytes: int = 2 << 30,
         expected_queues: int = 0,
+        retention_s: float | None = None,
+        retention_bytes: int | None = None,
+        retention_messages: int | None = None,
         read_only: bool = False,
         create: bool = True,
         files: Files | None = None,
@@ -131,6 +173,20 @@ class QueueStore(Engine):
         ):
             if not isinstance(value, int) or value < least:
                 raise UsageError(f"{name} is a whole number of at least {least}, not {value!r}")
+        for name, limit in (
+            ("retention_s", retention_s),
+            ("retention_bytes", retention_bytes),
+            ("retention_messages", retention_messages),
+        ):
+            if limit is not None and not limit > 0:
+                raise UsageError(f"{name} is more than 0, not {limit!r}")
+        self._retention_s = retention_s
+        self._retention_bytes = retention_bytes
+        self._retention_messages = retention_messages
+        self._level = level
+        self._ended = threading.Event()
+        self._kept = threading.Lock()
+        self._groups: dict[int, dict[bytes, int]] = {}
         self.path = Path(path)
         self.durability = durability
         self.read_only = read_only
@@ -176,6 +232,9 @@ class QueueStore(Engine):
         self._replay()
         if not self.read_only:
             self._thread("dragoman-queue-journal", self._run_journal)
+        self._groups = self.recovery.groups
+        if not self.read_only:
+            self._thread("dragoman-queue-upkeep", self._run_upkeep)
 
     def _thread(self, name: str, target: Any) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -183,6 +242,7 @@ class QueueStore(Engine):
         self._threads.append(thread)
 
     def _abandon(self) -> None:
+        self._ended.set()
         self._stop()
         for thread in self._threads:
             thread.join()
@@ -209,6 +269,120 @@ class QueueStore(Engine):
     def statistics(self) -> Statistics:
         """Counters since opening, and sizes now."""
         return Statistics(**self._statistics())  # type: ignore[arg-type]
+
+    # Upkeep.
+
+    def _run_upkeep(self) -> None:
+        # A thread of its own; what fails is logged and tried again, and puts say why they fail.
+        while not self._ended.wait(UPKEEP_S):
+            try:
+                self.upkeep()
+            except DragomanError as error:
+                if not self._ended.is_set():
+                    LOG.warning("%s: upkeep: %s", self.path, error)
+
+    def upkeep(self) -> int:
+        """What a thread does each second: retention, giving space back; how many bytes it gave.
+
+        Blocks whose messages are all gone (trimmed, deleted, past retention) give their space back
+        when their whole segment is.
+        """
+        with self._kept:
+            self._sync_meta(self._level != 0)
+            if self._retention_messages is not None:
+                self._trim_lengths(self._retention_messages)
+            returned = self._remove_dead()
+            while (oldest := self._oldest()) is not None:
+                slot, newest_s = oldest
+                too_old = (
+                    self._retention_s is not None and newest_s < time.time() - self._retention_s
+                )
+                too_much = (
+                    self._retention_bytes is not None
+                    and self.statistics().log_bytes > self._retention_bytes
+                )
+                if not (too_old or too_much):
+                    break
+                self._drop(slot)
+                freed = self._remove_dead()
+                if not freed:
+                    break  # a reader holds it, or there is nothing to give
+                returned += freed
+            self._collect_journal(self._level != 0)
+        return returned
+
+    # Consumers.
+
+    def consumer(self, queue: str | bytes, group: str | bytes) -> Consumer:
+        """Reads ``queue`` in order for ``group``, from the group's committed position on."""
+        return Consumer(self, queue, group)
+
+    def committed(self, queue: str | bytes, group: str | bytes) -> int:
+        """The group's position: all before it is consumed. 0 when nothing was committed."""
+        name = _group_of(group)
+        return self._groups.get(self._id(queue), {}).get(name, 0)
+
+    def commit(self, queue: str | bytes, group: str | bytes, position: int) -> None:
+        """All before ``position`` is consumed by ``group``.
+
+        Durable when it returns under ``always``, within the interval under ``interval``, and with
+        the next sync or close under ``none``. UsageError for a position beyond the queue's end.
+        """
+        name = _group_of(group)
+        number = self._id(queue)
+        if not isinstance(position, int) or not 0 <= position <= self.length(queue):
+            raise UsageError(f"a position is 0 to {self.length(queue)}, not {position!r:.100}")
+        if number == 0:
+            return  # position 0 of a queue that nobody has put to
+        self._commit(number, name, position)
+        self._groups.setdefault(number, {})[name] = position
+        if self._level == 2:
+            self._sync_meta(True)
+
+    def groups(self, queue: str | bytes) -> dict[bytes, int]:
+        """Committed positions by group."""
+        return dict(self._groups.get(self._id(queue), {}))
+
+    def _forget(self, id: int) -> None:
+        self._groups.pop(id, None)
+
+    def verify(self) -> list[Damage]:
+        """Read every block that a queue has and say what is not as it was written.
+
+        Runs beside everything else. Damage found when the store was opened is part of the answer.
+        """
+        found = self.damage
+        for name in self.queues():
+            at = self.first_offset(name)
+            end = self.length(name)
+            while at < end:
+                try:
+                    at += len(self.get(name, at, min(VERIFIED_AT_ONCE, end - at))) or end
+                except CorruptionError:
+                    at = self._verify_slowly(name, at, end, found)
+                except UsageError:
+                    at = max(at + 1, self.first_offset(name))  # trimmed meanwhile
+        return found
+
+    def _verify_slowly(self, name: bytes, at: int, end: int, found: list[Damage]) -> int:
+        # One message after the other over a stretch that holds damage: bad ones are put together.
+        stop = min(end, at + VERIFIED_AT_ONCE)
+        first, reason = -1, ""
+        while at <= stop:
+            try:
+                if at < stop:
+                    self.get(name, at)
+                if first >= 0:
+                    found.append(Damage("", 0, name, first, at - first, reason))
+                    first = -1
+            except CorruptionError as error:
+                if first < 0 or str(error) != reason:
+                    if first >= 0 and not reason.startswith("queue"):
+                        found.append(Damage("", 0, name, first, at - first, reason))
+                    first = at if first < 0 else first
+                    reason = str(error)
+            at += 1
+        return stop
 
     def close(self) -> None:
         """Make everything durable, stop the threads, let go of the files. Closing twice is once.

@@ -1,0 +1,154 @@
+"""``AsyncQueueStore``: a store for asyncio that never blocks the loop.
+
+Calls run in a few threads. Puts and gets that come in the same turn of the loop travel together,
+as one ``put_many`` or ``get_many``, so many callers cost little more than one. The invariant: puts
+of one loop to one queue keep their order, since one put_many runs at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from dragoman.errors import DragomanError
+from dragoman.queue.store import QueueStore, Statistics
+
+T = TypeVar("T")
+TOGETHER_MAX = 4096
+_Put = tuple[str | bytes, bytes]
+_Get = tuple[str | bytes, int, int]
+
+
+class AsyncQueueStore:
+    """The same store, its methods as coroutines. Belongs to the loop that it is first used on.
+
+    ``store`` stays the caller's to use from threads; ``close`` closes it.
+    """
+
+    def __init__(self, store: QueueStore, *, threads: int = 4) -> None:
+        self.store = store
+        self._pool = ThreadPoolExecutor(threads, "dragoman-queue-async")
+        self._puts: list[tuple[_Put, asyncio.Future[int]]] = []
+        self._gets: list[tuple[_Get, asyncio.Future[list[bytes]]]] = []
+        self._putting: asyncio.Task[None] | None = None
+        self._getting: set[asyncio.Task[None]] = set()
+
+    async def put(self, queue: str | bytes, message: bytes) -> int:
+        """See ``QueueStore.put``."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[int] = loop.create_future()
+        self._puts.append(((queue, message), future))
+        if self._putting is None:
+            self._putting = loop.create_task(self._put_all())
+        return await future
+
+    async def _put_all(self) -> None:
+        try:
+            while self._puts:
+                taken, self._puts = self._puts[:TOGETHER_MAX], self._puts[TOGETHER_MAX:]
+                await self._settle(taken, self.store.put_many)
+        finally:
+            self._putting = None
+
+    async def get(self, queue: str | bytes, offset: int, count: int = 1) -> list[bytes]:
+        """See ``QueueStore.get``."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[bytes]] = loop.create_future()
+        if not self._gets:
+            loop.call_soon(self._get_all)
+        self._gets.append(((queue, offset, count), future))
+        return await future
+
+    def _get_all(self) -> None:
+        taken, self._gets = self._gets, []
+        task = asyncio.get_running_loop().create_task(self._settle(taken, self.store.get_many))
+        self._getting.add(task)
+        task.add_done_callback(self._getting.discard)
+
+    async def _settle(
+        self,
+        taken: list[tuple[Any, asyncio.Future[T]]],
+        call: Callable[[Iterable[Any]], list[T]],
+    ) -> None:
+        # One call for all; if it is refused, each on its own, so that one cannot fail another.
+        try:
+            results = await self._run(call, [request for request, _ in taken])
+        except DragomanError as error:
+            if len(taken) == 1 or (not error.retry_safe and call == self.store.put_many):
+                for _, future in taken:
+                    if not future.done():
+                        future.set_exception(error)
+                return
+            for one in taken:
+                await self._settle([one], call)
+            return
+        except BaseException as error:
+            for _, future in taken:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), result in zip(taken, results, strict=True):
+            if not future.done():
+                future.set_result(result)
+
+    async def put_many(self, queues: Any, messages: Iterable[bytes] | None = None) -> list[int]:
+        """See ``QueueStore.put_many``."""
+        return await self._run(self.store.put_many, queues, messages)
+
+    async def get_many(self, requests: Iterable[_Get]) -> list[list[bytes]]:
+        """See ``QueueStore.get_many``."""
+        return await self._run(self.store.get_many, requests)
+
+    async def commit(self, queue: str | bytes, group: str | bytes, position: int) -> None:
+        """See ``QueueStore.commit``."""
+        await self._run(self.store.commit, queue, group, position)
+
+    async def trim(self, queue: str | bytes, before: int) -> None:
+        """See ``QueueStore.trim``."""
+        await self._run(self.store.trim, queue, before)
+
+    async def delete(self, queue: str | bytes) -> bool:
+        """See ``QueueStore.delete``."""
+        return await self._run(self.store.delete, queue)
+
+    async def sync(self) -> None:
+        """See ``QueueStore.sync``."""
+        await self._run(self.store.sync)
+
+    def length(self, queue: str | bytes) -> int:
+        """See ``QueueStore.length``; memory alone is looked at."""
+        return self.store.length(queue)
+
+    def first_offset(self, queue: str | bytes) -> int:
+        """See ``QueueStore.first_offset``; memory alone is looked at."""
+        return self.store.first_offset(queue)
+
+    def committed(self, queue: str | bytes, group: str | bytes) -> int:
+        """See ``QueueStore.committed``; memory alone is looked at."""
+        return self.store.committed(queue, group)
+
+    def statistics(self) -> Statistics:
+        """See ``QueueStore.statistics``."""
+        return self.store.statistics()
+
+    async def close(self) -> None:
+        """Wait for what is under way, then close the store."""
+        while self._putting is not None or self._getting or self._gets:
+            tasks = [task for task in (self._putting, *self._getting) if task is not None]
+            if tasks:
+                await asyncio.wait(tasks)
+            else:
+                await asyncio.sleep(0)
+        await self._run(self.store.close)
+        self._pool.shutdown()
+
+    async def _run(self, call: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)
+
+    async def __aenter__(self) -> AsyncQueueStore:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

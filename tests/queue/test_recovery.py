@@ -1,0 +1,381 @@
+"""kill -9, power loss, failing disks, flipped bits: what was acknowledged is there, what is
+damaged is named."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dragoman.errors import CorruptionError, DragomanError, StorageError, UsageError
+from dragoman.queue import QueueStore
+from tests.queue.faults import FaultyFiles, PowerLoss
+
+SMALL = {"segment_bytes": 1 << 16, "memory_bytes": 1 << 20, "cache_bytes": 1 << 16}
+
+
+def message(queue: int, offset: int) -> bytes:
+    """What belongs there: its length varies, its bytes tell where it belongs."""
+    head = b"%d:%d:" % (queue, offset)
+    return head + random.Random(queue * 1_000_003 + offset).randbytes(40 + (queue + offset) % 30)
+
+
+WRITER = """
+import sys, random
+sys.path.insert(0, ".")
+from tests.queue.test_recovery import SMALL, message
+from dragoman.queue import QueueStore
+store = QueueStore(sys.argv[1], durability=sys.argv[2], **SMALL)
+rng = random.Random(int(sys.argv[3]))
+while True:
+    queue = rng.randrange(30)
+    name = "q%d" % queue
+    offset = store.length(name)
+    if rng.random() < 0.2:
+        count = rng.randrange(1, 60)
+        store.put_many(name, [message(queue, offset + i) for i in range(count)])
+        offset += count - 1
+    else:
+        store.put(name, message(queue, offset))
+    if rng.random() < 0.002 and sys.argv[2] == "none":
+        store.sync()
+        print("sync", flush=True)
+    print(queue, offset + 1, flush=True)
+"""
+
+
+def killed_cycle(path: Path, durability: str, seed: int, after_s: float) -> dict[int, int]:
+    """Let a process put until it is killed; what it had been told is there, by queue."""
+    command = [sys.executable, "-c", WRITER, str(path), durability, str(seed)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    time.sleep(after_s)
+    process.send_signal(signal.SIGKILL)
+    lines = [first, *process.stdout.read().splitlines(keepends=True)]
+    process.stdout.close()
+    process.wait()
+    told: dict[int, int] = {}
+    durable: dict[int, int] = {}
+    for line in lines:
+        if not line.endswith("\n"):
+            continue
+        if line.startswith("sync"):
+            durable = dict(told)
+        else:
+            queue, length = map(int, line.split())
+            told[queue] = length
+    return durable if durability == "none" else told
+
+
+def check_store(path: Path, told: dict[int, int], durability: str = "always") -> dict[int, int]:
+    """All that was told is there and right; returns the lengths found."""
+    with QueueStore(path, durability=durability, **SMALL) as store:
+        assert store.damage == []
+        lengths = {}
+        for name in store.queues():
+            queue = int(name[1:])
+            lengths[queue] = store.length(name)
+            got = store.get(name, 0, lengths[queue])
+            assert got == [message(queue, i) for i in range(lengths[queue])]
+        for queue, length in told.items():
+            assert lengths.get(queue, 0) >= length, f"queue {queue}"
+    return lengths
+
+
+def cycles(tmp_path: Path, count: int) -> None:
+    rng = random.Random(7)
+    for durability in ("always", "none"):
+        path = tmp_path / durability
+        lengths: dict[int, int] = {}
+        for number in range(count):
+            told = killed_cycle(path, durability, number, rng.uniform(0, 0.3))
+            found = check_store(path, told, durability)
+            assert all(found[queue] >= length for queue, length in lengths.items())
+            lengths = found
+
+
+def test_what_was_acknowledged_survives_kill(tmp_path: Path) -> None:
+    cycles(tmp_path, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_what_was_acknowledged_survives_hundreds_of_kills(tmp_path: Path) -> None:
+    cycles(tmp_path, 250)
+
+
+def lose_power(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    root = tmp_path / f"store{seed}"
+    files = PowerLoss(root)
+    durability = rng.choice(["always", "none", "interval(5)"])
+    store = QueueStore(root, durability=durability, files=files, **SMALL)
+    told: dict[int, int] = {}
+    durable: dict[int, int] = {}
+    for _ in range(rng.randrange(1, 120)):
+        queue = rng.randrange(8)
+        count = rng.randrange(1, 40)
+        offset = store.length(f"q{queue}")
+        store.put_many(f"q{queue}", [message(queue, offset + i) for i in range(count)])
+        told[queue] = offset + count
+        if durability == "always":
+            durable = dict(told)
+        elif rng.random() < 0.05:
+            store.sync()
+            durable = dict(told)
+    after = tmp_path / f"after{seed}"
+    files.crash(after, rng)
+    store.close()
+    lengths = check_store(after, durable)
+    for queue, length in lengths.items():
+        assert length <= told[queue]
+    # Recovery may itself be followed by another opening.
+    assert check_store(after, lengths) == lengths
+    shutil.rmtree(root)
+    shutil.rmtree(after)
+
+
+def test_what_was_synced_survives_the_loss_of_power(tmp_path: Path) -> None:
+    for seed in range(40):
+        lose_power(tmp_path, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_what_was_synced_survives_thousands_of_losses_of_power(tmp_path: Path) -> None:
+    for seed in range(1000, 6000):
+        lose_power(tmp_path, seed)
+
+
+def filled(path: Path) -> None:
+    """A closed store with several segments and a journal."""
+    with QueueStore(path, durability="none", **SMALL) as store:
+        for queue in range(6):
+            store.put_many(f"q{queue}", [message(queue, i) for i in range(3000)])
+        store.sync()
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("full") / "store"
+    filled(path)
+    return path
+
+
+def read_all(store: QueueStore) -> list[str]:
+    """Every message is right or refused; what the refusals said."""
+    refused = []
+    for queue in range(6):
+        name = f"q{queue}"
+        at, end = 0, store.length(name)
+        while at < end:
+            try:
+                got = store.get(name, at, 20)
+                assert got == [message(queue, at + i) for i in range(len(got))]
+            except CorruptionError as error:
+                assert name in str(error)
+                refused.append(str(error))
+            at += 20
+    return refused
+
+
+def test_a_flipped_bit_anywhere_is_never_returned(full: Path, tmp_path: Path) -> None:
+    rng = random.Random(3)
+    names = [name for name in sorted(os.listdir(full)) if name != "LOCK"]
+    for number in range(36):
+        path = tmp_path / str(number)
+        shutil.copytree(full, path)
+        name = names[number % len(names)]
+        content = bytearray((path / name).read_bytes())
+        bit = rng.randrange(len(content) * 8)
+        content[bit // 8] ^= 1 << bit % 8
+        (path / name).write_bytes(content)
+        try:
+            with QueueStore(path, read_only=True) as store:
+                refused = read_all(store)
+                if name.endswith(".seg") and refused:
+                    assert any(".seg" in text for text in refused)
+        except (CorruptionError, UsageError) as error:
+            assert name in str(error) or "version" in str(error)
+        shutil.rmtree(path)
+
+
+def test_damage_in_one_block_is_named_and_the_rest_is_served(full: Path, tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    shutil.copytree(full, path)
+    wanted = message(2, 40)[:20]
+    file = next(file for file in sorted(path.glob("*.seg")) if wanted in file.read_bytes())
+    content = bytearray(file.read_bytes())
+    at = content.index(wanted)
+    content[at] ^= 1
+    file.write_bytes(content)
+    with QueueStore(path, **SMALL) as store:
+        with pytest.raises(CorruptionError, match=rf"queue 'q2'.*{file.name} at \d+") as caught:
+            store.get("q2", 40)
+        assert "offsets" in str(caught.value)
+        assert len(read_all(store)) > 0
+        assert store.get("q3", 0, 5) == [message(3, i) for i in range(5)]
+        assert [d.queue for d in store.verify()] == [b"q2"]
+        assert store.put("q2", b"more") == 3000
+
+
+@pytest.mark.parametrize("name", ["STORE", "META"])
+def test_a_missing_file_that_all_depends_on_is_named(full: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "store"
+    shutil.copytree(full, path)
+    (path / name).unlink()
+    with pytest.raises(CorruptionError, match=f"{name} is missing"):
+        QueueStore(path)
+
+
+def test_a_missing_segment_is_reported_and_the_rest_is_served(full: Path, tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    shutil.copytree(full, path)
+    (path / "0000000002.seg").unlink()
+    with QueueStore(path, **SMALL) as store:
+        assert any(damage.file == "0000000002.seg" for damage in store.damage)
+        assert read_all(store)
+        assert store.get("q5", 2990, 10) == [message(5, i) for i in range(2990, 3000)]
+
+
+def test_a_truncated_segment_is_reported_and_the_rest_is_served(full: Path, tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    shutil.copytree(full, path)
+    os.truncate(path / "0000000001.seg", 20_000)
+    with QueueStore(path, **SMALL) as store:
+        assert any(damage.file == "0000000001.seg" for damage in store.damage)
+        assert read_all(store)
+
+
+def test_a_newer_version_is_refused(full: Path, tmp_path: Path) -> None:
+    import struct
+
+    from dragoman.queue.crc import crc32c
+
+    path = tmp_path / "store"
+    shutil.copytree(full, path)
+    content = bytearray((path / "STORE").read_bytes())
+    content[8] = 2
+    content[60:] = struct.pack("<I", crc32c(content[:60]))
+    (path / "STORE").write_bytes(content)
+    with pytest.raises(UsageError, match="version 2"):
+        QueueStore(path)
+
+
+def test_after_a_failed_sync_nothing_is_acknowledged(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    store = QueueStore(tmp_path, durability="always", files=files, **SMALL)
+    store.put("q", b"good")
+    files.fail("sync", 1)
+    for _ in range(3):
+        with pytest.raises(StorageError, match="sync has failed"):
+            store.put("q", b"bad")
+    with pytest.raises(StorageError):
+        store.sync()
+    assert store.statistics().poisoned
+    assert store.get("q", 0, 1) == [b"good"]
+    with pytest.raises(StorageError):
+        store.close()
+    with QueueStore(tmp_path, **SMALL) as store:
+        assert store.get("q", 0, 1) == [b"good"]
+
+
+@pytest.mark.parametrize("durability", ["always", "none"])
+def test_a_full_disk_is_an_error_and_puts_go_on_when_there_is_space(
+    tmp_path: Path, durability: str
+) -> None:
+    files = FaultyFiles()
+    with QueueStore(tmp_path, durability=durability, files=files, **SMALL) as store:
+        store.put("q", b"before")
+        files.sticky["write"] = errno.ENOSPC
+        with pytest.raises(StorageError, match="No space left") as caught:
+            if durability == "always":
+                store.put("q", b"during")
+            else:
+                store.sync()
+        assert caught.value.errno == errno.ENOSPC
+        del files.sticky["write"]
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                store.put("q", b"after")
+                store.sync()
+                break
+            except StorageError:
+                assert time.monotonic() < deadline
+    with QueueStore(tmp_path, **SMALL) as store:
+        messages = store.get("q", 0, 100)
+        assert messages[0] == b"before" and messages[-1] == b"after"
+
+
+def test_short_writes_are_completed(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    files.short_writes = True
+    with QueueStore(tmp_path, durability="always", files=files, **SMALL) as store:
+        for queue in range(3):
+            store.put_many(f"q{queue}", [message(queue, i) for i in range(2000)])
+    check_store(tmp_path, {0: 2000, 1: 2000, 2: 2000})
+
+
+def test_a_failed_read_is_an_error_and_the_next_is_not(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    filled(tmp_path)
+    with QueueStore(tmp_path, files=files, **SMALL) as store:
+        files.fail("read", 1)
+        with pytest.raises(StorageError, match="Input/output error"):
+            store.get("q0", 0)
+        assert store.get("q0", 0) == [message(0, 0)]
+
+
+@pytest.mark.parametrize("kind", ["write", "sync", "open", "sync_directory"])
+def test_every_nth_call_may_fail_and_nothing_acknowledged_is_lost(
+    tmp_path: Path, kind: str
+) -> None:
+    for number in range(1, 14):
+        path = tmp_path / f"{kind}{number}"
+        files = FaultyFiles()
+        files.fail(kind, number)
+        told: dict[int, int] = {}
+        try:
+            with QueueStore(path, durability="always", files=files, **SMALL) as store:
+                for round_ in range(6):
+                    for queue in range(3):
+                        start = store.length(f"q{queue}")
+                        new = [message(queue, start + i) for i in range(150)]
+                        store.put_many(f"q{queue}", new)
+                        told[queue] = start + 150
+                    assert round_ >= 0
+        except DragomanError:
+            pass
+        check_store(path, told)
+
+
+def test_a_directory_that_cannot_be_written_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    filled(path)
+    before = {name: (path / name).read_bytes() for name in os.listdir(path)}
+    code = (
+        "import os, sys\n"
+        "from dragoman.errors import StorageError\n"
+        "from dragoman.queue import QueueStore\n"
+        "os.setuid(65534)\n"
+        "try: QueueStore(sys.argv[1])\n"
+        "except StorageError as error: print(error); sys.exit(7)"
+    )
+    for directory in [tmp_path, *tmp_path.parents]:
+        if directory.stat().st_uid == os.getuid() and directory != Path("/"):
+            directory.chmod(directory.stat().st_mode | 0o055)
+    os.chmod(path, 0o555)
+    if os.getuid() == 0:
+        result = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+        assert result.returncode == 7
+    assert {name: (path / name).read_bytes() for name in os.listdir(path)} == before
