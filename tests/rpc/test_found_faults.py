@@ -19,6 +19,7 @@ from tests.simulation.rpc import at_rest, simulate_rpc
 from dragoman import rpc
 from dragoman.errors import (
     Code,
+    ConnectError,
     DeadlineError,
     DragomanError,
     LinkLost,
@@ -476,7 +477,7 @@ def test_a_client_that_had_very_many_calls_at_once_is_freed() -> None:
     async def work() -> None:
         async with await rpc.serve({"m": echo}, "127.0.0.1:0") as server:
             client = await rpc.connect(str(server.address), calls_max=1 << 24, waiting_max=1 << 24)
-            futures = [client.call("m") for _ in range(300_000)]
+            futures = [client.call("m") for _ in range(100_000)]
             await futures[-1]
             await client.close()
 
@@ -504,5 +505,21 @@ def test_calls_in_line_that_nobody_else_holds_end_with_their_client(reconnect: b
         assert len(ends) == 100
         assert all(isinstance(end, DragomanError) for end in ends)
         at_rest(client)
+
+    simulate_rpc(1, work)
+
+
+def test_a_connection_accepted_as_the_server_closes_is_not_kept() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        loop.network.delay_s = (0.05, 0.05)
+        server = await rpc.serve({"m": slow_echo}, AT)
+        connecting = asyncio.ensure_future(rpc.connect(AT, reconnect=False))
+        await asyncio.sleep(0.06)
+        # The client's end is connected, the server's is not yet.
+        await server.close()
+        with pytest.raises(ConnectError):
+            await connecting
+        assert server.statistics().clients == 0
+        at_rest(server)
 
     simulate_rpc(1, work)

@@ -13,19 +13,31 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from unittest import mock
 
-from dragoman.rpc import Client, Server, link
+from dragoman.rpc import Client, Server, link, server
 from dragoman.rpc.backoff import Backoff
 from tests.simulation.loop import SimulatedLoop, simulate
 
 Result = TypeVar("Result")
 
 
+class InOrder(dict[Any, None]):
+    """As much of a set as servers need for their sessions, in the order in which they came."""
+
+    def add(self, thing: Any) -> None:
+        self[thing] = None
+
+    def discard(self, thing: Any) -> None:
+        self.pop(thing, None)
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Identities and backoffs drawn from ``seed``."""
+    """Identities and backoffs drawn from ``seed``, and servers that go through their sessions in
+    order."""
     source = random.Random(seed)
     with (
         mock.patch.object(os, "urandom", source.randbytes),
+        mock.patch.object(server, "set", InOrder, create=True),
         mock.patch.object(link, "Backoff", lambda: Backoff(source=random.Random(source.random()))),
     ):
         yield

@@ -90,6 +90,7 @@ class Server:
             await asyncio.shield(self._closed)
             return
         self._closing = True
+        self._dispatcher.closing = True
         if self._listener is not None:
             self._listener.close()
         try:

@@ -11,6 +11,8 @@ cdef enum:
 
 cdef class Handler:
     cdef int features
+    # No new sessions any more.
+    cdef public bint closing
 
     cdef bint on_request(
         self, ServerSession session, uint32_t id, uint16_t method, uint32_t timeout_ms,

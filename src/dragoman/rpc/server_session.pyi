@@ -4,7 +4,9 @@ from dragoman.flow.credits import CreditPool, Holder
 from dragoman.rpc.session import Session
 
 class Handler:
-    """What a server does with requests."""
+    """What a server does with requests. ``closing``: it takes no new sessions."""
+
+    closing: bool
 
 class ServerSession(Session):
     """The answering end. ``sessions`` is a set that this session keeps itself in while it lives."""

@@ -92,6 +92,9 @@ cdef class ServerSession(Session):
         """A caller has connected."""
         Session.connection_made(self, transport)
         self._sessions.add(self)
+        if self.handler.closing:
+            # Accepted a moment before the listener was closed.
+            self.close()
 
     cdef void reply(self, uint32_t id, const char* body, size_t n, int credits, bytes owner=None):
         """Answer a request; ``credits`` go back with it. ``owner``: see ``put``."""

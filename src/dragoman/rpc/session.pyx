@@ -310,8 +310,9 @@ cdef class Session(Gathering):
             self.out.release()
         self.on_idle_check()
         if self._held and not self.paused:
-            # It is we who do not read.
+            # It is we who do not read, nor would we read its end: writing finds out.
             self._heard = True
+            self.control(F_PING, 0, 0, 0, b"")
         if self._heard:
             self._heard = False
             self._quiet = 0
