@@ -5,6 +5,7 @@ cdef class Candidate:
     cdef public double weight
     cdef public int inflight
     cdef public int room
+    cdef uint64_t identity
     cdef double _current
 
 

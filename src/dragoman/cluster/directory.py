@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from dragoman.cluster.server import PROTOCOL
 from dragoman.cluster.service import Options, Service
 from dragoman.errors import NotFoundError, UnavailableError
 from dragoman.registry.base import EVERY
@@ -48,6 +49,9 @@ class Directory:
         """Take over the registry's current list (all services)."""
         wanted: dict[bytes, list[Registration]] = defaultdict(list)
         for registration in registrations:
+            if registration.protocol == PROTOCOL:
+                # Servers of plain RPC know nothing of Dubbo.
+                continue
             key = service_key(registration.interface, registration.group, registration.version)
             wanted[key].append(registration)
         for key in wanted.keys() - self.services.keys():

@@ -1,6 +1,7 @@
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from dragoman.balance.policies cimport Candidate, Policy
+from dragoman.cluster.lanes cimport Lane
 from dragoman.flow.breaker cimport Breaker, RetryBudget
 from dragoman.flow.waiting cimport WaitingQueue
 from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
@@ -33,6 +34,9 @@ cdef class Endpoint(Candidate):
     cdef int64_t unavailable_us
     cdef bint _suspect
     cdef int64_t _suspect_until_us
+    cdef object lanes
+    cdef bint _odd
+    cdef bint _held
 
     cdef void refresh(self)
 
@@ -54,7 +58,17 @@ cdef class ServiceCall(Call):
     cdef int64_t sent_us
     cdef int attempts
     cdef Endpoint failed_at
+    cdef bytes order_key
+    cdef Lane lane
+    cdef int64_t turn
+    cdef bint no_reply
+    cdef bint patient
+    cdef bint in_line
+    cdef bint again
+    cdef bint never_ran
 
+    cdef int put(self, ClientSession session, uint16_t target, uint32_t timeout_ms) except -1
+    cdef inline void _left(self, Endpoint endpoint)
     cdef void on_result(self, const char* body, Py_ssize_t n, bytes owner)
     cdef void on_failure(self, int code, str message)
     cdef void withdraw(self)
@@ -73,8 +87,23 @@ cdef class Service:
     cdef readonly RetryBudget retries
     cdef readonly dict endpoints
     cdef list _ready
+    cdef list _taking_part
+    cdef set _leaving
+    cdef dict _lanes
+    cdef object _unplaced
+    cdef int64_t _turns
     cdef int _hopes
-    cdef bint _told
+    cdef bint _fail
+    cdef bint _wait_on
+    cdef bint _pings
+    cdef int _calls_max
+    cdef int64_t _bytes_max
+    cdef readonly int calls
+    cdef readonly int64_t bytes
+    cdef readonly Py_ssize_t lined
+    cdef readonly int64_t waiting_bytes
+    cdef int64_t more
+    cdef readonly bint closed
     cdef readonly bint known
     cdef object _options
     cdef Watchdog _watchdog
@@ -86,7 +115,27 @@ cdef class Service:
     cdef void submit(self, ServiceCall call)
     cdef Endpoint _pick(self, Endpoint avoided, int64_t now)
     cdef bint _send(self, ServiceCall call, int64_t now)
+    cdef inline bint _bounded(self, ServiceCall call)
+    cdef void _send_to(self, ServiceCall call, Endpoint endpoint, int64_t now)
+    cdef void _send_and_forget(
+        self, ServiceCall call, Endpoint endpoint, uint16_t method, uint32_t timeout_ms
+    )
+    cdef void _end(self, ServiceCall call, int code, str message)
     cdef void _wait(self, ServiceCall call)
+    cdef bint _turned_away(self, ServiceCall call)
+    cdef void _refuse(self, ServiceCall call)
+    cdef void _enter_line(self, ServiceCall call)
+    cdef void _leave_line(self, ServiceCall call)
+    cdef void _submit_in_lane(self, ServiceCall call)
+    cdef Endpoint _home(self, Lane lane)
+    cdef void _queue(self, Lane lane)
+    cdef void _unqueue(self, Lane lane)
+    cdef void _move(self, Lane lane, Endpoint endpoint)
+    cdef void _tidy(self, Lane lane)
+    cdef void _left_lane(self, Lane lane)
+    cdef void _place_lanes(self)
+    cdef void _drain_lanes(self, Endpoint endpoint, int64_t now, int64_t most)
+    cdef void _rejoin(self, ServiceCall call)
     cdef void _drain_waiting(self)
     cdef bint _any_room(self)
     cdef void _tell_waiting(self)
@@ -97,6 +146,7 @@ cdef class Service:
     cdef void _missed(self, ServiceCall call, Endpoint endpoint, int64_t now, str why)
     cdef void _survey(self)
     cdef void changed(self)
+    cdef void sweep(self)
 
 
 cdef class Watchdog(Timed):

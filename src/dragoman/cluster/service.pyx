@@ -3,25 +3,33 @@ away.
 
 A ``Service`` keeps a session to each endpoint, asks its policy for an endpoint with credit, lets
 requests wait in a bounded queue when there is none, retries elsewhere what certainly never ran, and
-sets aside endpoints that fail or fall silent. The consumer agent, the SDK and plain RPC users call
+sets aside endpoints that fail or fall silent. The consumer agent, ``cluster.pool`` and the SDK call
 ``submit`` with their own kind of ``ServiceCall``. It knows neither HTTP nor Dubbo.
 
-Invariants: a submitted call ends exactly once, in ``on_result`` or ``on_failure``; nothing is sent
-without a credit; a request waits only while some endpoint may still take it.
+Calls with an order key go in lanes: all of a key to one endpoint while any of them is under way or
+waits, else to the endpoint that the key belongs to among those that take part.
+
+Invariants: a submitted call ends exactly once, in ``on_result`` or ``on_failure`` (one without
+reply may just be sent); nothing is sent without a credit; unless its options say so, a request
+waits only while some endpoint may still take it; ``lined`` calls wait, in ``waiting`` or in a lane.
 """
 
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
+from dragoman.balance.affinity cimport hash_of, home
 from dragoman.balance.policies cimport Candidate, Policy
+from dragoman.cluster.lanes cimport Lane
 from dragoman.flow.breaker cimport Breaker, RetryBudget
 from dragoman.flow.waiting cimport WaitingQueue
 from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
 from dragoman.rpc.turn cimport turn_of
 from dragoman.timers cimport Timed
+from dragoman.wire.mesh cimport F_PING, FEATURE_NO_REPLY, FEATURE_ORDER
 
 import logging
 import random
+from collections import OrderedDict
 
 from dragoman.balance.policies import policy as make_policy
 from dragoman.errors import Code, UsageError
@@ -47,6 +55,11 @@ cdef int ATTEMPTS_MAX = 4
 # Requests within so short a time of each other count as coming together.
 cdef int64_t TOGETHER_US = 500
 
+# "Without end", in a request frame and in the waiting queue.
+cdef uint32_t TIMEOUT_MS_NONE = 0xFFFFFFFF
+cdef int64_t NEVER_US = 0x7FFFFFFFFFFFFFFF
+cdef bytes NO_IDENTITY = b"\0" * 16
+
 cdef int C_MALFORMED = Code.MALFORMED
 cdef int C_UNAVAILABLE = Code.UNAVAILABLE
 cdef int C_OVERLOAD = Code.OVERLOAD
@@ -65,22 +78,26 @@ cdef class Endpoint(Candidate):
         Candidate.__init__(self, registration.weight)
         self.service = service
         self.registration = registration
-        self.address = f"{registration.host}:{registration.port}"
+        self.address = registration.address
+        self.identity = hash_of(self.address.encode())
+        self.lanes = OrderedDict()
         self.breaker = Breaker()
         self.state = CONNECTING
         self._owner = EndpointOwner()
         self._owner.endpoint = self
-        seed = service._options.seed
+        options = service._options
+        seed = options.seed
         self.link = Link(
-            service.loop, Address(registration.host, registration.port), self._new_session,
-            self._on_down,
+            service.loop, Address.parse(self.address), self._new_session, self._on_down,
             None if seed is None else Backoff(source=random.Random(f"{seed} {self.address}")),
+            tls=options.tls, server_hostname=options.server_hostname,
         )
 
     def _new_session(self):
+        options = self.service._options
         return ClientSession(
-            self.service.loop, self._owner, name=b"dragoman",
-            body_bytes_max=self.service._options.body_bytes_max,
+            self.service.loop, self._owner, name=b"dragoman", identity=options.identity,
+            body_bytes_max=options.body_bytes_max, heartbeat_s=options.heartbeat_ms / 1000,
         )
 
     def _on_down(self, str reason):
@@ -103,6 +120,7 @@ cdef class Endpoint(Candidate):
         """No longer registered: nothing new goes there, what is in flight ends in peace."""
         cdef ClientSession session = self.session
         self.state = REMOVED
+        self.room = 0
         self.service.loop.create_task(self.link.stop())
         if session is not None:
             # As though the server had said goodbye: the session closes itself when nothing is in
@@ -110,6 +128,13 @@ cdef class Endpoint(Candidate):
             session.goodbye_received = True
             if session.inflight == 0:
                 session.close()
+            else:
+                self.service._leaving.add(self)
+
+    def abort(self):
+        """End what is in flight, now."""
+        if self.session is not None:
+            self.session.close()
 
     def status(self):
         """A plain dict for the status page."""
@@ -131,8 +156,8 @@ cdef class EndpointOwner(SessionOwner):
         if endpoint.state == REMOVED:
             session.close()
             return
-        endpoint.link.held()
         endpoint.session = session
+        endpoint._held = False
         endpoint.state = READY
         endpoint.reason = None
         endpoint.inflight = 0
@@ -144,8 +169,12 @@ cdef class EndpointOwner(SessionOwner):
     cdef void on_credit(self, ClientSession session):
         cdef Endpoint endpoint = self.endpoint
         if endpoint.session is session:
+            if not endpoint._held and endpoint.state == READY and not session.closed:
+                # Only now is it sure that the server does not send us away.
+                endpoint._held = True
+                endpoint.link.held()
             endpoint.refresh()
-            if endpoint.service.waiting.live:
+            if endpoint.service.lined:
                 endpoint.service._drain_waiting()
 
     cdef void on_goodbye(self, ClientSession session):
@@ -161,7 +190,9 @@ cdef class EndpointOwner(SessionOwner):
             endpoint.session = None
             endpoint.room = 0
             endpoint.inflight = 0
-            if endpoint.state != REMOVED:
+            if endpoint.state == REMOVED:
+                endpoint.service._leaving.discard(endpoint)
+            else:
                 if endpoint.state != DRAINING:
                     log.warning("%s: %s", endpoint.service.name, session.failure)
                 endpoint.state = DOWN
@@ -176,22 +207,37 @@ cdef class EndpointOwner(SessionOwner):
 
 cdef class ServiceCall(Call):
     """A request to a service. The submitter sets ``method``, ``body``, ``body_length``,
-    ``body_owner`` (which must keep ``body`` alive), ``started_us`` and ``due_us``, then calls
-    ``Service.submit``.
+    ``body_owner`` (which must keep ``body`` alive), ``started_us`` and ``due_us`` (0: no bound),
+    then calls ``Service.submit``. It may set ``order_key``, ``no_reply`` and ``patient`` (it may
+    wait whatever the bounds say) too; such calls, and those with large bodies, override ``put``.
     """
 
     cdef void on_result(self, const char* body, Py_ssize_t n, bytes owner):
         """The reply, valid during this call."""
 
     cdef void on_failure(self, int code, str message):
-        """It failed for good."""
+        """It failed for good; it certainly never ran if ``never_ran``."""
+
+    cdef int put(self, ClientSession session, uint16_t target, uint32_t timeout_ms) except -1:
+        """Give the request to the session, which has room for it."""
+        return session.submit(self, target, self.body, self.body_length, timeout_ms)
+
+    cdef inline void _left(self, Endpoint endpoint):
+        """It is under way at ``endpoint`` no longer."""
+        cdef Service service = self.service
+        if endpoint.inflight > 0:
+            endpoint.inflight -= 1
+        service.calls -= 1
+        service.bytes -= self.body_length
+        if self.lane is not None:
+            service._left_lane(self.lane)
 
     cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner):
         cdef Endpoint endpoint = self.endpoint
         cdef Service service = self.service
         cdef int64_t now = endpoint.session.read_us
         self.ended_us = now
-        endpoint.inflight -= 1
+        self._left(endpoint)
         endpoint.replies += 1
         endpoint.replied_us = now
         endpoint.ewma_us += (<double>(now - self.sent_us) - endpoint.ewma_us) * 0.0625
@@ -203,14 +249,14 @@ cdef class ServiceCall(Call):
         # The submitter may send its next request from within on_result.
         endpoint.refresh()
         self.endpoint = None
-        service.turn.wheel.cancel(self)
+        if self._wheel is not None:
+            self._wheel.cancel(self)
         self.on_result(body, n, owner)
 
     cdef void on_error(self, int code, bint retry_safe, str message):
         cdef Endpoint endpoint = self.endpoint
         self.endpoint = None
-        if endpoint.inflight > 0:
-            endpoint.inflight -= 1
+        self._left(endpoint)
         self.service._failed(self, endpoint, code, retry_safe, message)
 
     cdef void on_due(self):
@@ -218,8 +264,9 @@ cdef class ServiceCall(Call):
         cdef Endpoint endpoint = self.endpoint
         cdef Service service = self.service
         service.expired += 1
-        if self.queue is not None:
-            self.queue.withdraw(self)
+        self.again = False
+        if self.in_line:
+            service._leave_line(self)
             self.on_failure(C_DEADLINE, "deadline passed while waiting for a free provider")
             return
         if self.session is not None:
@@ -228,7 +275,8 @@ cdef class ServiceCall(Call):
             self.endpoint = None
             # The request still occupies the provider; its credit comes back with the server's
             # answer.
-            endpoint.inflight -= 1
+            self.never_ran = False
+            self._left(endpoint)
             service._missed(self, endpoint, service.turn.wheel.clock_us(), "deadlines passed")
         self.on_failure(C_DEADLINE, "deadline passed")
 
@@ -236,26 +284,51 @@ cdef class ServiceCall(Call):
         """The submitter no longer wants the result; neither ``on_result`` nor ``on_failure``
         follows.
         """
-        self.service.turn.wheel.cancel(self)
-        if self.queue is not None:
-            self.queue.withdraw(self)
+        if self._wheel is not None:
+            self._wheel.cancel(self)
+        self.again = False
+        if self.in_line:
+            self.service._leave_line(self)
         if self.session is not None:
             self.session.abandon(self)
         if self.endpoint is not None:
-            self.endpoint.inflight -= 1
+            self._left(self.endpoint)
             self.endpoint = None
 
 
 class Options:
-    """What a service is configured with. ``seed`` makes the random choices of policy and backoff
-    repeatable.
+    """What a service is configured with.
+
+    - ``policy``; ``seed`` makes its random choices, and those of backoff, repeatable.
+    - ``on_full``: what becomes of a request that finds no room. "shed": it waits while some
+      endpoint may take it, but from half of ``queue_max`` on a growing proportion is refused;
+      "wait": it waits, also for an endpoint to appear, up to ``queue_max`` requests with
+      ``waiting_bytes_max`` bytes; "fail": it is refused at once.
+    - ``calls_max``, ``bytes_max``: requests under way at once, and their bytes.
+    - ``body_bytes_max``: the longest reply taken; ``heartbeat_ms``, ``tls``, ``server_hostname``:
+      see ``rpc.connect``; ``identity``: who this is to servers, 16 bytes.
+    - ``pings``: an endpoint is silent if it does not even answer pings, however long its replies
+      take; else if no reply comes.
     """
 
-    def __init__(self, policy="demand", queue_max=1024, body_bytes_max=16777216, seed=None):
+    def __init__(
+        self, policy="demand", queue_max=1024, body_bytes_max=16777216, seed=None, *,
+        on_full="shed", calls_max=0x7FFFFFFF, bytes_max=NEVER_US, waiting_bytes_max=NEVER_US,
+        heartbeat_ms=5000, identity=NO_IDENTITY, tls=None, server_hostname=None, pings=False,
+    ):
         self.policy = policy
         self.queue_max = queue_max
         self.body_bytes_max = body_bytes_max
         self.seed = seed
+        self.on_full = on_full
+        self.calls_max = calls_max
+        self.bytes_max = bytes_max
+        self.waiting_bytes_max = waiting_bytes_max
+        self.heartbeat_ms = heartbeat_ms
+        self.identity = identity
+        self.tls = tls
+        self.server_hostname = server_hostname
+        self.pings = pings
 
 
 cdef class Service:
@@ -271,14 +344,25 @@ cdef class Service:
         self.waiting = WaitingQueue(options.queue_max)
         self.retries = RetryBudget()
         self.endpoints = {}
+        self._fail = options.on_full == "fail"
+        self._wait_on = options.on_full == "wait"
+        self._calls_max = options.calls_max
+        self._bytes_max = options.bytes_max
+        self._pings = options.pings
         self._ready = []
+        self._taking_part = []
+        self._leaving = set()
+        self._lanes = {}
+        self._unplaced = OrderedDict()
         self._watchdog = Watchdog()
         self._watchdog.service = self
 
     def update(self, registrations):
         """The registry's current list. New endpoints are connected to, those gone are let go."""
         cdef Endpoint endpoint
-        wanted = {f"{r.host}:{r.port}": r for r in registrations}
+        wanted = {r.address: r for r in registrations}
+        if self.closed:
+            return
         self.known = True
         for address in [a for a in self.endpoints if a not in wanted]:
             endpoint = self.endpoints.pop(address)
@@ -303,18 +387,24 @@ cdef class Service:
         """An endpoint's state has changed: rebuild what the request path looks at."""
         cdef Endpoint endpoint
         self._ready = []
+        self._taking_part = []
         self._hopes = 0
         for endpoint in self.endpoints.values():
             if endpoint.state == READY:
                 self._ready.append(endpoint)
                 endpoint.refresh()
-                if not endpoint.breaker.open or endpoint._suspect:
+                if not endpoint.breaker.open:
+                    self._taking_part.append(endpoint)
+                    self._hopes += 1
+                elif endpoint._suspect:
                     self._hopes += 1
             elif endpoint.state == CONNECTING:
                 self._hopes += 1
-        if self.waiting.live:
+        if self._lanes:
+            self._place_lanes()
+        if self.lined:
             self._drain_waiting()
-            if self._hopes == 0:
+            if self._hopes == 0 and not self._wait_on:
                 self._fail_waiting()
 
     cdef void submit(self, ServiceCall call):
@@ -323,7 +413,12 @@ cdef class Service:
         self.retries.deposit()
         call.service = self
         call.attempts = 0
-        self.turn.wheel.schedule(call, call.due_us)
+        call.never_ran = True
+        if call.due_us:
+            self.turn.wheel.schedule(call, call.due_us)
+        if call.order_key is not None:
+            self._submit_in_lane(call)
+            return
         if self.waiting.live == 0 and self._send(call, call.started_us):
             return
         self._wait(call)
@@ -363,77 +458,330 @@ cdef class Service:
 
     cdef bint _send(self, ServiceCall call, int64_t now):
         """Send to the endpoint that the policy picks; False when none has room."""
-        cdef Endpoint endpoint = self._pick(call.failed_at, now)
-        cdef ClientSession session
-        cdef int64_t left_us
-        cdef uint16_t method
+        cdef Endpoint endpoint
+        if self._bounded(call):
+            return False
+        endpoint = self._pick(call.failed_at, now)
         if endpoint is None:
             return False
-        session = endpoint.session
+        self._send_to(call, endpoint, now)
+        return True
+
+    cdef inline bint _bounded(self, ServiceCall call):
+        """Whether the service's own bounds keep ``call`` back."""
+        return self.calls >= self._calls_max \
+            or (self.bytes + call.body_length > self._bytes_max and self.calls > 0)
+
+    cdef void _send_to(self, ServiceCall call, Endpoint endpoint, int64_t now):
+        """Send to ``endpoint``, which has room."""
+        cdef ClientSession session = endpoint.session
+        cdef int64_t left_us
+        cdef uint32_t timeout_ms = TIMEOUT_MS_NONE
+        cdef uint16_t method
         if call.body_length > <Py_ssize_t>session.peer_body_bytes_max:
-            self.turn.wheel.cancel(call)
-            call.on_failure(C_TOO_LARGE, "the request is larger than the provider's agent accepts")
-            return True
+            self._end(
+                call, C_TOO_LARGE,
+                f"the request is larger than {endpoint.address} accepts",
+            )
+            return
         try:
             method = session.method_id(call.method)
         except UsageError as error:
-            self.turn.wheel.cancel(call)
-            call.on_failure(C_MALFORMED, str(error))
-            return True
-        left_us = call.due_us - now
+            self._end(call, C_MALFORMED, str(error))
+            return
+        if call.order_key is not None and not session.peer_features & FEATURE_ORDER:
+            self._end(call, C_MALFORMED, f"{endpoint.address} does not offer ordered calls")
+            return
+        if call.due_us:
+            left_us = call.due_us - now
+            timeout_ms = <uint32_t>(left_us // 1000) if left_us >= 1000 else 1
+        call.attempts += 1
+        endpoint.requests += 1
+        if call.no_reply:
+            self._send_and_forget(call, endpoint, method, timeout_ms)
+            return
         if endpoint.inflight == 0:
             endpoint.replied_us = now
         call.endpoint = endpoint
         call.sent_us = now
-        call.attempts += 1
         endpoint.inflight += 1
-        endpoint.requests += 1
-        session.submit(
-            call, method, call.body, call.body_length,
-            <uint32_t>(left_us // 1000) if left_us >= 1000 else 1,
-        )
+        self.calls += 1
+        self.bytes += call.body_length
+        if call.lane is not None:
+            call.lane.place = endpoint
+            call.lane.under_way += 1
+        call.put(session, method, timeout_ms)
         # After a probe an open breaker lets no more through.
         endpoint.refresh()
-        return True
+
+    cdef void _send_and_forget(
+        self, ServiceCall call, Endpoint endpoint, uint16_t method, uint32_t timeout_ms
+    ):
+        """Send a request that has no reply: it has ended."""
+        if not endpoint.session.peer_features & FEATURE_NO_REPLY:
+            self._end(
+                call, C_MALFORMED, f"{endpoint.address} does not offer calls without reply"
+            )
+            return
+        if call._wheel is not None:
+            call._wheel.cancel(call)
+        call.put(endpoint.session, method, timeout_ms)
+        endpoint.refresh()
+        if call.lane is not None:
+            self._tidy(call.lane)
+            call.lane = None
+
+    cdef void _end(self, ServiceCall call, int code, str message):
+        """``call``, which is neither under way nor in line, fails for good."""
+        cdef Lane lane = call.lane
+        if call._wheel is not None:
+            call._wheel.cancel(call)
+        if lane is not None:
+            call.lane = None
+            self._tidy(lane)
+        call.on_failure(code, message)
 
     cdef void _wait(self, ServiceCall call):
         """Let ``call`` wait for credit, or turn it away."""
-        if self._hopes == 0 and self.known:
-            self.turn.wheel.cancel(call)
-            if self._ready:
-                call.on_failure(C_UNAVAILABLE, "every provider of this service has been set aside")
-            elif self.endpoints:
-                call.on_failure(C_UNAVAILABLE, "no provider of this service can be reached")
-            else:
-                call.on_failure(C_UNAVAILABLE, "no provider of this service is registered")
+        if self._turned_away(call):
             return
+        self._enter_line(call)
+        self.waiting.push(call, call.due_us if call.due_us else NEVER_US)
+        self._tell_waiting()
+
+    cdef bint _turned_away(self, ServiceCall call):
+        """End ``call`` if it may not wait."""
+        if self.closed:
+            self._end(call, C_UNAVAILABLE, f"{self.name} is closed here")
+            return True
+        if self._wait_on:
+            if not call.patient and (
+                self.lined >= self._options.queue_max
+                or self.waiting_bytes + call.body_length > self._options.waiting_bytes_max
+            ):
+                self.shed += 1
+                self._end(
+                    call, C_OVERLOAD,
+                    f"{self.lined} calls with {self.waiting_bytes} bytes wait already",
+                )
+                return True
+            return False
+        if self._hopes == 0 and (self.known or self._fail):
+            if self._ready:
+                self._end(call, C_UNAVAILABLE, "every provider of this service has been set aside")
+            elif self.endpoints:
+                self._end(call, C_UNAVAILABLE, "no provider of this service can be reached")
+            elif self.known:
+                self._end(call, C_UNAVAILABLE, "no provider of this service is registered")
+            else:
+                self._end(call, C_UNAVAILABLE, "the registry has not been read yet")
+            return True
+        if call.patient:
+            return False
+        if self._fail:
+            self._refuse(call)
+            return True
         if not self.waiting.admit():
             self.shed += 1
-            self.turn.wheel.cancel(call)
-            call.on_failure(C_OVERLOAD, "too many requests are waiting for a free provider")
+            self._end(call, C_OVERLOAD, "too many requests are waiting for a free provider")
+            return True
+        return False
+
+    cdef void _refuse(self, ServiceCall call):
+        """``call`` finds no room and is not to wait for it."""
+        cdef Endpoint endpoint
+        self.shed += 1
+        if self._bounded(call):
+            self._end(
+                call, C_OVERLOAD, f"{self.calls} calls with {self.bytes} bytes are under way"
+            )
             return
-        self.waiting.push(call, call.due_us)
+        if not self._ready:
+            self._end(call, C_UNAVAILABLE, "no provider of this service is connected yet")
+            return
+        for endpoint in self._ready:
+            if endpoint.session is not None and endpoint.session.credits <= 0:
+                # So that the server knows, and the next one fares better.
+                endpoint.session.tell_waiting(1)
+        self._end(call, C_OVERLOAD, "no provider of this service has room")
+
+    cdef void _enter_line(self, ServiceCall call):
+        """Count ``call`` among those that wait."""
+        call.in_line = True
+        self.lined += 1
+        self.waiting_bytes += call.body_length
+
+    cdef void _leave_line(self, ServiceCall call):
+        """``call`` waits no longer, in the queue or in its lane."""
+        cdef Lane lane = call.lane
+        call.in_line = False
+        self.lined -= 1
+        self.waiting_bytes -= call.body_length
+        if call.queue is not None:
+            call.queue.withdraw(call)
+        elif lane is not None:
+            call.lane = None
+            lane.remove(call.turn)
+            if lane.waiting == 0:
+                self._unqueue(lane)
+                self._tidy(lane)
+
+    # Lanes
+
+    cdef void _submit_in_lane(self, ServiceCall call):
+        """``submit`` for a call with an order key."""
+        cdef Lane lane = self._lanes.get(call.order_key)
+        cdef Endpoint endpoint
+        if lane is None:
+            lane = Lane(call.order_key)
+            self._lanes[lane.key] = lane
+        self._turns += 1
+        call.turn = self._turns
+        call.lane = lane
+        if lane.waiting == 0:
+            if lane.under_way == 0:
+                lane.place = self._home(lane)
+            endpoint = lane.place
+            if endpoint is not None and endpoint.state == READY and endpoint.room > 0 \
+                    and not self._bounded(call):
+                self._send_to(call, endpoint, call.started_us)
+                return
+        if self._turned_away(call):
+            return
+        self._enter_line(call)
+        lane.push(call, call.turn)
+        self._queue(lane)
         self._tell_waiting()
+
+    cdef Endpoint _home(self, Lane lane):
+        """The endpoint that a lane's key belongs to, among those that take part; None if none
+        does.
+        """
+        cdef Py_ssize_t i = home(self._taking_part, lane.key)
+        return <Endpoint>PyList_GET_ITEM(self._taking_part, i) if i >= 0 else None
+
+    cdef void _queue(self, Lane lane):
+        """``lane`` has calls that wait for its place to have room."""
+        if lane.place is None:
+            self._unplaced[lane] = None
+        else:
+            (<Endpoint>lane.place).lanes[lane] = None
+
+    cdef void _unqueue(self, Lane lane):
+        """The opposite."""
+        self._unplaced.pop(lane, None)
+        if lane.place is not None:
+            (<Endpoint>lane.place).lanes.pop(lane, None)
+
+    cdef void _move(self, Lane lane, Endpoint endpoint):
+        """The calls that wait in ``lane``, of which none is under way, go to ``endpoint``."""
+        if lane.place is not endpoint:
+            self._unqueue(lane)
+            lane.place = endpoint
+            self._queue(lane)
+
+    cdef void _tidy(self, Lane lane):
+        """Forget ``lane`` if it has no calls."""
+        if lane.under_way == 0 and lane.waiting == 0 and self._lanes.get(lane.key) is lane:
+            del self._lanes[lane.key]
+
+    cdef void _left_lane(self, Lane lane):
+        """A call of ``lane`` is under way no longer."""
+        cdef Endpoint endpoint = lane.place
+        lane.under_way -= 1
+        if lane.under_way:
+            return
+        if lane.waiting == 0:
+            self._tidy(lane)
+        elif endpoint.state != READY or endpoint.breaker.open:
+            # It stayed only for what was under way there.
+            endpoint = self._home(lane)
+            self._move(lane, endpoint)
+            if endpoint is not None:
+                self._drain_lanes(endpoint, self.turn.wheel.clock_us(), NEVER_US)
+
+    cdef void _place_lanes(self):
+        """The endpoints have changed: lanes with nothing under way go where they belong now."""
+        cdef Lane lane
+        for lane in list(self._lanes.values()):
+            if lane.waiting and lane.under_way == 0:
+                self._move(lane, self._home(lane))
+
+    cdef void _drain_lanes(self, Endpoint endpoint, int64_t now, int64_t most):
+        """Send up to ``most`` of the calls that wait in lanes for ``endpoint``, lane by lane."""
+        cdef Lane lane
+        cdef ServiceCall call
+        while most > 0 and endpoint.lanes and endpoint.room > 0 and endpoint.state == READY:
+            lane = <Lane>next(iter(endpoint.lanes))
+            call = <ServiceCall>lane.first()
+            if self._bounded(call):
+                return
+            del endpoint.lanes[lane]
+            lane.remove(call.turn)
+            if lane.waiting:
+                endpoint.lanes[lane] = None
+            call.in_line = False
+            self.lined -= 1
+            self.waiting_bytes -= call.body_length
+            self._send_to(call, endpoint, now)
+            most -= 1
+
+    cdef void _rejoin(self, ServiceCall call):
+        """A call of a lane comes back unsent: it takes its old place in line."""
+        cdef Lane lane = self._lanes.get(call.order_key)
+        if lane is None:
+            lane = call.lane if call.lane is not None else Lane(call.order_key)
+            self._lanes[lane.key] = lane
+        call.lane = lane
+        self._enter_line(call)
+        lane.push(call, call.turn)
+        self._queue(lane)
 
     cdef void _tell_waiting(self):
         """Tell the endpoints how many requests wait for credit, so that they can share it out."""
         cdef Endpoint endpoint
+        cdef int64_t wanted
         for endpoint in self._ready:
             if endpoint.session is not None:
-                endpoint.session.tell_waiting(<int>self.waiting.live)
+                wanted = self.waiting.live + self.more
+                if endpoint.lanes:
+                    wanted = self.lined + self.more
+                endpoint.session.tell_waiting(<int>min(wanted, self._calls_max - self.calls))
 
     cdef void _drain_waiting(self):
+        """Send those that wait, as far as there is room: half of it is for lanes, if others wait
+        too.
+        """
         cdef ServiceCall call
+        cdef Endpoint endpoint
         cdef int64_t now = 0
+        cdef bint lanes = self.lined > self.waiting.live
+        if lanes:
+            now = self.turn.wheel.clock_us()
+            for endpoint in list(self._ready):
+                if endpoint.lanes:
+                    # An odd one goes to either in turn.
+                    self._drain_lanes(
+                        endpoint, now,
+                        (endpoint.room + endpoint._odd) // 2 if self.waiting.live else NEVER_US,
+                    )
+                    endpoint._odd = not endpoint._odd
         while self.waiting.live:
             if not self._any_room():
-                return
+                break
+            if self._bounded(<ServiceCall>self.waiting.head()):
+                break
             if now == 0:
                 now = self.turn.wheel.clock_us()
             call = <ServiceCall>self.waiting.pop()
+            self._leave_line(call)
             if not self._send(call, now):
-                self.waiting.push(call, call.due_us)
-                return
+                self._enter_line(call)
+                self.waiting.push(call, call.due_us if call.due_us else NEVER_US)
+                break
+        if lanes:
+            for endpoint in list(self._ready):
+                self._drain_lanes(endpoint, now, NEVER_US)
         self._tell_waiting()
 
     cdef bint _any_room(self):
@@ -445,10 +793,18 @@ cdef class Service:
 
     cdef void _fail_waiting(self):
         cdef ServiceCall call
+        cdef Lane lane
+        cdef str why = f"{self.name} is closed here" if self.closed \
+            else "no provider of this service can be reached"
         while self.waiting.live and self._hopes == 0:
             call = <ServiceCall>self.waiting.pop()
-            self.turn.wheel.cancel(call)
-            call.on_failure(C_UNAVAILABLE, "no provider of this service can be reached")
+            self._leave_line(call)
+            self._end(call, C_UNAVAILABLE, why)
+        for lane in list(self._lanes.values()):
+            while lane.waiting and self._hopes == 0:
+                call = <ServiceCall>lane.first()
+                self._leave_line(call)
+                self._end(call, C_UNAVAILABLE, why)
 
     cdef void _failed(
         self, ServiceCall call, Endpoint endpoint, int code, bint retry_safe, str message
@@ -470,16 +826,25 @@ cdef class Service:
             endpoint.failures += 1
             if endpoint.breaker.failure(endpoint.replied_us):
                 self._tripped(endpoint, message)
-        if retry_safe and call.attempts < ATTEMPTS_MAX and code != C_DEADLINE \
-                and endpoint.replied_us < call.due_us:
+        if call.order_key is not None:
+            # Only what never left may be sent anew: others of its sequence may have run since.
+            if retry_safe and code == C_UPSTREAM_LOST and call.attempts < ATTEMPTS_MAX \
+                    and not self.closed:
+                self.retried += 1
+                self._rejoin(call)
+                return
+        elif retry_safe and call.attempts < ATTEMPTS_MAX and code != C_DEADLINE \
+                and (call.due_us == 0 or endpoint.replied_us < call.due_us):
             # What never reached a provider is not a second try and costs no budget.
             if code == C_UPSTREAM_LOST or code == C_UNAVAILABLE or self.retries.withdraw():
                 self.retried += 1
                 call.failed_at = endpoint
+                call.again = True
                 self.loop.call_soon(self._again, call)
                 return
-        self.turn.wheel.cancel(call)
-        call.on_failure(code, message)
+        call.failed_at = endpoint
+        call.never_ran = retry_safe
+        self._end(call, code, message)
 
     cdef void _missed(self, ServiceCall call, Endpoint endpoint, int64_t now, str why):
         """A deadline passed at ``endpoint``, which is its failure only if it had a fair time."""
@@ -492,9 +857,10 @@ cdef class Service:
 
     def _again(self, ServiceCall call):
         """Submit a call once more, after the event that sent it back has been dealt with."""
-        if call._wheel is None:
+        if not call.again:
             # Withdrawn, or its deadline passed, in the meantime.
             return
+        call.again = False
         if self.waiting.live == 0 and self._send(call, self.turn.wheel.clock_us()):
             return
         self._wait(call)
@@ -518,6 +884,7 @@ cdef class Service:
         cdef Endpoint endpoint
         cdef int64_t now = self.turn.wheel.clock_us()
         cdef double silence_us
+        cdef Lane lane
         for endpoint in list(self._ready):
             if endpoint.breaker.open:
                 if endpoint._suspect and now > endpoint._suspect_until_us:
@@ -526,14 +893,27 @@ cdef class Service:
                 if endpoint.session is not None and endpoint.session.credits > 0 \
                         and endpoint.breaker.allows(now):
                     endpoint.room = 1
-                    if self.waiting.live:
+                    if self._unplaced and not self._taking_part:
+                        # Calls in lanes are probes too.
+                        lane = <Lane>next(iter(self._unplaced))
+                        self._move(lane, endpoint)
+                    if self.lined:
                         self._drain_waiting()
                 continue
-            if endpoint.inflight == 0 or endpoint.replies == 0:
+            if endpoint.inflight == 0:
                 continue
-            silence_us = SILENCE_LATENCIES * endpoint.ewma_us
-            if silence_us < SILENCE_US:
+            if self._pings:
+                if endpoint.session.read_us > endpoint.replied_us:
+                    endpoint.replied_us = endpoint.session.read_us
+                if now - endpoint.replied_us > SILENCE_US // 2:
+                    endpoint.session.control(F_PING, 0, 0, 0, b"")
                 silence_us = SILENCE_US
+            elif endpoint.replies == 0:
+                continue
+            else:
+                silence_us = SILENCE_LATENCIES * endpoint.ewma_us
+                if silence_us < SILENCE_US:
+                    silence_us = SILENCE_US
             if now - endpoint.replied_us > silence_us:
                 # Perhaps it is only asked for something slow. The next request is a probe, and
                 # until that has had its time others wait rather than fail if there is no other
@@ -544,18 +924,44 @@ cdef class Service:
                 self._tripped(endpoint, f"silent for {(now - endpoint.replied_us) // 1000} ms")
                 if endpoint.session is not None and endpoint.session.credits > 0:
                     endpoint.room = 1
-        if self.waiting.live and self._hopes:
+        if self.lined and self._hopes:
             self._drain_waiting()
         # Those who waited may have given up.
         self._tell_waiting()
 
     async def close(self):
-        """Let all endpoints go; what waits fails."""
+        """Let all endpoints go; what waits fails, what is in flight may end."""
+        self.closed = True
         for endpoint in list(self.endpoints.values()):
             (<Endpoint>endpoint).close()
         self.endpoints.clear()
         self.turn.wheel.cancel(self._watchdog)
         self.changed()
+        self._fail_waiting()
+
+    def abort(self):
+        """After ``close``: end what is in flight."""
+        for endpoint in list(self._leaving):
+            (<Endpoint>endpoint).abort()
+
+    cdef void sweep(self):
+        """Withdraw the calls that nobody waits for any more (``Call.unwanted``)."""
+        cdef Endpoint endpoint
+        cdef ServiceCall call
+        cdef Lane lane
+        cdef Py_ssize_t i
+        for endpoint in list(self.endpoints.values()) + list(self._leaving):
+            if endpoint.session is not None:
+                endpoint.session.sweep()
+                endpoint.refresh()
+        if self.lined:
+            lined = [self.waiting.at(i) for i in range(self.waiting.live)]
+            for lane in self._lanes.values():
+                lined.extend(lane.calls())
+            for call in lined:
+                call.unwanted()
+            if self.lined:
+                self._drain_waiting()
 
     def status(self):
         """A plain dict for the status page."""

@@ -28,6 +28,8 @@ cdef class WaitingQueue:
     cdef bint admit(self) noexcept
     cdef int push(self, Waiter waiter, int64_t due_us) except -1
     cdef Waiter pop(self)
+    cdef Waiter head(self)
+    cdef Waiter at(self, Py_ssize_t i)
     cdef void withdraw(self, Waiter waiter)
     cdef void _up(self, Py_ssize_t i) noexcept
     cdef void _down(self, Py_ssize_t i) noexcept

@@ -79,6 +79,14 @@ cdef class WaitingQueue:
         self._remove(0)
         return waiter
 
+    cdef Waiter head(self):
+        """The one that ``pop`` would give, or None."""
+        return <Waiter>self._heap[0].waiter if self._size else None
+
+    cdef Waiter at(self, Py_ssize_t i):
+        """One of the waiters, in no order; ``i`` from 0 to ``live`` - 1."""
+        return <Waiter>self._heap[i].waiter
+
     cdef void withdraw(self, Waiter waiter):
         """``waiter`` waits no longer; nothing happens if it did not."""
         if waiter.queue is self:
