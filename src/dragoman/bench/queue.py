@@ -42,7 +42,8 @@ class Plan:
     queues: int = 1_000_000
     messages: int = 100_000_000
     size: int = 50
-    threads: int = 2
+    threads: int = 1
+    readers: int = 4
     api: str = "put"
     batch: int = 1000
     durability: str = "none"
@@ -60,6 +61,8 @@ class Plan:
             raise UsageError("--queues is 1 to 100,000,000, and --messages is no fewer")
         if not 0 <= self.size <= 65536 or not 1 <= self.threads <= 256:
             raise UsageError("--size is 0 to 65536, --threads 1 to 256")
+        if not 1 <= self.readers <= 256:
+            raise UsageError("--readers is 1 to 256")
         if not 0 <= self.consume <= 1:
             raise UsageError("--consume is a share between 0 and 1")
         return self
@@ -120,7 +123,9 @@ class QueueBench:
                 expected_queues=plan.queues,
             )
             try:
-                put = self._phase("put", self.rounds * plan.queues, lambda n: self._put(store, n))
+                put = self._phase(
+                    "put", self.rounds * plan.queues, lambda n: self._put(store, n), plan.threads
+                )
                 put.extra["p50_us"] = self.latency.quantile(0.5)
                 put.extra["p99_us"] = self.latency.quantile(0.99)
                 put.extra["max_us"] = self.latency.max_us
@@ -132,12 +137,17 @@ class QueueBench:
                 }
                 after_put = asdict(store.statistics())
                 checks = self.plan.checks or min(plan.queues, 1_000_000)
-                check = self._phase("check", checks, lambda n: self._check(store, n, checks))
+                check = self._phase(
+                    "check", checks, lambda n: self._check(store, n, checks), plan.readers
+                )
                 read = store.statistics().blocks_read
                 check.extra["blocks_read"] = read
                 chosen = self._chosen()
                 consume = self._phase(
-                    "consume", len(chosen) * self.rounds, lambda n: self._consume(store, n, chosen)
+                    "consume",
+                    len(chosen) * self.rounds,
+                    lambda n: self._consume(store, n, chosen),
+                    plan.readers,
                 )
                 consume.extra["blocks_read"] = store.statistics().blocks_read - read
                 memory["resident_at_end_bytes"] = resident_bytes()
@@ -169,7 +179,9 @@ class QueueBench:
 
     # Phases.
 
-    def _phase(self, name: str, total: int, work: Callable[[int], tuple[int, int, int]]) -> Phase:
+    def _phase(
+        self, name: str, total: int, work: Callable[[int], tuple[int, int, int]], threads: int
+    ) -> Phase:
         phase = Phase(name)
         failures: list[BaseException] = []
 
@@ -185,11 +197,11 @@ class QueueBench:
 
         self._done = 0
         self.progress(name, 0, total)
-        threads = [threading.Thread(target=one, args=(n,)) for n in range(self.plan.threads)]
+        workers = [threading.Thread(target=one, args=(n,)) for n in range(threads)]
         started = time.perf_counter()
-        for thread in threads:
+        for thread in workers:
             thread.start()
-        for thread in threads:
+        for thread in workers:
             while thread.is_alive():
                 thread.join(0.2)
                 self.progress(name, self._done, total)
@@ -201,13 +213,12 @@ class QueueBench:
         self.progress(name, total, total)
         return phase
 
-    def _share(self, number: int, of: int) -> range:
-        threads = self.plan.threads
+    def _share(self, number: int, of: int, threads: int) -> range:
         return range(of * number // threads, of * (number + 1) // threads)
 
     def _put(self, store: QueueStore, number: int) -> tuple[int, int, int]:
         plan = self.plan
-        mine = self._share(number, plan.queues)
+        mine = self._share(number, plan.queues, plan.threads)
         put, clock = store.put, time.perf_counter_ns
         done = calls = 0
         spent = 0
@@ -248,7 +259,7 @@ class QueueBench:
     def _check(self, store: QueueStore, number: int, checks: int) -> tuple[int, int, int]:
         plan = self.plan
         rng = random.Random(plan.seed + number)
-        left = len(self._share(number, checks))
+        left = len(self._share(number, checks, plan.readers))
         count = calls = bad = 0
         last = max(1, self.rounds - BATCH + 1)
         while left:
@@ -270,7 +281,7 @@ class QueueBench:
 
     def _consume(self, store: QueueStore, number: int, chosen: list[int]) -> tuple[int, int, int]:
         plan = self.plan
-        share = self._share(number, len(chosen))
+        share = self._share(number, len(chosen), plan.readers)
         mine = chosen[share.start : share.stop]
         names = self.names
         count = calls = bad = 0

@@ -597,13 +597,12 @@ cdef class Engine:
         cdef Py_ssize_t i, at = 0, size
         cdef const char* name
         cdef list results = []
-        cdef Context c, d = None
-        cdef uint32_t taken
-        cdef uint64_t first
+        cdef Context c, d
         cdef object queue, request
         cdef int64_t offset, count
         cdef Item* items
-        cdef bint more
+        cdef bint more, again
+        cdef bint next_too = False
         self._check(False)
         items = <Item*>malloc((n + 1) * sizeof(Item))
         if items == NULL:
@@ -635,27 +634,26 @@ cdef class Engine:
                 left[i] = count
                 items[i].hash = <uint32_t>hash_name(name, size, s.table.seed)
                 results.append([])
-            # One window is built into lists while the disk reads the next.
+            # Two windows: the disk always has one to read while the other becomes lists.
             more = self._fill(c, items, left, n, &at)
+            if more and at < n:
+                try:
+                    next_too = self._fill(d, items, left, n, &at)
+                except BaseException:
+                    self._drain(c)
+                    raise
             while more:
-                with nogil:
-                    window_wait(s, &c.w)
-                self._lock()
-                window_done(s, &c.w)
-                self._unlock()
-                window_clear(&d.w)
-                more = at < n and self._fill(d, items, left, n, &at)
+                self._drain(c)
                 try:
                     self._build(&c.w, results, wanted)
+                    window_clear(&c.w)
+                    again = at < n and self._fill(c, items, left, n, &at)
                 except BaseException:
-                    if more:
-                        with nogil:
-                            window_wait(s, &d.w)
-                            pthread_mutex_lock(&s.lock)
-                            window_done(s, &d.w)
-                            pthread_mutex_unlock(&s.lock)
+                    if next_too:
+                        self._drain(d)
                     raise
                 c, d = d, c
+                more, next_too = next_too, again
             return results
         finally:
             free(items)
@@ -663,6 +661,15 @@ cdef class Engine:
             if len(self.contexts) < 64:
                 self.contexts.append(c)
                 self.contexts.append(d)
+
+    cdef int _drain(self, Context c) except -1:
+        # The window has all that it asked for.
+        with nogil:
+            window_wait(&self.s, &c.w)
+        self._lock()
+        window_done(&self.s, &c.w)
+        self._unlock()
+        return 0
 
     cdef bint _fill(
         self, Context c, Item* items, uint64_t* left, Py_ssize_t n, Py_ssize_t* at
