@@ -50,6 +50,7 @@ verify: setup
 	$(BIN)/python -m fuzz.http --seconds 300
 	$(BIN)/python -m fuzz.dubbo --seconds 300
 	$(BIN)/python -m fuzz.mesh --seconds 300
+	$(BIN)/python -m fuzz.rpc --seconds 300
 	$(MAKE) checked-test
 
 bench: setup
