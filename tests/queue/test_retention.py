@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -117,6 +118,24 @@ def test_the_journal_stays_within_its_bytes(tmp_path: Path) -> None:
     with QueueStore(tmp_path, **SMALL) as store:
         assert store.get("idle", 0) == [b"kept alive by the oldest journal file"]
         assert store.length("busy") == 20_000 and store.damage == []
+
+
+def test_a_tail_that_was_moved_in_the_journal_is_whole_after_a_crash(tmp_path: Path) -> None:
+    path, after = tmp_path / "store", tmp_path / "after"
+    with QueueStore(path, durability="interval(1)", journal_bytes=4 << 20, **SMALL) as store:
+        for number in range(60):
+            # Its first messages are in files that go, the later ones in files that stay.
+            store.put("slow", b"%d" % number)
+            store.put_many("busy", [os.urandom(1000)] * 200)
+            store.sync()
+            if number % 5 == 4:
+                store.upkeep()
+        assert not (path / "0000000001.jnl").exists()
+        shutil.copytree(path, after)
+    with QueueStore(after, **SMALL) as store:
+        assert store.damage == []
+        assert store.get("slow", 0, 99) == [b"%d" % number for number in range(60)]
+        assert store.length("busy") == 12_000
 
 
 def test_a_group_goes_on_where_it_committed(tmp_path: Path) -> None:

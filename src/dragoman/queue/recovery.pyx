@@ -130,6 +130,7 @@ cdef class Recovery:
     cdef uint64_t evidence  # synced position by the journal
     cdef uint64_t meta_evidence
     cdef list strays
+    cdef Bytes apart  # (queue id, end) of entries that did not join
     cdef object unsealed  # (slot, number, end, entries) of the last segment
     cdef readonly list journals
     cdef readonly uint64_t frame_last
@@ -544,11 +545,34 @@ cdef class Recovery:
         return 0
 
     def replay(self):
-        """Put what the journal has and the log has not. The writer is running if it may write."""
+        """Put what the journal has and the log has not. The writer is running if it may write.
+
+        A tail that was moved to a newer file is there as one entry, and what the older files have of
+        it does not join its queue any more. So such entries are passed over at first; only if
+        their messages turn up nowhere is something lost, and a second pass takes what there is.
+        """
+        cdef uint64_t pair[2]
+        cdef uint64_t i
+        holes, synced = self._pass(True)
+        for name, offset, frame in holes:
+            if frame and frame <= synced:
+                self.damage.append((name, offset, 0, 0, 0, f"frame {frame} is damaged or missing"))
+        for i in range(self.apart.length // 16):
+            memcpy(pair, self.apart.data + 16 * i, 16)
+            if (
+                self.s.table.queues[pair[0]].flags & QUEUE_ALIVE
+                and self.s.table.queues[pair[0]].next < pair[1]
+            ):
+                self._pass(False)
+                break
+        free(self.apart.data)
+        memset(&self.apart, 0, sizeof(Bytes))
+
+    def _pass(self, bint first):
+        # Returns where frames are missing, and the newest that had been synced.
         cdef uint64_t fields[6]
-        cdef uint64_t at, bad, expected = 0
+        cdef uint64_t at, expected = 0
         cdef Window w
-        cdef int result
         holes = []  # (file, offset, the frame that should be there)
         synced = 0
         hole = None
@@ -574,19 +598,18 @@ cdef class Recovery:
                     holes.append((name, at, expected))
                 expected = fields[2] + 1
                 self._entries(
-                    w.at(at, 64 + fields[0]) + 64, fields[0], fields[1], number, name, at
+                    w.at(at, 64 + fields[0]) + 64, fields[0], fields[1], number, name, at, first
                 )
                 at += align_up(64 + fields[0], SECTOR)
         self.frame_last = expected - 1 if expected else 0
-        for name, offset, frame in holes:
-            if frame and frame <= synced:
-                self.damage.append((name, offset, 0, 0, 0, f"frame {frame} is damaged or missing"))
+        return holes, synced
 
     cdef int _entries(self, char* body, uint64_t n, uint64_t entries, uint64_t number,
-                      str name, uint64_t offset) except -1:
+                      str name, uint64_t offset, bint first) except -1:
         cdef uint64_t bad
+        cdef Bytes* apart = &self.apart if first else NULL
         with nogil:
-            bad = replay_entries(self.s, body, n, entries, <uint32_t>number)
+            bad = replay_entries(self.s, body, n, entries, <uint32_t>number, apart)
         if bad == <uint64_t>EVERYTHING:
             raise MemoryError
         if bad:
@@ -610,7 +633,7 @@ cdef bint _grow_ring(Table* t) noexcept nogil:
 
 
 cdef uint64_t replay_entries(
-    Store* s, char* body, uint64_t n, uint64_t entries, uint32_t number
+    Store* s, char* body, uint64_t n, uint64_t entries, uint32_t number, Bytes* apart
 ) noexcept nogil:
     # Returns how many entries did not join; all ones for no memory.
     cdef Table* t = &s.table
@@ -618,6 +641,7 @@ cdef uint64_t replay_entries(
     cdef uint64_t bad = 0
     cdef uint64_t first, count, length, i, end, part
     cdef uint32_t fields[2]
+    cdef uint64_t pair[2]
     cdef Queue* q
     cdef int result
     pthread_mutex_lock(&s.lock)
@@ -637,6 +661,14 @@ cdef uint64_t replay_entries(
             continue
         q = &t.queues[fields[0]]
         if first + count <= q.next:
+            at = end
+            continue
+        if first > q.next and apart != NULL:
+            pair[0] = fields[0]
+            pair[1] = first + count
+            if bytes_add(apart, pair, 16) != DONE:
+                pthread_mutex_unlock(&s.lock)
+                return <uint64_t>-1
             at = end
             continue
         if first > q.next:
