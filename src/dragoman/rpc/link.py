@@ -45,8 +45,10 @@ class Link:
         self._on_down = on_down
         self._backoff = backoff or Backoff()
         self._task: asyncio.Task[None] | None = None
-        self._gone = asyncio.Event()
-        self._hurry = asyncio.Event()
+        # What it waits for: futures, since there may be thousands of links and events are large.
+        self._gone: asyncio.Future[None] | None = None
+        self._pause: asyncio.Future[None] | None = None
+        self._hurried = False
         self.transport: asyncio.BaseTransport | None = None
         self.attempts = 0
 
@@ -62,12 +64,13 @@ class Link:
     def lost(self) -> None:
         """The current connection has ended."""
         self.transport = None
-        self._gone.set()
+        _end(self._gone)
 
     def hurry(self) -> None:
         """Try again now rather than after the backoff."""
         self._backoff.reset()
-        self._hurry.set()
+        self._hurried = True
+        _end(self._pause)
 
     @property
     def stopped(self) -> bool:
@@ -90,8 +93,8 @@ class Link:
 
     async def _keep(self) -> None:
         while True:
-            self._gone.clear()
-            self._hurry.clear()
+            gone = self._gone = self._loop.create_future()
+            self._hurried = False
             self.attempts += 1
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -106,7 +109,14 @@ class Link:
                 # A host name that cannot be one, or TLS without a name to check.
                 self._on_down(str(error))
             else:
-                await self._gone.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._backoff.next_s()):
-                    await self._hurry.wait()
+                await gone
+            if not self._hurried:
+                pause = self._pause = self._loop.create_future()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._backoff.next_s()):
+                        await pause
+
+
+def _end(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)
