@@ -547,8 +547,8 @@ cdef class Recovery:
     def replay(self):
         """Put what the journal has and the log has not. The writer is running if it may write.
 
-        A tail that was moved to a newer file is there as one entry, and what the older files have of
-        it does not join its queue any more. So such entries are passed over at first; only if
+        A tail that was moved to a newer file is there as one entry, and what the older files have
+        of it does not join its queue any more. So such entries are passed over at first; only if
         their messages turn up nowhere is something lost, and a second pass takes what there is.
         """
         cdef uint64_t pair[2]
