@@ -8,6 +8,7 @@ import os
 import signal
 import weakref
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from tests.rpc.peers import RUNNERS, rss_bytes, server_process, settle, until
@@ -65,10 +66,11 @@ def test_a_killed_server_ends_each_call_in_flight_once_and_nobody_elses(runner: 
     RUNNERS[runner](work())
 
 
-def test_a_server_that_comes_back_is_found_and_serves_those_who_waited() -> None:
+def test_a_server_that_comes_back_is_found_and_serves_those_who_waited(tmp_path: Path) -> None:
     async def work() -> None:
-        server = await rpc.serve(echo, ANY)
-        address = str(server.address)
+        # A path is nobody else's meanwhile, as a port may be.
+        address = f"unix:{tmp_path}/socket"
+        server = await rpc.serve(echo, address)
         async with (
             await rpc.connect(address) as client,
             await rpc.connect(address, on_full="fail") as hasty,
