@@ -91,6 +91,7 @@ cdef class Client(Account):
         if self._free_futures is not None:
             call = self._free_futures
             self._free_futures = <FutureCall>call._behind
+            self._free -= 1
             call._behind = None
         else:
             call = FutureCall.__new__(FutureCall)
@@ -112,6 +113,7 @@ cdef class Client(Account):
         if self._free_callbacks is not None:
             call = self._free_callbacks
             self._free_callbacks = <CallbackCall>call._behind
+            self._free -= 1
             call._behind = None
         else:
             call = CallbackCall.__new__(CallbackCall)
@@ -446,6 +448,7 @@ cdef class Client(Account):
     async def start(self, timeout_ms):
         """Connect; used by ``rpc.connect``."""
         self._first_up = self.loop.create_future()
+        self._link.connect_timeout_s = max(self._link.connect_timeout_s, timeout_ms / 1000)
         self._link.start()
         try:
             async with asyncio.timeout(timeout_ms / 1000):
