@@ -4,7 +4,7 @@
     pool = await cluster.connect("greeter", registry=URL)
     reply = await pool.call("greet", b"you")
 
-``docs/rpc-pools.md`` teaches it. The consumer's agent uses the same ``Service``.
+``docs/rpc.md`` teaches it ("Many servers"). The consumer's agent uses the same ``Service``.
 """
 
 from dragoman.cluster.opening import connect, serve
