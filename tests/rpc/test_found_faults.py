@@ -23,6 +23,7 @@ from dragoman.errors import (
     DeadlineError,
     DragomanError,
     LinkLost,
+    OverloadError,
     RemoteError,
     UsageError,
 )
@@ -521,5 +522,47 @@ def test_a_connection_accepted_as_the_server_closes_is_not_kept() -> None:
             await connecting
         assert server.statistics().clients == 0
         at_rest(server)
+
+    simulate_rpc(1, work)
+
+
+def test_more_replies_than_may_gather_fail_by_themselves_and_not_with_the_connection() -> None:
+    reply = bytes(8 << 20)
+
+    async def work() -> None:
+        go = asyncio.Event()
+
+        async def large(body: bytes) -> bytes:
+            await go.wait()
+            return reply
+
+        async with (
+            await rpc.serve(
+                {"large": large, "echo": echo}, "127.0.0.1:0", body_bytes_max=8 << 20
+            ) as server,
+            await rpc.connect(str(server.address)) as client,
+        ):
+            calls = [client.call("large") for _ in range(40)]
+            await asyncio.sleep(0.1)
+            go.set()
+            ends = await asyncio.gather(*calls, return_exceptions=True)
+            failed = [end for end in ends if end != reply]
+            assert 0 < len(failed) < 40
+            for end in failed:
+                assert isinstance(end, OverloadError) and not end.retry_safe
+                assert "slow to read" in str(end)
+            assert await client.call("echo", b"still there") == b"still there"
+            assert client.statistics().connections == 1
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, None, "10"])
+def test_what_is_no_limit_is_refused_as_misuse(limit: Any) -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        async with await rpc.serve(echo, AT) as server:
+            with pytest.raises(UsageError, match="limit: expected a whole number from 1"):
+                server.set_limit(limit)
+            assert server.statistics().limit == 10_000
 
     simulate_rpc(1, work)

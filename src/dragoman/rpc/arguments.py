@@ -1,10 +1,11 @@
 """What callers pass to a call, checked and brought into the form that the calls need.
 
-Called by ``cluster.pool`` for what its fast path does not take as it is.
+Called by ``rpc.client`` and ``cluster.pool`` for what their fast paths do not take as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from dragoman.errors import UsageError
@@ -17,9 +18,10 @@ TIMEOUT_MS_MAX = 0xFFFFFFFE
 def method_name(method: Any) -> bytes:
     """A method's name as it travels; raises UsageError."""
     if type(method) is str:
-        name = method.encode("utf-8", "replace")
-        if 1 <= len(name) <= METHOD_BYTES_MAX:
-            return name
+        with contextlib.suppress(UnicodeEncodeError):
+            name = method.encode()
+            if 1 <= len(name) <= METHOD_BYTES_MAX:
+                return name
     raise UsageError(f"method: expected a name of 1 to {METHOD_BYTES_MAX} bytes, not {method!r}")
 
 

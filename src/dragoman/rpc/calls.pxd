@@ -26,6 +26,7 @@ cdef class Account(SessionOwner):
     # Ended calls that are used again, each the one before the next in line.
     cdef FutureCall _free_futures
     cdef CallbackCall _free_callbacks
+    cdef int _free
 
     cdef inline void ended(self, ClientCall call, bint well) noexcept
     cdef void line_up(self, ClientCall call) noexcept

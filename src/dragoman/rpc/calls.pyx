@@ -21,6 +21,9 @@ from asyncio import InvalidStateError
 
 from dragoman.errors import BatchError, DeadlineError, from_code
 
+# Ended calls that are kept to be used again.
+cdef int KEPT = 4096
+
 
 cdef class Account(SessionOwner):
     """What one client has outstanding. ``session`` is the connection that takes new calls, or None.
@@ -186,8 +189,10 @@ cdef class FutureCall(ClientCall):
     cdef void recycle(self):
         self.future = None
         self.order_key = None
-        self._behind = self.account._free_futures
-        self.account._free_futures = self
+        if self.account._free < KEPT:
+            self.account._free += 1
+            self._behind = self.account._free_futures
+            self.account._free_futures = self
 
     cdef bint unwanted(self):
         if not self.future.cancelled():
@@ -219,8 +224,10 @@ cdef class CallbackCall(ClientCall):
     cdef void recycle(self):
         self.callback = None
         self.order_key = None
-        self._behind = self.account._free_callbacks
-        self.account._free_callbacks = self
+        if self.account._free < KEPT:
+            self.account._free += 1
+            self._behind = self.account._free_callbacks
+            self.account._free_callbacks = self
 
 
 cdef int _report(loop, error) except -1:

@@ -28,6 +28,9 @@ import os
 from dragoman.errors import (
     ConnectError, LimitError, LinkLost, OverloadError, UnavailableError, UsageError,
 )
+from dragoman.rpc.arguments import (
+    body_bytes, check_in_flight, method_name, order_key_bytes, timeout_us,
+)
 from dragoman.rpc.iteration import replies_in_order
 from dragoman.rpc.link import Link
 from dragoman.rpc.statistics import ClientStatistics
@@ -40,7 +43,6 @@ DEFAULT = object()
 cdef uint32_t TIMEOUT_MS_NONE = 0xFFFFFFFF
 # How long a cancelled call may go unnoticed.
 cdef int64_t SWEEP_US = 20_000
-cdef int KEY_BYTES_MAX = 255
 
 
 cdef class Client(Account):
@@ -84,16 +86,17 @@ cdef class Client(Account):
         """
         cdef FutureCall call
         cdef object future
-        cdef bytes data = body if PyBytes_CheckExact(body) else _as_bytes(body)
+        cdef bytes data = body if PyBytes_CheckExact(body) else body_bytes(body)
         cdef int64_t due_us = self._due(timeout_ms)
         if self._free_futures is not None:
             call = self._free_futures
             self._free_futures = <FutureCall>call._behind
+            self._free -= 1
             call._behind = None
         else:
             call = FutureCall.__new__(FutureCall)
         if order_key is not None:
-            call.order_key = _as_key(order_key)
+            call.order_key = order_key_bytes(order_key)
         future = PyObject_Call(self._future, (), self._future_with)
         call.future = future
         call.body = data
@@ -105,16 +108,17 @@ cdef class Client(Account):
         None. It runs on the loop, perhaps before this returns when the call fails at once.
         """
         cdef CallbackCall call
-        cdef bytes data = body if PyBytes_CheckExact(body) else _as_bytes(body)
+        cdef bytes data = body if PyBytes_CheckExact(body) else body_bytes(body)
         cdef int64_t due_us = self._due(timeout_ms)
         if self._free_callbacks is not None:
             call = self._free_callbacks
             self._free_callbacks = <CallbackCall>call._behind
+            self._free -= 1
             call._behind = None
         else:
             call = CallbackCall.__new__(CallbackCall)
         if order_key is not None:
-            call.order_key = _as_key(order_key)
+            call.order_key = order_key_bytes(order_key)
         call.callback = callback
         call.body = data
         self._launch(call, method, PyBytes_GET_SIZE(data), 1, due_us)
@@ -134,11 +138,11 @@ cdef class Client(Account):
         cdef int64_t due_us = self._due(timeout_ms)
         for i in range(PyList_GET_SIZE(data)):
             if not PyBytes_CheckExact(<object>PyList_GET_ITEM(data, i)):
-                data[i] = _as_bytes(data[i], i)
+                data[i] = body_bytes(data[i], i)
             if PyBytes_GET_SIZE(<object>PyList_GET_ITEM(data, i)) > call.largest:
                 call.largest = PyBytes_GET_SIZE(<object>PyList_GET_ITEM(data, i))
         if order_key is not None:
-            call.order_key = _as_key(order_key)
+            call.order_key = order_key_bytes(order_key)
         future = PyObject_Call(self._future, (), self._future_with)
         call.future = future
         call.bodies = data
@@ -158,10 +162,10 @@ cdef class Client(Account):
         the server does not offer such requests.
         """
         cdef Notification call = Notification.__new__(Notification)
-        cdef bytes data = body if PyBytes_CheckExact(body) else _as_bytes(body)
+        cdef bytes data = body if PyBytes_CheckExact(body) else body_bytes(body)
         cdef int64_t due_us = self._due(timeout_ms)
         if order_key is not None:
-            call.order_key = _as_key(order_key)
+            call.order_key = order_key_bytes(order_key)
         call.body = data
         self._launch(call, method, PyBytes_GET_SIZE(data), 1, due_us)
         if call.error is not None:
@@ -173,8 +177,7 @@ cdef class Client(Account):
         iterable) only as replies are taken here. A call that fails raises its error in its place;
         ending the iteration withdraws what is under way.
         """
-        if type(in_flight) is not int or in_flight < 1:
-            raise UsageError(f"in_flight: expected a number from 1, not {in_flight!r}")
+        check_in_flight(in_flight)
         return replies_in_order(self, method, bodies, in_flight, timeout_ms)
 
     def service(self, declared, *, timeout_ms=UNSET, order_key=UNSET):
@@ -189,9 +192,7 @@ cdef class Client(Account):
             return self.turn.now_us() + self._timeout_us if self._timeout_us else 0
         if timeout_ms is None:
             return 0
-        if type(timeout_ms) not in (int, float) or not 1 <= timeout_ms < TIMEOUT_MS_NONE:
-            raise UsageError(f"timeout_ms: expected 1 to {TIMEOUT_MS_NONE - 1}, not {timeout_ms!r}")
-        return self.turn.now_us() + <int64_t>(<double>timeout_ms * 1000)
+        return self.turn.now_us() + <int64_t>timeout_us(timeout_ms)
 
     cdef inline bint _fits(self, Py_ssize_t n):
         """Whether a call with ``n`` bytes may go out now."""
@@ -204,18 +205,20 @@ cdef class Client(Account):
         """Send a call, line it up, or have it fail. It has ``count`` requests and is charged with
         ``n`` bytes.
         """
+        cdef ClientSession session
         if type(method) is not str or (method is not self._method and method not in self._ids):
-            _check_method(method)
+            method_name(method)
         call.begin(self, method, n, count, due_us)
         if not self._sweep.armed():
             self.turn.wheel.schedule(self._sweep, self.turn.now_us() + SWEEP_US)
         if self._first is None and not self._closing and self._fits(n):
             if self.calls == 0 and count == 1 and type(call) is not Notification:
-                self.session.at_once()
-                self._send(call)
-                # The call itself may have ended the session.
-                if self.session is not None:
-                    self.session.sent_at_once()
+                session = self.session
+                session.at_once()
+                try:
+                    self._send(call)
+                finally:
+                    session.sent_at_once()
                 return 0
             self._send(call)
             if call.unsent == 0 or call.done:
@@ -445,6 +448,7 @@ cdef class Client(Account):
     async def start(self, timeout_ms):
         """Connect; used by ``rpc.connect``."""
         self._first_up = self.loop.create_future()
+        self._link.connect_timeout_s = max(self._link.connect_timeout_s, timeout_ms / 1000)
         self._link.start()
         try:
             async with asyncio.timeout(timeout_ms / 1000):
@@ -517,34 +521,3 @@ cdef class Sweep(Timed):
 
     cdef void on_due(self):
         self.client._sweep_calls()
-
-
-def _check_method(method):
-    """Raise UsageError unless ``method`` can be a method's name."""
-    try:
-        known = type(method) is str and 1 <= len(method.encode()) <= 1024
-    except UnicodeEncodeError:
-        known = False
-    if not known:
-        raise UsageError(f"method: expected a name of 1 to 1024 bytes, not {method!r}")
-
-
-def _as_bytes(body, index=None):
-    """A bytes-like body as bytes; raises UsageError."""
-    where = "body" if index is None else f"bodies[{index}]"
-    if isinstance(body, (bytes, bytearray, memoryview)):
-        return bytes(body)
-    raise UsageError(f"{where}: expected bytes, not {type(body).__name__}")
-
-
-cdef bytes _as_key(key):
-    cdef bytes raw
-    if isinstance(key, str):
-        raw = key.encode("utf-8", "surrogatepass")
-    elif PyBytes_CheckExact(key):
-        raw = key
-    else:
-        raise UsageError(f"order_key: expected bytes or str, not {type(key).__name__}")
-    if not 1 <= len(raw) <= KEY_BYTES_MAX:
-        raise UsageError(f"order_key: expected 1 to {KEY_BYTES_MAX} bytes, not {len(raw)}")
-    return raw

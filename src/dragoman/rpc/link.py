@@ -51,6 +51,7 @@ class Link:
         self._hurried = False
         self.transport: asyncio.BaseTransport | None = None
         self.attempts = 0
+        self.connect_timeout_s = CONNECT_TIMEOUT_S
 
     def start(self) -> None:
         """Begin connecting; returns at once."""
@@ -97,12 +98,12 @@ class Link:
             self._hurried = False
             self.attempts += 1
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                async with asyncio.timeout(self.connect_timeout_s):
                     self.transport = await self._address.connect(
                         self._loop, self._factory, self._tls, self._server_hostname
                     )
             except TimeoutError:
-                self._on_down(f"no connection within {CONNECT_TIMEOUT_S:g} s")
+                self._on_down(f"no connection within {self.connect_timeout_s:g} s")
             except OSError as error:
                 self._on_down(error.strerror or str(error))
             except ValueError as error:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -125,8 +126,8 @@ class Server:
         await self.close(drain_ms=10_000 if kind is None else 0)
 
     def set_limit(self, limit: int) -> None:
-        """From now on take ``limit`` requests at once."""
-        self._pool.set_limit(limit)
+        """From now on take ``limit`` requests at once; raises UsageError for what is no limit."""
+        self._pool.set_limit(replace(self._options, limit=limit).limit)
 
     def statistics(self) -> ServerStatistics:
         """The server's counters now."""

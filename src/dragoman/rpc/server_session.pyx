@@ -106,6 +106,14 @@ cdef class ServerSession(Session):
                 f"the reply has {n} bytes, the caller takes {self.peer_body_bytes_max}", credits,
             )
             return
+        if self.paused and self.gathered() + n > self.out_bytes_max:
+            # Work that was in progress when the caller stopped reading ends like this, and only it.
+            self.error(
+                id, Code.OVERLOAD, False,
+                f"{self.gathered()} bytes of replies wait already for a caller that is slow to read",
+                credits,
+            )
+            return
         self.put(F_REPLY, 0, 0, id, credits, body, n, owner)
 
     cdef void error(self, uint32_t id, int code, bint retry_safe, str message, int credits):
