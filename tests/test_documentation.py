@@ -259,7 +259,7 @@ def test_every_error_is_listed_with_whether_it_is_safe_to_retry() -> None:
         if issubclass(getattr(rpc, name), rpc.DragomanError)
     }
     assert listed.keys() == errors.keys()
-    assert {name: cell.split(",")[0].split(" ")[0] for name, cell in listed.items()} == {
+    assert {name: re.split(r"\W", cell)[0] for name, cell in listed.items()} == {
         name: "yes" if kind.retry_safe else "no" for name, kind in errors.items()
     }
 
