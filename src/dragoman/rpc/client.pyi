@@ -64,7 +64,8 @@ class Client(Account):
         order_key: bytes | str | None = None,
     ) -> asyncio.Future[list[bytes]]:
         """Call ``method`` once for each of ``bodies``; returns one future of the list of replies,
-        in the order of ``bodies``. It fails with BatchError if any call failed."""
+        in the order of ``bodies``. It fails with BatchError if any call failed, or with the error
+        itself if nothing was sent."""
 
     def notify(
         self,
