@@ -127,10 +127,11 @@ cdef class Client(Account):
         """Call ``method`` once for each of ``bodies``; returns one future of the list of replies,
         in the order of ``bodies``.
 
-        Fails with BatchError if any call failed: it has each error by its index, and the other
-        calls' replies. A batch larger than the room goes out in portions, whatever ``on_full``
-        says, and counts as one in line; its bodies are the caller's. With ``on_full="fail"`` it is
-        refused if there is no room at all. A body larger than the server takes refuses them all.
+        Fails with BatchError if a call that was sent failed: it has each error by its index, and
+        the other calls' replies; with the plain error if nothing was sent. A batch larger than the
+        room goes out in portions, whatever ``on_full`` says, and counts as one in line; its bodies
+        are the caller's. With ``on_full="fail"`` it is refused if there is no room at all. A body
+        larger than the server takes refuses them all.
         """
         cdef BatchCall call = BatchCall.__new__(BatchCall)
         cdef list data = list(bodies)

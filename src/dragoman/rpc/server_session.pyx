@@ -108,10 +108,10 @@ cdef class ServerSession(Session):
             return
         if self.paused and self.gathered() + n > self.out_bytes_max:
             # Work that was in progress when the caller stopped reading ends like this, and only it.
+            n = self.gathered()
             self.error(
                 id, Code.OVERLOAD, False,
-                f"{self.gathered()} bytes of replies wait already for a caller that is slow to read",
-                credits,
+                f"{n} bytes of replies wait already for a caller that is slow to read", credits,
             )
             return
         self.put(F_REPLY, 0, 0, id, credits, body, n, owner)
