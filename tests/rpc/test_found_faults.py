@@ -566,3 +566,75 @@ def test_what_is_no_limit_is_refused_as_misuse(limit: Any) -> None:
             assert server.statistics().limit == 10_000
 
     simulate_rpc(1, work)
+
+
+def test_names_that_nobody_uses_any_more_are_forgotten() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        async with await rpc.serve(echo, AT) as server:
+            for turn in range(70):
+                async with await rpc.connect(AT) as client:
+                    await asyncio.gather(*[client.call(f"{turn} {n}") for n in range(1024)])
+            async with await rpc.connect(AT) as client:
+                assert await client.call("an honest name", b"x") == b"x"
+            at_rest(client, server)
+
+    simulate_rpc(1, work)
+
+
+def test_a_client_that_is_not_to_reconnect_does_not_while_it_closes() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        async with await rpc.serve(slow_echo, AT, limit=1) as server:
+            client = await rpc.connect(AT, reconnect=False)
+            calls = [client.call("echo") for _ in range(3)]
+            closing = asyncio.ensure_future(client.close(drain_ms=3000))
+            await asyncio.sleep(0.1)
+            for session in list(server._sessions):
+                session.close()
+            ends = await asyncio.gather(*calls, return_exceptions=True)
+            await closing
+            assert [type(end) for end in ends] == [LinkLost] * 3
+            assert client.statistics().connections == 1
+
+    simulate_rpc(1, work)
+
+
+def test_two_loops_in_two_threads_know_their_own_requests() -> None:
+    wrong: list[str] = []
+
+    def serve_and_ask(name: str) -> None:
+        def whose(body: bytes) -> bytes:
+            for _ in range(50):
+                if rpc.current_request().method != name:
+                    wrong.append(name)
+            return body
+
+        async def work() -> None:
+            async with (
+                await rpc.serve({name: whose}, "127.0.0.1:0") as server,
+                await rpc.connect(str(server.address)) as client,
+            ):
+                for _ in range(30):
+                    await client.call_many(name, [b"x"] * 20)
+
+        asyncio.run(work())
+
+    threads = [threading.Thread(target=serve_and_ask, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_time_that_passes_within_a_turn_is_not_taken_from_a_calls_own() -> None:
+    async def work() -> None:
+        async with (
+            await rpc.serve({"echo": echo}, "127.0.0.1:0") as server,
+            await rpc.connect(str(server.address)) as client,
+        ):
+            first = [client.call("echo", b"first") for _ in range(3)]
+            time.sleep(0.3)  # noqa: ASYNC251 - the program that is to blame
+            assert await client.call("echo", b"x", timeout_ms=250) == b"x"
+            await asyncio.gather(*first)
+
+    asyncio.run(work())

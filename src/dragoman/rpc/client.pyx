@@ -441,7 +441,7 @@ cdef class Client(Account):
             elif type(failure) is LinkLost:
                 # It never came to a session.
                 failure = ConnectError(str(failure), endpoint=self.endpoint)
-            if not self._closing:
+            if not self._closing or not self._reconnect:
                 self._down(failure, str(failure))
             self._link.lost()
         self._check_idle()

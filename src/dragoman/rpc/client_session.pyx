@@ -243,8 +243,8 @@ cdef class ClientSession(Session):
     ) except -1:
         """Send a request that nobody will answer, against a credit."""
         cdef uint32_t id = self._next_id
-        if id == 0:
-            id = 1
+        while id == 0 or self._slot(id) != NULL:
+            id += 1
         self._next_id = id + 1
         self.credits -= 1
         if order_key is not None:
@@ -305,15 +305,17 @@ cdef class ClientSession(Session):
 
     cdef void sweep(self):
         """Look for calls that nobody waits for among those that were there at the last sweep."""
-        cdef uint32_t i
+        cdef uint32_t i, id
         cdef Slot* slot
         cdef Call call
         for i in range(self._mask + 1):
             slot = &self._slots[i]
             if slot.call != NULL and <int32_t>(slot.id - self._swept_id) <= 0:
                 call = <Call>slot.call
+                id = slot.id
+                # Which may make calls, and so move the slots.
                 if call.unwanted():
-                    self.abandon_id(call, slot.id)
+                    self.abandon_id(call, id)
         self._swept_id = self._next_id - 1
 
     cdef void tell_waiting(self, int waiting):

@@ -19,6 +19,8 @@ cdef class Dispatcher(Handler):
     cdef object _executor
     cdef object _create_task
     cdef list _methods
+    cdef list _uses
+    cdef list _free
     cdef dict _numbers
     cdef int64_t _bytes_max
     cdef list _held
@@ -35,6 +37,7 @@ cdef class Dispatcher(Handler):
         self, ServerSession session, uint32_t id, bint no_reply, error, Method method
     ) except -1
     cdef int _less(self, Py_ssize_t n) except -1
+    cdef void _release_methods(self, ServerSession session)
 
 
 cdef class Work(Timed):
@@ -55,3 +58,4 @@ cdef class Work(Timed):
     cdef int _await(self, awaitable) except -1
     cdef int _end(self, result, error) except -1
     cdef void forsake(self)
+    cdef void _forget(self)

@@ -18,7 +18,7 @@ from cpython.list cimport PyList_GET_ITEM
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from dragoman.rpc.server_session cimport HOLD_HANDLER, Handler, ServerSession
-from dragoman.rpc.turn cimport turn_of
+from dragoman.rpc.turn cimport Turn, turn_of
 from dragoman.timers cimport Timed
 from dragoman.wire.mesh cimport FEATURE_NO_REPLY, FEATURE_ORDER
 
@@ -37,12 +37,8 @@ log = logging.getLogger("dragoman.rpc")
 cdef uint32_t TIMEOUT_MS_NONE = 0xFFFFFFFF
 cdef bytes NO_IDENTITY = b"\0" * 16
 
-# The request at work: of the handler that runs now (until the read that brought it has been dealt
-# with), else of the task.
-cdef ServerSession _session = None
-cdef Method _method = None
-cdef uint32_t _timeout_ms = 0
-cdef bint _no_reply = False
+# The request at work, for what a handler awaits or starts; a function that runs at once finds its
+# request at its loop's turn.
 _work = ContextVar("dragoman.rpc.work", default=None)
 
 
@@ -69,6 +65,9 @@ cdef class Dispatcher(Handler):
         self._create_task = loop.create_task
         self._methods = []
         self._numbers = {}
+        # How many sessions have named each method; the numbers that nobody uses.
+        self._uses = []
+        self._free = []
         self._bytes_max = bytes_max
         self._held = []
         self._lanes = {}
@@ -78,6 +77,7 @@ cdef class Dispatcher(Handler):
         cdef object function
         known = self._numbers.get(name)
         if known is not None:
+            self._uses[known] += 1
             return known
         try:
             text = name.decode()
@@ -88,19 +88,39 @@ cdef class Dispatcher(Handler):
             function = function.get(text)
             if function is None:
                 return -2
-        elif len(self._methods) >= 65536:
-            # One function takes every name, but names are not to fill the memory.
-            return -2
         threaded = self._executor is not None and not inspect.iscoroutinefunction(function)
-        self._numbers[name] = len(self._methods)
-        self._methods.append(Method(text, function, threaded))
-        return len(self._methods) - 1
+        if self._free:
+            known = self._free.pop()
+        else:
+            known = len(self._methods)
+            if known > 0xFFFF:
+                return -2
+            self._methods.append(None)
+            self._uses.append(0)
+        self._numbers[name] = known
+        self._methods[known] = Method(text, function, threaded)
+        self._uses[known] = 1
+        return known
+
+    cdef void _release_methods(self, ServerSession session):
+        """Forget the names that only this session used: whoever may invent names must not fill the
+        memory with them.
+        """
+        cdef uint32_t i
+        cdef int number
+        for i in range(session._named):
+            number = session._methods[i]
+            if number >= 0:
+                self._uses[number] -= 1
+                if self._uses[number] == 0:
+                    del self._numbers[(<Method>self._methods[number]).name.encode()]
+                    self._methods[number] = None
+                    self._free.append(number)
 
     cdef bint on_request(
         self, ServerSession session, uint32_t id, uint16_t number, uint32_t timeout_ms,
         const char* body, Py_ssize_t n, bytes owner
     ) except -1:
-        global _session, _method, _timeout_ms, _no_reply
         cdef Method method = <Method>PyList_GET_ITEM(self._methods, number)
         cdef object result
         cdef Work work
@@ -115,10 +135,10 @@ cdef class Dispatcher(Handler):
             else:
                 work.start()
             return True
-        _session = session
-        _method = method
-        _timeout_ms = timeout_ms
-        _no_reply = session.no_reply
+        self.turn.request_session = session
+        self.turn.request_method = method
+        self.turn.request_timeout_ms = timeout_ms
+        self.turn.request_no_reply = session.no_reply
         try:
             result = method.function(owner)
         except (Exception, asyncio.CancelledError) as error:
@@ -144,14 +164,9 @@ cdef class Dispatcher(Handler):
             self._answer(session, id, session.no_reply, result, method)
         return True
 
-    cdef void on_batch(self, ServerSession session):
-        global _session
-        _session = None
-
     def _work(self, ServerSession session, uint32_t id, Method method, uint32_t timeout_ms,
               Py_ssize_t n):
         """A request that is not answered at once."""
-        global _session
         cdef Work work
         if session.work is None:
             session.work = {}
@@ -173,8 +188,6 @@ cdef class Dispatcher(Handler):
         if self.bytes > self._bytes_max and not session.closed:
             session.hold(HOLD_HANDLER)
             self._held.append(session)
-            # The read that brought it is put by, and does not come to its end.
-            _session = None
         if timeout_ms != TIMEOUT_MS_NONE:
             self.turn.wheel.schedule(work, work.started_us + <int64_t>timeout_ms * 1000)
         return work
@@ -279,9 +292,8 @@ cdef class Dispatcher(Handler):
             work.forsake()
 
     cdef void on_lost(self, ServerSession session):
-        global _session
         cdef Work work
-        _session = None
+        self._release_methods(session)
         if session.work is None:
             return
         for work in list(session.work.values()):
@@ -298,7 +310,7 @@ cdef class Work(Timed):
 
     cdef int start(self) except -1:
         """Run its function."""
-        global _session, _method, _timeout_ms, _no_reply
+        cdef Turn turn = self.dispatcher.turn
         cdef object result
         cdef bytes body = self.body
         self.body = None
@@ -319,16 +331,16 @@ cdef class Work(Timed):
             # Not a future of the loop: that would end when it is cancelled, the thread only later.
             self.task.add_done_callback(self._thread_ended)
             return 0
-        _session = self.session
-        _method = self.method
-        _timeout_ms = self.timeout_ms
-        _no_reply = self.no_reply
+        turn.request_session = self.session
+        turn.request_method = self.method
+        turn.request_timeout_ms = self.timeout_ms
+        turn.request_no_reply = self.no_reply
         try:
             result = self.method.function(body)
         except (Exception, asyncio.CancelledError) as error:
             return self._end(None, error)
         finally:
-            _session = None
+            turn.request_session = None
         if hasattr(result, "__await__"):
             return self._await(result)
         return self._end(result, None)
@@ -380,7 +392,7 @@ cdef class Work(Timed):
         cdef ServerSession session = self.session
         if self._wheel is not None:
             self._wheel.cancel(self)
-        session.work.pop(self.id, None)
+        self._forget()
         if self.unwanted:
             session.owed(session.pool.done(session.holder))
         elif error is not None:
@@ -394,6 +406,8 @@ cdef class Work(Timed):
     cdef void forsake(self):
         """Nobody waits any more: what has not begun does not, a task is cancelled."""
         self.unwanted = True
+        # It has been answered: its id may come again.
+        self._forget()
         if self._wheel is not None:
             self._wheel.cancel(self)
         if self.task is not None:
@@ -403,9 +417,13 @@ cdef class Work(Timed):
             if self in lane:
                 del lane[self]
                 self.body = None
-                self.session.work.pop(self.id, None)
                 self.session.owed(self.session.pool.done(self.session.holder))
                 self.dispatcher._less(self.body_bytes)
+
+    cdef void _forget(self):
+        """Its session keeps it no longer."""
+        if self.session.work.get(self.id) is self:
+            del self.session.work[self.id]
 
     cdef void on_due(self):
         if not self.no_reply:
@@ -427,11 +445,19 @@ def current_request():
     """
     # A task or a thread has its own; a function that runs at once has none.
     cdef Work work = _work.get()
-    if work is None and _session is not None:
-        return RequestInfo(
-            _method.name, _session.peer, None if _timeout_ms == TIMEOUT_MS_NONE else _timeout_ms,
-            _no_reply,
-        )
+    cdef Turn turn
+    cdef Method method
+    cdef ServerSession session
+    if work is None and (loop := asyncio._get_running_loop()) is not None:
+        turn = turn_of(loop)
+        if turn.request_session is not None:
+            method = turn.request_method
+            session = turn.request_session
+            left_ms = turn.request_timeout_ms
+            return RequestInfo(
+                method.name, session.peer, None if left_ms == TIMEOUT_MS_NONE else left_ms,
+                turn.request_no_reply,
+            )
     if work is None:
         raise UsageError("current_request() is for handlers of requests")
     left_ms = None

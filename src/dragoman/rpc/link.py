@@ -109,6 +109,9 @@ class Link:
             except ValueError as error:
                 # A host name that cannot be one, or TLS without a name to check.
                 self._on_down(str(error))
+            except Exception as error:
+                # A fault of ours or of the loop's: who waits for a connection is to hear of it.
+                self._on_down(f"{type(error).__name__}: {error}")
             else:
                 await gone
             if not self._hurried:

@@ -72,3 +72,4 @@ cdef class Session(Gathering):
     cdef void _hello(self, uint32_t features, bytes identity, bytes name)
     cdef int _read_hello(self) except -1
     cdef int _process(self) except -1
+    cdef int _process_frames(self) except -1

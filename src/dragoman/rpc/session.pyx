@@ -210,6 +210,12 @@ cdef class Session(Gathering):
         self._process()
 
     cdef int _process(self) except -1:
+        self._process_frames()
+        # Whatever handlers ran, none of them runs now.
+        self.turn.request_session = None
+        return 0
+
+    cdef int _process_frames(self) except -1:
         cdef int event
         try:
             while not self.closed:
@@ -309,6 +315,8 @@ cdef class Session(Gathering):
             # An idle session keeps no memory that its busy times needed.
             self.out.release()
         self.on_idle_check()
+        if self.closed:
+            return
         if self._held and not self.paused:
             # It is we who do not read, nor would we read its end: writing finds out.
             self._heard = True

@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from dragoman.timers cimport Timed, Wheel
 
@@ -22,6 +22,12 @@ cdef class Turn:
     cdef int _sparse_turns
     cdef int64_t _since_us
     cdef int64_t _now_us
+    cdef int64_t _coarse_ns
+    # The request that a handler is answering now, as ``dispatch`` keeps it; None between reads.
+    cdef object request_session
+    cdef object request_method
+    cdef uint32_t request_timeout_ms
+    cdef bint request_no_reply
     cdef readonly object read_view
     cdef char* read_buffer
     cdef object _read_owner

@@ -10,7 +10,13 @@ Invariant: the read buffer holds nothing between two reads; it is handed to one 
 used up before any other code runs.
 """
 
+from libc.stdint cimport int64_t
+from posix.time cimport clock_gettime, timespec
+
 from dragoman.timers cimport Timed, Wheel
+
+cdef extern from "<time.h>" nogil:
+    int CLOCK_MONOTONIC_COARSE
 
 READ_BYTES = 262144
 
@@ -57,11 +63,16 @@ cdef class Turn:
             self.call_soon(self._flush_method)
 
     cdef inline int64_t now_us(self):
-        """The wheel's time, looked at once a read and once for all that gathers in a turn."""
-        if self._now_us == 0:
-            if not self._scheduled and not self._reading:
-                return self.wheel.clock_us()
+        """The wheel's time, looked at once a read and once for all that gathers in a turn, and anew
+        when the kernel's cheap clock says that some milliseconds have passed since.
+        """
+        cdef timespec coarse
+        if not self._scheduled and not self._reading:
+            return self.wheel.clock_us()
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &coarse)
+        if self._now_us == 0 or coarse.tv_nsec != self._coarse_ns:
             self._now_us = self.wheel.clock_us()
+            self._coarse_ns = coarse.tv_nsec
         return self._now_us
 
     cdef void read_begins(self) noexcept:

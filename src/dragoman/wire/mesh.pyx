@@ -34,6 +34,7 @@ cdef extern from "Python.h":
 cdef size_t GROW_BYTES = 65536
 cdef uint32_t TEXT_BODY_MAX = 1024
 cdef uint32_t KEY_BODY_MAX = 255
+cdef uint32_t ERROR_BODY_MAX = 4096
 
 KINDS = {
     "HELLO": F_HELLO, "NAME": F_NAME, "REQUEST": F_REQUEST, "REPLY": F_REPLY, "ERROR": F_ERROR,
@@ -52,7 +53,7 @@ cdef uint32_t BODY_MIN[15]
 BODY_MIN[:] = [0, HELLO_BYTES, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
 cdef uint32_t BODY_MAX[15]
 BODY_MAX[:] = [
-    0, TEXT_BODY_MAX, TEXT_BODY_MAX, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0, 0, 0, 0, 0, 0, 0,
+    0, TEXT_BODY_MAX, TEXT_BODY_MAX, 0xFFFFFFFF, 0xFFFFFFFF, ERROR_BODY_MAX, 0, 0, 0, 0, 0, 0, 0,
     TEXT_BODY_MAX, KEY_BODY_MAX,
 ]
 cdef uint8_t FLAGS_MAX[15]
@@ -126,7 +127,7 @@ cdef class MeshDecoder:
             )
             return MESH_ERROR
         limit = BODY_MAX[self.kind]
-        if limit == 0xFFFFFFFF:
+        if limit == 0xFFFFFFFF or limit > self.body_bytes_max and self.kind == F_ERROR:
             limit = self.body_bytes_max
         if self.length > limit:
             self.error = (
