@@ -22,7 +22,7 @@ cdef class Turn:
     cdef int _sparse_turns
     cdef int64_t _since_us
     cdef int64_t _now_us
-    cdef int64_t _coarse_ns
+    cdef int64_t _moment
     # The request that a handler is answering now, as ``dispatch`` keeps it; None between reads.
     cdef object request_session
     cdef object request_method
