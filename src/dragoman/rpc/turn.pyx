@@ -18,7 +18,7 @@ cdef extern from *:
     """
     #if defined(__x86_64__)
     #include <x86intrin.h>
-    /* Another number after four million cycles of the processor: cheaper than a look at the clock. */
+    /* Another number after four million cycles of the processor: cheaper than the clock. */
     static inline long long rough_moment(void) { return (long long)(__rdtsc() >> 22); }
     #else
     #include <time.h>
