@@ -213,3 +213,15 @@ def test_lines_of_cython_have_at_most_100_columns(path: Path) -> None:
     """What ruff checks for Python."""
     long = [n for n, line in enumerate(path.read_text().splitlines(), 1) if len(line) > 100]
     assert long == []
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in CODE if path.suffix == ".pyx"], ids=lambda path: path.name
+)
+def test_what_cython_imports_is_used(path: Path) -> None:
+    """What ruff checks for Python."""
+    text = path.read_text()
+    imported = re.findall(r"^from \S+ c?import (\([^)]*\)|[^\n(]+)$", text, re.M)
+    names = [name.strip() for part in imported for name in part.strip("()").split(",")]
+    unused = [n for n in names if n.isidentifier() and len(re.findall(rf"\b{n}\b", text)) < 2]
+    assert unused == []

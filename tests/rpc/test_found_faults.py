@@ -638,3 +638,28 @@ def test_time_that_passes_within_a_turn_is_not_taken_from_a_calls_own() -> None:
             await asyncio.gather(*first)
 
     asyncio.run(work())
+
+
+def test_an_id_that_was_answered_may_come_again_while_its_work_goes_on() -> None:
+    async def stubborn(body: bytes) -> bytes:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)
+        return body
+
+    async def work(loop: SimulatedLoop) -> None:
+        async with await rpc.serve(stubborn, AT, limit=4) as server:
+            peer = await raw_client(loop)
+            peer.send(hello(), frame("NAME", b"work", target=1))
+            peer.send(frame("REQUEST", b"first", target=1, id=7, value=50))
+            await asyncio.sleep(0.2)
+            assert [(error[2], error[3]) for error in peer.of("ERROR")] == [(Code.DEADLINE, 7)]
+            peer.send(frame("REQUEST", b"second", target=1, id=7, value=5000))
+            await asyncio.sleep(2)
+            assert [(reply[3], reply[5]) for reply in peer.of("REPLY")] == [(7, b"second")]
+            assert not peer.lost
+            peer.transport.close()
+            await asyncio.sleep(0.1)
+            at_rest(server)
+
+    simulate_rpc(1, work)

@@ -209,6 +209,13 @@ def test_a_body_of_the_limit_passes_and_one_byte_more_does_not() -> None:
         decode([raw(frame)], body_bytes_max=69999)
 
 
+def test_the_text_of_an_error_is_bounded_whatever_bodies_are_taken() -> None:
+    frame: Frame = (KINDS["ERROR"], 0, 7, 1, 1, bytes(4096))
+    assert decode([raw(frame)], body_bytes_max=1 << 20) == [frame]
+    message = refused((*frame[:5], bytes(4097)), body_bytes_max=1 << 20)
+    assert "4097 bytes, at most 4096" in message
+
+
 def frames_of(name: str) -> st.SearchStrategy[Frame]:
     """All valid frames of a type."""
     field = {

@@ -29,9 +29,7 @@ from dragoman.wire.fastjson cimport (
     FASTJSON_OK, REPLY_EXCEPTION, FastjsonReply, Invocation, fastjson_problem,
     read_reply, write_json_request, write_string_request,
 )
-from dragoman.wire.form cimport (
-    FORM_MALFORMED, FORM_REPEATED, FORM_TOO_MANY, FormField, decode, read_known_fields,
-)
+from dragoman.wire.form cimport FORM_REPEATED, FORM_TOO_MANY, FormField, decode, read_known_fields
 from dragoman.wire.jsonstring cimport JSON_OK, JSON_TYPE_NAMED, Slice, json_string_to_utf8
 from dragoman.wire.jsontext cimport json_names_a_type, write_strict_json
 from dragoman.wire.throwable cimport exception_text

@@ -12,9 +12,8 @@ frees its place at once.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
-from dragoman.cluster.service cimport Service
 from dragoman.observe.histogram cimport Histogram
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.form cimport FORM_REPEATED, FormField, find_field

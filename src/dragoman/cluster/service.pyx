@@ -15,10 +15,10 @@ waits only while some endpoint may still take it; ``lined`` calls wait, in ``wai
 """
 
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from dragoman.balance.affinity cimport hash_of, home
-from dragoman.balance.policies cimport Candidate, Policy
+from dragoman.balance.policies cimport Candidate
 from dragoman.cluster.lanes cimport Lane
 from dragoman.flow.breaker cimport Breaker, RetryBudget
 from dragoman.flow.waiting cimport WaitingQueue

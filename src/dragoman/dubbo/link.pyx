@@ -16,8 +16,8 @@ from libc.stdlib cimport calloc, free
 
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.dubbo cimport (
-    DUBBO_ERROR, DUBBO_EVENT_HEARTBEAT, DUBBO_EVENT_READONLY, DUBBO_EVENT_WRITABLE, DUBBO_HESSIAN2,
-    DUBBO_NEED_MORE, DubboDecoder, event_kind, write_heartbeat, write_heartbeat_reply,
+    DUBBO_ERROR, DUBBO_EVENT_READONLY, DUBBO_EVENT_WRITABLE, DUBBO_HESSIAN2, DUBBO_NEED_MORE,
+    DubboDecoder, event_kind, write_heartbeat, write_heartbeat_reply,
 )
 
 import logging

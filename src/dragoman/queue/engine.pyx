@@ -12,7 +12,6 @@ import os
 
 from dragoman.errors import CorruptionError, StorageError, UsageError
 
-from cpython.bytearray cimport PyByteArray_Check
 from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 )
@@ -21,7 +20,6 @@ from cpython.list cimport (
 )
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
-from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -39,12 +37,10 @@ from dragoman.queue.reader cimport (
 )
 from dragoman.queue.recovery cimport mend, recover
 from dragoman.queue.state cimport (
-    DONE, GATHERED, MESSAGE_MAX, NAME_MAX, NO_MEMORY, PLACE_LOST, PLACE_PENDING,
-    PLACE_SLOT_SHIFT, QUEUE_ALIVE, QUEUE_DIRTY, SECTOR, SEGMENT_SLOTS, WAIT, Pending, Queue,
-    Segment, Store, Table, cond_init, entry_code, entry_count, entry_place, entry_word, hash_name,
-    prefetch, pthread_cond_broadcast, pthread_cond_destroy, pthread_cond_signal, pthread_cond_wait,
-    pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_trylock,
-    pthread_mutex_unlock, queue_first, queue_name, queue_name_length, size_of_code
+    DONE, GATHERED, MESSAGE_MAX, NAME_MAX, NO_MEMORY, QUEUE_ALIVE, SECTOR, SEGMENT_SLOTS, WAIT,
+    Queue, Segment, Store, Table, cond_init, hash_name, prefetch, pthread_cond_broadcast,
+    pthread_cond_signal, pthread_cond_wait, pthread_mutex_init, pthread_mutex_lock,
+    pthread_mutex_trylock, pthread_mutex_unlock, queue_first, queue_name, queue_name_length,
 )
 from dragoman.queue.table cimport (
     tail_put, table_add, table_close, table_find, table_open, table_touch

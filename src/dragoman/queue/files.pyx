@@ -13,7 +13,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
 from libc.errno cimport EAGAIN, EINTR, EINVAL, EIO, ENOSPC, errno
 from libc.string cimport memcpy
-from posix.fcntl cimport O_CLOEXEC, O_CREAT, O_RDONLY, O_DIRECTORY
+from posix.fcntl cimport O_CLOEXEC, O_RDONLY, O_DIRECTORY
 from posix.fcntl cimport open as c_open
 from posix.types cimport off_t
 from posix.unistd cimport close as c_close

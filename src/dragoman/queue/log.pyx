@@ -9,7 +9,6 @@ that an index entry points to never change until ``gather_start`` has passed the
 sealed and synced before the next one exists.
 """
 
-from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
@@ -21,10 +20,10 @@ from dragoman.queue.meta cimport meta_flush
 from dragoman.queue.state cimport (
     BLOCK_HEADER, BLOCK_MAGIC, CHUNK_DATA, DIRECTORY_ENTRY, DONE, FLAG_UNIFORM, GATHERED,
     KIND_DIRECTORY, KIND_MARK, KIND_MESSAGES, KIND_PADDING, KIND_TRAILER, PLACE_PENDING,
-    PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, SEGMENT_HEADER, SEGMENT_SLOTS, Chunk, Pending,
-    Queue, Segment, Store, Table, align_up, code_of_size, cond_wait_ms, entry_count, entry_of,
-    entry_place, entry_word, prefetch, pthread_cond_broadcast, pthread_cond_wait,
-    pthread_mutex_lock, pthread_mutex_unlock, size_of_code, unix_s, varint_size
+    PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, SEGMENT_SLOTS, Chunk, Pending, Queue, Segment, Store,
+    Table, align_up, code_of_size, cond_wait_ms, entry_count, entry_of, entry_place, entry_word,
+    prefetch, pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
+    size_of_code, unix_s, varint_size,
 )
 from dragoman.queue.table cimport bytes_add, chunks_free, tail_copy, tail_detach
 

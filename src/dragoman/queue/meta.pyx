@@ -5,7 +5,6 @@ Records are made under the store's lock, in the order of what they describe, and
 refers to them. The format is in docs/formats/queue.md.
 """
 
-from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset

@@ -12,7 +12,7 @@ reader.
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
@@ -20,9 +20,8 @@ from dragoman.queue.log cimport (
     fetch_begin, fetch_bytes, fetch_check, fetch_end, fetch_got, fetch_read
 )
 from dragoman.queue.state cimport (
-    DONE, NO_MEMORY, PLACE_LOST, PLACE_PENDING, SECTOR, TOO_MANY, Bytes, Pending, Queue, Store,
-    Table, align_up, entry_code, entry_count, entry_place, entry_word, pthread_mutex_lock,
-    pthread_mutex_unlock, tail_first, varint_get
+    DONE, NO_MEMORY, PLACE_LOST, PLACE_PENDING, SECTOR, Pending, Queue, Store, Table, align_up,
+    entry_code, entry_count, entry_place, entry_word, varint_get,
 )
 from dragoman.queue.table cimport bytes_add, bytes_reserve, index_find, tail_copy
 

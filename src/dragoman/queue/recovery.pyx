@@ -13,7 +13,7 @@ import struct
 from dragoman.errors import CorruptionError
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 from posix.fcntl cimport O_RDONLY, O_RDWR
@@ -21,16 +21,14 @@ from posix.fcntl cimport O_RDONLY, O_RDWR
 from dragoman.queue.crc cimport crc, crc_place, crc_prepare
 from dragoman.queue.log cimport Header, header_valid, log_seal, path_of, slot_of
 from dragoman.queue.state cimport (
-    BLOCK_HEADER, DIRECTORY_ENTRY, DONE, FLAG_UNIFORM, GATHERED, KIND_DIRECTORY, KIND_MARK,
-    KIND_MESSAGES, KIND_TRAILER, NAME_MAX, PLACE_LOST, PLACE_SLOT_SHIFT, QUEUE_ALIVE,
-    QUEUE_DIRTY, SECTOR, SEGMENT_HEADER, WAIT, Bytes, Pending, Queue, Segment, Store, Table,
-    align_up, code_of_size, entry_count, entry_of, entry_place, entry_word, hash_name,
-    pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
-    size_of_code, varint_get
+    BLOCK_HEADER, DIRECTORY_ENTRY, DONE, GATHERED, KIND_DIRECTORY, KIND_MARK, KIND_MESSAGES,
+    KIND_TRAILER, NAME_MAX, PLACE_LOST, PLACE_SLOT_SHIFT, QUEUE_ALIVE, QUEUE_DIRTY, SECTOR, WAIT,
+    Bytes, Pending, Queue, Segment, Store, Table, align_up, code_of_size, entry_count, entry_of,
+    entry_place, entry_word, hash_name, pthread_cond_signal, pthread_cond_wait,
+    pthread_mutex_lock, pthread_mutex_unlock, size_of_code, varint_get,
 )
 from dragoman.queue.table cimport (
-    bytes_add, index_append, index_rebuild, index_set_first, table_add, table_find, table_remove,
-    tail_put
+    bytes_add, index_append, index_rebuild, index_set_first, table_add, table_remove, tail_put,
 )
 
 cdef extern from "fcntl.h" nogil:

@@ -16,18 +16,18 @@ damaged disk lost is an entry whose place is LOST.
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.string cimport memcmp, memcpy, memset
 from posix.mman cimport (
     MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap
 )
 
 from dragoman.queue.state cimport (
     BLOCK_MESSAGES_MAX, CHUNK_DATA, DONE, GROUP, INLINE_NAME, MIXED, NO_MEMORY, PLACE_PENDING,
-    QUEUE_ALIVE, QUEUE_DIRTY, RING, RING_BYTES_MAX, TAIL_RECORD_MAX, WAIT, Bytes,
-    Chunk, Pending, Queue, Store, Table, align_up, code_of_size, entry_count, entry_of, entry_word,
-    prefetch, queue_name, queue_name_length, varint_put, varint_size
+    QUEUE_ALIVE, QUEUE_DIRTY, RING, RING_BYTES_MAX, TAIL_RECORD_MAX, WAIT, Bytes, Chunk, Pending,
+    Queue, Table, align_up, code_of_size, entry_count, entry_of, entry_word, prefetch, queue_name,
+    queue_name_length, varint_put, varint_size,
 )
 
 cdef extern from "sys/mman.h" nogil:

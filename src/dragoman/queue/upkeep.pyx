@@ -11,9 +11,9 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from dragoman.queue.meta cimport meta_delete, meta_trim
 from dragoman.queue.state cimport (
-    DONE, NO_MEMORY, PLACE_LOST, PLACE_PENDING, PLACE_SLOT_SHIFT, QUEUE_ALIVE, QUEUE_DIRTY, Queue,
-    Store, Table, entry_code, entry_count, entry_place, entry_word, pthread_mutex_lock,
-    pthread_mutex_unlock, queue_first, size_of_code
+    DONE, NO_MEMORY, PLACE_LOST, PLACE_PENDING, PLACE_SLOT_SHIFT, QUEUE_ALIVE, Queue, Store,
+    Table, entry_code, entry_count, entry_place, entry_word, pthread_mutex_lock,
+    pthread_mutex_unlock, queue_first, size_of_code,
 )
 from dragoman.queue.table cimport index_rebuild, index_set_first, table_remove, tail_drop
 

@@ -28,7 +28,7 @@ cdef class Account(SessionOwner):
     cdef CallbackCall _free_callbacks
     cdef int _free
 
-    cdef inline void ended(self, ClientCall call, bint well) noexcept
+    cdef inline void ended(self, bint well) noexcept
     cdef void line_up(self, ClientCall call) noexcept
     cdef void withdraw(self, ClientCall call) noexcept
 

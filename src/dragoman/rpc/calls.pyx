@@ -9,13 +9,13 @@ Invariants: a call ends exactly once, and is counted in ``waiting`` while it sta
 which calls were made.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 
 from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
-from dragoman.rpc.turn cimport Turn, turn_of
+from dragoman.rpc.turn cimport turn_of
 
 from asyncio import InvalidStateError
 
@@ -34,8 +34,8 @@ cdef class Account(SessionOwner):
         self.turn = turn_of(loop)
         self._leaving = set()
 
-    cdef inline void ended(self, ClientCall call, bint well) noexcept:
-        """A request of ``call`` has been answered, or has failed after it was sent."""
+    cdef inline void ended(self, bint well) noexcept:
+        """A request has been answered, or has failed after it was sent."""
         self.calls -= 1
         if well:
             self.replies += 1
@@ -139,7 +139,7 @@ cdef class ClientCall(Call):
             account.failures += 1
         else:
             account.bytes -= self.body_bytes
-            account.ended(self, well)
+            account.ended(well)
 
     cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner):
         if owner is None or PyBytes_GET_SIZE(owner) != n:
@@ -314,7 +314,7 @@ cdef class BatchCall(ClientCall):
         cdef Account account = self.account
         self.ids[self.index] = 0
         account.bytes -= PyBytes_GET_SIZE(<object>PyList_GET_ITEM(self.bodies, self.index))
-        account.ended(self, well)
+        account.ended(well)
         self.unanswered -= 1
         if self.unanswered == 0:
             self._settle()
@@ -360,7 +360,7 @@ cdef class BatchCall(ClientCall):
         for i in range(PyList_GET_SIZE(self.bodies) - self.unsent):
             if self.ids[i]:
                 account.bytes -= PyBytes_GET_SIZE(<object>PyList_GET_ITEM(self.bodies, i))
-                account.ended(self, False)
+                account.ended(False)
                 for session in sessions:
                     session.abandon_id(self, self.ids[i])
                 self.ids[i] = 0

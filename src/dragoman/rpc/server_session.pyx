@@ -8,7 +8,7 @@ or the handler holds the session, none of its requests is taken.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, realloc
 
 from dragoman.flow.credits cimport CreditPool, Holder
