@@ -27,7 +27,7 @@ from dragoman.bench.rpc.results import compare, result
 from dragoman.bench.rpc.run import RpcBench
 from dragoman.cli import bench_rpc
 from dragoman.errors import UsageError
-from dragoman.race.cpu import of_tree, process_tree, session_of
+from dragoman.race.cpu import alive, of_tree, process_tree
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "bench-rpc.md"
 SECONDS = 0.02
@@ -41,11 +41,6 @@ def command(*options: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
     )
-
-
-def alive(pid: int) -> bool:
-    """Whether it runs; one that has ended and waits to be reaped does not."""
-    return session_of(pid) != 0
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -75,7 +75,16 @@ def _stat_fields(pid: int) -> list[str]:
     return text.rpartition(")")[2].split()
 
 
+def alive(pid: int) -> bool:
+    """Whether it runs; one that has ended and waits to be reaped does not."""
+    fields = _stat_fields(pid)
+    return bool(fields) and fields[0] != "Z"
+
+
 def session_of(pid: int) -> int:
-    """The session that a process belongs to; 0 if it does not exist."""
+    """The session that a process belongs to; 0 if it has none that can be seen from here.
+
+    That is one that does not exist, and one whose session was begun outside of a container.
+    """
     fields = _stat_fields(pid)
     return int(fields[3]) if fields and fields[0] != "Z" else 0
