@@ -24,7 +24,7 @@ LEVELS = [
     {"rpc"},
     {"registry"},
     {"cluster"},
-    {"dubbo"},
+    {"dubbo", "broker"},
     {"agent"},
     {"demo"},
     {"race"},

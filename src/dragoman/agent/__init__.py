@@ -1,1 +1,1 @@
-"""The sidecar: HTTP ingress (consumer), Dubbo egress (provider), supervision, admin."""
+"""The sidecar: HTTP in (consumer), mesh in (provider), supervision, admin."""

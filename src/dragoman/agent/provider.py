@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from dragoman.agent.bounds import MemoryGuard, connections_allowed, memory_bytes_max
 from dragoman.agent.config import ProviderConfig
-from dragoman.agent.egress import Egress
 from dragoman.agent.listening import listening_socket
+from dragoman.dubbo.egress import Egress
 from dragoman.dubbo.link import DubboLink
 from dragoman.errors import Code, RegistryError
 from dragoman.flow.credits import CreditPool

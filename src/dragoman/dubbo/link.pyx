@@ -2,7 +2,7 @@
 
 A ``DubboLink`` keeps a few long connections to a provider and hands out the least busy one; a
 ``DubboConnection`` matches replies to calls by id. Requests are written by the codec straight into
-the connection's buffer and leave in one write a turn. Called by ``agent.egress``. Protocol facts:
+the connection's buffer and leave in one write a turn. Called by ``dubbo.egress``. Protocol facts:
 ``wire.dubbo``.
 
 Invariants: each call that ``begin`` accepted ends exactly once (reply or loss) unless it is
