@@ -30,7 +30,7 @@ from typing import Any
 
 import pytest
 
-from dragoman import rpc
+from dragoman import cluster, rpc
 from dragoman.rpc.address import Address
 from dragoman.rpc.options import ClientOptions, ServerOptions
 
@@ -223,6 +223,14 @@ def options_of(function: Callable[..., Any]) -> dict[str, Any]:
 def test_every_option_is_listed_with_its_default(header: str, function: Callable[..., Any]) -> None:
     listed = {row[0].strip("`"): ast.literal_eval(row[1]) for row in rows(header)}
     assert listed == options_of(function)
+
+
+def test_a_pool_has_the_defaults_of_a_client() -> None:
+    client, pool = options_of(rpc.connect), options_of(cluster.connect)
+    assert set(client) - set(pool) == {"reconnect"}
+    assert {name: pool[name] for name in client if name in pool} == {
+        name: default for name, default in client.items() if name in pool
+    }
 
 
 @pytest.mark.parametrize(
