@@ -4,6 +4,17 @@
 """
 
 from dragoman.queue.aio import AsyncQueueStore
-from dragoman.queue.store import Consumer, Damage, QueueStore, Statistics
+from dragoman.queue.repair import repair, verify
+from dragoman.queue.report import Damage, RepairReport
+from dragoman.queue.store import Consumer, QueueStore, Statistics
 
-__all__ = ["AsyncQueueStore", "Consumer", "Damage", "QueueStore", "Statistics"]
+__all__ = [
+    "AsyncQueueStore",
+    "Consumer",
+    "Damage",
+    "QueueStore",
+    "RepairReport",
+    "Statistics",
+    "repair",
+    "verify",
+]

@@ -20,6 +20,7 @@ from dragoman.errors import CorruptionError, DragomanError, StorageError, UsageE
 from dragoman.queue.directory import DirectoryLock, prepare, takes_direct
 from dragoman.queue.engine import Engine
 from dragoman.queue.files import Files
+from dragoman.queue.report import Damage
 
 LOG = logging.getLogger(__name__)
 UPKEEP_S = 1.0
@@ -56,18 +57,6 @@ class Statistics:
     open_files: int
     direct: bool
     poisoned: bool
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A place where the disk does not hold what was written. ``queue`` is None if unknown."""
-
-    file: str
-    offset: int
-    queue: bytes | None
-    first: int
-    messages: int
-    reason: str
 
 
 def _group_of(group: str | bytes) -> bytes:
