@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar, get_
 
 import msgspec
 
+from dragoman.dubbo.requests import SERIALIZATIONS
 from dragoman.errors import UsageError
 from dragoman.observe.logs import LEVELS
 from dragoman.registry import check_registry_url, format_address, parse_address
@@ -100,6 +101,7 @@ class ProviderConfig(AgentConfig, frozen=True, kw_only=True):
     group: str = ""
     version: str = ""
     zone: str = ""
+    serialization: str = "fastjson"
     weight: _Weight = 1
     limit: _Limit | Literal["auto"] = 200
     connections: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
@@ -110,6 +112,9 @@ class ProviderConfig(AgentConfig, frozen=True, kw_only=True):
         _check_address("provider", self.provider)
         if self.advertise:
             _check_address("advertise", self.advertise)
+        if self.serialization not in SERIALIZATIONS:
+            expected = f"expected one of {', '.join(SERIALIZATIONS)}"
+            raise _Wrong("serialization", self.serialization, expected)
         if not self.interface:
             raise _Wrong("interface", "", "expected at least one, such as com.example.IHello")
         for each in self.interface:
@@ -160,6 +165,7 @@ class ProviderConfig(AgentConfig, frozen=True, kw_only=True):
                 port=port or listening_port,
                 weight=self.weight,
                 limit=0 if self.limit == "auto" else self.limit,
+                serialization=self.serialization,
                 group=self.group,
                 version=self.version,
                 zone=self.zone,

@@ -56,6 +56,7 @@ class ProviderAgent:
             self.pool,
             group=config.group,
             version=config.version,
+            serialization=config.serialization,
             learning=learning,
             timeout_ms=config.timeout_ms,
         )

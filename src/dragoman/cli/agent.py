@@ -198,6 +198,14 @@ def provider(
     zone: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Where this provider runs.")
     ] = None,
+    serialization: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What the provider is asked in: fastjson or hessian2. Replies are understood in "
+            "either.  \\[default: fastjson]",
+        ),
+    ] = None,
     weight: Annotated[
         str | None,
         typer.Option(metavar="N", help="Its capacity relative to other providers.  \\[default: 1]"),

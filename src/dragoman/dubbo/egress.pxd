@@ -1,11 +1,11 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dragoman.dubbo.link cimport DubboCall, DubboConnection, DubboLink
+from dragoman.dubbo.replies cimport Replies
+from dragoman.dubbo.requests cimport Asked, Requests
 from dragoman.flow.credits cimport CreditPool
 from dragoman.rpc.server_session cimport Handler, ServerSession
 from dragoman.rpc.turn cimport Turn
-from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.fastjson cimport Invocation
 
 
 cdef class Egress(Handler):
@@ -13,9 +13,9 @@ cdef class Egress(Handler):
     cdef Turn turn
     cdef readonly CreditPool pool
     cdef readonly DubboLink link
-    cdef bytes _group
-    cdef bytes _version
-    cdef Buffer _scratch
+    cdef Requests _requests
+    cdef Replies _replies
+    cdef double _mean_us
     cdef readonly bint draining
     cdef double _pressure
     cdef double _due_refusals
@@ -33,13 +33,7 @@ cdef class Egress(Handler):
     cdef readonly dict errors
     cdef readonly object latency
 
-    cdef bint _form(
-        self, EgressCall call, DubboConnection connection, const char* body, Py_ssize_t n
-    ) except -1
-    cdef bint _json(
-        self, EgressCall call, DubboConnection connection, const char* body, Py_ssize_t n
-    ) except -1
-    cdef void _invocation(self, Invocation* to) noexcept
+    cdef void _sent_one_way(self, EgressCall call, DubboConnection connection)
     cdef void _finish(self, EgressCall call, int code, bint retry_safe, str message)
     cdef void _learn(self, bint rejected)
 
@@ -48,6 +42,6 @@ cdef class EgressCall(DubboCall):
     cdef Egress egress
     cdef ServerSession session
     cdef uint32_t id
-    cdef bint json
+    cdef Asked asked
     cdef bint answered
     cdef int64_t started_us

@@ -25,6 +25,7 @@ class Egress(Handler):
         *,
         group: str = "",
         version: str = "",
+        serialization: str = "fastjson",
         learning: bool = False,
         limit_max: int = 10000,
         timeout_ms: int = 600000,

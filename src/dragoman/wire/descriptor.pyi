@@ -7,3 +7,6 @@ def count_parameters(descriptor: bytes) -> int:
 
 def descriptor_of(types: Sequence[str]) -> str:
     """The descriptor of a list of Java type names. UsageError names the type that is none."""
+
+def java_name(descriptor: str) -> str:
+    """The name in Java's source of the one type in ``descriptor``. UsageError otherwise."""

@@ -162,3 +162,18 @@ def descriptor_of(types):
     classes of ``java.lang`` without their package.
     """
     return descriptor_from_types(types)
+
+
+cdef dict NAMES = {letter: name for name, letter in PRIMITIVES.items()}
+
+
+def java_name(str descriptor not None):
+    """The name in Java's source of the one type in ``descriptor``: ``[La/Bean;`` is ``a.Bean[]``.
+
+    UsageError when it is not one type.
+    """
+    if count_parameters(descriptor.encode()) != 1:
+        raise UsageError(f"{descriptor!r:.200} is not one type's descriptor")
+    plain = descriptor.lstrip("[")
+    name = NAMES.get(plain) or plain[1:len(plain) - 1].replace("/", ".")
+    return name + "[]" * (len(descriptor) - len(plain))

@@ -1,0 +1,49 @@
+from libc.stdint cimport uint64_t
+
+from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.fastjson cimport Invocation
+from dragoman.wire.jsonstring cimport Slice
+
+cdef enum:
+    # what the caller is given of a reply
+    AS_TEXT = 0   # a string's text, all else as JSON
+    AS_JSON = 1
+    AS_BODY = 2   # the whole body of the reply, in hessian2
+
+    # the mesh methods
+    METHOD_FORM = 0
+    METHOD_JSON = 1
+    METHOD_HESSIAN2 = 2
+    METHOD_HESSIAN2_ONE_WAY = 3
+
+# What a caller asked for beside the call.
+cdef struct Asked:
+    int answer         # AS_*
+    bint one_way       # no reply
+    bint envelope      # with AS_JSON: an object of the result and its attachments
+    bint class_names   # with AS_JSON: beans have the member `class`
+    bint generic       # beans come back as maps that name their classes
+    bint gson          # the result comes back as JSON in a string
+
+
+cdef class Requests:
+    cdef readonly int serialization
+    cdef bytes _group
+    cdef bytes _version
+    cdef Buffer _scratch
+
+    cdef int write(
+        self, int method, Buffer out, uint64_t id, const char* body, Py_ssize_t n, Asked* asked
+    ) except -1
+    cdef void _invocation(self, Invocation* to) noexcept
+    cdef int _form(self, Buffer out, uint64_t id, const char* body, Py_ssize_t n) except -1
+    cdef int _form_json(
+        self, Buffer out, uint64_t id, Invocation* invocation, const Slice* parameter
+    ) except -1
+    cdef int _json(
+        self, Buffer out, uint64_t id, const char* body, Py_ssize_t n, Asked* asked
+    ) except -1
+    cdef int _json_fastjson(
+        self, Buffer out, uint64_t id, Invocation* invocation, object asked_for, Asked* asked
+    ) except -1
+    cdef int _hessian2(self, Buffer out, uint64_t id, const char* body, Py_ssize_t n) except -1

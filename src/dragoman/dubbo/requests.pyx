@@ -1,0 +1,361 @@
+"""Requests of callers made Dubbo requests, in the provider's serialization.
+
+A caller's request is the body of a mesh frame, by one of the mesh methods ``form``, ``json``,
+``hessian2`` and ``hessian2-oneway`` (``docs/formats/calls.md``). ``dubbo.egress`` calls ``write``,
+which appends the Dubbo frame straight to the buffer of the connection to the provider. The
+invariants: what is refused raises UsageError, and the caller of ``write`` then cuts the buffer
+back; nothing in a request reaches the provider as the name of a class to make, unless it is an
+argument's type.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memchr, memset
+
+from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.descriptor cimport descriptor_count
+from dragoman.wire.dubbo cimport DUBBO_FASTJSON, DUBBO_HESSIAN2, DUBBO_TWO_WAY
+from dragoman.wire.fastjson cimport (
+    FASTJSON_OK, Invocation, fastjson_problem, write_json_request, write_string_request,
+)
+from dragoman.wire.form cimport FORM_REPEATED, FORM_TOO_MANY, FormField, decode, read_known_fields
+from dragoman.wire.invocation_hessian2 cimport (
+    HESSIAN_OK, hessian_problem, write_hessian_request, write_hessian_text_request,
+    write_own_attachments,
+)
+from dragoman.wire.jsonstring cimport JSON_OK, JSON_TYPE_NAMED, Slice
+from dragoman.wire.jsontext cimport json_names_a_type
+
+from typing import Literal
+
+import msgspec
+
+from dragoman.errors import UsageError
+from dragoman.wire.descriptor import descriptor_of, java_name
+
+cdef enum:
+    ARGUMENTS_MAX = 255
+    FORM_FIELDS_MAX = 64
+
+METHODS = {
+    b"form": METHOD_FORM, b"json": METHOD_JSON, b"hessian2": METHOD_HESSIAN2,
+    b"hessian2-oneway": METHOD_HESSIAN2_ONE_WAY,
+}
+# What the provider can be told to expect, by the names that options and registrations use.
+SERIALIZATIONS = {"fastjson": DUBBO_FASTJSON, "hessian2": DUBBO_HESSIAN2}
+
+# Attachments that a call sets itself: a caller who set them would reach what it did not ask for.
+OWN_ATTACHMENTS = frozenset(("path", "interface", "group", "version", "generic"))
+GENERIC_DESCRIPTOR = b"Ljava/lang/String;[Ljava/lang/String;[Ljava/lang/Object;"
+
+cdef const char* FIELD_NAMES[4]
+FIELD_NAMES[:] = ["interface", "method", "parameterTypesString", "parameter"]
+cdef Py_ssize_t FIELD_LENGTHS[4]
+FIELD_LENGTHS[:] = [9, 6, 20, 9]
+
+
+class JsonCall(msgspec.Struct, rename={"class_names": "class"}):
+    """The part of a JSON call that the provider's side reads."""
+
+    types: list[str] | None = None
+    args: list[msgspec.Raw] = []
+    attachments: dict[str, str] = {}
+    generic: bool | Literal["gson"] | None = None
+    class_names: bool = False
+    envelope: bool = False
+    oneway: bool = False
+
+
+_json_call = msgspec.json.Decoder(JsonCall)
+_encode = msgspec.json.Encoder().encode
+
+
+cdef class Requests:
+    """Makes Dubbo requests for one provider. ``serialization`` is its name in SERIALIZATIONS."""
+
+    def __init__(self, str serialization not None, *, str group="", str version=""):
+        if serialization not in SERIALIZATIONS:
+            raise UsageError(
+                f"serialization {serialization!r}: expected one of {', '.join(SERIALIZATIONS)}"
+            )
+        self.serialization = SERIALIZATIONS[serialization]
+        self._group = group.encode() if group else None
+        self._version = version.encode() if version else None
+        self._scratch = Buffer()
+
+    cdef int write(
+        self, int method, Buffer out, uint64_t id, const char* body, Py_ssize_t n, Asked* asked
+    ) except -1:
+        """Append the request that ``body`` asks for to ``out``; UsageError for what is wrong."""
+        cdef size_t start = out.length
+        memset(asked, 0, sizeof(Asked))
+        if method == METHOD_FORM:
+            self._form(out, id, body, n)
+        elif method == METHOD_JSON:
+            asked.answer = AS_JSON
+            self._json(out, id, body, n, asked)
+        else:
+            asked.answer = AS_BODY
+            asked.one_way = method == METHOD_HESSIAN2_ONE_WAY
+            self._hessian2(out, id, body, n)
+        if asked.one_way:
+            (<uint8_t*>out.data)[start + 2] &= <uint8_t>(~DUBBO_TWO_WAY)
+        return 0
+
+    cdef void _invocation(self, Invocation* to) noexcept:
+        memset(to, 0, sizeof(Invocation))
+        point(&to.group, self._group)
+        point(&to.service_version, self._version)
+
+    cdef int _form(self, Buffer out, uint64_t id, const char* body, Py_ssize_t n) except -1:
+        """The contest's form, in whatever order its fields come."""
+        cdef FormField fields[4]
+        cdef Slice values[4]
+        cdef Invocation invocation
+        cdef Py_ssize_t decoded
+        cdef size_t room = 0
+        cdef char* at
+        cdef int found, i
+        found = read_known_fields(body, n, FIELD_NAMES, FIELD_LENGTHS, 4, FORM_FIELDS_MAX, fields)
+        if found < 0:
+            raise UsageError(_form_problem(found))
+        for i in range(4):
+            if fields[i].value == NULL and i != 3 and i != 2:
+                raise UsageError(f"the form field {(<bytes>FIELD_NAMES[i]).decode()} is missing")
+            if fields[i].value_encoded:
+                room += fields[i].value_length
+        self._scratch.clear()
+        at = self._scratch.reserve(room + 1)
+        for i in range(4):
+            values[i].data = fields[i].value
+            values[i].length = fields[i].value_length
+            if fields[i].value_encoded:
+                decoded = decode(fields[i].value, fields[i].value_length, at)
+                if decoded < 0:
+                    raise UsageError(
+                        f"the form field {(<bytes>FIELD_NAMES[i]).decode()} "
+                        "holds a malformed escape"
+                    )
+                values[i].data = at
+                values[i].length = decoded
+                at += decoded
+        if values[2].data == NULL:
+            values[2].data = b""
+        self._invocation(&invocation)
+        invocation.interface = values[0]
+        invocation.method = values[1]
+        invocation.descriptor = values[2]
+        if not (values[2].length == 18 and values[2].data[:18] == b"Ljava/lang/String;"):
+            return self._form_json(out, id, &invocation, &values[3])
+        if values[3].data == NULL:
+            raise UsageError("the form field parameter is missing")
+        if self.serialization == DUBBO_HESSIAN2:
+            found = write_hessian_text_request(
+                out, id, &invocation, values[3].data, values[3].length
+            )
+            if found != HESSIAN_OK:
+                raise UsageError(f"the form cannot be sent: {hessian_problem(found).decode()}")
+            return 0
+        found = write_string_request(out, id, &invocation, values[3].data, values[3].length)
+        if found != FASTJSON_OK:
+            raise UsageError(f"the form cannot be sent: {fastjson_problem(found).decode()}")
+        return 0
+
+    cdef int _form_json(
+        self, Buffer out, uint64_t id, Invocation* invocation, const Slice* parameter
+    ) except -1:
+        """A form whose parameter is of any other type: it is the argument as JSON."""
+        cdef Slice argument
+        cdef int code
+        cdef int parameters = descriptor_count(
+            invocation.descriptor.data, invocation.descriptor.length
+        )
+        if parameters < 0:
+            raise UsageError(
+                "the form field parameterTypesString is no JVM parameter descriptor"
+            )
+        if parameters > 1:
+            raise UsageError("a form carries one parameter: use the JSON contract for more")
+        if parameters == 1:
+            if parameter.data == NULL:
+                raise UsageError("the form field parameter is missing")
+            check_argument("the form field parameter", parameter.data, parameter.length)
+            argument = parameter[0]
+        code = write_json_request(out, id, invocation, &argument, parameters)
+        if code != FASTJSON_OK:
+            raise UsageError(f"the form cannot be sent: {fastjson_problem(code).decode()}")
+        return 0
+
+    cdef int _json(
+        self, Buffer out, uint64_t id, const char* body, Py_ssize_t n, Asked* asked
+    ) except -1:
+        """``interface NUL method NUL group NUL version NUL`` and the JSON object of the call."""
+        cdef Slice parts[4]
+        cdef Invocation invocation
+        cdef const char* rest = body
+        cdef Py_ssize_t left = read_names(&rest, n, parts, 4)
+        try:
+            call = _json_call.decode(rest[:left])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise UsageError(f"body: {error}") from None
+        if len(call.args) > ARGUMENTS_MAX:
+            raise UsageError(f"args: at most {ARGUMENTS_MAX} arguments, {len(call.args)} given")
+        if call.types is not None and len(call.types) != len(call.args):
+            raise UsageError(f"{len(call.types)} types for {len(call.args)} args")
+        for name in call.attachments:
+            if name in OWN_ATTACHMENTS:
+                raise UsageError(f"attachments: {name} is set by the call itself")
+        asked.one_way = call.oneway
+        asked.envelope = call.envelope
+        asked.class_names = call.class_names
+        self._invocation(&invocation)
+        invocation.interface = parts[0]
+        invocation.method = parts[1]
+        if call.envelope:
+            # To an older protocol a provider gives no attachments back.
+            invocation.version.data = "2.0.2"
+            invocation.version.length = 5
+        return self._json_fastjson(out, id, &invocation, call, asked)
+
+    cdef int _json_fastjson(
+        self, Buffer out, uint64_t id, Invocation* invocation, object call, Asked* asked
+    ) except -1:
+        cdef Slice arguments[ARGUMENTS_MAX]
+        cdef bytes raw, descriptor, attachments, method
+        cdef list kept = []
+        cdef Py_ssize_t i, count = len(call.args)
+        cdef int code
+        for i in range(count):
+            raw = bytes(call.args[i])
+            kept.append(raw)
+            check_argument(f"args[{i}]", PyBytes_AS_STRING(raw), len(raw))
+        types = call.types
+        extra = call.attachments
+        if call.generic:
+            asked.generic = True
+            asked.gson = call.generic == "gson"
+            extra = {**extra, "generic": "gson" if asked.gson else "true"}
+            method = invocation.method.data[:invocation.method.length]
+            if asked.gson:
+                kept = [_encode(raw.decode()) for raw in kept]
+            kept = [
+                _encode(method.decode()),
+                _encode(types if types is None else _java_names(types)),
+                b"[%b]" % b",".join(kept),
+            ]
+            method = b"$invoke"
+            point(&invocation.method, method)
+            descriptor = GENERIC_DESCRIPTOR
+        else:
+            if types is None:
+                types = [_guess(argument) for argument in kept]
+            descriptor = descriptor_of(types).encode()
+        point(&invocation.descriptor, descriptor)
+        for i in range(len(kept)):
+            point(&arguments[i], <bytes>kept[i])
+        attachments = _encode(extra)
+        attachments = attachments[1:len(attachments) - 1]
+        point(&invocation.attachments, attachments)
+        code = write_json_request(out, id, invocation, arguments, len(kept))
+        if code != FASTJSON_OK:
+            raise UsageError(f"the call cannot be sent: {fastjson_problem(code).decode()}")
+        return 0
+
+    cdef int _hessian2(self, Buffer out, uint64_t id, const char* body, Py_ssize_t n) except -1:
+        """Five names, each with a NUL; the u32 length of the arguments; these; attachments."""
+        cdef Slice parts[5]
+        cdef Invocation invocation
+        cdef const char* rest = body
+        cdef Py_ssize_t left = read_names(&rest, n, parts, 5)
+        cdef const uint8_t* p = <const uint8_t*>rest
+        cdef uint32_t length
+        cdef int code
+        if left < 4:
+            raise UsageError("a hessian2 call without the length of its arguments")
+        length = <uint32_t>p[0] << 24 | <uint32_t>p[1] << 16 | <uint32_t>p[2] << 8 | p[3]
+        rest += 4
+        left -= 4
+        if <Py_ssize_t>length > left:
+            raise UsageError(f"a hessian2 call of {length} bytes of arguments, {left} of them came")
+        if descriptor_count(parts[4].data, parts[4].length) < 0:
+            raise UsageError("a hessian2 call without a JVM parameter descriptor")
+        self._invocation(&invocation)
+        invocation.version.data = "2.0.2"
+        invocation.version.length = 5
+        invocation.interface = parts[0]
+        invocation.method = parts[1]
+        invocation.descriptor = parts[4]
+        self._scratch.clear()
+        code = write_own_attachments(self._scratch, rest + length, left - length)
+        if code == HESSIAN_OK:
+            invocation.attachments.data = self._scratch.data
+            invocation.attachments.length = self._scratch.length
+            code = write_hessian_request(out, id, &invocation, rest, length)
+        if code != HESSIAN_OK:
+            raise UsageError(f"a hessian2 call: {hessian_problem(code).decode()}")
+        return 0
+
+
+cdef void point(Slice* slice, bytes text) noexcept:
+    """Let a Slice borrow from ``text``; None is absent."""
+    slice.data = NULL if text is None else PyBytes_AS_STRING(text)
+    slice.length = 0 if text is None else len(text)
+
+
+cdef Py_ssize_t read_names(const char** at, Py_ssize_t n, Slice* parts, int count) except -1:
+    """Take ``count`` texts with a NUL after each; how much is left after them."""
+    cdef const char* end = at[0] + n
+    cdef const char* nul
+    cdef int i
+    for i in range(count):
+        nul = <const char*>memchr(at[0], 0, end - at[0])
+        if nul == NULL:
+            raise UsageError(f"a call without its {count} names")
+        parts[i].data = at[0]
+        parts[i].length = nul - at[0]
+        at[0] = nul + 1
+    return end - at[0]
+
+
+def _form_problem(int code):
+    if code == FORM_REPEATED:
+        return "a form field is repeated"
+    if code == FORM_TOO_MANY:
+        return f"a form of more than {FORM_FIELDS_MAX} fields"
+    return "the form is malformed"
+
+
+cdef int check_argument(str what, const char* json, Py_ssize_t n) except -1:
+    """Refuse what is not one JSON value, and what would have the provider make an object of a class
+    that the caller names: fastjson obeys ``@type``, and a caller over HTTP may be anybody."""
+    cdef int code = json_names_a_type(json, n)
+    if code == JSON_TYPE_NAMED:
+        raise UsageError(f"{what}: @type is not passed on; name the type in types")
+    if code != JSON_OK:
+        raise UsageError(f"{what}: {fastjson_problem(code).decode()}")
+    return 0
+
+
+def _java_names(types):
+    """Types' names as Java's source has them, for the array of names of ``$invoke``."""
+    return [java_name(descriptor_of([each])) for each in types]
+
+
+def _guess(bytes raw not None):
+    """The Java type of a JSON value whose type the caller did not name."""
+    first = raw[:1]
+    if first == b'"':
+        return "java.lang.String"
+    if first in b"tf":
+        return "boolean"
+    if first == b"{":
+        return "java.util.Map"
+    if first == b"[":
+        return "java.util.List"
+    if first == b"n":
+        return "java.lang.Object"
+    if any(mark in raw for mark in (b".", b"e", b"E")):
+        return "double"
+    if len(raw) > 19:
+        return "java.math.BigInteger"
+    return "int" if -2147483648 <= int(raw) <= 2147483647 else "long"
