@@ -1,6 +1,5 @@
-from dragoman.wire.buffer cimport Buffer
+# hessian2 in one place: strings, reader, writer and scanner (each in a module of its own).
 
-cdef int write_hessian_string(Buffer out, const char* utf8, Py_ssize_t n) except -1
-cdef Py_ssize_t hessian_string_to_utf8(
-    const char* data, Py_ssize_t n, char* dst, Py_ssize_t* used
-) noexcept nogil
+from dragoman.wire.hessian2_reader cimport Hessian2Reader
+from dragoman.wire.hessian2_string cimport hessian_string_to_utf8, write_hessian_string
+from dragoman.wire.hessian2_writer cimport Hessian2Writer

@@ -1,8 +1,21 @@
-def encode_string(utf8: bytes) -> bytes:
-    """The hessian2 string of UTF-8 bytes. UsageError when they are not UTF-8."""
+from dragoman.wire.hessian2_reader import (
+    CONTAINERS_MAX,
+    DEPTH_MAX,
+    Hessian2Reader,
+    decode,
+    decode_stream,
+)
+from dragoman.wire.hessian2_string import decode_string, encode_string
+from dragoman.wire.hessian2_writer import Hessian2Writer, encode
 
-def decode_string(data: bytes) -> bytes:
-    """The UTF-8 bytes of the hessian2 string that is all of ``data``.
-
-    UsageError when it is none.
-    """
+__all__ = [
+    "CONTAINERS_MAX",
+    "DEPTH_MAX",
+    "Hessian2Reader",
+    "Hessian2Writer",
+    "decode",
+    "decode_stream",
+    "decode_string",
+    "encode",
+    "encode_string",
+]

@@ -1,208 +1,29 @@
-"""The strings of hessian2 (Hessian 2.0 specification, section 4.12), which error replies and events
-use.
+"""hessian2 for Python callers: values to bytes, bytes to values, bytes to JSON.
 
-| first byte | string |
-| --- | --- |
-| ``00``-``1f`` | that many UTF-16 units |
-| ``30``-``33`` | (byte - 0x30) * 256 + next byte units |
-| ``53`` S | u16 units, the last chunk |
-| ``52`` R | u16 units, another chunk follows |
-
-A unit is one to three bytes; a character beyond U+FFFF is two units, each written as three bytes
-(that is how Java's writers do it), though four bytes are read as well. The invariant: what is read
-comes out as valid UTF-8 or is refused.
+Compiled callers cimport ``Hessian2Reader``, ``Hessian2Writer`` and ``Hessian2Scanner`` from
+``dragoman.wire.hessian2``. Sans-I/O. What Java's values are in Python: ``dragoman.wire.java``. One
+stream is one table of references, classes and types, shared by all its values: the body of a Dubbo
+request or reply is one stream.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint32_t
+from dragoman.wire.hessian2_reader import (
+    CONTAINERS_MAX,
+    DEPTH_MAX,
+    Hessian2Reader,
+    decode,
+    decode_stream,
+)
+from dragoman.wire.hessian2_string import decode_string, encode_string
+from dragoman.wire.hessian2_writer import Hessian2Writer, encode
 
-from dragoman.wire.buffer cimport Buffer
-
-from dragoman.errors import UsageError
-
-cdef Py_ssize_t CHUNK_UNITS_MAX = 0x8000
-
-
-cdef inline int sequence(const uint8_t* p, Py_ssize_t n, uint32_t* point) noexcept nogil:
-    """Length of the UTF-8 sequence at ``p`` with surrogates allowed, 0 if there is none."""
-    cdef uint8_t a = p[0]
-    if a < 0x80:
-        point[0] = a
-        return 1
-    if a < 0xC2 or a > 0xF4:
-        return 0
-    if a < 0xE0:
-        if n < 2 or (p[1] & 0xC0) != 0x80:
-            return 0
-        point[0] = (<uint32_t>(a & 31) << 6) | (p[1] & 63)
-        return 2
-    if n < 3 or (p[1] & 0xC0) != 0x80 or (p[2] & 0xC0) != 0x80:
-        return 0
-    if a < 0xF0:
-        point[0] = (<uint32_t>(a & 15) << 12) | (<uint32_t>(p[1] & 63) << 6) | (p[2] & 63)
-        return 3 if point[0] >= 0x800 else 0
-    if n < 4 or (p[3] & 0xC0) != 0x80:
-        return 0
-    point[0] = (
-        (<uint32_t>(a & 7) << 18) | (<uint32_t>(p[1] & 63) << 12)
-        | (<uint32_t>(p[2] & 63) << 6) | (p[3] & 63)
-    )
-    return 4 if 0x10000 <= point[0] <= 0x10FFFF else 0
-
-
-cdef inline uint8_t* put(uint8_t* to, uint32_t point) noexcept nogil:
-    """Write one character of UTF-8 (or a surrogate in its three bytes)."""
-    if point < 0x80:
-        to[0] = <uint8_t>point
-        return to + 1
-    if point < 0x800:
-        to[0] = 0xC0 | (point >> 6)
-        to[1] = 0x80 | (point & 63)
-        return to + 2
-    if point < 0x10000:
-        to[0] = 0xE0 | (point >> 12)
-        to[1] = 0x80 | ((point >> 6) & 63)
-        to[2] = 0x80 | (point & 63)
-        return to + 3
-    to[0] = 0xF0 | (point >> 18)
-    to[1] = 0x80 | ((point >> 12) & 63)
-    to[2] = 0x80 | ((point >> 6) & 63)
-    to[3] = 0x80 | (point & 63)
-    return to + 4
-
-
-cdef int write_hessian_string(Buffer out, const char* utf8, Py_ssize_t n) except -1:
-    """Append ``n`` bytes of UTF-8 as a hessian2 string.
-
-    Returns 1, nothing appended, if they are none.
-    """
-    cdef const uint8_t* p = <const uint8_t*>utf8
-    cdef size_t start = out.length
-    cdef Py_ssize_t i = 0, at = 0, units, left = 0
-    cdef uint32_t point = 0
-    cdef int size
-    cdef uint8_t* to
-    while at < n:
-        size = sequence(p + at, n - at, &point)
-        if size == 0 or 0xD800 <= point <= 0xDFFF:
-            return 1
-        left += 2 if size == 4 else 1
-        at += size
-    while True:
-        # A chunk ends before a character that does not fit it whole.
-        units = 0
-        at = i
-        while at < n:
-            size = sequence(p + at, n - at, &point)
-            if units + (2 if size == 4 else 1) > CHUNK_UNITS_MAX:
-                break
-            units += 2 if size == 4 else 1
-            at += size
-        to = <uint8_t*>out.reserve(3 + (at - i) // 2 * 3 + 3)
-        if left > units:
-            to[0] = 0x52
-            to[1] = units >> 8
-            to[2] = units & 255
-            to += 3
-        elif units < 0x20:
-            to[0] = units
-            to += 1
-        elif units < 0x400:
-            to[0] = 0x30 + (units >> 8)
-            to[1] = units & 255
-            to += 2
-        else:
-            to[0] = 0x53
-            to[1] = units >> 8
-            to[2] = units & 255
-            to += 3
-        while i < at:
-            size = sequence(p + i, n - i, &point)
-            i += size
-            if size == 4:
-                to = put(put(to, 0xD7C0 + (point >> 10)), 0xDC00 + (point & 0x3FF))
-            else:
-                to = put(to, point)
-        out.length = to - <uint8_t*>out.data
-        left -= units
-        if left == 0:
-            return 0
-
-
-cdef Py_ssize_t hessian_string_to_utf8(
-    const char* data, Py_ssize_t n, char* dst, Py_ssize_t* used
-) noexcept nogil:
-    """Decode the hessian2 string at ``data`` into ``dst`` with room for ``n`` bytes.
-
-    Returns its length in bytes and sets ``used`` to what it took of ``data``, or -1: no string, not
-    all of it there, half a surrogate pair, or not UTF-8.
-    """
-    cdef const uint8_t* p = <const uint8_t*>data
-    cdef uint8_t* to = <uint8_t*>dst
-    cdef Py_ssize_t i = 0, units
-    cdef uint32_t point, high = 0
-    cdef bint last = False
-    cdef int size
-    while not last:
-        if i >= n:
-            return -1
-        last = p[i] != 0x52
-        if p[i] < 0x20:
-            units = p[i]
-            i += 1
-        elif 0x30 <= p[i] <= 0x33 and n - i >= 2:
-            units = ((p[i] - 0x30) << 8) | p[i + 1]
-            i += 2
-        elif (p[i] == 0x53 or p[i] == 0x52) and n - i >= 3:
-            units = (p[i + 1] << 8) | p[i + 2]
-            i += 3
-        else:
-            return -1
-        while units > 0:
-            if i >= n:
-                return -1
-            size = sequence(p + i, n - i, &point)
-            if size == 0:
-                return -1
-            i += size
-            units -= 2 if size == 4 else 1
-            if high:
-                if not 0xDC00 <= point <= 0xDFFF:
-                    return -1
-                to = put(to, 0x10000 + ((high - 0xD800) << 10) + (point - 0xDC00))
-                high = 0
-            elif 0xD800 <= point <= 0xDBFF:
-                high = point
-            elif 0xDC00 <= point <= 0xDFFF:
-                return -1
-            else:
-                to = put(to, point)
-        if units < 0:
-            return -1
-    if high:
-        return -1
-    used[0] = i
-    return to - <uint8_t*>dst
-
-
-def encode_string(bytes utf8 not None):
-    """The hessian2 string of UTF-8 bytes. UsageError when they are not UTF-8."""
-    cdef Buffer out = Buffer()
-    if write_hessian_string(out, PyBytes_AS_STRING(utf8), PyBytes_GET_SIZE(utf8)):
-        raise UsageError("text is not valid UTF-8")
-    return out.take()
-
-
-def decode_string(bytes data not None):
-    """The UTF-8 bytes of the hessian2 string that is all of ``data``.
-
-    UsageError when it is none.
-    """
-    cdef Py_ssize_t n = PyBytes_GET_SIZE(data), used = 0
-    cdef bytes result = PyBytes_FromStringAndSize(NULL, n)
-    cdef Py_ssize_t length = hessian_string_to_utf8(
-        PyBytes_AS_STRING(data), n, PyBytes_AS_STRING(result), &used
-    )
-    if length < 0 or used != n:
-        raise UsageError("not one well-formed hessian2 string")
-    return result[:length]
+__all__ = [
+    "CONTAINERS_MAX",
+    "DEPTH_MAX",
+    "Hessian2Reader",
+    "Hessian2Writer",
+    "decode",
+    "decode_stream",
+    "decode_string",
+    "encode",
+    "encode_string",
+]

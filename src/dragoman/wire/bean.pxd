@@ -1,0 +1,5 @@
+cdef class Bean(dict):
+    cdef public str java_class
+
+cdef Bean new_bean(str java_class)
+cdef bint is_plain_key(object value)

@@ -1,0 +1,44 @@
+from libc.stdint cimport int32_t, int64_t, uint8_t
+
+cdef class ClassDefinition:
+    cdef readonly str name
+    cdef readonly tuple fields
+    cdef object convert
+
+
+cdef class Hessian2Reader:
+    cdef object owner
+    cdef const uint8_t* data
+    cdef Py_ssize_t n
+    cdef readonly Py_ssize_t at
+    cdef list references, classes, types
+    cdef bint exact
+    cdef int depth, depth_max
+    cdef Py_ssize_t containers_left, containers_max, costly_keys
+
+    cdef int start(
+        self, object owner, const uint8_t* data, Py_ssize_t n, bint exact, int depth_max,
+        Py_ssize_t containers_max
+    ) except -1
+    cdef object value(self)
+    cdef int32_t int32(self) except? -1
+    cdef str text(self)
+    cdef dict text_map(self)
+
+    cdef object bad(self, str what, Py_ssize_t at)
+    cdef object cut(self, str what)
+    cdef uint8_t tag(self) except? 255
+    cdef int64_t number(self, uint8_t tag) except? -1
+    cdef int enter(self) except -1
+    cdef object double(self, uint8_t tag)
+    cdef object string(self)
+    cdef bytes binary(self)
+    cdef object date(self, uint8_t tag)
+    cdef Py_ssize_t binary_head(self, Py_ssize_t at, Py_ssize_t* size) except -1
+    cdef str type_name(self)
+    cdef object list_of(self, uint8_t tag)
+    cdef object map_of(self, bint typed)
+    cdef int put_key(self, dict target, object key, object value, Py_ssize_t at) except -1
+    cdef int definition(self) except -1
+    cdef object instance(self, Py_ssize_t index, Py_ssize_t at)
+    cdef object reference(self)

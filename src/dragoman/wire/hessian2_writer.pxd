@@ -1,0 +1,44 @@
+from libc.stdint cimport int32_t, int64_t, uint8_t
+
+from dragoman.wire.buffer cimport Buffer
+
+
+cdef class Hessian2Writer:
+    cdef Buffer out
+    cdef dict numbers      # id -> its reference number, of what may come again
+    cdef list kept         # the same objects, so that no id comes again
+    cdef dict classes, types
+    cdef Py_ssize_t count  # references so far
+    cdef int depth, depth_max
+
+    cdef int start(self, Buffer out, int depth_max) except -1
+
+    cdef int null(self) except -1
+    cdef int boolean(self, bint value) except -1
+    cdef int int32(self, int32_t value) except -1
+    cdef int int64(self, int64_t value) except -1
+    cdef int double(self, double value) except -1
+    cdef int milliseconds(self, int64_t value) except -1
+    cdef int text(self, str value) except -1
+    cdef int utf8(self, const char* data, Py_ssize_t n) except -1
+    cdef int binary(self, const uint8_t* data, Py_ssize_t n) except -1
+    cdef int list_begin(self, Py_ssize_t length, str java_class) except -1
+    cdef int map_begin(self, str java_class) except -1
+    cdef int map_end(self) except -1
+    cdef int text_map(self, dict entries) except -1
+
+    cdef int value(self, object value) except -1
+    cdef int typed(self, object value, str descriptor) except -1
+
+    cdef int tag(self, uint8_t byte) except -1
+    cdef int enter(self) except -1
+    cdef int leave(self) except -1
+    cdef bint seen(self, object value) except -1
+    cdef int type_name(self, str name) except -1
+    cdef int other(self, object value) except -1
+    cdef int any_int(self, object value) except -1
+    cdef int sequence(self, object values, str java_class, object element) except -1
+    cdef int entries(self, dict values, str java_class) except -1
+    cdef int bean(self, dict fields, str java_class) except -1
+    cdef int by_plan(self, object value, object plan) except -1
+    cdef int no_fit(self, object value, object plan) except -1

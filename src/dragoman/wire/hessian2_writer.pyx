@@ -1,0 +1,748 @@
+"""The writer of hessian2: Java's values in Python to bytes, as hessian-lite would write them.
+
+The SDK writes with it through Python; the agents write requests with the C-level methods, straight
+into a link's buffer. One writer is one stream: references, classes and types are numbered through
+all its values. A JVM descriptor says what Java's method wants: ``J`` makes a long of any int,
+``[I`` an int array, ``Lcom/example/User;`` an object of a mapping, an enum's constant of a text.
+
+The invariants: an object that comes again is written as a reference, so cycles and sharing end and
+cost nothing; depth is bounded. After an error what was written of the value is there and the
+stream of no more use: whoever writes into a link's buffer puts its length back.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.long cimport PyLong_AsLongLongAndOverflow
+from libc.math cimport floor, signbit
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy
+
+from dragoman.wire.bean cimport Bean
+from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.hessian2_string cimport write_hessian_string, write_text
+
+import datetime as _datetime
+import decimal
+import enum
+import uuid
+from collections.abc import Mapping
+
+from dragoman.errors import UsageError
+from dragoman.wire.descriptor import count_parameters, descriptor_of
+from dragoman.wire.hessian2_classes import TO_JAVA, plain_bean
+from dragoman.wire.java import BigInteger, Date, Long, TypedList, TypedMap
+
+DEPTH_MAX = 256
+
+cdef enum:
+    PLANS_CACHED_MAX = 4096
+    CHUNK_BYTES = 0x8000
+
+# What a descriptor asks for.
+cdef enum:
+    AS_IS
+    BOOLEAN
+    INTEGER
+    LONG
+    DOUBLE
+    CHARACTER
+    TEXT
+    BYTES
+    CHARACTERS
+    ARRAY
+    LIST
+    SET
+    MAP
+    CONVERTED
+    NUMBER
+    OBJECT
+
+cdef object EPOCH = _datetime.datetime(1970, 1, 1, tzinfo=_datetime.timezone.utc)
+cdef object MILLISECOND = _datetime.timedelta(milliseconds=1)
+cdef object DATETIME = _datetime.datetime
+cdef tuple WELL_KNOWN = (
+    _datetime.date, _datetime.time, _datetime.timedelta, decimal.Decimal, uuid.UUID,
+)
+cdef dict plans = {}
+
+cdef dict PRIMITIVES = {
+    "Z": (BOOLEAN, "boolean", 0, 0),
+    "B": (INTEGER, "byte", -0x80, 0x7F),
+    "S": (INTEGER, "short", -0x8000, 0x7FFF),
+    "I": (INTEGER, "int", -0x80000000, 0x7FFFFFFF),
+    "J": (LONG, "long", -0x8000000000000000, 0x7FFFFFFFFFFFFFFF),
+    "F": (DOUBLE, "float", 0, 0),
+    "D": (DOUBLE, "double", 0, 0),
+    "C": (CHARACTER, "char", 0, 0),
+}
+cdef dict BOXES = {
+    "java.lang.Boolean": "Z", "java.lang.Byte": "B", "java.lang.Short": "S",
+    "java.lang.Integer": "I", "java.lang.Long": "J", "java.lang.Float": "F",
+    "java.lang.Double": "D", "java.lang.Character": "C",
+}
+# Where any value will do: it is written as without a descriptor.
+cdef frozenset OPEN = frozenset((
+    "java.lang.Object", "java.io.Serializable", "java.lang.Comparable", "java.lang.Cloneable",
+))
+cdef dict LISTS = {name: None for name in (
+    "java.util.List", "java.util.Collection", "java.lang.Iterable", "java.util.ArrayList",
+    "java.util.AbstractList", "java.util.AbstractCollection",
+)} | {name: name for name in (
+    "java.util.LinkedList", "java.util.Vector", "java.util.Stack", "java.util.ArrayDeque",
+    "java.util.PriorityQueue", "java.util.concurrent.CopyOnWriteArrayList",
+)} | {"java.util.Queue": "java.util.LinkedList", "java.util.Deque": "java.util.LinkedList"}
+cdef dict SETS = {
+    "java.util.Set": "java.util.HashSet", "java.util.AbstractSet": "java.util.HashSet",
+    "java.util.SortedSet": "java.util.TreeSet", "java.util.NavigableSet": "java.util.TreeSet",
+} | {name: name for name in (
+    "java.util.HashSet", "java.util.LinkedHashSet", "java.util.TreeSet",
+    "java.util.concurrent.CopyOnWriteArraySet",
+)}
+cdef dict MAPS = {
+    "java.util.Map": None, "java.util.HashMap": None, "java.util.AbstractMap": None,
+    "java.util.SortedMap": "java.util.TreeMap", "java.util.NavigableMap": "java.util.TreeMap",
+    "java.util.concurrent.ConcurrentMap": "java.util.concurrent.ConcurrentHashMap",
+} | {name: name for name in (
+    "java.util.LinkedHashMap", "java.util.TreeMap", "java.util.Hashtable",
+    "java.util.IdentityHashMap", "java.util.WeakHashMap", "java.util.Properties",
+    "java.util.concurrent.ConcurrentHashMap", "java.util.concurrent.ConcurrentSkipListMap",
+)}
+
+
+cdef class Plan:
+    """What one parameter's type asks for."""
+
+    cdef int kind
+    cdef str java_class       # as people write it, for messages and for objects
+    cdef str wire_class       # of the list, array or map; None for the untyped form
+    cdef object least, most   # of integers
+    cdef Plan element         # of arrays
+    cdef bint nullable
+    cdef object convert
+
+    def __cinit__(self, kind, java_class, nullable=True):
+        self.kind = kind
+        self.java_class = java_class
+        self.nullable = nullable
+
+
+cdef Plan primitive_plan(str letter, str java_class):
+    kind, name, least, most = PRIMITIVES[letter]
+    plan = Plan(kind, java_class or name, java_class is not None)
+    (<Plan>plan).least = least
+    (<Plan>plan).most = most
+    return plan
+
+
+cdef str element_class(Plan plan):
+    """How hessian names an array's elements."""
+    if plan.kind == ARRAY or plan.kind == BYTES or plan.kind == CHARACTERS:
+        return plan.wire_class
+    if plan.java_class == "java.lang.String":
+        return "string"
+    if plan.java_class == "java.lang.Object":
+        return "object"
+    if plan.java_class == "java.util.Date":
+        return "date"
+    return plan.java_class
+
+
+cdef Plan make_plan(str descriptor):
+    cdef Plan plan
+    cdef str name
+    if descriptor[0] == "[":
+        element = plan_of(descriptor[1:])
+        if descriptor == "[B":
+            plan = Plan(BYTES, "byte[]")
+            plan.wire_class = "[byte"
+        elif descriptor == "[C":
+            plan = Plan(CHARACTERS, "char[]")
+            plan.wire_class = "[char"
+        else:
+            plan = Plan(ARRAY, f"{element.java_class}[]")
+            plan.element = element
+            plan.wire_class = "[" + element_class(element)
+        return plan
+    if descriptor in PRIMITIVES:
+        return primitive_plan(descriptor, None)
+    name = descriptor[1:len(descriptor) - 1].replace("/", ".")
+    if name in BOXES:
+        return primitive_plan(BOXES[name], name)
+    if name in ("java.lang.String", "java.lang.CharSequence"):
+        return Plan(TEXT, name)
+    if name in OPEN:
+        return Plan(AS_IS, name)
+    if name == "java.lang.Number":
+        return Plan(NUMBER, name)
+    if name in LISTS or name in SETS or name in MAPS:
+        kind, known = (
+            (LIST, LISTS) if name in LISTS else (SET, SETS) if name in SETS else (MAP, MAPS)
+        )
+        plan = Plan(kind, name)
+        plan.wire_class = known[name]
+        return plan
+    if name in TO_JAVA:
+        plan = Plan(CONVERTED, name)
+        plan.convert = TO_JAVA[name]
+        return plan
+    return Plan(OBJECT, name)
+
+
+cdef Plan plan_of(str descriptor):
+    """The plan of one well-formed descriptor; those seen are remembered."""
+    found = plans.get(descriptor)
+    if found is not None:
+        return <Plan>found
+    plan = make_plan(descriptor)
+    if len(plans) >= PLANS_CACHED_MAX:
+        plans.clear()
+    if len(descriptor) <= 256:
+        plans[descriptor] = plan
+    return plan
+
+
+cdef list split_descriptor(str descriptor):
+    """The parameters of a well-formed descriptor, one by one."""
+    cdef list parts = []
+    cdef Py_ssize_t start = 0, at = 0, n = len(descriptor)
+    while at < n:
+        if descriptor[at] == "[":
+            at += 1
+            continue
+        at = descriptor.index(";", at) + 1 if descriptor[at] == "L" else at + 1
+        parts.append(descriptor[start:at])
+        start = at
+    return parts
+
+
+cdef str one_descriptor(str text):
+    """The descriptor of one type, given as such or as people write it."""
+    try:
+        if count_parameters(text.encode()) == 1:
+            return text
+    except (UsageError, UnicodeEncodeError):
+        pass
+    return descriptor_of([text])
+
+
+cdef class Hessian2Writer:
+    """Writes the values of one stream, one after another.
+
+    ``take()`` gives the bytes written so far. UsageError when a value cannot be written, nests
+    deeper than ``depth_max`` or does not fit its descriptor; begin a new writer then.
+    """
+
+    def __init__(self, *, depth_max=DEPTH_MAX):
+        if not 1 <= depth_max <= 2000:
+            raise UsageError(f"depth_max is 1 to 2000, not {depth_max!r:.100}")
+        self.start(Buffer(), depth_max)
+
+    cdef int start(self, Buffer out, int depth_max) except -1:
+        """Begin a stream at the end of ``out`` (for compiled callers)."""
+        self.out = out
+        self.numbers = {}
+        self.kept = []
+        self.classes = {}
+        self.types = {}
+        self.count = 0
+        self.depth = 0
+        self.depth_max = depth_max
+        return 0
+
+    # ---- for Python callers
+
+    def write(self, value, type=None):
+        """Write ``value``, as the one JVM descriptor or Java type name ``type`` says, if given."""
+        if type is None:
+            self.value(value)
+        else:
+            self.typed(value, one_descriptor(type))
+
+    def take(self):
+        """The bytes written since the last ``take``."""
+        return self.out.take()
+
+    # ---- single values, for compiled callers
+
+    cdef int tag(self, uint8_t byte) except -1:
+        self.out.reserve(1)[0] = <char>byte
+        self.out.length += 1
+        return 0
+
+    cdef int null(self) except -1:
+        return self.tag(78)
+
+    cdef int boolean(self, bint value) except -1:
+        return self.tag(84 if value else 70)
+
+    cdef int int32(self, int32_t value) except -1:
+        """An int."""
+        cdef uint8_t* to = <uint8_t*>self.out.reserve(5)
+        if -16 <= value <= 47:
+            to[0] = 0x90 + value
+            self.out.length += 1
+        elif -2048 <= value <= 2047:
+            to[0] = 0xC8 + (value >> 8)
+            to[1] = value & 255
+            self.out.length += 2
+        elif -262144 <= value <= 262143:
+            to[0] = 0xD4 + (value >> 16)
+            to[1] = (value >> 8) & 255
+            to[2] = value & 255
+            self.out.length += 3
+        else:
+            to[0] = 73
+            put32(to + 1, value)
+            self.out.length += 5
+        return 0
+
+    cdef int int64(self, int64_t value) except -1:
+        """A long."""
+        cdef uint8_t* to = <uint8_t*>self.out.reserve(9)
+        if -8 <= value <= 15:
+            to[0] = 0xE0 + value
+            self.out.length += 1
+        elif -2048 <= value <= 2047:
+            to[0] = 0xF8 + (value >> 8)
+            to[1] = value & 255
+            self.out.length += 2
+        elif -262144 <= value <= 262143:
+            to[0] = 0x3C + (value >> 16)
+            to[1] = (value >> 8) & 255
+            to[2] = value & 255
+            self.out.length += 3
+        elif -0x80000000 <= value <= 0x7FFFFFFF:
+            to[0] = 0x59
+            put32(to + 1, <int32_t>value)
+            self.out.length += 5
+        else:
+            to[0] = 76
+            put64(to + 1, value)
+            self.out.length += 9
+        return 0
+
+    cdef int double(self, double value) except -1:
+        """A double, in the form that Java chooses; only minus zero keeps its sign, unlike there."""
+        cdef uint8_t* to = <uint8_t*>self.out.reserve(9)
+        cdef int32_t whole, mills
+        cdef uint64_t bits
+        if -32768 <= value <= 32767 and floor(value) == value and not (
+            value == 0 and signbit(value)
+        ):
+            whole = <int32_t>value
+            if whole == 0 or whole == 1:
+                to[0] = 0x5B + whole
+                self.out.length += 1
+            elif -128 <= whole <= 127:
+                to[0] = 0x5D
+                to[1] = whole & 255
+                self.out.length += 2
+            else:
+                to[0] = 0x5E
+                to[1] = (whole >> 8) & 255
+                to[2] = whole & 255
+                self.out.length += 3
+            return 0
+        if -2147483.0 <= value <= 2147483.0 and not (value == 0 and signbit(value)):
+            mills = <int32_t>(value * 1000)
+            if 0.001 * <double>mills == value:
+                to[0] = 0x5F
+                put32(to + 1, mills)
+                self.out.length += 5
+                return 0
+        memcpy(&bits, &value, 8)
+        to[0] = 68
+        put64(to + 1, <int64_t>bits)
+        self.out.length += 9
+        return 0
+
+    cdef int milliseconds(self, int64_t value) except -1:
+        """A java.util.Date, in milliseconds since 1970."""
+        cdef uint8_t* to = <uint8_t*>self.out.reserve(9)
+        cdef int64_t minutes = value // 60000
+        if minutes * 60000 == value and -0x80000000 <= minutes <= 0x7FFFFFFF:
+            to[0] = 0x4B
+            put32(to + 1, <int32_t>minutes)
+            self.out.length += 5
+        else:
+            to[0] = 0x4A
+            put64(to + 1, value)
+            self.out.length += 9
+        return 0
+
+    cdef int text(self, str value) except -1:
+        """A string, null for None."""
+        if value is None:
+            return self.null()
+        return write_text(self.out, value)
+
+    cdef int utf8(self, const char* data, Py_ssize_t n) except -1:
+        """A string from UTF-8; 1, nothing written, when it is none."""
+        return write_hessian_string(self.out, data, n)
+
+    cdef int binary(self, const uint8_t* data, Py_ssize_t n) except -1:
+        """Bytes."""
+        cdef uint8_t* to
+        cdef Py_ssize_t size
+        while n > CHUNK_BYTES:
+            to = <uint8_t*>self.out.reserve(CHUNK_BYTES + 3)
+            to[0] = 0x41
+            to[1] = CHUNK_BYTES >> 8
+            to[2] = CHUNK_BYTES & 255
+            memcpy(to + 3, data, CHUNK_BYTES)
+            self.out.length += CHUNK_BYTES + 3
+            data += CHUNK_BYTES
+            n -= CHUNK_BYTES
+        to = <uint8_t*>self.out.reserve(n + 3)
+        if n < 16:
+            to[0] = 0x20 + n
+            size = 1
+        elif n < 1024:
+            to[0] = 0x34 + (n >> 8)
+            to[1] = n & 255
+            size = 2
+        else:
+            to[0] = 0x42
+            to[1] = n >> 8
+            to[2] = n & 255
+            size = 3
+        memcpy(to + size, data, n)
+        self.out.length += n + size
+        return 0
+
+    cdef int list_begin(self, Py_ssize_t length, str java_class) except -1:
+        """Begin a list of ``length`` values, which follow; ``java_class`` may be None."""
+        self.count += 1
+        if length < 8:
+            self.tag((0x78 if java_class is None else 0x70) + length)
+        else:
+            self.tag(0x58 if java_class is None else 0x56)
+        if java_class is not None:
+            self.type_name(java_class)
+        return self.int32(<int32_t>length) if length >= 8 else 0
+
+    cdef int map_begin(self, str java_class) except -1:
+        """Begin a map: keys and values in turn follow, then ``map_end``."""
+        self.count += 1
+        if java_class is None:
+            return self.tag(72)
+        self.tag(77)
+        return self.type_name(java_class)
+
+    cdef int map_end(self) except -1:
+        return self.tag(90)
+
+    cdef int text_map(self, dict entries) except -1:
+        """A map of strings, such as Dubbo's attachments."""
+        self.map_begin(None)
+        for key, value in entries.items():
+            self.text(key)
+            self.text(value)
+        return self.map_end()
+
+    # ---- values of any type
+
+    cdef int enter(self) except -1:
+        if self.depth >= self.depth_max:
+            raise UsageError(f"a value nested deeper than {self.depth_max} cannot be written")
+        self.depth += 1
+        return 0
+
+    cdef int leave(self) except -1:
+        self.depth -= 1
+        return 0
+
+    cdef bint seen(self, object value) except -1:
+        """Write a reference if ``value`` was there before, else remember it."""
+        number = self.numbers.get(<size_t><void*>value)
+        if number is not None:
+            self.tag(0x51)
+            self.int32(number)
+            return True
+        self.numbers[<size_t><void*>value] = self.count
+        self.kept.append(value)
+        return False
+
+    cdef int type_name(self, str name) except -1:
+        number = self.types.get(name)
+        if number is not None:
+            return self.int32(number)
+        if not name:
+            raise UsageError("the name of a Java class cannot be empty")
+        self.types[name] = len(self.types)
+        return write_text(self.out, name)
+
+    cdef int value(self, object value) except -1:
+        """Write ``value`` by its own type."""
+        cdef type kind = type(value)
+        if value is None:
+            return self.null()
+        if kind is str:
+            return write_text(self.out, <str>value)
+        if kind is bool:
+            return self.boolean(value is True)
+        if kind is int:
+            return self.any_int(value)
+        if kind is float:
+            return self.double(value)
+        if kind is list or kind is tuple:
+            return self.sequence(value, None, None)
+        if kind is dict:
+            return self.entries(<dict>value, None)
+        if kind is Bean:
+            return self.bean(<dict>value, (<Bean>value).java_class)
+        if kind is bytes:
+            return self.binary(<const uint8_t*>PyBytes_AS_STRING(value), len(<bytes>value))
+        return self.other(value)
+
+    cdef int any_int(self, object value) except -1:
+        """An int, a long or a BigInteger, whichever is the first to hold it."""
+        cdef int overflow = 0
+        cdef int64_t number = PyLong_AsLongLongAndOverflow(value, &overflow)
+        if overflow:
+            return self.value(plain_bean(value))
+        if -0x80000000 <= number <= 0x7FFFFFFF:
+            return self.int32(<int32_t>number)
+        return self.int64(number)
+
+    cdef int other(self, object value) except -1:
+        """What is rare, and what cannot be written."""
+        cdef bytes data
+        if isinstance(value, Date):
+            return self.milliseconds(value)
+        if isinstance(value, Long):
+            return self.int64(value)
+        if isinstance(value, DATETIME) and value.utcoffset() is not None:
+            return self.milliseconds((value - EPOCH) // MILLISECOND)
+        if isinstance(value, TypedList):
+            return self.sequence(value, value.java_class, None)
+        if isinstance(value, TypedMap):
+            return self.entries(<dict>value, value.java_class)
+        if isinstance(value, enum.Enum):
+            raise UsageError(
+                f"{value!r:.200} has no Java class: give a type, or java.enum(class, name)"
+            )
+        if isinstance(value, BigInteger) or isinstance(value, WELL_KNOWN) or isinstance(
+            value, DATETIME
+        ):
+            return self.value(plain_bean(value))
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            data = bytes(value)
+            return self.binary(<const uint8_t*>PyBytes_AS_STRING(data), len(data))
+        if isinstance(value, str):
+            return write_text(self.out, str.__str__(value))
+        if isinstance(value, int):
+            return self.any_int(value)
+        if isinstance(value, float):
+            return self.double(value)
+        if isinstance(value, Bean):
+            return self.bean(<dict>value, (<Bean>value).java_class)
+        if isinstance(value, dict):
+            return self.entries(<dict>value, None)
+        if isinstance(value, (list, tuple)):
+            return self.sequence(value, None, None)
+        if isinstance(value, (set, frozenset)):
+            return self.sequence(value, "java.util.HashSet", None)
+        if isinstance(value, Mapping):
+            return self.entries(dict(value), None)
+        raise UsageError(f"a {type(value).__name__} cannot be written as a Java value")
+
+    cdef int sequence(self, object values, str java_class, object element) except -1:
+        cdef Py_ssize_t length = len(values)
+        if self.seen(values):
+            return 0
+        if length > 0x7FFFFFFF:
+            raise UsageError("a list of 2^31 values and more cannot be written")
+        self.enter()
+        self.list_begin(length, java_class)
+        if element is None:
+            for value in values:
+                self.value(value)
+        else:
+            for value in values:
+                self.by_plan(value, element)
+        return self.leave()
+
+    cdef int entries(self, dict values, str java_class) except -1:
+        if self.seen(values):
+            return 0
+        self.enter()
+        self.map_begin(java_class)
+        for key, value in values.items():
+            self.value(key)
+            self.value(value)
+        self.map_end()
+        return self.leave()
+
+    cdef int bean(self, dict fields, str java_class) except -1:
+        """An object; beans of one class with the same fields share a definition."""
+        cdef Py_ssize_t number
+        cdef tuple key
+        if self.seen(fields):
+            return 0
+        self.enter()
+        self.count += 1
+        if not java_class:
+            raise UsageError("a Bean without the name of its class cannot be written")
+        key = (java_class, *fields)
+        known = self.classes.get(key)
+        if known is None:
+            number = len(self.classes)
+            self.classes[key] = number
+            self.tag(67)
+            write_text(self.out, java_class)
+            self.int32(<int32_t>len(fields))
+            for name in fields:
+                if not isinstance(name, str):
+                    raise UsageError(f"{name!r:.200} is no field of {java_class:.200}: not text")
+                write_text(self.out, str(name))
+        else:
+            number = known
+        if number < 16:
+            self.tag(0x60 + number)
+        else:
+            self.tag(79)
+            self.int32(<int32_t>number)
+        for value in fields.values():
+            self.value(value)
+        return self.leave()
+
+    # ---- values as a descriptor says
+
+    cdef int typed(self, object value, str descriptor) except -1:
+        """Write ``value`` as one well-formed descriptor says."""
+        return self.by_plan(value, plan_of(descriptor))
+
+    cdef int no_fit(self, object value, object plan) except -1:
+        raise UsageError(f"{value!r:.200} is no {(<Plan>plan).java_class:.200}")
+
+    cdef int by_plan(self, object value, object what) except -1:
+        cdef Plan plan = <Plan>what
+        cdef int kind = plan.kind
+        cdef bytes data
+        if value is None:
+            if not plan.nullable:
+                self.no_fit(value, plan)
+            return self.null()
+        if kind == AS_IS:
+            return self.value(value)
+        if kind == INTEGER or kind == LONG:
+            if not isinstance(value, int) or isinstance(value, bool):
+                if not (isinstance(value, float) and value.is_integer()):
+                    self.no_fit(value, plan)
+                value = int(value)
+            if not plan.least <= value <= plan.most:
+                self.no_fit(value, plan)
+            return self.int32(value) if kind == INTEGER else self.int64(value)
+        if kind == TEXT:
+            if not isinstance(value, str):
+                self.no_fit(value, plan)
+            return self.value(value)
+        if kind == BOOLEAN:
+            if not isinstance(value, bool):
+                self.no_fit(value, plan)
+            return self.boolean(value)
+        if kind == DOUBLE:
+            if isinstance(value, bool) or not isinstance(value, (int, float, decimal.Decimal)):
+                self.no_fit(value, plan)
+            try:
+                number = float(value)
+            except OverflowError:
+                self.no_fit(value, plan)
+            return self.double(number)
+        if kind == CHARACTER:
+            if not isinstance(value, str) or len(value) != 1 or ord(value) > 0xFFFF:
+                self.no_fit(value, plan)
+            return self.value(value)
+        if isinstance(value, Bean):
+            # It knows its class better than the parameter does, which may be an interface.
+            return self.value(value)
+        if kind == CONVERTED:
+            return self.value(plan.convert(value))
+        if kind == ARRAY:
+            if isinstance(value, TypedList):
+                return self.value(value)
+            if not isinstance(value, (list, tuple)):
+                self.no_fit(value, plan)
+            return self.sequence(value, plan.wire_class, plan.element)
+        if kind == BYTES:
+            if isinstance(value, (list, tuple)):
+                try:
+                    data = bytes([part & 255 for part in value if -128 <= part < 256])
+                except TypeError:
+                    self.no_fit(value, plan)
+                if len(data) != len(value):
+                    self.no_fit(value, plan)
+                return self.value(data)
+            if not isinstance(value, (bytes, bytearray, memoryview)):
+                self.no_fit(value, plan)
+            return self.value(value)
+        if kind == CHARACTERS:
+            if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+                value = "".join(value)
+            if not isinstance(value, str):
+                self.no_fit(value, plan)
+            return self.value(value)
+        if kind == LIST or kind == SET:
+            if isinstance(value, TypedList):
+                return self.value(value)
+            if not isinstance(value, (list, tuple, set, frozenset)):
+                self.no_fit(value, plan)
+            return self.sequence(value, plan.wire_class, None)
+        if kind == MAP:
+            if isinstance(value, TypedMap) or not isinstance(value, Mapping):
+                if not isinstance(value, TypedMap):
+                    self.no_fit(value, plan)
+                return self.value(value)
+            return self.entries(
+                <dict>value if isinstance(value, dict) else dict(value), plan.wire_class
+            )
+        if kind == NUMBER:
+            if isinstance(value, bool) or not isinstance(value, (int, float, decimal.Decimal)):
+                self.no_fit(value, plan)
+            return self.value(value)
+        # A class that only the callee knows.
+        if isinstance(value, dict) and not isinstance(value, TypedMap):
+            return self.bean(<dict>value, plan.java_class)
+        if isinstance(value, enum.Enum):
+            return self.value(Bean(plan.java_class, name=value.name))
+        if isinstance(value, str):
+            return self.value(Bean(plan.java_class, name=str(value)))
+        if isinstance(value, Mapping):
+            return self.bean(dict(value), plan.java_class)
+        return self.value(value)
+
+
+cdef inline void put32(uint8_t* to, int32_t value) noexcept nogil:
+    to[0] = (value >> 24) & 255
+    to[1] = (value >> 16) & 255
+    to[2] = (value >> 8) & 255
+    to[3] = value & 255
+
+
+cdef inline void put64(uint8_t* to, int64_t value) noexcept nogil:
+    put32(to, <int32_t>(value >> 32))
+    put32(to + 4, <int32_t>value)
+
+
+def encode(*values, types=None, depth_max=DEPTH_MAX):
+    """The values as one stream.
+
+    ``types`` is a JVM descriptor of all of them, such as ``Ljava/lang/String;J``, or a list with a
+    descriptor or Java type name for each.
+    """
+    cdef Hessian2Writer writer = Hessian2Writer(depth_max=depth_max)
+    cdef list parts
+    if types is None:
+        for value in values:
+            writer.value(value)
+    else:
+        if isinstance(types, str):
+            count_parameters(types.encode("utf-8", "replace"))
+            parts = split_descriptor(types)
+        else:
+            parts = [one_descriptor(name) for name in types]
+        if len(parts) != len(values):
+            raise UsageError(f"{len(values)} values for {len(parts)} types")
+        for value, part in zip(values, parts):
+            writer.typed(value, part)
+    return writer.out.take()
