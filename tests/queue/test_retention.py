@@ -165,7 +165,7 @@ def test_asyncio_callers_share_calls_and_keep_their_order(tmp_path: Path) -> Non
                 store.put("q", b"good"), store.put("", b"bad"), return_exceptions=True
             )
             assert results[0] == 500 and isinstance(results[1], UsageError)
-            assert store.statistics().syncs < 200
+            assert (await store.statistics()).syncs < 200
             assert await store.delete("q")
 
     asyncio.run(main())

@@ -4,14 +4,19 @@
 """
 
 from dragoman.queue.aio import AsyncQueueStore
+from dragoman.queue.consumer import AsyncConsumer, Consumer
+from dragoman.queue.interface import AsyncMessageStore, MessageStore
 from dragoman.queue.repair import repair, verify
 from dragoman.queue.report import Damage, RepairReport
-from dragoman.queue.store import Consumer, QueueStore, Statistics
+from dragoman.queue.store import QueueStore, Statistics
 
 __all__ = [
+    "AsyncConsumer",
+    "AsyncMessageStore",
     "AsyncQueueStore",
     "Consumer",
     "Damage",
+    "MessageStore",
     "QueueStore",
     "RepairReport",
     "Statistics",

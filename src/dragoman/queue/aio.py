@@ -8,12 +8,13 @@ of one loop to one queue keep their order, since one put_many runs at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from dragoman.errors import DragomanError
-from dragoman.queue.store import QueueStore, Statistics
+from dragoman.errors import DragomanError, UsageError
+from dragoman.queue.consumer import AsyncConsumer
+from dragoman.queue.store import WAIT_S, QueueStore, Statistics
 
 T = TypeVar("T")
 TOGETHER_MAX = 4096
@@ -34,6 +35,7 @@ class AsyncQueueStore:
         self._gets: list[tuple[_Get, asyncio.Future[list[bytes]]]] = []
         self._putting: asyncio.Task[None] | None = None
         self._getting: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def put(self, queue: str | bytes, message: bytes) -> int:
         """See ``QueueStore.put``."""
@@ -117,24 +119,62 @@ class AsyncQueueStore:
         """See ``QueueStore.sync``."""
         await self._run(self.store.sync)
 
-    def length(self, queue: str | bytes) -> int:
-        """See ``QueueStore.length``; memory alone is looked at."""
+    async def length(self, queue: str | bytes) -> int:
+        """See ``QueueStore.length``."""
         return self.store.length(queue)
 
-    def first_offset(self, queue: str | bytes) -> int:
-        """See ``QueueStore.first_offset``; memory alone is looked at."""
+    async def first_offset(self, queue: str | bytes) -> int:
+        """See ``QueueStore.first_offset``."""
         return self.store.first_offset(queue)
 
-    def committed(self, queue: str | bytes, group: str | bytes) -> int:
-        """See ``QueueStore.committed``; memory alone is looked at."""
+    async def wait_for(
+        self, queue: str | bytes, offset: int, timeout_ms: float | None = None
+    ) -> int:
+        """See ``QueueStore.wait_for``."""
+        loop = asyncio.get_running_loop()
+        until_s = None if timeout_ms is None else loop.time() + timeout_ms / 1000
+        pause_s, pause_max_s = WAIT_S
+        while (length := self.store.length(queue)) <= offset:
+            if until_s is not None:
+                pause_s = min(pause_s, until_s - loop.time())
+                if pause_s <= 0:
+                    break
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, pause_max_s)
+        return length
+
+    async def queues(self) -> AsyncIterator[bytes]:
+        """See ``QueueStore.queues``."""
+        for number, name in enumerate(self.store.queues(), 1):
+            yield name
+            if number % TOGETHER_MAX == 0:
+                await asyncio.sleep(0)
+
+    async def contains(self, queue: str | bytes) -> bool:
+        """Whether there is such a queue."""
+        return queue in self.store
+
+    async def consumer(self, queue: str | bytes, group: str | bytes) -> AsyncConsumer:
+        """See ``QueueStore.consumer``."""
+        return await AsyncConsumer.open(self, queue, group)
+
+    async def committed(self, queue: str | bytes, group: str | bytes) -> int:
+        """See ``QueueStore.committed``."""
         return self.store.committed(queue, group)
 
-    def statistics(self) -> Statistics:
+    async def groups(self, queue: str | bytes) -> dict[bytes, int]:
+        """See ``QueueStore.groups``."""
+        return self.store.groups(queue)
+
+    async def statistics(self) -> Statistics:
         """See ``QueueStore.statistics``."""
         return self.store.statistics()
 
     async def close(self) -> None:
-        """Wait for what is under way, then close the store."""
+        """Wait for what is under way, then close the store. Closing twice is once."""
+        if self._closed:
+            return
+        self._closed = True
         while self._putting is not None or self._getting or self._gets:
             tasks = [task for task in (self._putting, *self._getting) if task is not None]
             if tasks:
@@ -145,6 +185,8 @@ class AsyncQueueStore:
         self._pool.shutdown()
 
     async def _run(self, call: Callable[..., T], *arguments: Any) -> T:
+        if self._closed and call != self.store.close:
+            raise UsageError("the store is closed")
         return await asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)
 
     async def __aenter__(self) -> AsyncQueueStore:

@@ -584,8 +584,11 @@ cdef class Engine:
         """Up to ``count`` messages from ``offset`` on, fewer only at the queue's end."""
         return self.get_many(((queue, offset, count),))[0]
 
-    def get_many(self, requests):
+    def get_many(self, requests, int64_t bytes_max=0):
         """For each (queue, offset, count) what ``get`` returns; the disk is asked for all at once.
+
+        With ``bytes_max``, what comes after about so many bytes of messages is left out: a request
+        in the middle gets fewer, those behind it get none.
         """
         cdef Store* s = &self.s
         cdef list wanted = requests if PyList_CheckExact(requests) else list(requests)
@@ -599,6 +602,7 @@ cdef class Engine:
         cdef Item* items
         cdef bint more, again
         cdef bint next_too = False
+        cdef int64_t got = 0
         self._check(False)
         items = <Item*>malloc((n + 1) * sizeof(Item))
         if items == NULL:
@@ -641,7 +645,11 @@ cdef class Engine:
             while more:
                 self._drain(c)
                 try:
-                    self._build(&c.w, results, wanted)
+                    got += self._build(&c.w, results, wanted)
+                    if bytes_max and got >= bytes_max:
+                        if next_too:
+                            self._drain(d)
+                        break
                     window_clear(&c.w)
                     again = at < n and self._fill(c, items, left, n, &at)
                 except BaseException:
@@ -732,8 +740,9 @@ cdef class Engine:
             window_submit(s, &c.w)
         return c.w.piece_count > 0
 
-    cdef int _build(self, Window* w, list results, list wanted) except -1:
-        # Python objects of a window that has all it needs.
+    cdef int64_t _build(self, Window* w, list results, list wanted) except -1:
+        # Python objects of a window that has all it needs; how many bytes they have.
+        cdef int64_t built = 0
         cdef uint32_t i, k
         cdef Piece* p
         cdef const char* data
@@ -754,6 +763,7 @@ cdef class Engine:
                 for k in range(p.take):
                     into.append(PyBytes_FromStringAndSize(data, size))
                     data += size
+                built += size * p.take
                 continue
             at = 0
             for k in range(p.skip + p.take):
@@ -773,8 +783,9 @@ cdef class Engine:
                     )
                 if k >= p.skip:
                     into.append(PyBytes_FromStringAndSize(data + at, length))
+                    built += length
                 at += length
-        return 0
+        return built
 
     cdef int _raise(self, Window* w, Piece* p, object queue) except -1:
         cdef Fetch* f

@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from dragoman.errors import CorruptionError, DragomanError, StorageError, UsageError
+from dragoman.queue.arguments import group_bytes, position_of
+from dragoman.queue.consumer import Consumer
 from dragoman.queue.directory import DirectoryLock, prepare, takes_direct
 from dragoman.queue.engine import Engine
 from dragoman.queue.files import Files
@@ -26,8 +28,8 @@ LOG = logging.getLogger(__name__)
 UPKEEP_S = 1.0
 VERIFIED_AT_ONCE = 4096
 
-MESSAGE_BYTES_MAX = 16 * 1024 * 1024
-NAME_BYTES_MAX = 65_536
+# How often a store looks whether a queue that is waited for has grown: at first, and at the least.
+WAIT_S = 0.0005, 0.02
 
 
 @dataclass(frozen=True)
@@ -57,42 +59,6 @@ class Statistics:
     open_files: int
     direct: bool
     poisoned: bool
-
-
-def _group_of(group: str | bytes) -> bytes:
-    if not isinstance(group, str | bytes):
-        raise UsageError(f"a group's name is str or bytes, not {type(group).__name__}")
-    name = group.encode("utf-8", "surrogatepass") if isinstance(group, str) else bytes(group)
-    if not 1 <= len(name) <= 1024:
-        raise UsageError(f"a group's name has 1 to 1024 bytes, not {len(name)}")
-    return name
-
-
-class Consumer:
-    """Reads one queue in order for one group. ``position`` is what the next ``read`` begins with.
-
-    Not for several threads at once; any number of consumers may be made for a group.
-    """
-
-    def __init__(self, store: QueueStore, queue: str | bytes, group: str | bytes) -> None:
-        self._store = store
-        self.queue = queue
-        self.group = group
-        self.position = max(store.committed(queue, group), store.first_offset(queue))
-
-    def read(self, count: int = 1) -> list[bytes]:
-        """The next messages, at most ``count``; none at the end of the queue for now.
-
-        What was trimmed meanwhile is passed over.
-        """
-        self.position = max(self.position, self._store.first_offset(self.queue))
-        messages = self._store.get(self.queue, self.position, count)
-        self.position += len(messages)
-        return messages
-
-    def commit(self) -> None:
-        """Everything read so far is consumed; another consumer of the group goes on from here."""
-        self._store.commit(self.queue, self.group, self.position)
 
 
 def durability_of(setting: str) -> tuple[int, int]:
@@ -255,6 +221,20 @@ class QueueStore(Engine):
             start, names = self._names(start, 4096)
             yield from names
 
+    def wait_for(self, queue: str | bytes, offset: int, timeout_ms: float | None = None) -> int:
+        """Wait until the queue is longer than ``offset``, at most ``timeout_ms`` (None: without
+        end); returns its length then. It is looked at up to every 20 ms."""
+        until_s = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+        pause_s, pause_max_s = WAIT_S
+        while (length := self.length(queue)) <= offset:
+            if until_s is not None:
+                pause_s = min(pause_s, until_s - time.monotonic())
+                if pause_s <= 0:
+                    break
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, pause_max_s)
+        return length
+
     def statistics(self) -> Statistics:
         """Counters since opening, and sizes now."""
         return Statistics(**self._statistics())  # type: ignore[arg-type]
@@ -308,7 +288,7 @@ class QueueStore(Engine):
 
     def committed(self, queue: str | bytes, group: str | bytes) -> int:
         """The group's position: all before it is consumed. 0 when nothing was committed."""
-        name = _group_of(group)
+        name = group_bytes(group)
         return self._groups.get(self._id(queue), {}).get(name, 0)
 
     def commit(self, queue: str | bytes, group: str | bytes, position: int) -> None:
@@ -317,10 +297,9 @@ class QueueStore(Engine):
         Durable when it returns under ``always``, within the interval under ``interval``, and with
         the next sync or close under ``none``. UsageError for a position beyond the queue's end.
         """
-        name = _group_of(group)
+        name = group_bytes(group)
         number = self._id(queue)
-        if not isinstance(position, int) or not 0 <= position <= self.length(queue):
-            raise UsageError(f"a position is 0 to {self.length(queue)}, not {position!r:.100}")
+        position = position_of(position, self.length(queue))
         if number == 0:
             return  # position 0 of a queue that nobody has put to
         self._commit(number, name, position)

@@ -1,0 +1,24 @@
+"""Stores of queues that are elsewhere: served by another process, or on NATS JetStream.
+
+    server = await broker.serve(QueueStore("/var/lib/queues"), "0.0.0.0:7400")
+    store = broker.open_store("dragoman://10.0.0.7:7400")
+    store.put("orders", b"...")
+
+All stores have the methods of ``dragoman.queue.QueueStore`` (``dragoman.queue.interface``).
+``docs/queue.md`` teaches it, ``docs/formats/broker.md`` describes every body.
+"""
+
+from dragoman.broker.blocking import BlockingStore
+from dragoman.broker.client import ServedStatistics, ServedStore
+from dragoman.broker.opening import open_async, open_store
+from dragoman.broker.serving import BrokerServer, serve
+
+__all__ = [
+    "BlockingStore",
+    "BrokerServer",
+    "ServedStatistics",
+    "ServedStore",
+    "open_async",
+    "open_store",
+    "serve",
+]

@@ -1,0 +1,164 @@
+"""``open_store`` and ``open_async``: a store by where it is.
+
+A path is a ``QueueStore``, a URL one that is elsewhere. The invariant: what the caller gets keeps
+``queue.interface``, whatever it is.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, overload
+from urllib.parse import parse_qs, unquote
+
+from dragoman import cluster, rpc
+from dragoman.broker.blocking import BlockingStore
+from dragoman.broker.client import ServedStore
+from dragoman.broker.messages import REPLY_BYTES_MAX
+from dragoman.broker.serving import DEFAULT_NAME
+from dragoman.errors import UsageError
+from dragoman.queue import AsyncMessageStore, AsyncQueueStore, MessageStore, QueueStore
+from dragoman.registry.url import check_registry_url, redact_url
+from dragoman.rpc.options import MIB
+
+TIMEOUT_MS = 30_000
+CONNECT_TIMEOUT_MS = 5000
+# A reply of 16 MiB has one more message, that may be as large, and what goes around them.
+BODY_BYTES_MAX = 2 * REPLY_BYTES_MAX + 4 * MIB
+REGISTRIES = ("etcd", "static", "memory")
+EXPECTED = (
+    "expected a path, dragoman://host:port, unix:/path, nats://host:port/prefix or"
+    " etcd://host:port?store=name"
+)
+
+
+@overload
+def open_store(where: str, **options: Any) -> MessageStore: ...
+@overload
+def open_store(where: os.PathLike[str], **options: Any) -> QueueStore: ...
+def open_store(where: str | os.PathLike[str], **options: Any) -> MessageStore:
+    """Open the store at ``where``, for threads; close it when done, or use it in ``with``.
+
+    | where | which store | options |
+    | --- | --- | --- |
+    | a path | a ``QueueStore`` of this process | those of ``QueueStore`` |
+    | ``dragoman://host:port``, ``unix:/path`` | one that is served there | see below |
+    | ``etcd://host:port?store=name`` | the served one that is registered so | see below |
+    | ``nats://host:port[,host:port...]/prefix`` | one on NATS JetStream | ``broker.nats`` |
+
+    Options of served stores: ``timeout_ms`` (30,000): how long a call may take, with all that it is
+    tried again; ``connect_timeout_ms`` (5,000); ``bytes_max`` (256 MiB): puts that wait, more get
+    OverloadError; ``tls``, ``server_hostname`` and ``heartbeat_ms`` as of ``rpc.connect``.
+
+    Raises UsageError for what is none of these and for wrong options, ConnectError, RegistryError
+    or UnavailableError when nobody answers, and what ``QueueStore`` raises.
+    """
+    text = _local(where)
+    if text is None:
+        return QueueStore(where, **options)
+    return BlockingStore(lambda: open_async(text, **options))
+
+
+async def open_async(where: str | os.PathLike[str], **options: Any) -> AsyncMessageStore:
+    """``open_store`` for asyncio; use it in ``async with``, or ``await store.close()``."""
+    text = _local(where)
+    if text is None:
+        return AsyncQueueStore(QueueStore(where, **options))
+    scheme, _, rest = text.partition(":")
+    if scheme == "nats":
+        raise UsageError("nats:// is not there yet")
+    if scheme in REGISTRIES:
+        return await _open_registered(text, **options)
+    if scheme == "unix":
+        return await _open_served(text, **options)
+    return await _open_served(rest.removeprefix("//").rstrip("/"), **options)
+
+
+def _local(where: str | os.PathLike[str]) -> str | None:
+    """The URL, or None for a path; raises UsageError for a URL of which nothing is known."""
+    if not isinstance(where, str | os.PathLike):
+        raise UsageError(f"where the store is: {EXPECTED}, not {type(where).__name__}")
+    if not isinstance(where, str):
+        return None
+    if not where:
+        raise UsageError(f"where the store is: {EXPECTED}")
+    scheme, separator, rest = where.partition("://")
+    if where.startswith("unix:"):
+        return where
+    if not separator or "/" in scheme or "." in scheme:
+        return None
+    if scheme not in ("dragoman", "nats", *REGISTRIES) or not rest:
+        raise UsageError(f"{redact_url(where)!r}: {EXPECTED}")
+    return where
+
+
+async def _open_served(
+    address: str,
+    *,
+    timeout_ms: int = TIMEOUT_MS,
+    connect_timeout_ms: int = CONNECT_TIMEOUT_MS,
+    bytes_max: int = 256 * MIB,
+    **options: Any,
+) -> ServedStore:
+    _check(options, timeout_ms, bytes_max)
+    client = await rpc.connect(
+        address,
+        connect_timeout_ms=connect_timeout_ms,
+        body_bytes_max=BODY_BYTES_MAX,
+        **options,
+    )
+    store = ServedStore(client, address, timeout_ms=timeout_ms, bytes_max=bytes_max)
+    try:
+        await store.open()
+    except BaseException:
+        await client.close(drain_ms=0)
+        raise
+    return store
+
+
+async def _open_registered(
+    url: str,
+    *,
+    timeout_ms: int = TIMEOUT_MS,
+    connect_timeout_ms: int = CONNECT_TIMEOUT_MS,
+    bytes_max: int = 256 * MIB,
+    **options: Any,
+) -> ServedStore:
+    _check(options, timeout_ms, bytes_max)
+    registry, name = registered(url)
+    pool = await cluster.connect(
+        name,
+        registry=registry,
+        connect_timeout_ms=connect_timeout_ms,
+        body_bytes_max=BODY_BYTES_MAX,
+        **options,
+    )
+    store = ServedStore(
+        pool, f"{redact_url(registry)}?store={name}", timeout_ms=timeout_ms, bytes_max=bytes_max
+    )
+    try:
+        await store.open()
+    except BaseException:
+        await pool.close(drain_ms=0)
+        raise
+    return store
+
+
+def registered(url: str) -> tuple[str, str]:
+    """The registry's URL and the store's name of ``etcd://...?store=name``; raises UsageError."""
+    registry, mark, query = url.rpartition("?store=")
+    if not mark:
+        registry, query = url, DEFAULT_NAME
+    check_registry_url(registry)
+    name = unquote(query)
+    if not name or parse_qs(f"store={query}", keep_blank_values=True).get("store") != [name]:
+        raise UsageError(f"{redact_url(url)!r}: expected ?store=name at the end")
+    return registry, name
+
+
+def _check(options: dict[str, Any], timeout_ms: Any, bytes_max: Any) -> None:
+    for key in options:
+        if key not in ("tls", "server_hostname", "heartbeat_ms"):
+            raise UsageError(f"a served store has no option {key!r}")
+    for name, value in (("timeout_ms", timeout_ms), ("bytes_max", bytes_max)):
+        if type(value) is not int or not 1 <= value < 1 << 32:
+            raise UsageError(f"{name} is a whole number from 1 to 4294967295, not {value!r}")

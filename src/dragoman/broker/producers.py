@@ -1,0 +1,123 @@
+"""What a server remembers of producers, so that a request that comes twice is done once.
+
+``server`` asks ``Producers.begin`` before it does anything that changes queues. The invariant: of
+the requests with one producer and number at most one is done in the life of the process, unless the
+first was refused as ``retry_safe``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from dragoman.broker.messages import OUTCOME_UNKNOWN, PRODUCERS_MAX, REMEMBERED
+from dragoman.errors import DragomanError, RemoteError, UsageError
+
+PRODUCER_BYTES = 16
+
+
+class Outcome:
+    """A request that is being done, or what came of it; those who wait for the reply."""
+
+    __slots__ = ("_error", "_reply", "_waiting", "owner", "sequence")
+
+    def __init__(self, owner: _Producer, sequence: int) -> None:
+        self.owner = owner
+        self.sequence = sequence
+        self._reply: bytes | None = None
+        self._error: DragomanError | None = None
+        self._waiting: list[asyncio.Future[bytes]] = []
+
+    def reply_to(self, future: asyncio.Future[bytes]) -> asyncio.Future[bytes]:
+        """``future`` ends as the request does. Cancelling it cancels nothing."""
+        if self._reply is not None:
+            future.set_result(self._reply)
+        elif self._error is not None:
+            future.set_exception(self._error)
+        else:
+            self._waiting.append(future)
+        return future
+
+    def done(self, reply: bytes) -> None:
+        """The request has been done."""
+        self._reply = reply
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(reply)
+        self._waiting.clear()
+
+    def failed(self, error: DragomanError) -> None:
+        """The request has failed; one that certainly was not done may come again."""
+        self._error = error
+        if error.retry_safe:
+            self.owner.outcomes.pop(self.sequence, None)
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(error)
+        self._waiting.clear()
+
+
+@dataclass(slots=True)
+class _Producer:
+    # By number, in the order in which they came.
+    outcomes: OrderedDict[int, Outcome] = field(default_factory=OrderedDict)
+    highest: int = 0
+
+
+class Producers:
+    """All producers of a server, the one that has been silent longest first."""
+
+    def __init__(self, producers_max: int = PRODUCERS_MAX, remembered: int = REMEMBERED) -> None:
+        self._known: OrderedDict[bytes, _Producer] = OrderedDict()
+        self._producers_max = producers_max
+        self._remembered = remembered
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def know(self, producer: bytes) -> None:
+        """A producer that begins, or has connected anew."""
+        if len(producer) != PRODUCER_BYTES:
+            raise UsageError(f"a producer is {PRODUCER_BYTES} bytes, not {len(producer)}")
+        if producer in self._known:
+            self._known.move_to_end(producer)
+            return
+        self._known[producer] = _Producer()
+        if len(self._known) > self._producers_max:
+            self._known.popitem(last=False)
+
+    def begin(self, producer: bytes, sequence: int, again: bool) -> tuple[Outcome, bool]:
+        """The outcome of a request, and whether it is new and to be done now.
+
+        Raises RemoteError with OUTCOME_UNKNOWN if it comes again and may have been done, UsageError
+        for a number that cannot be.
+        """
+        known = self._known.get(producer)
+        if known is None:
+            if again:
+                raise RemoteError(
+                    "it is not known whether the request was done: the server has forgotten"
+                    " its producer",
+                    code=OUTCOME_UNKNOWN,
+                )
+            self.know(producer)
+            known = self._known[producer]
+        else:
+            self._known.move_to_end(producer)
+        before = known.outcomes.get(sequence)
+        if before is not None:
+            return before, False
+        if sequence < 1 or sequence >= 1 << 63:
+            raise UsageError(f"requests are numbered from 1, not {sequence}")
+        if sequence <= known.highest - self._remembered:
+            raise RemoteError(
+                "it is not known whether the request was done: it is older than what the server"
+                " remembers of its producer",
+                code=OUTCOME_UNKNOWN,
+            )
+        outcome = known.outcomes[sequence] = Outcome(known, sequence)
+        known.highest = max(known.highest, sequence)
+        while len(known.outcomes) > self._remembered:
+            known.outcomes.popitem(last=False)
+        return outcome, True

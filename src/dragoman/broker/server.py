@@ -1,0 +1,456 @@
+"""A ``QueueStore`` behind an RPC server: requests in, calls of the store on threads, replies out.
+
+``broker.serve`` makes one and registers it. What asks the disk, or may wait for it, runs on
+threads; the loop only decodes, looks at memory and answers. Puts that come while others are on
+their way to the disk gather and go together: under ``always`` one sync covers them all.
+
+Invariants: puts are given to the store in the order in which their requests came; each number of a
+producer is done at most once; a reply to a put is sent after the store has acknowledged it; memory
+is bounded by the RPC server's limits on what is in progress, and by the size of replies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from dragoman.broker import messages as wire
+from dragoman.broker.producers import Outcome, Producers
+from dragoman.errors import (
+    DragomanError,
+    OverloadError,
+    RemoteError,
+    StorageError,
+    UsageError,
+)
+from dragoman.queue import QueueStore
+from dragoman.queue.arguments import group_bytes, queue_bytes
+from dragoman.queue.directory import read_identity
+
+M = TypeVar("M", bound=wire.Asking)
+T = TypeVar("T")
+Reply = bytes | asyncio.Future[bytes]
+
+# One call of the store puts at most so much, so that a few large requests do not hold up others.
+TOGETHER_MESSAGES = 50_000
+TOGETHER_BYTES = 8 << 20
+READ_TOGETHER = 4096
+NAMES_MAX = 4096
+# How often queues that somebody waits for are looked at besides: who serves may put too.
+LOOK_S = 0.05
+THREADS = 3
+
+
+@dataclass(slots=True)
+class _Puts:
+    queues: list[bytes]
+    messages: list[bytes]
+    bytes: int
+    outcome: Outcome
+
+
+@dataclass(slots=True)
+class _Gets:
+    ranges: list[tuple[bytes, int, int]]
+    bytes_max: int
+    future: asyncio.Future[bytes]
+    results: list[list[bytes]]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    queue: bytes
+    offset: int
+    future: asyncio.Future[bytes]
+    timer: asyncio.TimerHandle | None = None
+
+
+class StoreService:
+    """Answers for a store; ``handlers`` are for ``rpc.serve``. Belongs to the loop it is made on.
+
+    The store stays its owner's. ``close`` ends waiting, and what is under way.
+    """
+
+    def __init__(self, store: QueueStore, *, waiters_max: int = 5000) -> None:
+        self._store = store
+        identity = read_identity(store.path)
+        self._identity = identity.identity if identity else b""
+        self._process = os.urandom(8)
+        self._loop = asyncio.get_running_loop()
+        # Puts one after the other, and what else changes the store; reads beside them.
+        self._putter = ThreadPoolExecutor(1, "dragoman-broker-put")
+        self._keeper = ThreadPoolExecutor(1, "dragoman-broker-keep")
+        self._readers = ThreadPoolExecutor(THREADS, "dragoman-broker-get")
+        self._producers = Producers()
+        self._puts: list[_Puts] = []
+        self._putting: asyncio.Task[None] | None = None
+        self._gets: list[_Gets] = []
+        self._under_way: set[asyncio.Future[Any]] = set()
+        self._waiters: dict[bytes, list[_Waiter]] = {}
+        self._waiting = 0
+        self._waiters_max = waiters_max
+        self._looking: asyncio.TimerHandle | None = None
+        self._closing = False
+        self._counts = {"puts": 0, "messages_put": 0, "put_calls": 0, "gets": 0, "repeated": 0}
+
+    def handlers(self) -> dict[str, Callable[[bytes], Any]]:
+        """The methods by name."""
+        return {
+            "queue.open": self._answer_open,
+            "queue.put": self._handler(wire.Put, self._put),
+            "queue.delete": self._handler(wire.Delete, self._delete),
+            "queue.get": self._handler(wire.Get, self._get),
+            "queue.look": self._handler(wire.Look, self._look),
+            "queue.wait": self._handler(wire.Wait, self._wait),
+            "queue.names": self._handler(wire.Names, self._names),
+            "queue.commit": self._handler(wire.Commit, self._commit),
+            "queue.groups": self._handler(wire.Groups, self._groups),
+            "queue.trim": self._handler(wire.Trim, self._trim),
+            "queue.sync": self._handler(wire.Asking, self._sync),
+            "queue.statistics": self._handler(wire.Asking, self._statistics),
+        }
+
+    def _handler(self, kind: type[M], answer: Callable[[M], Reply]) -> Callable[[bytes], Reply]:
+        decoder = msgspec.msgpack.Decoder(kind)
+        process = self._process
+
+        def handle(body: bytes) -> Reply:
+            request = wire.decode(decoder, body)
+            if request.process != process:
+                raise RemoteError(
+                    "another process serves here than the request names",
+                    code=wire.OTHER_PROCESS,
+                    retry_safe=True,
+                )
+            try:
+                return answer(request)
+            except DragomanError as error:
+                raise wire.to_wire(error) from None
+
+        return handle
+
+    def _answer_open(self, body: bytes) -> bytes:
+        request = wire.decode(_OPEN, body)
+        if request.version != wire.VERSION:
+            raise UsageError(f"version {request.version} is asked for; this server has version 1")
+        self._producers.know(request.producer)
+        read_only = self._store.read_only
+        return wire.encode(wire.Opened(wire.VERSION, self._identity, self._process, read_only))
+
+    # Puts.
+
+    def _put(self, request: wire.Put) -> Reply:
+        count = len(request.messages)
+        wire.check_count(count, "messages")
+        outcome, new = self._producers.begin(request.producer, request.sequence, request.again)
+        if not new:
+            self._counts["repeated"] += 1
+            return outcome.reply_to(self._loop.create_future())
+        queues = request.queues
+        if isinstance(queues, bytes):
+            queues = [queues] * count
+        if len(queues) != count:
+            outcome.failed(UsageError(f"{len(queues)} queues beside {count} messages"))
+        else:
+            size = sum(map(len, request.messages))
+            self._puts.append(_Puts(queues, request.messages, size, outcome))
+            if self._putting is None:
+                self._putting = self._loop.create_task(self._put_all())
+        return outcome.reply_to(self._loop.create_future())
+
+    async def _put_all(self) -> None:
+        try:
+            # What else came in this turn of the loop goes with it.
+            await asyncio.sleep(0)
+            while self._puts:
+                messages = size = number = 0
+                for puts in self._puts:
+                    number += 1
+                    messages += len(puts.messages)
+                    size += puts.bytes
+                    if messages >= TOGETHER_MESSAGES or size >= TOGETHER_BYTES:
+                        break
+                taken, self._puts = self._puts[:number], self._puts[number:]
+                await self._put_some(taken)
+        finally:
+            self._putting = None
+
+    async def _put_some(self, taken: list[_Puts]) -> None:
+        queues = taken[0].queues
+        messages = taken[0].messages
+        if len(taken) > 1:
+            queues = [queue for puts in taken for queue in puts.queues]
+            messages = [message for puts in taken for message in puts.messages]
+        try:
+            offsets = await self._loop.run_in_executor(
+                self._putter, self._store.put_many, queues, messages
+            )
+        except UsageError as error:
+            # Nothing was put. Each on its own, so that one does not fail the others.
+            if len(taken) == 1:
+                taken[0].outcome.failed(error)
+                return
+            for puts in taken:
+                await self._put_some([puts])
+            return
+        except DragomanError as error:
+            for puts in taken:
+                puts.outcome.failed(wire.to_wire(error))
+            return
+        except BaseException as error:
+            for puts in taken:
+                puts.outcome.failed(StorageError(f"{type(error).__name__}: {error}"))
+            if not isinstance(error, Exception):
+                raise
+            return
+        counts = self._counts
+        counts["put_calls"] += 1
+        counts["puts"] += len(taken)
+        counts["messages_put"] += len(offsets)
+        at = 0
+        for puts in taken:
+            end = at + len(puts.messages)
+            puts.outcome.done(wire.encode(offsets[at:end] if len(taken) > 1 else offsets))
+            at = end
+        if self._waiters:
+            for queue in self._waiters.keys() & set(queues):
+                self._wake(queue)
+
+    def _delete(self, request: wire.Delete) -> Reply:
+        outcome, new = self._producers.begin(request.producer, request.sequence, request.again)
+        if new:
+            work = self._run(self._keeper, self._store.delete, request.queue)
+            work.add_done_callback(lambda done: self._settle(outcome, done))
+        else:
+            self._counts["repeated"] += 1
+        return outcome.reply_to(self._loop.create_future())
+
+    def _settle(self, outcome: Outcome, done: asyncio.Future[bytes]) -> None:
+        error = done.exception()
+        if error is None:
+            outcome.done(done.result())
+        elif isinstance(error, DragomanError):
+            outcome.failed(error)
+        else:
+            outcome.failed(StorageError(f"{type(error).__name__}: {error}"))
+
+    # Reads.
+
+    def _get(self, request: wire.Get) -> Reply:
+        wire.check_count(len(request.ranges), "ranges")
+        self._counts["gets"] += 1
+        bytes_max = max(1, min(request.bytes_max, wire.REPLY_BYTES_MAX))
+        future: asyncio.Future[bytes] = self._loop.create_future()
+        if not self._gets:
+            self._loop.call_soon(self._get_all)
+        self._gets.append(_Gets(request.ranges, bytes_max, future, []))
+        return future
+
+    def _get_all(self) -> None:
+        waiting, self._gets = self._gets, []
+        together: list[_Gets] = []
+        messages = size = 0
+        for gets in waiting:
+            count = sum(count for _, _, count in gets.ranges)
+            if together and (
+                messages + count > READ_TOGETHER or size + gets.bytes_max > 4 * wire.REPLY_BYTES_MAX
+            ):
+                self._keep(self._loop.create_task(self._get_some(together)))
+                together, messages, size = [], 0, 0
+            together.append(gets)
+            messages += count
+            size += gets.bytes_max
+        self._keep(self._loop.create_task(self._get_some(together)))
+
+    async def _get_some(self, together: list[_Gets]) -> None:
+        try:
+            replies = await self._loop.run_in_executor(self._readers, self._read, together)
+        except DragomanError as error:
+            if len(together) == 1:
+                _fail(together[0].future, wire.to_wire(error))
+                return
+            for gets in together:
+                await self._get_some([gets])
+            return
+        except BaseException as error:
+            for gets in together:
+                _fail(gets.future, error)
+            return
+        for gets, reply in zip(together, replies, strict=True):
+            if not gets.future.done():
+                gets.future.set_result(reply)
+
+    def _read(self, together: list[_Gets]) -> list[bytes]:
+        # On a thread. Requests that together are more than fits one reply are read one by one.
+        if len(together) > 1:
+            ranges = [each for gets in together for each in gets.ranges]
+            results = self._store.get_many(ranges, wire.REPLY_BYTES_MAX)
+            if sum(map(len, map(b"".join, results))) < wire.REPLY_BYTES_MAX:
+                replies = []
+                at = 0
+                for gets in together:
+                    end = at + len(gets.ranges)
+                    replies.append(_fitted(results[at:end], gets.bytes_max, whole=True))
+                    at = end
+                return replies
+        return [
+            _fitted(self._store.get_many(gets.ranges, gets.bytes_max), gets.bytes_max, whole=False)
+            for gets in together
+        ]
+
+    def _look(self, request: wire.Look) -> bytes:
+        wire.check_count(len(request.queues), "queues")
+        store = self._store
+        return wire.encode(
+            [(store.first_offset(q), store.length(q), q in store) for q in request.queues]
+        )
+
+    def _names(self, request: wire.Names) -> bytes:
+        count = max(1, min(request.count, NAMES_MAX))
+        if not 0 <= request.after < 1 << 32:
+            raise UsageError(f"names go on after what the last reply said, not {request.after}")
+        return wire.encode(self._store._names(max(1, request.after), count))
+
+    # Waiting.
+
+    def _wait(self, request: wire.Wait) -> Reply:
+        queue = queue_bytes(request.queue)
+        length = self._store.length(queue)
+        if length > request.offset or request.timeout_ms <= 0 or self._closing:
+            return wire.encode(length)
+        if self._waiting >= self._waiters_max:
+            raise OverloadError(f"{self._waiting} wait for messages already")
+        waiter = _Waiter(queue, request.offset, self._loop.create_future())
+        waiter.timer = self._loop.call_later(
+            min(request.timeout_ms, 3_600_000) / 1000, self._end_wait, waiter
+        )
+        self._waiters.setdefault(queue, []).append(waiter)
+        self._waiting += 1
+        # The caller may have gone.
+        waiter.future.add_done_callback(lambda _: self._forget(waiter))
+        if self._looking is None:
+            self._looking = self._loop.call_later(LOOK_S, self._look_again)
+        return waiter.future
+
+    def _wake(self, queue: bytes) -> None:
+        length = self._store.length(queue)
+        for waiter in list(self._waiters.get(queue, ())):
+            if length > waiter.offset and not waiter.future.done():
+                waiter.future.set_result(wire.encode(length))
+
+    def _end_wait(self, waiter: _Waiter) -> None:
+        if not waiter.future.done():
+            try:
+                waiter.future.set_result(wire.encode(self._store.length(waiter.queue)))
+            except DragomanError as error:
+                waiter.future.set_exception(error)
+
+    def _forget(self, waiter: _Waiter) -> None:
+        if waiter.timer is not None:
+            waiter.timer.cancel()
+        self._waiting -= 1
+        waiting = self._waiters[waiter.queue]
+        waiting.remove(waiter)
+        if not waiting:
+            del self._waiters[waiter.queue]
+
+    def _look_again(self) -> None:
+        self._looking = None
+        if self._waiters and not self._closing:
+            for queue in list(self._waiters):
+                self._wake(queue)
+            self._looking = self._loop.call_later(LOOK_S, self._look_again)
+
+    # What is kept.
+
+    def _commit(self, request: wire.Commit) -> Reply:
+        queue, group = queue_bytes(request.queue), group_bytes(request.group)
+        return self._run(self._keeper, self._store.commit, queue, group, request.position)
+
+    def _groups(self, request: wire.Groups) -> bytes:
+        return wire.encode(self._store.groups(queue_bytes(request.queue)))
+
+    def _trim(self, request: wire.Trim) -> Reply:
+        return self._run(self._keeper, self._store.trim, request.queue, request.before)
+
+    def _sync(self, _: wire.Asking) -> Reply:
+        return self._run(self._keeper, self._store.sync)
+
+    def _statistics(self, _: wire.Asking) -> bytes:
+        mine = {**self._counts, "producers": len(self._producers), "waiting": self._waiting}
+        return wire.encode((asdict(self._store.statistics()), mine))
+
+    def _run(
+        self, pool: ThreadPoolExecutor, call: Callable[..., T], *arguments: Any
+    ) -> asyncio.Future[bytes]:
+        """A call of the store on a thread as a future of the reply; cancelling it stops nothing."""
+        answer: asyncio.Future[bytes] = self._loop.create_future()
+        work = self._loop.run_in_executor(pool, call, *arguments)
+        self._keep(work)
+
+        def end(done: asyncio.Future[T]) -> None:
+            error = done.exception()
+            if answer.done():
+                return
+            if error is None:
+                answer.set_result(wire.encode(done.result()))
+            else:
+                answer.set_exception(
+                    wire.to_wire(error) if isinstance(error, DragomanError) else error
+                )
+
+        work.add_done_callback(end)
+        return answer
+
+    def _keep(self, work: asyncio.Future[Any]) -> None:
+        self._under_way.add(work)
+        work.add_done_callback(self._under_way.discard)
+
+    def stop_waiting(self) -> None:
+        """Answer all who wait for messages; nobody waits from now on."""
+        self._closing = True
+        if self._looking is not None:
+            self._looking.cancel()
+        for waiters in list(self._waiters.values()):
+            for waiter in list(waiters):
+                self._end_wait(waiter)
+
+    async def close(self) -> None:
+        """Wait for what is under way; no request may come any more."""
+        self.stop_waiting()
+        while self._putting is not None or self._under_way or self._gets:
+            tasks = [*self._under_way, *([self._putting] if self._putting else [])]
+            if tasks:
+                await asyncio.wait(tasks)
+            else:
+                await asyncio.sleep(0)
+        for pool in (self._putter, self._keeper, self._readers):
+            pool.shutdown()
+
+
+_OPEN = msgspec.msgpack.Decoder(wire.Open)
+
+
+def _fitted(results: list[list[bytes]], bytes_max: int, *, whole: bool) -> bytes:
+    """The reply with as many of the messages as fit, one at least. ``whole``: nothing was left out
+    before."""
+    size = 0
+    for number, messages in enumerate(results):
+        for index, message in enumerate(messages):
+            size += len(message)
+            if bytes_max < size > len(message):
+                kept = [*results[:number], messages[:index]]
+                kept += [[] for _ in range(len(results) - number - 1)]
+                return wire.encode((False, kept))
+    return wire.encode((whole or size < bytes_max, results))
+
+
+def _fail(future: asyncio.Future[bytes], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
