@@ -1,4 +1,6 @@
-"""The consumer's agent: HTTP in, mesh out. One of these runs on each worker's loop.
+"""The consumer's agent: HTTP in, mesh out, or Dubbo itself to providers without an agent.
+
+One of these runs on each worker's loop.
 
 It follows the registry, serves HTTP on the listening address, and reports itself. Started by
 ``agent.runtime`` from a ``ConsumerConfig``.
@@ -16,6 +18,7 @@ from dragoman.agent.ingress import Ingress, Limits
 from dragoman.agent.listening import BACKLOG, listening_socket
 from dragoman.cluster.directory import Directory
 from dragoman.cluster.service import Options
+from dragoman.dubbo.native import PROTOCOL, Providers
 from dragoman.errors import RegistryError
 from dragoman.observe.metrics import Snapshot
 from dragoman.registry.base import EVERY, Registry
@@ -26,19 +29,30 @@ READY_POLL_S = 0.02
 
 
 class ConsumerAgent:
-    """Serves HTTP callers on one loop. ``start``, then ``drain`` when it is time to stop."""
+    """Serves HTTP callers on one loop. ``start``, then ``drain`` when it is time to stop.
 
-    def __init__(self, config: ConsumerConfig, *, reuse_port: bool = False) -> None:
+    ``share`` is the number of this worker and how many there are.
+    """
+
+    def __init__(
+        self,
+        config: ConsumerConfig,
+        *,
+        reuse_port: bool = False,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         self._config = config
         self._reuse_port = reuse_port
         self._loop = asyncio.get_running_loop()
         self._registry: Registry = open_registry(config.registry)
+        self.providers = Providers(self._loop, share=share)
         self.directory = Directory(
             self._loop,
             Options(
                 policy=config.policy,
                 queue_max=config.queue_max,
                 body_bytes_max=max(config.body_bytes_max * 2, 16 << 20),
+                links={PROTOCOL: self.providers.link},
             ),
         )
         self.ingress = Ingress(
@@ -111,6 +125,7 @@ class ConsumerAgent:
         self.ingress.abort()
         self._memory.stop()
         await self.directory.close()
+        await self.providers.close()
         with contextlib.suppress(RegistryError):
             await self._registry.close()
 
@@ -208,4 +223,5 @@ class ConsumerAgent:
             "registry": self._registry.location,
             "ready": self.ready_reason() or True,
             "services": self.directory.status(),
+            "providers": self.providers.status(),
         }

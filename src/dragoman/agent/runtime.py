@@ -63,7 +63,7 @@ def run(config: AgentConfig) -> int:
 
 async def run_worker(config: AgentConfig, worker: Worker) -> None:
     """One worker of an agent: start it, pass on whether it is ready, drain it when told to stop."""
-    agent = _make(config, reuse_port=worker.count > 1)
+    agent = _make(config, worker)
     worker.report(metrics=agent.snapshot, status=agent.status)
     try:
         await agent.start()
@@ -83,11 +83,13 @@ async def run_worker(config: AgentConfig, worker: Worker) -> None:
         await agent.drain()
 
 
-def _make(config: AgentConfig, *, reuse_port: bool) -> Agent:
+def _make(config: AgentConfig, worker: Worker) -> Agent:
+    reuse_port = worker.count > 1
     if isinstance(config, ConsumerConfig):
         from dragoman.agent.consumer import ConsumerAgent
 
-        return ConsumerAgent(config, reuse_port=reuse_port)
+        share = (worker.index, worker.count)
+        return ConsumerAgent(config, reuse_port=reuse_port, share=share)
     if isinstance(config, ProviderConfig):
         from dragoman.agent.provider import ProviderAgent
 

@@ -1,9 +1,18 @@
-"""What a service has to know of a server: a registration is that, and so is a ``Member``."""
+"""What a service has to know of a server: a registration is that, and so is a ``Member``.
+
+And what it asks of the links to servers that are reached otherwise than by connecting to them
+(``Options.links``).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from dragoman.registry.base import Registration
+    from dragoman.rpc.client_session import ClientSession
 
 
 class Listed(Protocol):
@@ -27,3 +36,37 @@ class Member:
 
     address: str
     weight: float = 1
+
+
+class ServerLink(Protocol):
+    """Keeps a session to a server, as ``rpc.link.Link`` does, in a way of its own.
+
+    It is made with a factory of sessions, each to be given a transport, and with ``on_down``, to
+    be told why there is none at the moment.
+    """
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+
+    def held(self) -> None:
+        """The session works: the server has granted credit."""
+
+    def lost(self) -> None:
+        """The session has ended, and its calls with it."""
+
+    def hurry(self) -> None:
+        """Try again now rather than later."""
+
+    def update(self, registration: Registration) -> None:
+        """What is registered of the server has changed, but not what is spoken to it."""
+
+    def status(self) -> dict[str, Any]:
+        """Plain data for the status page, beside that of every endpoint."""
+
+    async def stop(self) -> None:
+        """Make no more sessions; the current one is left to end by itself."""
+
+
+LinkFactory = Callable[
+    ["Registration", "Callable[[], ClientSession]", Callable[[str], None]], ServerLink
+]

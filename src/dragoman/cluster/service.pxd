@@ -21,6 +21,8 @@ cdef class Endpoint(Candidate):
     cdef readonly str address
     cdef readonly Service service
     cdef readonly object link
+    # The link, if it is no plain one.
+    cdef object special
     cdef ClientSession session
     cdef EndpointOwner _owner
     cdef readonly int state
@@ -86,6 +88,7 @@ cdef class Service:
     cdef readonly WaitingQueue waiting
     cdef readonly RetryBudget retries
     cdef readonly dict endpoints
+    cdef readonly dict unusable
     cdef list _ready
     cdef list _taking_part
     cdef set _leaving

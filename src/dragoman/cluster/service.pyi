@@ -1,9 +1,9 @@
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from dragoman.cluster.member import Listed
+from dragoman.cluster.member import LinkFactory, Listed
 
 STATES: tuple[str, ...]
 
@@ -14,6 +14,7 @@ class Options:
     queue_max: int
     body_bytes_max: int
     seed: int | None
+    links: dict[str, LinkFactory]
     def __init__(
         self,
         policy: str = "demand",
@@ -30,6 +31,7 @@ class Options:
         tls: ssl.SSLContext | None = None,
         server_hostname: str | None = None,
         pings: bool = False,
+        links: Mapping[str, LinkFactory] | None = None,
     ) -> None: ...
 
 class Service:
@@ -43,6 +45,7 @@ class Service:
     expired: int
     known: bool
     closed: bool
+    unusable: dict[str, str]
     calls: int
     lined: int
     waiting_bytes: int

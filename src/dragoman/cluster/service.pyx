@@ -59,6 +59,8 @@ cdef int64_t TOGETHER_US = 500
 cdef uint32_t TIMEOUT_MS_NONE = 0xFFFFFFFF
 cdef int64_t NEVER_US = 0x7FFFFFFFFFFFFFFF
 cdef bytes NO_IDENTITY = b"\0" * 16
+# What a Link connects to: mesh sessions, with the bodies of agents or of anybody.
+cdef tuple MESH_PROTOCOLS = ("mesh", "rpc")
 
 cdef int C_MALFORMED = Code.MALFORMED
 cdef int C_UNAVAILABLE = Code.UNAVAILABLE
@@ -69,6 +71,16 @@ cdef int C_UPSTREAM_PROTOCOL = Code.UPSTREAM_PROTOCOL
 cdef int C_TOO_LARGE = Code.TOO_LARGE
 
 STATES = ("connecting", "ready", "down", "draining", "removed")
+
+
+def protocol_of(registration):
+    """What is spoken to a server; ``mesh`` unless it is said."""
+    return getattr(registration, "protocol", "mesh")
+
+
+def spoken(registration):
+    """What of a registration makes a link another one."""
+    return protocol_of(registration), getattr(registration, "serialization", "")
 
 
 cdef class Endpoint(Candidate):
@@ -87,6 +99,10 @@ cdef class Endpoint(Candidate):
         self._owner.endpoint = self
         options = service._options
         seed = options.seed
+        make = options.links.get(protocol_of(registration))
+        if make is not None:
+            self.link = self.special = make(registration, self._new_session, self._on_down)
+            return
         self.link = Link(
             service.loop, Address.parse(self.address), self._new_session, self._on_down,
             None if seed is None else Backoff(source=random.Random(f"{seed} {self.address}")),
@@ -145,6 +161,7 @@ cdef class Endpoint(Candidate):
             "requests": self.requests, "replies": self.replies, "failures": self.failures,
             "breaker_open": self.breaker.open, "breaker_trips": self.breaker.trips,
             "latency_ms": round(self.ewma_us / 1000.0, 3),
+            **({} if self.special is None else self.special.status()),
         }
 
 
@@ -162,7 +179,10 @@ cdef class EndpointOwner(SessionOwner):
         endpoint.reason = None
         endpoint.inflight = 0
         endpoint.replied_us = endpoint.service.turn.wheel.clock_us()
-        endpoint.breaker.success()
+        if endpoint.special is None:
+            # What answered HELLO is no longer what has failed. Where the session is with ourselves
+            # only a reply shows that.
+            endpoint.breaker.success()
         log.info("%s: endpoint %s is ready", endpoint.service.name, endpoint.address)
         endpoint.service.changed()
 
@@ -309,12 +329,16 @@ class Options:
       see ``rpc.connect``; ``identity``: who this is to servers, 16 bytes.
     - ``pings``: an endpoint is silent if it does not even answer pings, however long its replies
       take; else if no reply comes.
+    - ``links``: by a registration's protocol, what makes the ``ServerLink`` to such a server, if it
+      is no server of mesh sessions that can be connected to; it raises UsageError for one that
+      cannot be used. Servers of other protocols are not used either, and ``status`` says so.
     """
 
     def __init__(
         self, policy="demand", queue_max=1024, body_bytes_max=16777216, seed=None, *,
         on_full="shed", calls_max=0x7FFFFFFF, bytes_max=NEVER_US, waiting_bytes_max=NEVER_US,
         heartbeat_ms=5000, identity=NO_IDENTITY, tls=None, server_hostname=None, pings=False,
+        links=None,
     ):
         self.policy = policy
         self.queue_max = queue_max
@@ -329,6 +353,7 @@ class Options:
         self.tls = tls
         self.server_hostname = server_hostname
         self.pings = pings
+        self.links = {} if links is None else dict(links)
 
 
 cdef class Service:
@@ -344,6 +369,7 @@ cdef class Service:
         self.waiting = WaitingQueue(options.queue_max)
         self.retries = RetryBudget()
         self.endpoints = {}
+        self.unusable = {}
         self._fail = options.on_full == "fail"
         self._wait_on = options.on_full == "wait"
         self._calls_max = options.calls_max
@@ -360,23 +386,44 @@ cdef class Service:
     def update(self, registrations):
         """The registry's current list. New endpoints are connected to, those gone are let go."""
         cdef Endpoint endpoint
-        wanted = {r.address: r for r in registrations}
         if self.closed:
             return
         self.known = True
+        links = self._options.links
+        wanted = {}
+        self.unusable = {}
+        for registration in registrations:
+            protocol = protocol_of(registration)
+            if protocol in links or protocol in MESH_PROTOCOLS:
+                wanted[registration.address] = registration
+            else:
+                self.unusable[registration.address] = f"{protocol} is not spoken here"
+        for address in [a for a in self.unusable if a in wanted]:
+            # One port may speak several protocols.
+            del self.unusable[address]
         for address in [a for a in self.endpoints if a not in wanted]:
             endpoint = self.endpoints.pop(address)
             endpoint.close()
         for address, registration in wanted.items():
             endpoint = self.endpoints.get(address)
+            if endpoint is not None and spoken(endpoint.registration) != spoken(registration):
+                del self.endpoints[address]
+                endpoint.close()
+                endpoint = None
             if endpoint is None:
-                endpoint = Endpoint(self, registration)
+                try:
+                    endpoint = Endpoint(self, registration)
+                except UsageError as error:
+                    self.unusable[address] = str(error)
+                    continue
                 self.endpoints[address] = endpoint
                 endpoint.link.start()
             else:
                 if endpoint.registration != registration:
                     endpoint.registration = registration
                     endpoint.weight = registration.weight if registration.weight > 0 else 1.0
+                    if endpoint.special is not None:
+                        endpoint.special.update(registration)
                 if endpoint.state == DOWN:
                     endpoint.link.hurry()
         self.changed()
@@ -571,6 +618,12 @@ cdef class Service:
                 self._end(call, C_UNAVAILABLE, "every provider of this service has been set aside")
             elif self.endpoints:
                 self._end(call, C_UNAVAILABLE, "no provider of this service can be reached")
+            elif self.unusable:
+                address, why = next(iter(self.unusable.items()))
+                self._end(
+                    call, C_UNAVAILABLE,
+                    f"no provider of this service can be used: {address}: {why}",
+                )
             elif self.known:
                 self._end(call, C_UNAVAILABLE, "no provider of this service is registered")
             else:
@@ -969,6 +1022,9 @@ cdef class Service:
             "service": self.name, "requests": self.requests, "waiting": self.waiting.live,
             "shed": self.shed, "retried": self.retried, "expired": self.expired,
             "endpoints": [endpoint.status() for endpoint in self.endpoints.values()],
+            "unusable": [
+                {"address": address, "reason": why} for address, why in self.unusable.items()
+            ],
         }
 
 

@@ -1,6 +1,8 @@
 import asyncio
 from collections.abc import Callable
 
+from dragoman.rpc.link import Link
+
 class DubboConnection(asyncio.Protocol):
     """One connection to a provider."""
 
@@ -16,6 +18,7 @@ class DubboLink:
     host: str
     port: int
     connections: list[DubboConnection]
+    links: list[Link]
     reason: str | None
     unknown_replies: int
     protocol_errors: int

@@ -17,6 +17,7 @@ cdef class Turn:
     cdef list _marked
     cdef bint _scheduled
     cdef bint _reading
+    cdef bint _flushing
     cdef bint _crowded
     cdef int _reads
     cdef int _sparse_turns

@@ -6,6 +6,9 @@ turn's reads are done, each marked link is flushed once; while reads are few and
 each of them, which spares the loop an iteration. Nothing is ever held back for the sake of a batch:
 the flush runs before the loop sleeps again.
 
+What a flush marks in its turn (a connection within the process hands bytes over then, see ``pipe``)
+is flushed right after it, a few times over; what is marked then waits for the next iteration.
+
 Invariant: the read buffer holds nothing between two reads; it is handed to one transport's read and
 used up before any other code runs.
 """
@@ -39,6 +42,8 @@ READ_BYTES = 262144
 cdef int CROWD_READS = 4
 cdef int64_t CROWD_US = 150
 cdef int SPARSE_TURNS = 4
+# From a caller's session through a pipe to the provider's connection it is three.
+cdef int ROUNDS_MAX = 6
 
 _turns = {}
 
@@ -72,7 +77,7 @@ cdef class Turn:
             return
         gathering._marked = True
         self._marked.append(gathering)
-        if not self._reading and not self._scheduled:
+        if not self._reading and not self._scheduled and not self._flushing:
             self._scheduled = True
             self.call_soon(self._flush_method)
 
@@ -132,19 +137,28 @@ cdef class Turn:
         self._flush()
 
     cdef void _flush(self):
-        cdef list marked = self._marked
+        cdef list marked
         cdef Gathering gathering
+        cdef int rounds = 0
         self._now_us = 0
-        self._marked = []
-        for gathering in marked:
-            gathering._marked = False
-            try:
-                gathering.flush()
-            except Exception as error:
-                # No memory, or a transport's fault: the others still have to write.
-                self.loop.call_exception_handler(
-                    {"message": "what was gathered could not be written", "exception": error}
-                )
+        self._flushing = True
+        while self._marked and rounds < ROUNDS_MAX:
+            marked = self._marked
+            self._marked = []
+            rounds += 1
+            for gathering in marked:
+                gathering._marked = False
+                try:
+                    gathering.flush()
+                except Exception as error:
+                    # No memory, or a transport's fault: the others still have to write.
+                    self.loop.call_exception_handler(
+                        {"message": "what was gathered could not be written", "exception": error}
+                    )
+        self._flushing = False
+        if self._marked and not self._scheduled:
+            self._scheduled = True
+            self.call_soon(self._flush_method)
 
 
 cpdef Turn turn_of(loop):

@@ -1,0 +1,354 @@
+"""Providers that have no agent: the provider agent's part, run in the caller's own process.
+
+A ``Providers`` stands beside one loop's services and gives them the links to endpoints whose
+registration says ``protocol: dubbo`` (``Options.links``). Behind each address is one connection,
+and one pool of credits with the provider's limit, whatever the number of services it serves; each
+service has its own ``Egress`` over these, joined to the service's session through ``rpc.pipe``. So
+balance, credits, retries, breaker and deadlines are those of providers with an agent.
+
+Invariants: a session stands only while the provider takes requests, so an endpoint that is away is
+seen as away before anything is sent to it; a provider that is about to stop is given nothing new,
+and let go when all is answered; the pool's limit is never more than this process's share of the
+provider's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from dragoman.dubbo.egress import Egress
+from dragoman.dubbo.link import DubboLink
+from dragoman.flow.credits import CreditPool
+from dragoman.registry.base import DEFAULT_LIMIT, Registration
+from dragoman.rpc.backoff import Backoff
+from dragoman.rpc.pipe import join
+from dragoman.rpc.server_session import ServerSession
+
+if TYPE_CHECKING:
+    from dragoman.rpc.client_session import ClientSession
+
+logger = logging.getLogger("dragoman.dubbo")
+
+# What a registration says is spoken to such a provider.
+PROTOCOL: Final = "dubbo"
+# A provider that is about to stop accepts connections until it is gone, and takes Dubbo's time for
+# shutting down at the most.
+STOPPING_S: Final = 10.0
+STOPPING_POLL_S: Final = 0.25
+PROBE_TIMEOUT_S: Final = 1.0
+
+
+class Providers:
+    """The providers that one loop speaks Dubbo to itself.
+
+    ``share`` is this worker's number and how many there are: together they do not exceed a
+    provider's limit, as long as that is at least their number. ``timeout_ms`` bounds how long a
+    call may occupy a provider's place; ``body_bytes_max`` is the longest request taken.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        share: tuple[int, int] = (0, 1),
+        connections: int = 1,
+        timeout_ms: int = 600_000,
+        body_bytes_max: int = 16 << 20,
+        heartbeat_s: float = 60.0,
+    ) -> None:
+        self.loop = loop
+        self.timeout_ms = timeout_ms
+        self.body_bytes_max = body_bytes_max
+        self._share = share
+        self._connections = connections
+        self._heartbeat_s = heartbeat_s
+        self._providers: dict[str, Provider] = {}
+
+    def link(
+        self,
+        registration: Registration,
+        new_session: Callable[[], ClientSession],
+        on_down: Callable[[str], None],
+    ) -> NativeLink:
+        """The link to an endpoint: a ``cluster.member.LinkFactory``.
+
+        Raises UsageError for a serialization that is not spoken here.
+        """
+        return NativeLink(self, registration, new_session, on_down)
+
+    def at(self, registration: Registration) -> Provider:
+        """The provider at a registration's address, made when it is asked for first."""
+        provider = self._providers.get(registration.address)
+        if provider is None:
+            link = self._connections, self._heartbeat_s
+            provider = Provider(self, registration.host, registration.port, link)
+            self._providers[registration.address] = provider
+        return provider
+
+    def forget(self, address: str, provider: Provider) -> None:
+        """Nobody uses ``provider`` any more."""
+        if self._providers.get(address) is provider:
+            del self._providers[address]
+
+    def share_of(self, limit: int) -> int:
+        """How many of the ``limit`` places of a provider are this worker's; one at least."""
+        index, count = self._share
+        return max(1, limit // count + (index < limit % count))
+
+    async def close(self) -> None:
+        """Close every connection; what is under way there is lost."""
+        await asyncio.gather(*(each.close() for each in list(self._providers.values())))
+
+    def status(self) -> list[dict[str, Any]]:
+        """Plain data for the status page."""
+        return [provider.status() for provider in self._providers.values()]
+
+
+class Provider:
+    """What the links to one address share: the connection and the credits."""
+
+    def __init__(self, providers: Providers, host: str, port: int, link: tuple[int, float]) -> None:
+        self._providers = providers
+        self._loop = providers.loop
+        count, heartbeat_s = link
+        self.link = DubboLink(self._loop, host, port, self._on_change, count, heartbeat_s)
+        self.pool = CreditPool(providers.share_of(DEFAULT_LIMIT))
+        self.sessions: set[ServerSession] = set()
+        self._users: set[NativeLink] = set()
+        self._started = False
+        self._probing: asyncio.Task[None] | None = None
+
+    def add(self, user: NativeLink) -> None:
+        """``user`` wants to be told of the provider's comings and goings."""
+        self._users.add(user)
+        self.set_limit()
+        if not self._started:
+            self._started = True
+            self.link.start()
+
+    def remove(self, user: NativeLink) -> None:
+        """``user`` needs it no more; without users it is closed."""
+        self._users.discard(user)
+        if self._users:
+            self.set_limit()
+            return
+        self._providers.forget(user.registration.address, self)
+        self._loop.create_task(self.close())
+
+    def set_limit(self) -> None:
+        """Take over what the registrations say now."""
+        limits = [user.registration.limit or DEFAULT_LIMIT for user in self._users]
+        limit = self._providers.share_of(max(limits))
+        if limit != self.pool.limit:
+            self.pool.set_limit(limit)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes requests."""
+        return self._probing is None and self.link.usable
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has said that it is about to stop."""
+        return bool(self.link.connections) and not self.link.usable
+
+    @property
+    def reason(self) -> str | None:
+        """Why it takes no requests, as far as is known."""
+        return "the provider is about to stop" if self._probing is not None else self.link.reason
+
+    def hurry(self) -> None:
+        """Connect now rather than later."""
+        for link in self.link.links:
+            link.hurry()
+
+    def let_go(self) -> None:
+        """A session has ended: with the last one, a provider that is about to stop is let go."""
+        if not self.stopping or any(user.busy for user in self._users):
+            return
+        if self._probing is None:
+            self._probing = self._loop.create_task(self._await_end())
+
+    async def _await_end(self) -> None:
+        """Close, and come back when there is something new to connect to.
+
+        Until the old process is gone its port may still accept, and what was sent there would be
+        lost with it. A refused connection shows that it is gone.
+        """
+        for link in self.link.links:
+            link.abandon()
+        for connection in list(self.link.connections):
+            connection.close()
+        until_s = self._loop.time() + STOPPING_S
+        while self._loop.time() < until_s:
+            await asyncio.sleep(STOPPING_POLL_S)
+            try:
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    _, writer = await asyncio.open_connection(self.link.host, self.link.port)
+            except (OSError, TimeoutError):
+                break
+            writer.close()
+        self._probing = None
+        self.link.start()
+
+    def _on_change(self) -> None:
+        for user in list(self._users):
+            user.look()
+
+    async def close(self) -> None:
+        """Close the connection; what is under way is lost."""
+        if self._probing is not None:
+            self._probing.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._probing
+        await self.link.close()
+        for session in list(self.sessions):
+            session.close()
+
+    def status(self) -> dict[str, Any]:
+        """Plain data for the status page."""
+        return {
+            "provider": f"{self.link.host}:{self.link.port}",
+            "connections": len(self.link.connections),
+            "credits": self.pool.statistics(),
+        }
+
+
+class NativeLink:
+    """One service's way to one provider: a ``cluster.member.ServerLink``."""
+
+    def __init__(
+        self,
+        providers: Providers,
+        registration: Registration,
+        new_session: Callable[[], ClientSession],
+        on_down: Callable[[str], None],
+    ) -> None:
+        self.registration = registration
+        self._providers = providers
+        self._loop = providers.loop
+        self._new_session = new_session
+        self._on_down = on_down
+        self._backoff = Backoff()
+        self._provider = providers.at(registration)
+        self.egress = Egress(
+            self._loop,
+            self._provider.link,
+            self._provider.pool,
+            group=registration.group,
+            version=registration.version,
+            serialization=registration.serialization or "hessian2",
+            timeout_ms=providers.timeout_ms,
+        )
+        self._session: ServerSession | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self._started = False
+        self._stopped = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has a session now."""
+        return self._session is not None
+
+    def start(self) -> None:
+        """See ServerLink."""
+        if not self._started:
+            self._started = True
+            self._provider.add(self)
+            self.look()
+
+    def held(self) -> None:
+        """See ServerLink."""
+        self._backoff.reset()
+
+    def hurry(self) -> None:
+        """See ServerLink."""
+        self._backoff.reset()
+        self._provider.hurry()
+
+    def update(self, registration: Registration) -> None:
+        """See ServerLink."""
+        self.registration = registration
+        self._provider.set_limit()
+
+    def look(self) -> None:
+        """The provider's state may have changed: bring the session in line with it."""
+        provider = self._provider
+        if provider.usable:
+            if self._session is None and self._again is None and not self._stopped:
+                self._open()
+        elif self._session is not None:
+            if provider.stopping:
+                self._session.goodbye()
+            else:
+                self._session.close()
+        elif not self._stopped and provider.reason is not None:
+            self._on_down(provider.reason)
+        if provider.stopping:
+            provider.let_go()
+
+    def _open(self) -> None:
+        client = self._new_session()
+        self._session = ServerSession(
+            self._loop,
+            self.egress,
+            self._provider.pool,
+            self._provider.sessions,
+            body_bytes_max=self._providers.body_bytes_max,
+        )
+        join(
+            self._loop,
+            self._session,
+            client,
+            server_name=self.registration.address,
+            client_name="this process",
+        )
+
+    def lost(self) -> None:
+        """See ServerLink."""
+        if self._session is None:
+            return
+        self._session = None
+        if self._stopped:
+            self._release()
+            return
+        if self._provider.usable:
+            # The session ended by itself; the provider is there.
+            self._again = self._loop.call_later(self._backoff.next_s(), self._try_again)
+        else:
+            self._provider.let_go()
+
+    def _try_again(self) -> None:
+        self._again = None
+        self.look()
+
+    def status(self) -> dict[str, Any]:
+        """See ServerLink."""
+        return {
+            "native": {
+                "in_progress": self.egress.in_progress,
+                "rejections": self.egress.rejections,
+                "late": self.egress.late,
+                "limit": self._provider.pool.limit,
+                "connections": len(self._provider.link.connections),
+            }
+        }
+
+    async def stop(self) -> None:
+        """See ServerLink."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        if self._session is None:
+            self._release()
+
+    def _release(self) -> None:
+        if self._started:
+            self._provider.remove(self)
