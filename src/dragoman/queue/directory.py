@@ -86,9 +86,9 @@ def _write_whole(files: Files, path: Path, name: str, data: bytes) -> None:
         raise StorageError(f"{path / name}: {error.strerror}", errno=error.errno) from error
 
 
-def meta_header(identity: bytes) -> bytes:
-    """The first 64 bytes of META."""
-    head = struct.pack("<8sII16sQ20x", b"DRGQMETA", VERSION, 0, identity, 0)
+def meta_header(identity: bytes, generation: int = 0, base: int = 64) -> bytes:
+    """The first 64 bytes of META, of which ``base`` bytes were synced before it got its name."""
+    head = struct.pack("<8sII16sQQ12x", b"DRGQMETA", VERSION, 0, identity, generation, base)
     return head + struct.pack("<I", crc32c(head))
 
 

@@ -27,10 +27,13 @@ from posix.fcntl cimport O_RDWR
 
 from dragoman.queue.files cimport Files
 from dragoman.queue.journal cimport (
-    frame_reserve, journal_open, journal_put, journal_run, journal_tails, journal_wait, log_flushed
+    frame_reserve, journal_end, journal_open, journal_put, journal_run, journal_tails,
+    journal_wait, log_flushed
 )
 from dragoman.queue.log cimport Fetch, log_adapt, log_run, path_of, slot_remove
-from dragoman.queue.meta cimport meta_commit, meta_dropped, meta_flush, meta_queue
+from dragoman.queue.meta cimport (
+    meta_closed, meta_commit, meta_dropped, meta_flush, meta_opened, meta_queue
+)
 from dragoman.queue.reader cimport (
     Piece, Window, resolve, window_clear, window_done, window_free, window_place, window_submit,
     window_wait
@@ -337,21 +340,44 @@ cdef class Engine:
         self.recovery = recover(s, files, path, False)
         s.meta_start = self.recovery.meta_end
         s.meta_synced = s.meta_start
+        s.meta_generation = self.recovery.generation
+        s.meta_dead = self.recovery.meta_dead
         if not read_only:
             s.meta_fd = s.disk.open(s.disk, <char*>meta, O_RDWR)
             if s.meta_fd < 0:
                 raise storage_error(s.meta_fd, f"{path}/META")
+            for name in os.listdir(path):
+                if name.endswith(".new"):
+                    files.unlink(f"{path}/{name}")  # of a rewriting that was cut short
             error = s.disk.truncate(s.disk, s.meta_fd, s.meta_start)
+            s.meta_synced = 0
+            if error == 0 and meta_opened(s) != DONE:
+                raise MemoryError
             if error == 0:
-                error = s.disk.sync(s.disk, s.meta_fd)
+                error = meta_flush(s, True)
             if error < 0:
                 raise storage_error(error, f"{path}/META")
+            for number in self.recovery.journals:
+                # What was found may be in the page cache only; it is relied on from now on.
+                self._sync_file(f"{path}/{number:010}.jnl")
             error = mend(s, self.recovery)
             if error < 0:
                 raise storage_error(error, f"{path}: the last segment")
             s.writer_alive = True
             s.journal_alive = True
         self.open = True
+
+    cdef int _sync_file(self, str path) except -1:
+        cdef Store* s = &self.s
+        cdef bytes encoded = os.fsencode(path)
+        cdef int fd = s.disk.open(s.disk, <char*>encoded, O_RDWR)
+        cdef int error = fd
+        if fd >= 0:
+            error = s.disk.sync(s.disk, fd)
+            s.disk.close(s.disk, fd)
+        if error < 0:
+            raise storage_error(error, path)
+        return 0
 
     def _replay(self):
         """The journal into memory; the writer's thread must be running unless read-only."""
@@ -1044,6 +1070,22 @@ cdef class Engine:
             if error < 0:
                 raise storage_error(error, f"{self.path}: removing a segment")
 
+    def _leave_journal(self):
+        # Tails go to a new journal file, all others go; the journal's thread must be running.
+        cdef Store* s = &self.s
+        cdef int error
+        if s.journal_file <= s.journal_oldest:
+            return
+        with nogil:
+            error = journal_tails(s, s.journal_file - 1)
+        if error < 0:
+            raise storage_error(error, f"{self.path}: the journal")
+        self._collect_journal(False)
+        with nogil:
+            error = s.disk.sync_directory(s.disk, s.path)
+        if error < 0:
+            raise storage_error(error, self.path)
+
     def _collect_journal(self, bint move):
         # Journal files that no tail needs go; with ``move``, tails leave the oldest ones first.
         cdef Store* s = &self.s
@@ -1082,6 +1124,26 @@ cdef class Engine:
         pthread_cond_broadcast(&s.journal_work)
         pthread_cond_broadcast(&s.durable)
         self._unlock()
+
+    def _end(self):
+        # After the threads have ended in order: say that all is on the disk.
+        cdef Store* s = &self.s
+        cdef int error = 0
+        cdef uint64_t frame
+        if s.poison or s.log_error or s.journal_error or s.slot >= 0 or s.frame_entries:
+            return
+        with nogil:
+            error = journal_end(s)
+            # None that proves anything if no file is left.
+            frame = s.frame_number - 1
+            if s.journal_fd < 0 and s.journal_oldest == s.journal_file:
+                frame = 0
+            if error == 0 and meta_closed(s, s.synced, frame) != DONE:
+                error = -12
+            if error == 0:
+                error = meta_flush(s, True)
+        if error < 0:
+            raise storage_error(error, self.path)
 
     def _close(self):
         # After the threads have ended.

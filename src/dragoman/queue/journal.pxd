@@ -12,4 +12,5 @@ cdef int journal_tail(Store* s, uint32_t id) noexcept nogil
 cdef int journal_wait(Store* s, uint64_t frame) noexcept nogil
 cdef int journal_tails(Store* s, uint32_t birth) noexcept nogil
 cdef int log_flushed(Store* s) noexcept nogil
+cdef int journal_end(Store* s) noexcept nogil
 cdef void journal_run(Store* s) noexcept nogil

@@ -265,8 +265,12 @@ cdef int _write(Store* s, uint64_t number, uint32_t entries, bint sync) noexcept
     memcpy(h + 12, &entries, 4)
     memcpy(h + 16, &number, 8)
     memcpy(h + 24, &s.frame_synced, 8)
+    # Together: a META that is rewritten meanwhile changes both.
+    pthread_mutex_lock(&s.lock)
     memcpy(h + 32, &s.synced, 8)
     memcpy(h + 40, &s.meta_synced, 8)
+    memcpy(h + 48, &s.meta_generation, 8)
+    pthread_mutex_unlock(&s.lock)
     check = crc(crc_place(s.journal_file, s.journal_offset), h + 8, FRAME_HEADER - 8 + body)
     memcpy(h + 4, &check, 4)
     error = s.disk.write(s.disk, s.journal_fd, h, whole, s.journal_offset)
@@ -275,6 +279,21 @@ cdef int _write(Store* s, uint64_t number, uint32_t entries, bint sync) noexcept
     s.journal_offset += whole
     s.journal_written += whole
     return 0
+
+
+cdef int journal_end(Store* s) noexcept nogil:
+    """After the thread has ended: an empty frame that says how far everything is on the disk."""
+    cdef int error
+    if s.journal_fd < 0 and s.log_written == 0:
+        return 0
+    s.frame_out.length = FRAME_HEADER
+    error = _write(s, s.frame_number, 0, True)
+    if error == 0:
+        error = s.disk.sync(s.disk, s.journal_fd)
+    if error == 0:
+        s.frame_synced = s.frame_number
+        s.frame_number += 1
+    return error
 
 
 cdef void journal_run(Store* s) noexcept nogil:

@@ -26,6 +26,7 @@ cdef struct Fetch:
     int slot
     int fd
     uint64_t number
+    uint64_t serial
     uint64_t offset  # of the block in its file
     char* buffer  # SECTOR-aligned, fetch_bytes() long
     uint64_t read_at  # aligned; buffer[0] is this byte of the file
@@ -46,6 +47,7 @@ cdef int slot_open(Store* s, int slot) noexcept nogil
 cdef void slot_remove(Store* s, int slot) noexcept nogil
 cdef void log_adapt(Store* s) noexcept nogil
 cdef void log_run(Store* s) noexcept nogil
+cdef void log_published(Store* s) noexcept nogil
 cdef int log_seal(Store* s, bint patient) noexcept nogil
 cdef uint64_t fetch_bytes(uint32_t code) noexcept nogil
 cdef void fetch_begin(Store* s, Fetch* f) noexcept nogil

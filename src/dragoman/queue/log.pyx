@@ -21,7 +21,7 @@ from dragoman.queue.state cimport (
     BLOCK_HEADER, BLOCK_MAGIC, CHUNK_DATA, DIRECTORY_ENTRY, DONE, FLAG_UNIFORM, GATHERED,
     KIND_DIRECTORY, KIND_MARK, KIND_MESSAGES, KIND_PADDING, KIND_TRAILER, PLACE_PENDING,
     PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, SEGMENT_SLOTS, Chunk, Pending, Queue, Segment, Store,
-    Table, align_up, code_of_size, cond_wait_ms, entry_count, entry_of, entry_place, entry_word,
+    Table, align_up, block_cost, code_of_size, cond_wait_ms, entry_count, entry_of, entry_place, entry_word,
     prefetch, pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
     size_of_code, unix_s, varint_size,
 )
@@ -73,6 +73,8 @@ cdef int slot_of(Store* s) noexcept nogil:
         s.slots_top += 1
     memset(&s.segments[i], 0, sizeof(Segment))
     s.segments[i].fd = -1
+    s.serials += 1
+    s.segments[i].serial = s.serials
     return <int>i
 
 
@@ -316,7 +318,8 @@ cdef int log_seal(Store* s, bint patient) noexcept nogil:
     if error < 0:
         return error
     pthread_mutex_lock(&s.lock)
-    s.segments[s.slot].state = 1
+    # Queues may not know yet of its last blocks: it must not be taken for dead.
+    s.segments[s.slot].state = 5
     s.slot = -1
     s.directory.length = 0
     pthread_mutex_unlock(&s.lock)
@@ -480,7 +483,7 @@ cdef void _publish(Store* s, Pending* p, uint64_t number) noexcept nogil:
         entry = &q.index[entry_word(<uint32_t>(p.block - q.index[1]))]
         if entry_place(entry[0]) == (PLACE_PENDING() | (number & s.table.ring_mask)):
             entry[0] = entry_of(p.place, code, entry_count(entry[0]))
-            segment.live += size_of_code(code)
+            segment.live += block_cost(code)
     segment.newest_s = unix_s()
     if p.big != NULL:
         free(p.big)
@@ -490,6 +493,14 @@ cdef void _publish(Store* s, Pending* p, uint64_t number) noexcept nogil:
     s.table.ring_bytes -= p.bytes
     s.blocks_written += 1
     s.block_messages += p.count
+
+
+cdef void log_published(Store* s) noexcept nogil:
+    """Under the lock: the queues know of all blocks of the segments that were sealed."""
+    cdef uint32_t i
+    for i in range(s.slots_top):
+        if s.segments[i].state == 5:
+            s.segments[i].state = 1
 
 
 cdef void _evict(Store* s) noexcept nogil:
@@ -559,6 +570,7 @@ cdef void log_run(Store* s) noexcept nogil:
     cdef Pending batch[64]
     cdef Table* t = &s.table
     cdef uint64_t n, i, asked, adapted = 0
+    cdef uint64_t sealed = s.number
     cdef int error
     pthread_mutex_lock(&s.lock)
     while True:
@@ -600,6 +612,9 @@ cdef void log_run(Store* s) noexcept nogil:
                 prefetch(&t.queues[batch[i + 4].queue])
             _publish(s, &batch[i], t.ring_head + i)
         t.ring_head += n
+        if sealed != s.number:
+            sealed = s.number
+            log_published(s)
         if n == 0 and (error == 0 or s.closing or s.poison):
             s.flush_done = asked
         if error < 0:
@@ -644,6 +659,7 @@ cdef void fetch_begin(Store* s, Fetch* f) noexcept nogil:
     f.offset = (f.place & ((1ULL << PLACE_SLOT_SHIFT) - 1)) * 16
     segment = &s.segments[f.slot]
     f.number = segment.number
+    f.serial = segment.serial
     f.error = 0
     f.held = 0
     end = f.offset + BLOCK_HEADER + size_of_code(f.code)

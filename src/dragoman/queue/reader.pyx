@@ -107,11 +107,11 @@ cdef void window_free(Window* w) noexcept nogil:
     memset(w, 0, sizeof(Window))
 
 
-# The cache: payloads in a ring, found by the number of their segment and their place in it.
+# The cache: payloads in a ring, found by the serial of their segment and their place in it.
 
 
 cdef inline uint64_t _key(Store* s, uint64_t place) noexcept nogil:
-    return s.segments[place >> 26].number << 26 | (place & 0x3FFFFFF)
+    return s.segments[place >> 26].serial << 26 | (place & 0x3FFFFFF)
 
 
 cdef inline uint64_t _way(Store* s, uint64_t key) noexcept nogil:
@@ -359,6 +359,6 @@ cdef void window_done(Store* s, Window* w) noexcept nogil:
                 p.uniform = f.uniform
                 p.length = f.length
                 if p.skip + p.take < p.count:
-                    _keep(s, f.number << 26 | (f.place & 0x3FFFFFF), f)
+                    _keep(s, f.serial << 26 | (f.place & 0x3FFFFFF), f)
     for i in range(w.fetch_count):
         fetch_end(s, &w.fetches[i])

@@ -14,21 +14,27 @@ from dragoman.errors import CorruptionError
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcpy, memset
 from posix.fcntl cimport O_RDONLY, O_RDWR
 
 from dragoman.queue.crc cimport crc, crc_place, crc_prepare
-from dragoman.queue.log cimport Header, header_valid, log_seal, path_of, slot_of
+from dragoman.queue.log cimport Header, header_valid, log_published, log_seal, path_of, slot_of
+from dragoman.queue.meta cimport (
+    META_CLOSED, META_COMMIT, META_DELETE, META_DROPPED, META_DROPPED_RANGE, META_IDS, META_LOST,
+    META_MARK, META_OPENED, META_QUEUE, META_TRIM,
+)
 from dragoman.queue.state cimport (
     BLOCK_HEADER, DIRECTORY_ENTRY, DONE, GATHERED, KIND_DIRECTORY, KIND_MARK, KIND_MESSAGES,
-    KIND_TRAILER, NAME_MAX, PLACE_LOST, PLACE_SLOT_SHIFT, QUEUE_ALIVE, QUEUE_DIRTY, SECTOR, WAIT,
-    Bytes, Pending, Queue, Segment, Store, Table, align_up, code_of_size, entry_count, entry_of,
-    entry_place, entry_word, hash_name, pthread_cond_signal, pthread_cond_wait,
-    pthread_mutex_lock, pthread_mutex_unlock, size_of_code, varint_get,
+    KIND_TRAILER, NAME_MAX, NO_MEMORY, PLACE_LOST, PLACE_SLOT_SHIFT, QUEUE_ALIVE, QUEUE_DIRTY,
+    SECTOR, WAIT, Bytes, Pending, Queue, Segment, Store, Table, align_up, block_cost, code_of_size,
+    entry_code, entry_count, entry_of, entry_place, entry_word, hash_name, pthread_cond_signal,
+    pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock, queue_first, queue_name_length,
+    varint_get,
 )
 from dragoman.queue.table cimport (
-    bytes_add, index_append, index_rebuild, index_set_first, table_add, table_remove, tail_put,
+    bytes_add, index_append, index_find, index_rebuild, index_set_first, table_add, table_remove,
+    tail_detach, tail_put,
 )
 
 cdef extern from "fcntl.h" nogil:
@@ -103,6 +109,7 @@ cdef Window window(Store* s, str path, str name, bint direct):
 
 
 cdef bint file_header(Window w, bytes magic, bytes identity, uint64_t number) except -1:
+    # EVERYTHING stands for any number.
     cdef char* at = w.at(0, 64)
     if at == NULL:
         return False
@@ -111,7 +118,32 @@ cdef bint file_header(Window w, bytes magic, bytes identity, uint64_t number) ex
         return False
     if struct.unpack_from("<I", head, 8)[0] != 1:
         raise CorruptionError(f"{w.name}: version {struct.unpack_from('<I', head, 8)[0]}, not 1")
-    return head[16:32] == identity and struct.unpack_from("<Q", head, 32)[0] == number
+    if number != <uint64_t>EVERYTHING and struct.unpack_from("<Q", head, 32)[0] != number:
+        return False
+    return head[16:32] == identity
+
+
+cdef struct Stray:
+    # A block that did not join its queue's end when it was met.
+    uint32_t queue
+    uint32_t count
+    uint64_t first
+    uint64_t entry
+    uint64_t best  # messages that can be had from this one on
+    uint64_t next  # the number of the one to go on with
+
+
+cdef int _by_place(const void* a, const void* b) noexcept nogil:
+    # By queue, then offset, then the longest first: what was compacted covers its parts.
+    cdef const Stray* x = <const Stray*>a
+    cdef const Stray* y = <const Stray*>b
+    if x.queue != y.queue:
+        return -1 if x.queue < y.queue else 1
+    if x.first != y.first:
+        return -1 if x.first < y.first else 1
+    if x.count != y.count:
+        return -1 if x.count > y.count else 1
+    return 0
 
 
 cdef class Recovery:
@@ -122,80 +154,106 @@ cdef class Recovery:
     cdef bytes identity
     cdef readonly list damage
     cdef readonly dict groups  # id -> {group: position}
-    cdef readonly set dropped  # numbers of segments that retention removed
-    cdef readonly uint64_t dropped_before
+    cdef readonly list known_lost  # (id, first, messages) that a repair gave up
+    cdef readonly list dropped  # (first, end) of numbers of segments that were removed
+    cdef readonly list missing  # numbers of segments that should be there
+    cdef readonly uint64_t generation  # of META
     cdef readonly uint64_t meta_end
-    cdef uint64_t evidence  # synced position by the journal
-    cdef uint64_t meta_evidence
-    cdef list strays
+    cdef uint64_t meta_base
+    cdef readonly uint64_t meta_dead
+    cdef readonly uint32_t ids  # that META knows of
+    cdef uint64_t evidence  # synced position by journal and META
+    cdef dict meta_evidence  # generation -> synced length, by the journal
+    cdef uint64_t closed_frame  # 0 unless the store was closed in order
+    cdef Bytes strays
+    cdef bint gaps
     cdef Bytes apart  # (queue id, end) of entries that did not join
     cdef object unsealed  # (slot, number, end, entries) of the last segment
     cdef readonly list journals
     cdef readonly uint64_t frame_last
+    cdef readonly bint stale  # entries were left out; they must not join later
     cdef readonly uint64_t orphans
 
     def __cinit__(self):
         self.damage = []
         self.groups = {}
-        self.dropped = set()
-        self.strays = []
+        self.known_lost = []
+        self.dropped = []
+        self.missing = []
+        self.meta_evidence = {}
         self.journals = []
         self.unsealed = None
+
+    def __dealloc__(self):
+        free(self.strays.data)
+        free(self.apart.data)
 
     # META.
 
     cdef int read_meta(self) except -1:
-        cdef Store* s = self.s
-        cdef Window w = window(s, self.path + "/META", "META", False)
+        cdef Window w = window(self.s, self.path + "/META", "META", False)
         cdef uint64_t at = 64
-        cdef uint64_t bad = 0
+        cdef uint64_t bad, evidence
         cdef uint32_t n
         cdef char* record
-        cdef uint64_t evidence = self.meta_evidence
-        if not file_header(w, b"DRGQMETA", self.identity, 0):
+        if not file_header(w, b"DRGQMETA", self.identity, <uint64_t>EVERYTHING):
             raise CorruptionError(f"{self.path}/META: not the header of this store's META")
+        record = w.at(0, 64)
+        memcpy(&self.generation, record + 32, 8)
+        memcpy(&self.meta_base, record + 40, 8)
+        evidence = max(self.meta_base, self.meta_evidence.get(self.generation, 0))
+        if max(self.meta_evidence, default=0) > self.generation:
+            self.damage.append(("META", 0, 0, 0, 0, "an older META than the journal knows"))
+        looked = False
         while at < w.length:
             record = self._record(w, at)
             if record != NULL:
                 memcpy(&n, record + 4, 4)
-                if record[8] == 5:
-                    memcpy(&evidence, record + 9, 8)
-                else:
-                    self._apply(record[8], record + 9, n)
+                self._apply(record[8], record + 9, n, at)
                 at += 9 + n
                 continue
             # Damage, or the torn end? Whatever stands behind must say.
+            if not looked:
+                evidence = max(evidence, self._marks(w, at))
+                looked = True
+            if evidence <= at:
+                break
             bad = at
-            at += 1
-            while at < w.length:
-                record = self._record(w, at)
-                if record != NULL:
-                    break
-                at += 1
-            # A record found later counts only if a mark says that the bad one had been synced.
-            later = at
-            while later < w.length:
-                record = self._record(w, later)
-                if record == NULL:
-                    later += 1
-                    continue
-                memcpy(&n, record + 4, 4)
-                if record[8] == 5:
-                    memcpy(&evidence, record + 9, 8)
-                later += 9 + n
-            if evidence > bad:
-                self.damage.append(("META", bad, 0, 0, 0, f"{at - bad} bytes are not records"))
-                if at >= w.length:
-                    bad = 0
-                    break
-                bad = 0
-                continue
-            at = bad
-            break
-        self.meta_end = at if at < w.length else w.length
-        if evidence > self.meta_end:
-            self.damage.append(("META", self.meta_end, 0, 0, 0, "the file ends too early"))
+            at = self._next_record(w, at + 1)
+            self.damage.append(("META", bad, 0, 0, 0, f"{at - bad} bytes are not records"))
+        self.meta_end = at
+        if evidence > w.length:
+            self.damage.append(("META", w.length, 0, 0, 0, "the file ends too early"))
+        if self.ids > self.s.table.ids:
+            self.s.table.ids = self.ids
         return 0
+
+    cdef uint64_t _next_record(self, Window w, uint64_t at) except? 0:
+        # Where the next valid record begins; the end of the file if there is none.
+        while at < w.length and self._record(w, at) == NULL:
+            at += 1
+        return min(at, w.length)
+
+    cdef uint64_t _marks(self, Window w, uint64_t at) except? 0:
+        # What the marks from ``at`` on say was synced.
+        cdef uint64_t value, result = 0
+        cdef uint32_t n
+        cdef char* record
+        at = self._next_record(w, at)
+        while at < w.length:
+            record = self._record(w, at)
+            if record == NULL:
+                at = self._next_record(w, at + 1)
+                continue
+            memcpy(&n, record + 4, 4)
+            if record[8] == META_MARK and n == 8:
+                memcpy(&value, record + 9, 8)
+                result = max(result, value)
+            elif record[8] == META_CLOSED:
+                # Written after a sync of all before it.
+                result = max(result, at)
+            at += 9 + n
+        return result
 
     cdef char* _record(self, Window w, uint64_t at) except? NULL:
         cdef char* head = w.at(at, 9)
@@ -203,27 +261,46 @@ cdef class Recovery:
         if head == NULL:
             return NULL
         memcpy(&n, head + 4, 4)
-        if n > NAME_MAX + 64 or head[8] < 1 or head[8] > 7:
+        if n > NAME_MAX + 64 or head[8] < META_QUEUE or head[8] > META_OPENED:
             return NULL
         head = w.at(at, 9 + n)
         if head == NULL:
             return NULL
         memcpy(&check, head, 4)
-        return head if check == crc(crc_place(0, at), head + 4, 5 + n) else NULL
+        if check != crc(crc_place(self.generation, at), head + 4, 5 + n):
+            return NULL
+        return head
 
-    cdef int _apply(self, int kind, const char* body, uint32_t n) except -1:
+    cdef int _apply(self, int kind, const char* body, uint32_t n, uint64_t at) except -1:
         cdef Table* t = &self.s.table
         cdef uint32_t id = 0
         cdef uint64_t value = 0
-        if kind >= 6:
+        cdef uint64_t pair[2]
+        if kind != META_QUEUE and at >= self.meta_base:
+            self.meta_dead += 9 + n
+        if kind == META_OPENED:
+            self.closed_frame = 0
+            return 0
+        if kind == META_CLOSED:
+            memcpy(pair, body, 16)
+            self.evidence = max(self.evidence, pair[0])
+            self.closed_frame = pair[1]
+            return 0
+        if kind == META_MARK:
+            return 0
+        if kind == META_DROPPED:
             memcpy(&value, body, 8)
-            if kind == 6:
-                self.dropped.add(value)
-            elif value > self.dropped_before:
-                self.dropped_before = value
+            self.dropped.append((value, value + 1))
+            return 0
+        if kind == META_DROPPED_RANGE:
+            memcpy(pair, body, 16)
+            self.dropped.append((pair[0], pair[1]))
             return 0
         memcpy(&id, body, 4)
-        if kind == 1:
+        if kind == META_IDS:
+            self.ids = max(self.ids, id)
+            return 0
+        if kind == META_QUEUE:
             if t.queues[id].flags & QUEUE_ALIVE:
                 return 0
             if table_add(t, id, body + 4, n - 4, <uint32_t>hash_name(body + 4, n - 4, t.seed)) == 0:
@@ -231,17 +308,21 @@ cdef class Recovery:
             return 0
         if not (id < t.ids and t.queues[id].flags & QUEUE_ALIVE):
             return 0
-        if kind == 2:
+        if kind == META_DELETE:
+            self.meta_dead += 13 + queue_name_length(&t.queues[id])
             table_remove(t, id)
             self.groups.pop(id, None)
             return 0
         memcpy(&value, body + 4, 8)
-        if kind == 3:
+        if kind == META_TRIM:
             if index_set_first(t, &t.queues[id], value) != DONE:
                 raise MemoryError
             t.queues[id].next = max(t.queues[id].next, value)
-        elif kind == 4:
+        elif kind == META_COMMIT:
             self.groups.setdefault(id, {})[body[12:n]] = value
+        elif kind == META_LOST:
+            memcpy(pair, body + 4, 16)
+            self.known_lost.append((id, pair[0], pair[1]))
         return 0
 
     # The log.
@@ -261,7 +342,7 @@ cdef class Recovery:
             return 0
         q = &t.queues[queue]
         code = code_of_size(length)
-        entry = entry_of(<uint64_t>slot << PLACE_SLOT_SHIFT | place16, code, count)
+        entry = entry_of(<uint64_t>slot << PLACE_SLOT_SHIFT | place16, <uint32_t>code, count)
         if q.index != NULL and first + count <= q.index[0]:
             return 0
         if first == q.next or (q.entries == 0 and first < q.next):
@@ -269,20 +350,32 @@ cdef class Recovery:
             if index_append(t, q, first, entry) != DONE:
                 raise MemoryError
             q.next = first + count
-            segment.live += size_of_code(code)
+            segment.live += block_cost(<uint32_t>code)
             return 0
         if first < q.next:
-            self.strays.append((queue, first, count, entry))
+            self._stray(queue, first, count, entry)
             return 0
         self._gap(queue, first)
         if index_append(t, q, first, entry) != DONE:
             raise MemoryError
         q.next = first + count
-        segment.live += size_of_code(code)
+        segment.live += block_cost(<uint32_t>code)
+        return 0
+
+    cdef int _stray(self, uint32_t queue, uint64_t first, uint32_t count, uint64_t entry) except -1:
+        cdef Stray stray
+        memset(&stray, 0, sizeof(Stray))
+        stray.queue = queue
+        stray.first = first
+        stray.count = count
+        stray.entry = entry
+        if bytes_add(&self.strays, &stray, sizeof(Stray)) != DONE:
+            raise MemoryError
         return 0
 
     cdef int _gap(self, uint32_t queue, uint64_t to) except -1:
         # Messages from the queue's end to ``to`` are not there, at least not yet.
+        self.gaps = True
         cdef Table* t = &self.s.table
         cdef Queue* q = &t.queues[queue]
         cdef uint64_t part
@@ -299,9 +392,11 @@ cdef class Recovery:
         cdef Window w
         last = max(numbers, default=0)
         have = set(numbers)
-        for number in range(max(self.dropped_before, 1), last):
-            if number not in have and number not in self.dropped:
-                self.damage.append((f"{number:010}.seg", 0, 0, 0, 0, "the file is missing"))
+        end = max((end for _, end in self.dropped), default=1)
+        expected = range(1, max(last, end - 1, self.evidence >> 32) + 1)
+        self.missing = sorted(_without(expected, have, self.dropped))
+        for number in self.missing:
+            self.damage.append((f"{number:010}.seg", 0, 0, 0, 0, "the file is missing"))
         for number in numbers:
             name = f"{number:010}.seg"
             slot = slot_of(s)
@@ -313,11 +408,7 @@ cdef class Recovery:
             s.segments[slot].length = w.length
             if not self._directory(w, slot, number):
                 self._scan(w, slot, number, number == last)
-        if self.evidence >> 32 > last:
-            self.damage.append(
-                (f"{self.evidence >> 32:010}.seg", 0, 0, 0, 0, "the file is missing")
-            )
-        s.number = max(last, self.dropped_before, *self.dropped, self.evidence >> 32)
+        s.number = len(expected)
         return 0
 
     cdef bint _directory(self, Window w, int slot, uint64_t number) except -1:
@@ -391,8 +482,14 @@ cdef class Recovery:
                         position += BLOCK_HEADER + align_up(h.length, 16)
                         continue
                     if at != NULL:
-                        # The header is good: it says whose messages these were.
-                        bad.append((position, h.queue, h.offset))
+                        # The header is good: it says whose messages these were. They stay in the
+                        # index, where reading them says what is wrong.
+                        bad.append((position, h.queue, h.offset, h.kind))
+                        if h.kind == KIND_MESSAGES:
+                            entries.append((
+                                h.offset & ((1ULL << 48) - 1), h.offset >> 48, h.queue,
+                                position // 16, h.length, h.time_s,
+                            ))
                         position += BLOCK_HEADER + align_up(h.length, 16)
                         lost = False
                         continue
@@ -414,7 +511,9 @@ cdef class Recovery:
             if item[0] >= known:
                 cut = item[0]
                 break
-            if len(item) == 3:
+            if len(item) == 4 and item[3] != KIND_MESSAGES:
+                self.damage.append((name, item[0], 0, 0, 0, "a block's checksum is wrong"))
+            elif len(item) == 4:
                 first = item[2] & ((1 << 48) - 1)
                 self.damage.append(
                     (name, item[0], item[1], first, item[2] >> 48, "a block's checksum is wrong")
@@ -425,8 +524,12 @@ cdef class Recovery:
             self.damage.append((name, w.length, 0, 0, 0, "the file ends too early"))
         if not last and not bad:
             self.damage.append((name, end, 0, 0, 0, "the segment was never sealed"))
-        kept = [entry for entry in entries if entry[3] * 16 < cut]
-        for entry in kept:
+        self.s.segments[slot].aside = any(item[0] < known for item in bad)
+        kept = []
+        for entry in entries:
+            if entry[3] * 16 >= cut:
+                break
+            kept.append(entry)
             self.block(slot, entry[0], entry[1], entry[2], entry[3], entry[4], entry[5])
         if last:
             self.unsealed = (slot, number, max(cut, 64), kept)
@@ -434,51 +537,94 @@ cdef class Recovery:
 
     cdef int settle(self) except -1:
         # Blocks that were met out of order: copies, or what filled a gap.
-        cdef Table* t = &self.s.table
-        cdef Queue* q
-        cdef uint32_t i, id
-        cdef uint64_t at, entry
-        by_queue: dict[int, list] = {}
-        for queue, first, count, found in self.strays:
-            by_queue.setdefault(queue, []).append((first, count, found))
-        self.strays = []
-        for queue, strays in by_queue.items():
-            q = &t.queues[<uint32_t>queue]
-            blocks = []
+        cdef Stray* strays = <Stray*>self.strays.data
+        cdef uint64_t n = self.strays.length // sizeof(Stray)
+        cdef uint64_t i = 0
+        cdef uint64_t j
+        if n:
+            with nogil:
+                qsort(strays, n, sizeof(Stray), _by_place)
+        while i < n:
+            j = i
+            while j < n and strays[j].queue == strays[i].queue:
+                j += 1
+            if not _covered(&self.s.table.queues[strays[i].queue], strays + i, j - i):
+                self._rebuild(strays[i].queue, strays + i, j - i)
+            i = j
+        free(self.strays.data)
+        memset(&self.strays, 0, sizeof(Bytes))
+        for id, first, count in self.known_lost:
+            if self.s.table.queues[<uint32_t>id].flags & QUEUE_ALIVE:
+                self._gap(id, first + count)
+        return 0
+
+    cdef int _rebuild(self, uint32_t id, const Stray* strays, uint64_t n) except -1:
+        # The queue's index from all blocks that there are: those that together give the most.
+        cdef Store* s = self.s
+        cdef Table* t = &s.table
+        cdef Queue* q = &t.queues[id]
+        cdef Stray* all = <Stray*>malloc((q.entries + n) * sizeof(Stray))
+        cdef uint64_t at, entry, i, low, high, middle, total = 0
+        cdef uint64_t end = q.next
+        cdef uint64_t start = q.index[0]
+        cdef uint64_t removed = q.index[1]
+        if all == NULL:
+            raise MemoryError
+        try:
             at = q.index[2] if q.entries else 0
-            start = q.index[0]
             for i in range(q.entries):
-                entry = q.index[entry_word(i)]
+                entry = q.index[entry_word(<uint32_t>i)]
                 if entry_place(entry) != PLACE_LOST():
-                    blocks.append((at, entry_count(entry), entry))
-                at += entry_count(entry)
-            known = {first for first, _, _ in blocks}
-            added = [stray for stray in strays if stray[0] not in known]
-            if not added:
-                continue
-            end = q.next
-            blocks = sorted({first: (first, c, e) for first, c, e in blocks + added}.values())
-            removed = q.index[1]
-            t.index_bytes -= 0
-            free_index(t, q)
-            q.next = start
-            for first, count, found in blocks:
-                if first + count <= q.next and q.entries:
-                    continue
-                if first > q.next:
-                    self._gap(<uint32_t>queue, first)
-                if index_append(t, q, first, found) != DONE:
-                    raise MemoryError
-                q.next = first + count
-                if (first, count, found) in added:
-                    entry = found
-                    self.s.segments[entry_place(entry) >> PLACE_SLOT_SHIFT].live += size_of_code(
-                        (entry >> 16) & 255
+                    all[total].queue = id
+                    all[total].first = at
+                    all[total].count = entry_count(entry)
+                    all[total].entry = entry
+                    total += 1
+                    s.segments[entry_place(entry) >> PLACE_SLOT_SHIFT].live -= block_cost(
+                        entry_code(entry)
                     )
-            if q.next < end:
-                self._gap(<uint32_t>queue, end)
-            index_set_first(t, q, start if start else q.index[2])
+                at += entry_count(entry)
+            memcpy(all + total, strays, n * sizeof(Stray))
+            total += n
+            qsort(all, total, sizeof(Stray), _by_place)
+            # From behind: the most messages that this block and others after it hold.
+            i = total
+            while i:
+                i -= 1
+                low = i + 1
+                high = total
+                while low < high:
+                    middle = (low + high) // 2
+                    if all[middle].first < all[i].first + all[i].count:
+                        low = middle + 1
+                    else:
+                        high = middle
+                all[i].best = all[i].count + (all[low].best if low < total else 0)
+                all[i].next = low
+                if i + 1 < total and all[i + 1].best > all[i].best:
+                    # Better without this one.
+                    all[i].best = all[i + 1].best
+                    all[i].next = i + 1
+                    all[i].entry = 0
+            index_rebuild(t, q, q.entries)
+            q.next = start
+            i = 0
+            while i < total:
+                if all[i].entry:
+                    if q.entries or all[i].first > q.next:
+                        self._gap(id, all[i].first)
+                    if index_append(t, q, all[i].first, all[i].entry) != DONE:
+                        raise MemoryError
+                    q.next = all[i].first + all[i].count
+                    s.segments[entry_place(all[i].entry) >> PLACE_SLOT_SHIFT].live += block_cost(
+                        entry_code(all[i].entry)
+                    )
+                i = all[i].next
+            self._gap(id, end)
+            q.index[0] = start
             q.index[1] = removed
+        finally:
+            free(all)
         return 0
 
     def lost_ranges(self):
@@ -502,7 +648,7 @@ cdef class Recovery:
     # The journal.
 
     cdef bint _frame(self, Window w, uint64_t number, uint64_t at, uint64_t* fields) except -1:
-        # fields: body, entries, frame, synced frame, position, META
+        # fields: body, entries, frame, synced frame, position, META's length and generation
         cdef char* head = w.at(at, 64)
         cdef uint32_t small[4]
         if head == NULL:
@@ -517,12 +663,12 @@ cdef class Recovery:
             return False
         fields[0] = small[2]
         fields[1] = small[3]
-        memcpy(&fields[2], head + 16, 32)
+        memcpy(&fields[2], head + 16, 40)
         return True
 
     cdef int look_at_journal(self) except -1:
-        # The newest frame tells what of the rest had been synced.
-        cdef uint64_t fields[6]
+        # The newest frames tell what of the rest had been synced.
+        cdef uint64_t fields[7]
         cdef uint64_t at
         cdef Window w
         for number in reversed(self.journals):
@@ -534,7 +680,9 @@ cdef class Recovery:
                 if self._frame(w, number, at, fields):
                     found = True
                     self.evidence = max(self.evidence, fields[4])
-                    self.meta_evidence = max(self.meta_evidence, fields[5])
+                    self.meta_evidence[fields[6]] = max(
+                        self.meta_evidence.get(fields[6], 0), fields[5]
+                    )
                     at += align_up(64 + fields[0], SECTOR)
                 else:
                     at += SECTOR
@@ -547,7 +695,7 @@ cdef class Recovery:
 
         A tail that was moved to a newer file is there as one entry, and what the older files have
         of it does not join its queue any more. So such entries are passed over at first; only if
-        their messages turn up nowhere is something lost, and a second pass takes what there is.
+        their messages turn up nowhere may something be lost, and a second pass takes what there is.
         """
         cdef uint64_t pair[2]
         cdef uint64_t i
@@ -561,39 +709,67 @@ cdef class Recovery:
                 self.s.table.queues[pair[0]].flags & QUEUE_ALIVE
                 and self.s.table.queues[pair[0]].next < pair[1]
             ):
-                self._pass(False)
+                if self.damage:
+                    self._pass(False)
+                else:
+                    # Nothing is damaged: the blocks before them never left memory, so nobody was
+                    # told that they had been synced.
+                    self.stale = True
                 break
         free(self.apart.data)
         memset(&self.apart, 0, sizeof(Bytes))
+        if self.frame_last < self.closed_frame:
+            name = f"{max(self.journals, default=1):010}.jnl"
+            self.damage.append(
+                (name, 0, 0, 0, 0, f"frames up to {self.closed_frame} are damaged or missing")
+            )
+        if self.gaps:
+            self._report_gaps()
+
+    cdef int _report_gaps(self) except -1:
+        # What is missing and was neither given up by a repair nor named already.
+        named: dict[int, list] = {}
+        for id, first, count in self.known_lost:
+            named.setdefault(id, []).append((first, first + count))
+        for _, _, id, first, count, _ in self.damage:
+            if id:
+                named.setdefault(id, []).append((first, first + count))
+        for id, first, count in self.lost_ranges():
+            for start, end in _remaining(first, first + count, named.get(id, [])):
+                self.damage.append(("", 0, id, start, end - start, "the messages are missing"))
+        return 0
 
     def _pass(self, bint first):
         # Returns where frames are missing, and the newest that had been synced.
-        cdef uint64_t fields[6]
+        cdef uint64_t fields[7]
         cdef uint64_t at, expected = 0
         cdef Window w
-        holes = []  # (file, offset, the frame that should be there)
-        synced = 0
-        hole = None
+        holes = []  # (file, offset, a frame that should be there)
+        synced = self.closed_frame
+        place = None
         for number in self.journals:
             name = f"{number:010}.jnl"
             w = window(self.s, f"{self.path}/{name}", name, self.s.direct)
-            if not file_header(w, b"DRGQJRNL", self.identity, number):
-                holes.append((name, 0, expected))
+            header = file_header(w, b"DRGQJRNL", self.identity, number)
             at = SECTOR
             while at < w.length:
                 if not self._frame(w, number, at, fields) or fields[2] < expected:
-                    if hole != (name, expected):
-                        hole = (name, expected)
-                        holes.append((name, at, expected))
+                    if place is None:
+                        place = (name, at)
                     at += SECTOR
                     continue
+                if not header:
+                    holes.append((name, 0, fields[2]))
+                    header = True
                 if fields[3] > synced:
                     synced = fields[3]
                 if expected and fields[2] != expected and synced < expected:
                     # Frames between are missing that nobody had waited for: the journal ends there.
                     break
-                if expected and fields[2] != expected and not holes:
-                    holes.append((name, at, expected))
+                if fields[2] != expected and (place is not None or expected):
+                    where = place if place is not None else (name, at)
+                    holes.append((*where, expected if expected else fields[2] - 1))
+                place = None
                 expected = fields[2] + 1
                 self._entries(
                     w.at(at, 64 + fields[0]) + 64, fields[0], fields[1], number, name, at, first
@@ -615,9 +791,20 @@ cdef class Recovery:
         return 0
 
 
-cdef void free_index(Table* t, Queue* q) noexcept nogil:
-    # Leaves no entries, without giving the memory back to the count exactly twice.
-    index_rebuild(t, q, q.entries)
+cdef bint _covered(Queue* q, const Stray* strays, uint64_t n) noexcept nogil:
+    # Whether the index has all these messages already, or they have been trimmed.
+    cdef uint64_t i, offset, first
+    cdef uint32_t number
+    for i in range(n):
+        offset = strays[i].first
+        if offset < queue_first(q):
+            offset = queue_first(q)
+        while offset < strays[i].first + strays[i].count:
+            number = index_find(q, offset, &first)
+            if number == q.entries or entry_place(q.index[entry_word(number)]) == PLACE_LOST():
+                return False
+            offset = first + entry_count(q.index[entry_word(number)])
+    return True
 
 
 cdef bint _grow_ring(Table* t) noexcept nogil:
@@ -627,6 +814,17 @@ cdef bint _grow_ring(Table* t) noexcept nogil:
         return False
     t.ring = ring
     t.ring_size *= 2
+    return True
+
+
+cdef bint _ring_space(Store* s) noexcept nogil:
+    # Under the lock: until the ring may have room. False: it never will.
+    if s.read_only:
+        return _grow_ring(&s.table)
+    if not s.writer_alive or s.poison:
+        return False
+    pthread_cond_signal(&s.work)
+    pthread_cond_wait(&s.space, &s.lock)
     return True
 
 
@@ -671,10 +869,15 @@ cdef uint64_t replay_entries(
             continue
         if first > q.next:
             bad += 1
-            while q.next < first:
-                # Tails stay behind entries: what is lost becomes one.
-                if q.count:
+            # Tails stay behind entries: what is lost becomes one, behind the tail that there is.
+            while q.count:
+                result = tail_detach(t, fields[0])
+                if result == DONE:
                     break
+                if result == NO_MEMORY or not _ring_space(s):
+                    pthread_mutex_unlock(&s.lock)
+                    return <uint64_t>-1
+            while q.next < first:
                 part = first - q.next
                 if part > 65535:
                     part = 65535
@@ -691,14 +894,7 @@ cdef uint64_t replay_entries(
             if first + i == q.next:
                 while True:
                     result = tail_put(t, fields[0], body + at, length)
-                    if result == WAIT:
-                        if s.read_only and _grow_ring(t):
-                            continue
-                        if not s.writer_alive:
-                            pthread_mutex_unlock(&s.lock)
-                            return <uint64_t>-1
-                        pthread_cond_signal(&s.work)
-                        pthread_cond_wait(&s.space, &s.lock)
+                    if result == WAIT and _ring_space(s):
                         continue
                     break
                 if result != DONE:
@@ -731,9 +927,34 @@ cdef object recover(Store* s, object files, str path, bint repair):
     r.look_at_journal()
     r.read_meta()
     # A removed segment whose file is still there: the removal was cut short.
-    r.read_segments([n for n in segments if n >= r.dropped_before and n not in r.dropped])
+    r.read_segments(sorted(_without(segments, set(), r.dropped)))
     r.settle()
     return r
+
+
+def _without(numbers, have, ranges):
+    # Those of the ascending ``numbers`` that are in neither; ``ranges`` of (first, end).
+    ranges = sorted(ranges)
+    at = 0
+    end = 0
+    for number in numbers:
+        while at < len(ranges) and ranges[at][0] <= number:
+            end = max(end, ranges[at][1])
+            at += 1
+        if number >= end and number not in have:
+            yield number
+
+
+def _remaining(first, end, ranges):
+    # What of [first, end) is in none of the ranges.
+    for start, stop in sorted(ranges):
+        if stop <= first or start >= end:
+            continue
+        if start > first:
+            yield first, start
+        first = max(first, stop)
+    if first < end:
+        yield first, end
 
 
 cdef int mend(Store* s, object recovery) except -1:
@@ -785,6 +1006,7 @@ cdef int mend(Store* s, object recovery) except -1:
         s.gather_fill = 64
     error = log_seal(s, False)
     if error == 0:
+        log_published(s)
         error = s.disk.truncate(s.disk, fd, s.segments[<int>slot].length)
     if error == 0:
         error = s.disk.sync(s.disk, fd)

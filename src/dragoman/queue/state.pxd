@@ -228,13 +228,16 @@ cdef struct Table:
 
 cdef struct Segment:
     uint64_t number
+    uint64_t serial  # of this use of the slot: a segment that was compacted keeps its number
     uint64_t length
-    uint64_t live  # bytes of blocks that queues still have, by size code
+    uint64_t live  # bytes that blocks which queues still have take, by ``block_cost``
     int fd
     uint32_t readers
     uint32_t used
     uint32_t newest_s
-    uint8_t state  # 0 free, 1 sealed, 2 being written, 3 to be removed
+    uint8_t state  # 0 free, 1 sealed, 2 being written, 3 to be removed, 4 being compacted,
+    # 5 sealed, but queues do not know yet of its last blocks
+    bint aside  # damaged: never compacted
 
 
 cdef struct Store:
@@ -260,6 +263,7 @@ cdef struct Store:
     uint32_t slots_top
     uint32_t open_files
     uint32_t used_clock
+    uint64_t serials
     int slot  # being written, -1 for none
     uint64_t number  # of the newest segment
     char* gather  # GATHERED bytes
@@ -281,6 +285,8 @@ cdef struct Store:
     uint64_t bytes_read
     uint64_t cache_hits
     uint64_t swept_blocks
+    uint64_t compactions
+    uint64_t compacted_written
     # META.
     pthread_mutex_t meta_lock  # held while META is written; taken before ``lock``
     int meta_fd
@@ -288,7 +294,9 @@ cdef struct Store:
     uint64_t meta_start  # offset in the file of meta.data[0]
     uint64_t meta_synced
     uint64_t meta_written
-    uint64_t meta_live
+    uint64_t meta_generation
+    uint64_t meta_dead  # bytes of records that a rewritten META would not have, about
+    uint64_t meta_rewrites
     # The journal.
     int durability  # 0 none, 1 interval, 2 always
     uint64_t interval_ms
@@ -370,6 +378,11 @@ cdef inline uint32_t code_of_size(uint64_t size) noexcept nogil:
     while ((units + (1ULL << shift) - 1) >> shift) > 32:
         shift += 1
     return ((shift + 1) << 4) + <uint32_t>(((units + (1ULL << shift) - 1) >> shift) - 17)
+
+
+cdef inline uint64_t block_cost(uint32_t code) noexcept nogil:
+    # What a block takes of a segment: header, payload, its entry of the directory.
+    return size_of_code(code) + BLOCK_HEADER + DIRECTORY_ENTRY
 
 
 cdef inline uint64_t entry_of(uint64_t place, uint32_t code, uint32_t count) noexcept nogil:

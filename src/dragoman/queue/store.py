@@ -187,6 +187,8 @@ class QueueStore(Engine):
         self._replay()
         if not self.read_only:
             self._thread("dragoman-queue-journal", self._run_journal)
+            if self.recovery.stale:
+                self._leave_journal()
         self._groups = self.recovery.groups
         if not self.read_only:
             self._thread("dragoman-queue-upkeep", self._run_upkeep)
@@ -196,12 +198,15 @@ class QueueStore(Engine):
         thread.start()
         self._threads.append(thread)
 
-    def _abandon(self) -> None:
+    def _rest(self) -> None:
         self._ended.set()
         self._stop()
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+
+    def _abandon(self) -> None:
+        self._rest()
         self._close()
         if self._lock is not None:
             self._lock.release()
@@ -367,6 +372,12 @@ class QueueStore(Engine):
                     self.sync()
                     self._flush_log()
                 except (StorageError, CorruptionError) as error:
+                    failure = error
+            self._rest()
+            if not self.read_only and failure is None:
+                try:
+                    self._end()
+                except StorageError as error:
                     failure = error
             self._abandon()
         if failure is not None:

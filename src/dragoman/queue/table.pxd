@@ -19,6 +19,7 @@ cdef void chunks_free(Table* t, uint32_t head, uint64_t n) noexcept nogil
 cdef int index_append(Table* t, Queue* q, uint64_t first, uint64_t entry) noexcept nogil
 cdef void index_rebuild(Table* t, Queue* q, uint32_t removed) noexcept nogil
 cdef int index_set_first(Table* t, Queue* q, uint64_t first) noexcept nogil
+cdef void index_cut(Table* t, Queue* q, uint32_t entries) noexcept nogil
 cdef uint32_t index_find(Queue* q, uint64_t offset, uint64_t* first) noexcept nogil
 cdef int bytes_reserve(Bytes* b, size_t more) noexcept nogil
 cdef int bytes_add(Bytes* b, const void* data, size_t n) noexcept nogil

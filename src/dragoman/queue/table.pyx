@@ -500,6 +500,20 @@ cdef void index_rebuild(Table* t, Queue* q, uint32_t removed) noexcept nogil:
         t.index_bytes -= (old - new) * 8
 
 
+cdef void index_cut(Table* t, Queue* q, uint32_t entries) noexcept nogil:
+    """Drop entries at the end that have been moved to the front of others'."""
+    cdef uint64_t old = _index_capacity(_index_words(q.entries))
+    cdef uint64_t new = _index_capacity(_index_words(entries))
+    cdef uint64_t* words
+    q.index[1] += q.entries - entries
+    q.entries = entries
+    if new != old:
+        words = <uint64_t*>realloc(q.index, new * 8)
+        if words != NULL:
+            q.index = words
+        t.index_bytes -= (old - new) * 8
+
+
 cdef uint32_t index_find(Queue* q, uint64_t offset, uint64_t* first) noexcept nogil:
     """The entry that holds ``offset`` and its first offset; ``entries`` when it is the tail's."""
     cdef uint32_t groups, low, high, middle, entry

@@ -12,8 +12,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from dragoman.queue.meta cimport meta_delete, meta_trim
 from dragoman.queue.state cimport (
     DONE, NO_MEMORY, PLACE_LOST, PLACE_PENDING, PLACE_SLOT_SHIFT, QUEUE_ALIVE, Queue, Store,
-    Table, entry_code, entry_count, entry_place, entry_word, pthread_mutex_lock,
-    pthread_mutex_unlock, queue_first, size_of_code,
+    Table, block_cost, entry_code, entry_count, entry_place, entry_word, pthread_mutex_lock,
+    pthread_mutex_unlock, queue_first,
 )
 from dragoman.queue.table cimport index_rebuild, index_set_first, table_remove, tail_drop
 
@@ -21,7 +21,7 @@ from dragoman.queue.table cimport index_rebuild, index_set_first, table_remove, 
 cdef void _unlive(Store* s, uint64_t entry) noexcept nogil:
     cdef uint64_t place = entry_place(entry)
     if place != PLACE_LOST() and not place & PLACE_PENDING():
-        s.segments[place >> PLACE_SLOT_SHIFT].live -= size_of_code(entry_code(entry))
+        s.segments[place >> PLACE_SLOT_SHIFT].live -= block_cost(entry_code(entry))
 
 
 cdef int queue_trim(Store* s, uint32_t id, uint64_t before) noexcept nogil:
@@ -119,7 +119,7 @@ cdef int oldest_slot(Store* s) noexcept nogil:
     cdef uint32_t i
     cdef int found = -1
     for i in range(s.slots_top):
-        if s.segments[i].state == 1 and (
+        if s.segments[i].state in (1, 4) and (
             found < 0 or s.segments[i].number < s.segments[found].number
         ):
             found = <int>i
