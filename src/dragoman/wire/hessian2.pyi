@@ -1,3 +1,4 @@
+from dragoman.wire.hessian2_json import Hessian2Scanner, to_json
 from dragoman.wire.hessian2_reader import (
     CONTAINERS_MAX,
     DEPTH_MAX,
@@ -12,10 +13,12 @@ __all__ = [
     "CONTAINERS_MAX",
     "DEPTH_MAX",
     "Hessian2Reader",
+    "Hessian2Scanner",
     "Hessian2Writer",
     "decode",
     "decode_stream",
     "decode_string",
     "encode",
     "encode_string",
+    "to_json",
 ]

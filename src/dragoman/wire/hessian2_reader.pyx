@@ -410,7 +410,7 @@ cdef class Hessian2Reader:
             count = self.number(self.tag())
             if not 0 <= count <= 0x7FFFFFFF:
                 self.bad(f"a list of {count} values", at)
-        if self.exact and name is not None:
+        if self.exact and name:
             result = TypedList(name)
         else:
             result = []
@@ -439,12 +439,11 @@ cdef class Hessian2Reader:
         self.enter()
         if typed:
             name = self.type_name()
-            if self.exact:
+            # Maps of somebody's own class, too: other languages write objects so.
+            if name and (self.exact or not name.startswith("java.")):
                 result = TypedMap(name)
-            elif name.startswith("java.") or not name:
-                result = {}
             else:
-                result = new_bean(name)
+                result = {}
         else:
             result = {}
         self.references.append(result)

@@ -15,7 +15,8 @@
 | Duration | timedelta | timedelta |
 | UUID | uuid.UUID | uuid.UUID |
 | lists, arrays, sets | list | list, tuple; set and frozenset: HashSet; ``TypedList`` |
-| maps | dict | dict: HashMap; ``TypedMap`` |
+| maps of java.* | dict | dict: HashMap; ``TypedMap`` |
+| maps of other classes | ``TypedMap`` | ``TypedMap`` |
 | enums | ``Bean`` with the one field ``name`` | ``enum(class, name)`` |
 | all other objects, throwables too | ``Bean`` | ``Bean`` |
 
