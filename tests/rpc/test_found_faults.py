@@ -663,3 +663,61 @@ def test_an_id_that_was_answered_may_come_again_while_its_work_goes_on() -> None
             at_rest(server)
 
     simulate_rpc(1, work)
+
+
+def test_a_client_that_disregards_a_reclaim_is_sent_away() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        async with await rpc.serve(echo, AT, limit=8, heartbeat_ms=1000) as server:
+            greedy = await raw_client(loop)
+            greedy.send(hello(), frame("DEMAND", value=8))
+            await asyncio.sleep(0.1)
+            assert sum(credit[4] for credit in greedy.of("CREDIT")) == 8
+
+            async def answer_pings() -> None:
+                answered = 0
+                while True:
+                    for ping in greedy.of("PING")[answered:]:
+                        greedy.send(frame("PONG", value=ping[4]))
+                        answered += 1
+                    await asyncio.sleep(0.01)
+
+            answering = asyncio.create_task(answer_pings())
+            async with await rpc.connect(AT) as client:
+                assert await client.call("echo", b"x", timeout_ms=5000) == b"x"
+                assert greedy.of("RECLAIM")
+                (goodbye,) = greedy.of("GOODBYE")
+                assert goodbye[5] == b"a RECLAIM was not answered"
+                await asyncio.sleep(0.1)
+                assert greedy.lost
+            answering.cancel()
+            await asyncio.sleep(0.1)
+            at_rest(server)
+
+    simulate_rpc(1, work)
+
+
+def test_a_reclaim_may_be_answered_as_late_as_the_connection_is_slow() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        async with await rpc.serve(echo, AT, limit=8, heartbeat_ms=1000) as server:
+            slow = await raw_client(loop)
+            slow.send(hello(), frame("DEMAND", value=8))
+            await asyncio.sleep(0.1)
+            async with await rpc.connect(AT) as client:
+                call = asyncio.ensure_future(client.call("echo", b"x", timeout_ms=60_000))
+                # It shows that it lives, but has got nowhere near the RECLAIM yet.
+                for _ in range(10):
+                    await asyncio.sleep(0.5)
+                    slow.send(frame("PONG", value=0))
+                assert not slow.lost
+                assert not call.done()
+                (reclaim,) = slow.of("RECLAIM")
+                probes = [ping for ping in slow.of("PING") if ping[4]]
+                # One read with the RECLAIM and the PING: the PONG goes first.
+                slow.send(frame("PONG", value=probes[0][4]), frame("RETURN", value=reclaim[4]))
+                assert await call == b"x"
+                assert not slow.lost
+            slow.transport.close()
+            await asyncio.sleep(0.1)
+            at_rest(server)
+
+    simulate_rpc(1, work)

@@ -46,11 +46,15 @@ cdef class ServerSession(Session):
     # What the handler keeps for this session.
     cdef dict work
     cdef int _owed
+    # The value of the PING that waits for its PONG since a RECLAIM was due, 0 if there is none.
+    cdef uint32_t _probe
+    cdef bint _returned
     cdef int _sessions_max
 
     cdef void reply(self, uint32_t id, const char* body, size_t n, int credits, bytes owner=*)
     cdef void error(self, uint32_t id, int code, bint retry_safe, str message, int credits)
     cdef void credit(self, int n)
     cdef void owed(self, int credits)
+    cdef int _probed(self) except -1
     cdef void _unknown_method(self, uint32_t id)
     cdef int _name(self, int number) except -1

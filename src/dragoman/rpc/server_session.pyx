@@ -29,6 +29,9 @@ cdef int METHODS_MAX = 1024
 cdef int ERROR_TEXT_BYTES_MAX = 4096
 cdef uint32_t CREDITS_MAX = 1 << 24
 cdef bytes NO_IDENTITY = b"\0" * 16
+# Values of PINGs that ask whether a RECLAIM has been read; those of the heartbeat have 0.
+cdef uint32_t FIRST_PROBE = 1
+cdef uint32_t SECOND_PROBE = 2
 
 
 cdef class Handler:
@@ -201,6 +204,7 @@ cdef class ServerSession(Session):
             if frame.value > <uint32_t>(self.holder.held - self.holder.in_use):
                 raise ProtocolError(f"{frame.value} credits given back that were not held")
             self.pool.returned(self.holder, frame.value)
+            self._returned = True
         elif kind == F_ORDER:
             if not self.handler.features & FEATURE_ORDER:
                 raise ProtocolError("ORDER, which this server does not offer")
@@ -215,7 +219,8 @@ cdef class ServerSession(Session):
         elif kind == F_PING:
             self.control(F_PONG, 0, 0, frame.value, b"")
         elif kind == F_PONG:
-            pass
+            if self._probe and frame.value == self._probe:
+                self._probed()
         elif kind == F_GOODBYE:
             if self._read_goodbye():
                 # It asks for nothing more: what it held unused is free.
@@ -225,6 +230,31 @@ cdef class ServerSession(Session):
         else:
             raise ProtocolError(f"mesh frame type {kind} from a client")
         return True
+
+    cdef void on_idle_check(self):
+        """Find out whether the caller disregards a RECLAIM, and keeps from others what it does not
+        use.
+
+        No clock can tell that from a connection that is jammed, but two PINGs can: the first PONG
+        shows that the RECLAIM has been read, and what came with it dealt with before the second
+        PING could be read. So the RETURN comes before the second PONG.
+        """
+        if self._probe == 0 and self.ready and self.holder.pool is not None \
+                and self.holder._asked:
+            self._returned = False
+            self._probe = FIRST_PROBE
+            self.control(F_PING, 0, 0, self._probe, b"")
+
+    cdef int _probed(self) except -1:
+        """The PONG of the probe under way has come."""
+        cdef bint first = self._probe == FIRST_PROBE
+        self._probe = 0
+        if self._returned or self.holder.pool is None:
+            return 0
+        if not first:
+            raise ProtocolError("a RECLAIM was not answered")
+        self._probe = SECOND_PROBE
+        return self.control(F_PING, 0, 0, self._probe, b"")
 
     cdef int _name(self, int number) except -1:
         """The next method id stands for the handler's method of this number."""
