@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dragoman.errors import UsageError
-from dragoman.wire.descriptor import count_parameters, descriptor_of
+from dragoman.wire.descriptor import count_parameters, descriptor_of, java_name
 
 
 @pytest.mark.parametrize(
@@ -142,3 +142,23 @@ def test_any_text_is_one_type_or_refused(name: str) -> None:
     except UsageError:
         return
     assert count_parameters(descriptor.encode()) == 1
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "name"),
+    [
+        ("I", "int"),
+        ("[[J", "long[][]"),
+        ("Ljava/lang/String;", "java.lang.String"),
+        ("[La/B$C;", "a.B$C[]"),
+    ],
+)
+def test_a_descriptor_has_a_name_in_javas_source(descriptor: str, name: str) -> None:
+    assert java_name(descriptor) == name
+    assert descriptor_of([name]) == descriptor
+
+
+@pytest.mark.parametrize("descriptor", ["", "II", "V", "Lx"])
+def test_only_one_type_has_a_name(descriptor: str) -> None:
+    with pytest.raises(UsageError):
+        java_name(descriptor)

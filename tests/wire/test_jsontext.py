@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dragoman.errors import UsageError
 from dragoman.wire import jsontext
 from dragoman.wire.jsonstring import decode_string, encode_string
-from dragoman.wire.jsontext import check_value, names_a_type
+from dragoman.wire.jsontext import check_value, names_a_type, without_class
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=80)
 JSON = st.recursive(
@@ -343,3 +343,19 @@ def test_a_member_that_names_a_class_is_found(spelling: bytes) -> None:
 )
 def test_a_text_that_reads_so_is_no_such_member(text: bytes) -> None:
     assert not names_a_type(text)
+
+
+@pytest.mark.parametrize(
+    ("json", "left"),
+    [
+        (b'{"class":"a.B"}', b"{}"),
+        (b'{"class":"a.B","x":1}', b'{"x":1}'),
+        (b'{"x":1 , "class" : "a.B" }', b'{"x":1 }'),
+        (b'{"x":1,"class":"a","class":"b"}', b'{"x":1}'),
+        (b'[{"class":"a\\"}","y":{"class":"c","z":["class"]}}]', b'[{"y":{"z":["class"]}}]'),
+        (b'{"class":1,"a":"class","classes":"x"}', b'{"class":1,"a":"class","classes":"x"}'),
+        (b'"class"', b'"class"'),
+    ],
+)
+def test_members_that_name_a_class_are_left_out(json: bytes, left: bytes) -> None:
+    assert without_class(json) == left

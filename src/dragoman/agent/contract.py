@@ -7,6 +7,7 @@ it to users.
 from __future__ import annotations
 
 import re
+from typing import Literal
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -48,13 +49,22 @@ _NAME = re.compile(rb"[A-Za-z_$][A-Za-z0-9_$.]{0,511}")
 _GROUP = re.compile(rb"[A-Za-z0-9_$.\-]{0,128}")
 
 
-class JsonCall(msgspec.Struct):
-    """The body of a call by the JSON contract."""
+class JsonCall(msgspec.Struct, rename={"class_names": "class"}):
+    """The body of a call by the JSON contract.
+
+    Only what chooses the service and the form of the response is used here; the rest is checked so
+    that what is wrong is refused before it travels.
+    """
 
     types: list[str] | None = None
     args: list[msgspec.Raw] = []
     group: str = ""
     version: str = ""
+    attachments: dict[str, str] = {}
+    generic: bool | Literal["gson"] | None = None
+    class_names: bool = False
+    envelope: bool = False
+    oneway: bool = False
 
 
 _decoder = msgspec.json.Decoder(JsonCall)
@@ -106,9 +116,9 @@ def form_service(interface: bytes, group: bytes, version: bytes) -> tuple[str, s
 
 def json_call(
     path: bytes, group: bytes, version: bytes, body: bytes
-) -> tuple[str, str, str, bytes]:
-    """Interface, group, version and the payload for the provider's agent, of a call by the JSON
-    contract.
+) -> tuple[str, str, str, bytes, bool]:
+    """Interface, group, version, the payload for the provider's agent, and whether there is no
+    result to wait for, of a call by the JSON contract.
 
     The payload is ``interface NUL method NUL group NUL version NUL`` and the JSON body. Raises
     UsageError for what is malformed, NotFoundError for a path that is not
@@ -132,7 +142,12 @@ def json_call(
         wanted_version.encode(),
         body or b"{}",
     )
-    return interface, wanted_group, wanted_version, payload
+    return interface, wanted_group, wanted_version, payload, call.oneway
+
+
+def accepted_response(keep_alive: bool, http_1_0: bool) -> bytes:
+    """A whole HTTP response for a call without result that has been passed on."""
+    return encode_response(202, connection=(2 if http_1_0 else 0) if keep_alive else 1)
 
 
 def error_response(status: int, name: str, why: str, close: bool) -> bytes:

@@ -71,6 +71,7 @@ cdef class IngressConnection(Timed):
 cdef class HttpCall(ServiceCall):
     cdef IngressConnection connection
     cdef bint json
+    cdef bint accepted  # there is no result: 202
     cdef bint keep_alive
     cdef bint http_1_0
     cdef bytes response

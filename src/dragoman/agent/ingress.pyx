@@ -327,13 +327,14 @@ cdef class IngressConnection(Timed):
         cdef RequestDecoder request = self.decoder
         if request.content_kind != CT_JSON and request.content_kind != CT_NONE:
             raise UsageError("Content-Type application/json was expected")
-        interface, group, version, payload = contract.json_call(
+        interface, group, version, payload, oneway = contract.json_call(
             request.path[:request.path_length], self._wanted(1), self._wanted(2),
             request.body[:request.body_length],
         )
         call.service = self.ingress.directory.find(interface, group, version)
         call.method = JSON_METHOD
         call.json = True
+        call.accepted = oneway
         call.body_owner = payload
         call.body = PyBytes_AS_STRING(call.body_owner)
         call.body_length = len(call.body_owner)
@@ -470,6 +471,11 @@ cdef class HttpCall(ServiceCall):
         ingress.in_progress -= 1
         ingress.succeeded += 1
         (<Histogram>ingress.latency).record_us(self.ended_us - self.started_us)
+        if self.accepted:
+            connection._answered(
+                self, contract.accepted_response(self.keep_alive, self.http_1_0)
+            )
+            return
         connection._answered(
             self, ingress.response(body, n, self.json, self.keep_alive, self.http_1_0)
         )

@@ -232,9 +232,9 @@ cdef class EgressCall(DubboCall):
                 egress.rejections += 1
                 if egress.learning:
                     egress._learn(True)
+            why = error_text(serialization, body, n)
             egress._finish(
-                self, code_of_status(status), status == DUBBO_POOL_EXHAUSTED,
-                error_text(serialization, body, n),
+                self, code_of_status(status, why), status == DUBBO_POOL_EXHAUSTED, why
             )
             return
         code = egress._replies.read(&self.asked, serialization, body, n)
@@ -281,13 +281,16 @@ cdef class EgressCall(DubboCall):
         egress.turn.wheel.schedule(self, egress.turn.wheel.clock_us() + FORGET_US)
 
 
-cdef int code_of_status(int status):
-    """Dubbo's status as an error code."""
+cdef int code_of_status(int status, str why):
+    """Dubbo's status, with the text that came with it, as an error code."""
     if status == DUBBO_POOL_EXHAUSTED:
         return C_OVERLOAD
     if status == DUBBO_SERVER_TIMEOUT or status == DUBBO_CLIENT_TIMEOUT:
         return C_DEADLINE
-    if status == DUBBO_SERVICE_NOT_FOUND:
+    if status == DUBBO_SERVICE_NOT_FOUND or (
+        # Up to 3.0 a service that is not there is an error of the service like others.
+        status == DUBBO_SERVICE_ERROR and "Not found exported service" in why
+    ):
         return C_NOT_FOUND
     if status == DUBBO_BAD_REQUEST:
         return C_MALFORMED

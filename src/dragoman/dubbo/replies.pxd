@@ -4,13 +4,19 @@ from dragoman.wire.jsonstring cimport Slice
 
 
 cdef class Replies:
-    cdef Buffer _scratch
-    cdef Slice answer      # what goes back to the caller; valid until the next call
-    cdef str problem       # or why nothing does
+    cdef Buffer _first
+    cdef Buffer _second
+    cdef Slice answer        # what goes back to the caller; valid until the next call
+    cdef Slice attachments   # as JSON; absent if there are none
+    cdef str problem         # or why nothing goes back
 
     cdef int read(
         self, const Asked* asked, int serialization, const char* body, Py_ssize_t n
     ) except -1
-    cdef int _malformed(self, const char* why) except -1
-    cdef int _fastjson(self, const Asked* asked, const char* body, Py_ssize_t n) except -1
+    cdef int _bad(self, str why) except -1
+    cdef int _fastjson(self, const char* body, Py_ssize_t n) except -1
     cdef int _hessian2(self, const Asked* asked, const char* body, Py_ssize_t n) except -1
+    cdef Buffer _other(self)
+    cdef void _take(self, Buffer made) noexcept
+    cdef int _as_text(self) except -1
+    cdef int _as_json(self, const Asked* asked) except -1

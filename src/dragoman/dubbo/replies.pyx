@@ -15,8 +15,8 @@ from dragoman.wire.fastjson cimport (
 from dragoman.wire.invocation_hessian2 cimport (
     HESSIAN_OK, HessianReply, begin_hessian_reply, hessian_problem,
 )
-from dragoman.wire.jsonstring cimport json_string_to_utf8
-from dragoman.wire.jsontext cimport write_strict_json
+from dragoman.wire.jsonstring cimport JSON_OK, json_problem, json_string_to_utf8
+from dragoman.wire.jsontext cimport json_check, write_json_without_class, write_strict_json
 from dragoman.wire.throwable cimport exception_text
 
 from dragoman.errors import Code
@@ -29,56 +29,110 @@ cdef class Replies:
     """Reads the replies of one provider."""
 
     def __cinit__(self):
-        self._scratch = Buffer()
+        self._first = Buffer()
+        self._second = Buffer()
 
     cdef int read(
         self, const Asked* asked, int serialization, const char* body, Py_ssize_t n
     ) except -1:
         """0, and ``answer`` is for the caller; or an error's code, and ``problem`` says why."""
+        cdef int code
+        self.attachments.data = NULL
         if serialization == DUBBO_FASTJSON:
-            return self._fastjson(asked, body, n)
-        if serialization == DUBBO_HESSIAN2:
-            return self._hessian2(asked, body, n)
-        self.problem = f"the provider replied in serialization {serialization}, which is not known"
+            code = self._fastjson(body, n)
+        elif serialization == DUBBO_HESSIAN2:
+            code = self._hessian2(asked, body, n)
+        else:
+            self.problem = (
+                f"the provider replied in serialization {serialization}, which is not known"
+            )
+            return C_UPSTREAM_PROTOCOL
+        if code != 0 or asked.answer == AS_BODY:
+            return code
+        return self._as_text() if asked.answer == AS_TEXT else self._as_json(asked)
+
+    cdef int _bad(self, str why) except -1:
+        self.problem = f"the provider's reply is malformed: {why}"
         return C_UPSTREAM_PROTOCOL
 
-    cdef int _malformed(self, const char* why) except -1:
-        self.problem = f"the provider's reply is malformed: {why.decode()}"
-        return C_UPSTREAM_PROTOCOL
+    cdef Buffer _other(self):
+        """An empty buffer that ``answer`` does not lie in."""
+        cdef Buffer free = self._first
+        if free.data <= self.answer.data < free.data + free.capacity:
+            free = self._second
+        free.clear()
+        return free
 
-    cdef int _fastjson(self, const Asked* asked, const char* body, Py_ssize_t n) except -1:
+    cdef void _take(self, Buffer made) noexcept:
+        self.answer.data = made.data
+        self.answer.length = made.length
+
+    cdef int _fastjson(self, const char* body, Py_ssize_t n) except -1:
+        """``answer`` becomes the value as JSON."""
         cdef FastjsonReply reply
-        cdef Py_ssize_t length
         cdef int code = read_reply(body, n, &reply)
         if code != FASTJSON_OK:
-            return self._malformed(fastjson_problem(code))
+            return self._bad(fastjson_problem(code).decode())
         if reply.kind == REPLY_EXCEPTION:
             self.problem = exception_text(reply.value.data, reply.value.length)
             return C_REMOTE
         self.answer = reply.value
+        self.attachments = reply.attachments
         if reply.loose:
-            self._scratch.clear()
-            write_strict_json(self._scratch, reply.value.data, reply.value.length)
-            self.answer.data = self._scratch.data
-            self.answer.length = self._scratch.length
-        elif asked.answer == AS_TEXT and reply.value.data[0] == 34:
-            # The form contract returns a string's text, not its JSON.
-            self._scratch.clear()
-            length = json_string_to_utf8(
-                reply.value.data, reply.value.length, self._scratch.reserve(reply.value.length)
-            )
-            if length < 0:
-                self.problem = "the provider's string is no text"
-                return C_UPSTREAM_PROTOCOL
-            self.answer.data = self._scratch.data
-            self.answer.length = length
+            self._first.clear()
+            write_strict_json(self._first, reply.value.data, reply.value.length)
+            self._take(self._first)
+        return 0
+
+    cdef int _as_text(self) except -1:
+        """The form contract returns a string's text, not its JSON."""
+        cdef Buffer out
+        cdef Py_ssize_t length
+        if self.answer.data[0] != 34:
+            return 0
+        out = self._other()
+        length = json_string_to_utf8(
+            self.answer.data, self.answer.length, out.reserve(self.answer.length)
+        )
+        if length < 0:
+            return self._bad("its string is no text")
+        out.length = length
+        self._take(out)
+        return 0
+
+    cdef int _as_json(self, const Asked* asked) except -1:
+        """The JSON contract returns the value, or it and the attachments."""
+        cdef Buffer out
+        cdef int code
+        if asked.gson and self.answer.data[0] == 34:
+            code = self._as_text()
+            if code != 0:
+                return code
+            code = json_check(self.answer.data, self.answer.length, &self.answer)
+            if code != JSON_OK:
+                return self._bad(f"its string should be JSON: {json_problem(code).decode()}")
+        if asked.generic and not asked.class_names:
+            out = self._other()
+            write_json_without_class(out, self.answer.data, self.answer.length)
+            self._take(out)
+        if asked.envelope:
+            out = self._other()
+            out.append(b'{"result":', 10)
+            out.append(self.answer.data, self.answer.length)
+            out.append(b',"attachments":', 15)
+            if self.attachments.data == NULL or self.attachments.data[0] == 110:
+                out.append(b"{}", 2)
+            else:
+                out.append(self.attachments.data, self.attachments.length)
+            out.append(b"}", 1)
+            self._take(out)
         return 0
 
     cdef int _hessian2(self, const Asked* asked, const char* body, Py_ssize_t n) except -1:
         cdef HessianReply reply
         cdef int code = begin_hessian_reply(body, n, &reply)
         if code != HESSIAN_OK:
-            return self._malformed(hessian_problem(code))
+            return self._bad(hessian_problem(code).decode())
         if asked.answer == AS_BODY:
             self.answer.data = body
             self.answer.length = n

@@ -28,6 +28,7 @@ cdef struct Asked:
 
 cdef class Requests:
     cdef readonly int serialization
+    cdef bint _lengths
     cdef bytes _group
     cdef bytes _version
     cdef Buffer _scratch

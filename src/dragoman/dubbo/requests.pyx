@@ -42,7 +42,10 @@ METHODS = {
     b"hessian2-oneway": METHOD_HESSIAN2_ONE_WAY,
 }
 # What the provider can be told to expect, by the names that options and registrations use.
-SERIALIZATIONS = {"fastjson": DUBBO_FASTJSON, "hessian2": DUBBO_HESSIAN2}
+# fastjson-lengths is its later wire form, with a length before each field.
+SERIALIZATIONS = {
+    "fastjson": DUBBO_FASTJSON, "fastjson-lengths": DUBBO_FASTJSON, "hessian2": DUBBO_HESSIAN2,
+}
 
 # Attachments that a call sets itself: a caller who set them would reach what it did not ask for.
 OWN_ATTACHMENTS = frozenset(("path", "interface", "group", "version", "generic"))
@@ -79,6 +82,7 @@ cdef class Requests:
                 f"serialization {serialization!r}: expected one of {', '.join(SERIALIZATIONS)}"
             )
         self.serialization = SERIALIZATIONS[serialization]
+        self._lengths = serialization == "fastjson-lengths"
         self._group = group.encode() if group else None
         self._version = version.encode() if version else None
         self._scratch = Buffer()
@@ -106,6 +110,7 @@ cdef class Requests:
         memset(to, 0, sizeof(Invocation))
         point(&to.group, self._group)
         point(&to.service_version, self._version)
+        to.lengths = self._lengths
 
     cdef int _form(self, Buffer out, uint64_t id, const char* body, Py_ssize_t n) except -1:
         """The contest's form, in whatever order its fields come."""

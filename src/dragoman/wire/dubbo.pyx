@@ -188,12 +188,10 @@ cdef str error_text(int serialization, const char* body, Py_ssize_t n):
     """The text of a reply under a status other than 20, best effort, at most 4 KiB, on one line.
 
     Reads the serialization's string where that is known (hessian2, fastjson) and else says how many
-    bytes there were.
+    bytes there were. Java's stack traces, which providers send whole, are left out.
     """
     cdef bytes room
     cdef Py_ssize_t length = -1, used = 0
-    if n > 4 * ERROR_TEXT_BYTES_MAX:
-        return f"(an error text of {n} bytes)"
     room = PyBytes_FromStringAndSize(NULL, n + 1)
     if serialization == DUBBO_HESSIAN2:
         length = hessian_string_to_utf8(body, n, PyBytes_AS_STRING(room), &used)
@@ -207,7 +205,7 @@ cdef str error_text(int serialization, const char* body, Py_ssize_t n):
     if length < 0:
         return f"(an error text of {n} bytes in serialization {serialization})"
     text = room[:min(length, ERROR_TEXT_BYTES_MAX)].decode("utf-8", "replace")
-    return " ".join(text.split())
+    return " ".join(text.partition("\n\tat ")[0].split())
 
 
 cdef class DubboDecoder:

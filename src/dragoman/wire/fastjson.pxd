@@ -25,6 +25,7 @@ cdef struct Invocation:
     Slice descriptor
     Slice group            # absent: no such attachment
     Slice attachments      # more members as JSON text without braces: "timeout":"500"
+    bint lengths           # the later wire form, with a length before each field
 
 cdef int write_string_request(
     Buffer out, uint64_t id, const Invocation* call, const char* argument, Py_ssize_t n

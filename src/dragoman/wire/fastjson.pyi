@@ -31,8 +31,11 @@ def encode_request(
     service_version: bytes | None = None,
     group: bytes | None = None,
     attachments: bytes | None = None,
+    lengths: bool = False,
 ) -> bytes:
     """A request frame with one text argument, or with ``arguments`` that are JSON text.
+
+    ``lengths``: with a length before each field instead of a newline after it.
 
     UsageError when a text is not UTF-8, an argument is no JSON, or their number is not the
     descriptor's.

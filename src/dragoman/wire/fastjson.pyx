@@ -2,8 +2,8 @@
 
 Each field is one JSON value. On the wire a field is either a line (Dubbo 2's
 ``FastJsonObjectOutput``: the value, then a newline) or has a big-endian u32 length before it (the
-later extension). A body that begins with byte ``00`` has lengths, any other has lines. This module
-writes lines and reads both.
+later extension). A body that begins with byte ``00`` has lengths, any other has lines. Replies are
+written in lines, requests in either form, and both are read.
 
 A request's fields: protocol version, path (the interface), service version or null, method,
 parameter descriptor, the arguments, an object of attachments.
@@ -50,15 +50,39 @@ from typing import NamedTuple
 from dragoman.errors import ProtocolError, UsageError
 
 
-cdef inline int write_string_line(Buffer out, const Slice* text) except -1:
+cdef inline Py_ssize_t begin_field(Buffer out, bint lengths) except -1:
+    """Make room for a field's length, if it has one; returns where the field begins."""
+    if lengths:
+        out.reserve(4)
+        out.length += 4
+    return out.length
+
+
+cdef inline int end_field(Buffer out, bint lengths, Py_ssize_t start) except -1:
+    """Put in the length of the field that began at ``start``, or the newline after it."""
+    cdef uint32_t length
+    cdef uint8_t* p
+    if not lengths:
+        return out.append(b"\n", 1)
+    length = <uint32_t>(<Py_ssize_t>out.length - start)
+    p = <uint8_t*>out.data + start - 4
+    p[0] = <uint8_t>(length >> 24)
+    p[1] = <uint8_t>(length >> 16)
+    p[2] = <uint8_t>(length >> 8)
+    p[3] = <uint8_t>length
+    return 0
+
+
+cdef inline int write_string_field(Buffer out, bint lengths, const Slice* text) except -1:
     """A field that is a string, or null when it is absent."""
-    cdef int code
+    cdef Py_ssize_t start = begin_field(out, lengths)
+    cdef int code = JSON_OK
     if text.data == NULL:
-        out.append(b"null\n", 5)
-        return JSON_OK
-    code = write_json_string(out, text.data, text.length)
+        out.append(b"null", 4)
+    else:
+        code = write_json_string(out, text.data, text.length)
     if code == JSON_OK:
-        out.append(b"\n", 1)
+        end_field(out, lengths, start)
     return code
 
 
@@ -72,24 +96,29 @@ cdef inline int write_attachment(Buffer out, const char* name, const Slice* text
 
 cdef int write_head(Buffer out, const Invocation* call) except -1:
     """The fields before the arguments."""
+    cdef bint lengths = call.lengths
     cdef int code = JSON_OK
+    cdef Py_ssize_t start
     if call.version.data == NULL:
-        out.append(b'"2.0.1"\n', 8)
+        start = begin_field(out, lengths)
+        out.append(b'"2.0.1"', 7)
+        end_field(out, lengths, start)
     else:
-        code = write_string_line(out, &call.version)
+        code = write_string_field(out, lengths, &call.version)
     if code == JSON_OK:
-        code = write_string_line(out, &call.interface)
+        code = write_string_field(out, lengths, &call.interface)
     if code == JSON_OK:
-        code = write_string_line(out, &call.service_version)
+        code = write_string_field(out, lengths, &call.service_version)
     if code == JSON_OK:
-        code = write_string_line(out, &call.method)
+        code = write_string_field(out, lengths, &call.method)
     if code == JSON_OK:
-        code = write_string_line(out, &call.descriptor)
+        code = write_string_field(out, lengths, &call.descriptor)
     return code
 
 
 cdef int finish_request(Buffer out, const Invocation* call, Py_ssize_t start) except -1:
     """The attachments, then the length in the header."""
+    cdef Py_ssize_t field = begin_field(out, call.lengths)
     cdef int code
     out.append(b'{"path":', 8)
     code = write_json_string(out, call.interface.data, call.interface.length)
@@ -102,7 +131,8 @@ cdef int finish_request(Buffer out, const Invocation* call, Py_ssize_t start) ex
     if call.attachments.data != NULL and call.attachments.length:
         out.append(b",", 1)
         write_json_line(out, call.attachments.data, call.attachments.length)
-    out.append(b"}\n", 2)
+    out.append(b"}", 1)
+    end_field(out, call.lengths, field)
     if <Py_ssize_t>out.length - start - DUBBO_HEADER_BYTES > 0x7FFFFFFF:
         return FASTJSON_TOO_LONG
     end_frame(out, start)
@@ -125,7 +155,7 @@ cdef int write_string_request(
     try:
         code = write_head(out, call)
         if code == JSON_OK:
-            code = write_string_line(out, &text)
+            code = write_string_field(out, call.lengths, &text)
         if code == JSON_OK:
             code = finish_request(out, call, start)
     except MemoryError:  # half a frame would be the end of all that comes after it
@@ -145,14 +175,15 @@ cdef int write_json_request(
     that there are as many as the descriptor has parameters.
     """
     cdef Py_ssize_t start = begin_frame(out, DUBBO_REQUEST | DUBBO_TWO_WAY | DUBBO_FASTJSON, 0, id)
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, field
     cdef int code
     try:
         code = write_head(out, call)
         if code == JSON_OK:
             for i in range(count):
+                field = begin_field(out, call.lengths)
                 write_json_line(out, arguments[i].data, arguments[i].length)
-                out.append(b"\n", 1)
+                end_field(out, call.lengths, field)
             code = finish_request(out, call, start)
     except MemoryError:
         out.length = start
@@ -400,10 +431,11 @@ cdef inline void point(Slice* slice, bytes text) noexcept:
 def encode_request(
     uint64_t id, bytes interface not None, bytes method not None, bytes descriptor not None, *,
     bytes text=None, arguments=(), bytes version=None, bytes service_version=None, bytes group=None,
-    bytes attachments=None,
+    bytes attachments=None, bint lengths=False,
 ):
     """A request frame with one text argument (``text``), or with ``arguments`` that are JSON text.
 
+    ``lengths``: with a length before each field instead of a newline after it.
     Texts are UTF-8. UsageError when they are not, or an argument is no JSON, or their number is not
     the descriptor's.
     """
@@ -418,6 +450,7 @@ def encode_request(
     point(&call.descriptor, descriptor)
     point(&call.group, group)
     point(&call.attachments, attachments)
+    call.lengths = lengths
     count = descriptor_count(call.descriptor.data, call.descriptor.length)
     given = tuple(arguments)
     if count < 0:

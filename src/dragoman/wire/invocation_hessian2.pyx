@@ -150,7 +150,7 @@ cdef int write_hessian_text_request(
 cdef int write_hessian_request(
     Buffer out, uint64_t id, const Invocation* call, const char* arguments, Py_ssize_t n
 ) except -1:
-    """Append a two-way request whose arguments are hessian2 values already, in a stream of their own.
+    """Append a two-way request whose arguments are hessian2 already, in a stream of their own.
 
     Otherwise as ``write_hessian_text_request``.
     """

@@ -15,3 +15,6 @@ def strict(json: bytes) -> bytes:
 
 def names_a_type(json: bytes) -> bool:
     """Whether some object in well-formed ``json`` has a member ``@type``."""
+
+def without_class(json: bytes) -> bytes:
+    """Well-formed ``json`` without the members ``class`` that are strings. UsageError otherwise."""

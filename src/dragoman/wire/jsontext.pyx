@@ -286,6 +286,49 @@ cdef int write_strict_json(Buffer out, const char* json, Py_ssize_t n) except -1
     return JSON_OK
 
 
+cdef int write_json_without_class(Buffer out, const char* json, Py_ssize_t n) except -1:
+    """Append well-formed JSON without the members ``class`` that are strings.
+
+    So generic invocation marks what was a bean (``PojoUtils.generalize``).
+    """
+    cdef const uint8_t* p = <const uint8_t*>json
+    cdef Py_ssize_t i = 0, copied = 0, start, end, value
+    cdef size_t begun = out.length
+    while i < n:
+        if p[i] != 34:
+            i += 1
+            continue
+        start = i
+        i = string_end(p, i + 1, n)
+        if i < 0:
+            raise UsageError(json_problem(JSON_BAD).decode())  # it was never checked
+        end = skip_space(p, i, n)
+        if end == n or p[end] != 58 or i - start != 7 or memcmp(p + start, b'"class"', 7) != 0:
+            continue
+        value = skip_space(p, end + 1, n)
+        if value == n or p[value] != 34:
+            continue
+        end = string_end(p, value + 1, n)
+        if end < 0:
+            raise UsageError(json_problem(JSON_BAD).decode())
+        out.append(p + copied, start - copied)
+        copied = end
+        end = skip_space(p, end, n)
+        if end < n and p[end] == 44:
+            copied = skip_space(p, end + 1, n)
+        else:  # the last of its object: the comma before it goes too
+            while out.length > begun and (
+                out.data[out.length - 1] == 32 or out.data[out.length - 1] == 10
+                or out.data[out.length - 1] == 13 or out.data[out.length - 1] == 9
+            ):
+                out.length -= 1
+            if out.length > begun and out.data[out.length - 1] == 44:
+                out.length -= 1
+        i = copied
+    out.append(p + copied, n - copied)
+    return JSON_OK
+
+
 cdef int json_names_a_type(const char* json, Py_ssize_t n) noexcept nogil:
     """``JSON_TYPE_NAMED`` when some object has the member ``@type``, however it is escaped.
 
@@ -329,3 +372,14 @@ def names_a_type(bytes json not None):
     if code != JSON_OK and code != JSON_TYPE_NAMED:
         raise UsageError(json_problem(code).decode())
     return code == JSON_TYPE_NAMED
+
+
+def without_class(bytes json not None):
+    """Well-formed ``json`` without the members ``class`` that are strings. UsageError otherwise."""
+    cdef Slice value
+    cdef Buffer out = Buffer()
+    cdef int code = json_check(PyBytes_AS_STRING(json), PyBytes_GET_SIZE(json), &value)
+    if code != JSON_OK:
+        raise UsageError(json_problem(code).decode())
+    write_json_without_class(out, value.data, value.length)
+    return out.take()
