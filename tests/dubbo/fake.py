@@ -106,7 +106,7 @@ class FakeProvider:
                 task = asyncio.get_running_loop().create_task(self._answer(asked, writer))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-        except (EOFError, OSError):
+        except (EOFError, OSError, asyncio.CancelledError):
             writer.transport.abort()
 
     async def _answer(self, asked: Frame, writer: asyncio.StreamWriter) -> None:

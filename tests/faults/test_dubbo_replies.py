@@ -83,6 +83,7 @@ EXPECTED = {
     "status 100": (503, "overload"),
     "an error that is no text": (500, "remote"),
     "strangers first": (200, ""),
+    "hessian": (200, ""),
 }
 ENDS = ("length negative", "length 2^31", "length over the limit", "wrong magic", "zeros")
 

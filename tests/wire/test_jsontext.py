@@ -350,7 +350,7 @@ def test_a_text_that_reads_so_is_no_such_member(text: bytes) -> None:
     [
         (b'{"class":"a.B"}', b"{}"),
         (b'{"class":"a.B","x":1}', b'{"x":1}'),
-        (b'{"x":1 , "class" : "a.B" }', b'{"x":1 }'),
+        (b'{"x":1 , "class" : "a.B" }', b'{"x":1  }'),
         (b'{"x":1,"class":"a","class":"b"}', b'{"x":1}'),
         (b'[{"class":"a\\"}","y":{"class":"c","z":["class"]}}]', b'[{"y":{"z":["class"]}}]'),
         (b'{"class":1,"a":"class","classes":"x"}', b'{"class":1,"a":"class","classes":"x"}'),

@@ -202,7 +202,7 @@ def provider(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What the provider is asked in: fastjson, fastjson-lengths or hessian2. Replies are "
+            help="What the provider is asked in: fastjson, fastjson-lengths, hessian2. Replies are "
             "understood in each.  \\[default: fastjson]",
         ),
     ] = None,

@@ -1,11 +1,14 @@
 from dragoman.dubbo.requests cimport Asked
 from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.fastjson cimport FastjsonReply
+from dragoman.wire.hessian2 cimport Hessian2Scanner
 from dragoman.wire.jsonstring cimport Slice
 
 
 cdef class Replies:
     cdef Buffer _first
     cdef Buffer _second
+    cdef Hessian2Scanner _scanner
     cdef Slice answer        # what goes back to the caller; valid until the next call
     cdef Slice attachments   # as JSON; absent if there are none
     cdef str problem         # or why nothing goes back
@@ -14,7 +17,9 @@ cdef class Replies:
         self, const Asked* asked, int serialization, const char* body, Py_ssize_t n
     ) except -1
     cdef int _bad(self, str why) except -1
-    cdef int _fastjson(self, const char* body, Py_ssize_t n) except -1
+    cdef int _fastjson(self, const Asked* asked, const char* body, Py_ssize_t n) except -1
+    cdef int _fastjson_body(self, const FastjsonReply* reply) except -1
+    cdef int _hessian2_exception(self, bytes rest) except -1
     cdef int _hessian2(self, const Asked* asked, const char* body, Py_ssize_t n) except -1
     cdef Buffer _other(self)
     cdef void _take(self, Buffer made) noexcept

@@ -6,20 +6,28 @@ in its own. The invariant: a reply is checked before any of it is passed on, and
 is an error of its call alone.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport uint8_t
+
 from dragoman.dubbo.requests cimport AS_BODY, AS_TEXT, Asked
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.dubbo cimport DUBBO_FASTJSON, DUBBO_HESSIAN2
 from dragoman.wire.fastjson cimport (
-    FASTJSON_OK, REPLY_EXCEPTION, FastjsonReply, fastjson_problem, read_reply,
+    FASTJSON_OK, REPLY_EXCEPTION, REPLY_NULL, REPLY_VALUE, FastjsonReply, fastjson_problem,
+    read_reply,
 )
+from dragoman.wire.hessian2 cimport Hessian2Reader, Hessian2Scanner
 from dragoman.wire.invocation_hessian2 cimport (
     HESSIAN_OK, HessianReply, begin_hessian_reply, hessian_problem,
 )
 from dragoman.wire.jsonstring cimport JSON_OK, json_problem, json_string_to_utf8
 from dragoman.wire.jsontext cimport json_check, write_json_without_class, write_strict_json
-from dragoman.wire.throwable cimport exception_text
+from dragoman.wire.throwable cimport exception_text, throwable_text
 
-from dragoman.errors import Code
+from dragoman.errors import Code, ProtocolError, UsageError
+from dragoman.wire.hessian2 import encode as hessian2_encode
+from dragoman.wire.invocation import throwable
+from dragoman.wire.javajson import natural, read_json
 
 cdef int C_REMOTE = Code.REMOTE
 cdef int C_UPSTREAM_PROTOCOL = Code.UPSTREAM_PROTOCOL
@@ -31,6 +39,7 @@ cdef class Replies:
     def __cinit__(self):
         self._first = Buffer()
         self._second = Buffer()
+        self._scanner = Hessian2Scanner()
 
     cdef int read(
         self, const Asked* asked, int serialization, const char* body, Py_ssize_t n
@@ -39,7 +48,7 @@ cdef class Replies:
         cdef int code
         self.attachments.data = NULL
         if serialization == DUBBO_FASTJSON:
-            code = self._fastjson(body, n)
+            code = self._fastjson(asked, body, n)
         elif serialization == DUBBO_HESSIAN2:
             code = self._hessian2(asked, body, n)
         else:
@@ -67,12 +76,14 @@ cdef class Replies:
         self.answer.data = made.data
         self.answer.length = made.length
 
-    cdef int _fastjson(self, const char* body, Py_ssize_t n) except -1:
-        """``answer`` becomes the value as JSON."""
+    cdef int _fastjson(self, const Asked* asked, const char* body, Py_ssize_t n) except -1:
+        """``answer`` becomes the value as JSON, or the whole body in hessian2."""
         cdef FastjsonReply reply
         cdef int code = read_reply(body, n, &reply)
         if code != FASTJSON_OK:
             return self._bad(fastjson_problem(code).decode())
+        if asked.answer == AS_BODY:
+            return self._fastjson_body(&reply)
         if reply.kind == REPLY_EXCEPTION:
             self.problem = exception_text(reply.value.data, reply.value.length)
             return C_REMOTE
@@ -129,7 +140,10 @@ cdef class Replies:
         return 0
 
     cdef int _hessian2(self, const Asked* asked, const char* body, Py_ssize_t n) except -1:
+        """``answer`` becomes the value as JSON, or the whole body."""
         cdef HessianReply reply
+        cdef const char* json
+        cdef Py_ssize_t length = 0
         cdef int code = begin_hessian_reply(body, n, &reply)
         if code != HESSIAN_OK:
             return self._bad(hessian_problem(code).decode())
@@ -137,5 +151,63 @@ cdef class Replies:
             self.answer.data = body
             self.answer.length = n
             return 0
-        self.problem = "the provider replied in hessian2"
-        return C_UPSTREAM_PROTOCOL
+        if reply.kind == REPLY_EXCEPTION:
+            return self._hessian2_exception(reply.rest.data[:reply.rest.length])
+        self.answer.data = "null"
+        self.answer.length = 4
+        try:
+            self._scanner.with_class = asked.class_names
+            self._scanner.start(None, <const uint8_t*>reply.rest.data, reply.rest.length)
+            if reply.kind == REPLY_VALUE:
+                self.answer.data = self._scanner.value(&self.answer.length)
+            if reply.has_attachments and asked.envelope:
+                # What follows may move what has been read.
+                self._first.clear()
+                self._first.append(self.answer.data, self.answer.length)
+                self._take(self._first)
+                json = self._scanner.value(&length)
+                if json[0] == 123:
+                    self.attachments.data = json
+                    self.attachments.length = length
+            elif reply.has_attachments:
+                return 0  # nobody wants to see them
+        except ProtocolError as error:
+            return self._bad(str(error))
+        if self._scanner.at != reply.rest.length:
+            return self._bad("it goes on after its last field")
+        return 0
+
+    cdef int _hessian2_exception(self, bytes rest) except -1:
+        try:
+            self.problem = throwable_text(Hessian2Reader(rest).read())
+        except ProtocolError as error:
+            self.problem = f"the provider raised an exception that cannot be read: {error}"
+        return C_REMOTE
+
+    cdef int _fastjson_body(self, const FastjsonReply* reply) except -1:
+        """``answer`` becomes the body that the provider would have sent in hessian2."""
+        cdef Buffer out
+        cdef bytes made
+        cdef int kind = reply.kind
+        values = []
+        try:
+            if kind != REPLY_NULL:
+                self.answer = reply.value
+                if reply.loose:
+                    self._first.clear()
+                    write_strict_json(self._first, reply.value.data, reply.value.length)
+                    self._take(self._first)
+                value = read_json(self.answer.data[:self.answer.length])
+                values.append(
+                    throwable(value) if kind == REPLY_EXCEPTION else natural(value, beans=False)
+                )
+            if reply.attachments.data != NULL and reply.attachments.data[0] == 123:
+                kind += 3
+                values.append(read_json(reply.attachments.data[:reply.attachments.length]))
+            made = hessian2_encode(kind, *values)
+        except UsageError as error:
+            return self._bad(str(error))
+        out = self._other()
+        out.append(PyBytes_AS_STRING(made), len(made))
+        self._take(out)
+        return 0

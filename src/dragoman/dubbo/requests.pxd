@@ -44,7 +44,16 @@ cdef class Requests:
     cdef int _json(
         self, Buffer out, uint64_t id, const char* body, Py_ssize_t n, Asked* asked
     ) except -1
+    cdef int _form_hessian2(
+        self, Buffer out, uint64_t id, Invocation* invocation, const Slice* parameter, int count
+    ) except -1
+    cdef int _json_hessian2(
+        self, Buffer out, uint64_t id, Invocation* invocation, object call, Asked* asked
+    ) except -1
     cdef int _json_fastjson(
         self, Buffer out, uint64_t id, Invocation* invocation, object asked_for, Asked* asked
     ) except -1
     cdef int _hessian2(self, Buffer out, uint64_t id, const char* body, Py_ssize_t n) except -1
+    cdef int _hessian2_as_fastjson(
+        self, Buffer out, uint64_t id, Invocation* invocation, bytes arguments, bytes attachments
+    ) except -1

@@ -10,7 +10,7 @@ argument's type.
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memset
+from libc.string cimport memchr, memcmp, memset
 
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.descriptor cimport descriptor_count
@@ -30,8 +30,12 @@ from typing import Literal
 
 import msgspec
 
-from dragoman.errors import UsageError
+from dragoman.errors import ProtocolError, UsageError
 from dragoman.wire.descriptor import descriptor_of, java_name
+from dragoman.wire.hessian2 import Hessian2Scanner
+from dragoman.wire.hessian2 import decode as hessian2_decode
+from dragoman.wire.hessian2 import encode as hessian2_encode
+from dragoman.wire.javajson import OBJECT, fit, java_type, read_json
 
 cdef enum:
     ARGUMENTS_MAX = 255
@@ -48,7 +52,8 @@ SERIALIZATIONS = {
 }
 
 # Attachments that a call sets itself: a caller who set them would reach what it did not ask for.
-OWN_ATTACHMENTS = frozenset(("path", "interface", "group", "version", "generic"))
+SET_BY_CALL = frozenset(("path", "interface", "group", "version"))
+OWN_ATTACHMENTS = SET_BY_CALL | {"generic"}
 GENERIC_DESCRIPTOR = b"Ljava/lang/String;[Ljava/lang/String;[Ljava/lang/Object;"
 
 cdef const char* FIELD_NAMES[4]
@@ -150,7 +155,9 @@ cdef class Requests:
         invocation.interface = values[0]
         invocation.method = values[1]
         invocation.descriptor = values[2]
-        if not (values[2].length == 18 and values[2].data[:18] == b"Ljava/lang/String;"):
+        if not (
+            values[2].length == 18 and memcmp(values[2].data, b"Ljava/lang/String;", 18) == 0
+        ):
             return self._form_json(out, id, &invocation, &values[3])
         if values[3].data == NULL:
             raise UsageError("the form field parameter is missing")
@@ -186,9 +193,34 @@ cdef class Requests:
                 raise UsageError("the form field parameter is missing")
             check_argument("the form field parameter", parameter.data, parameter.length)
             argument = parameter[0]
+        if self.serialization == DUBBO_HESSIAN2:
+            return self._form_hessian2(out, id, invocation, parameter, parameters)
         code = write_json_request(out, id, invocation, &argument, parameters)
         if code != FASTJSON_OK:
             raise UsageError(f"the form cannot be sent: {fastjson_problem(code).decode()}")
+        return 0
+
+    cdef int _form_hessian2(
+        self, Buffer out, uint64_t id, Invocation* invocation, const Slice* parameter, int count
+    ) except -1:
+        cdef bytes arguments = b""
+        cdef int code
+        cdef bytes descriptor
+        if count:
+            descriptor = invocation.descriptor.data[:invocation.descriptor.length]
+            name = descriptor.decode("utf-8", "replace")
+            try:
+                value = fit(
+                    read_json(parameter.data[:parameter.length]), java_type(java_name(name))
+                )
+                arguments = hessian2_encode(value, types=name)
+            except UsageError as error:
+                raise UsageError(f"the form field parameter: {error}") from None
+        code = write_hessian_request(
+            out, id, invocation, PyBytes_AS_STRING(arguments), len(arguments)
+        )
+        if code != HESSIAN_OK:
+            raise UsageError(f"the form cannot be sent: {hessian_problem(code).decode()}")
         return 0
 
     cdef int _json(
@@ -220,7 +252,55 @@ cdef class Requests:
             # To an older protocol a provider gives no attachments back.
             invocation.version.data = "2.0.2"
             invocation.version.length = 5
+        if self.serialization == DUBBO_HESSIAN2:
+            return self._json_hessian2(out, id, &invocation, call, asked)
         return self._json_fastjson(out, id, &invocation, call, asked)
+
+    cdef int _json_hessian2(
+        self, Buffer out, uint64_t id, Invocation* invocation, object call, Asked* asked
+    ) except -1:
+        """Typed values. Beans whose classes only the provider knows go by generic invocation."""
+        cdef bytes descriptor, raw, arguments, attachments
+        cdef int code
+        cdef list raws = [bytes(argument) for argument in call.args]
+        types = call.types
+        extra = call.attachments
+        generic = call.generic
+        for i, raw in enumerate(raws):
+            check_argument(f"args[{i}]", PyBytes_AS_STRING(raw), len(raw))
+        if types is None and not generic:
+            types = [_guess(raw) for raw in raws]
+        kinds = None if types is None else [java_type(name) for name in types]
+        if generic is None:
+            generic = not all([kind.is_jdk for kind in kinds])
+        asked.generic = bool(generic)
+        asked.gson = generic == "gson"
+        if generic:
+            extra = {**extra, "generic": "gson" if asked.gson else "true"}
+            values = _generic(
+                invocation.method.data[:invocation.method.length].decode(), types, kinds, raws,
+                asked.gson,
+            )
+            invocation.method.data = "$invoke"
+            invocation.method.length = 7
+            descriptor = GENERIC_DESCRIPTOR
+        else:
+            values = [
+                _argument(i, raw, kind, True) for i, (raw, kind) in enumerate(zip(raws, kinds))
+            ]
+            descriptor = descriptor_of(types).encode()
+        point(&invocation.descriptor, descriptor)
+        arguments = hessian2_encode(*values, types=descriptor.decode())
+        # The one map, less its first and last byte, which stand around all attachments.
+        attachments = hessian2_encode(extra) if extra else b"HZ"
+        invocation.attachments.data = PyBytes_AS_STRING(attachments) + 1
+        invocation.attachments.length = len(attachments) - 2
+        code = write_hessian_request(
+            out, id, invocation, PyBytes_AS_STRING(arguments), len(arguments)
+        )
+        if code != HESSIAN_OK:
+            raise UsageError(f"the call cannot be sent: {hessian_problem(code).decode()}")
+        return 0
 
     cdef int _json_fastjson(
         self, Buffer out, uint64_t id, Invocation* invocation, object call, Asked* asked
@@ -290,6 +370,10 @@ cdef class Requests:
         invocation.interface = parts[0]
         invocation.method = parts[1]
         invocation.descriptor = parts[4]
+        if self.serialization != DUBBO_HESSIAN2:
+            return self._hessian2_as_fastjson(
+                out, id, &invocation, rest[:length], rest[length:left]
+            )
         self._scratch.clear()
         code = write_own_attachments(self._scratch, rest + length, left - length)
         if code == HESSIAN_OK:
@@ -298,6 +382,42 @@ cdef class Requests:
             code = write_hessian_request(out, id, &invocation, rest, length)
         if code != HESSIAN_OK:
             raise UsageError(f"a hessian2 call: {hessian_problem(code).decode()}")
+        return 0
+
+
+    cdef int _hessian2_as_fastjson(
+        self, Buffer out, uint64_t id, Invocation* invocation, bytes arguments, bytes attachments
+    ) except -1:
+        cdef Slice slices[ARGUMENTS_MAX]
+        cdef bytes members
+        cdef list kept = []
+        cdef int code
+        cdef int i
+        cdef int count = descriptor_count(invocation.descriptor.data, invocation.descriptor.length)
+        try:
+            scanner = Hessian2Scanner(arguments)
+            for i in range(count):
+                kept.append(scanner.read_json())
+            if not scanner.at_end:
+                raise UsageError(f"a hessian2 call of more than {count} arguments")
+            extra = hessian2_decode(attachments) if attachments else {}
+        except ProtocolError as error:
+            raise UsageError(f"a hessian2 call: {error}") from None
+        if not isinstance(extra, dict | None) or not all(
+            [isinstance(name, str) and isinstance(value, str | None)
+             for name, value in (extra or {}).items()]
+        ):
+            raise UsageError("a hessian2 call: attachments are not one hessian2 map of strings")
+        for i in range(count):
+            point(&slices[i], <bytes>kept[i])
+        members = _encode({
+            name: value for name, value in (extra or {}).items() if name not in SET_BY_CALL
+        })
+        members = members[1:len(members) - 1]
+        point(&invocation.attachments, members)
+        code = write_json_request(out, id, invocation, slices, count)
+        if code != FASTJSON_OK:
+            raise UsageError(f"a hessian2 call: {fastjson_problem(code).decode()}")
         return 0
 
 
@@ -339,6 +459,26 @@ cdef int check_argument(str what, const char* json, Py_ssize_t n) except -1:
     if code != JSON_OK:
         raise UsageError(f"{what}: {fastjson_problem(code).decode()}")
     return 0
+
+
+def _argument(int i, bytes raw, kind, bint beans):
+    """``args[i]`` as a Java value."""
+    try:
+        return fit(read_json(raw), kind, beans=beans)
+    except UsageError as error:
+        raise UsageError(f"args[{i}]: {error}") from None
+
+
+def _generic(str method, types, kinds, list raws, bint gson):
+    """The arguments of ``$invoke``: the method's name, the types' names, the values."""
+    if gson:
+        values = [raw.decode() for raw in raws]
+    else:
+        values = [
+            _argument(i, raw, OBJECT if kinds is None else kinds[i], False)
+            for i, raw in enumerate(raws)
+        ]
+    return [method, None if types is None else _java_names(types), values]
 
 
 def _java_names(types):

@@ -1,4 +1,4 @@
-"""What a Java throwable says, taken from its JSON as fastjson writes one.
+"""What a Java throwable says, taken from its JSON as fastjson writes one, or from its Bean.
 
 The agents' links pass it on to the caller. Best effort and bounded: the text is one line of at most
 8 KiB whatever the provider sent, and nothing that it names is instantiated.
@@ -7,6 +7,7 @@ The agents' links pass it on to the caller. Best effort and bounded: the text is
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset, strlen
 
+from dragoman.wire.bean cimport Bean
 from dragoman.wire.jsonstring cimport Slice, json_equals, json_string_to_utf8
 from dragoman.wire.jsontext cimport json_value_end
 
@@ -75,6 +76,29 @@ cdef str exception_text(const char* json, Py_ssize_t n):
     if kind and said:
         return f"{kind}: {said}"
     return kind or said or "the provider raised an exception without a message"
+
+
+cdef str line_of(value):
+    """At most 4 KiB of a text on one line, None if it is none."""
+    if not isinstance(value, str):
+        return None
+    text = value.encode("utf-8", "replace")[:MESSAGE_BYTES_MAX].decode("utf-8", "replace")
+    return " ".join(text.split())
+
+
+cdef str throwable_text(value):
+    """The same of a throwable read from hessian2: a Bean, or whatever came in its place.
+
+    The exception that generic invocation wraps around the service's gives way to that.
+    """
+    if not isinstance(value, Bean):
+        return line_of(value) or "the provider raised an exception without a message"
+    kind = line_of(value.java_class)
+    said = line_of(value.get("detailMessage")) or line_of(value.get("message"))
+    if kind.endswith("service.GenericException"):
+        kind = line_of(value.get("exceptionClass")) or kind
+        said = line_of(value.get("exceptionMessage")) or said
+    return f"{kind}: {said}" if said else kind
 
 
 cdef inline Py_ssize_t skip(const char* json, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
