@@ -18,6 +18,7 @@ where one is known, the endpoint.
     (retry_safe) │   └── UnavailableError    nobody serves this now: no endpoint, open circuit
     (retry_safe) ├── NotFoundError           no such service or method (retry_safe)
     ├── RemoteError             the callee ran and failed
+    │   └── JavaError           ... with an exception of Java
     ├── BatchError              some calls of a batch failed
     ├── RegistryError           the registry refused, or cannot be reached
     ├── CorruptionError         stored bytes are not what was written
@@ -164,6 +165,31 @@ class RemoteError(DragomanError):
         if code != Code.REMOTE and not OWN_CODES_FROM <= code <= 0xFFFF:
             raise ValueError(f"an error code of one's own is {OWN_CODES_FROM} to 65535, not {code}")
         self.code = code
+
+
+class JavaError(RemoteError):
+    """A Dubbo service threw, or is to throw, an exception of the Java class ``java_class``.
+
+    ``fields`` are the throwable's other fields by their names, such as a code of its own; on the
+    calling side ``cause`` and ``stackTrace`` are among them if the provider sent them.
+    ``attachments`` are those of the reply. A derived class may set ``java_class`` for itself.
+    """
+
+    java_class: str = "java.lang.RuntimeException"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        java_class: str | None = None,
+        fields: Mapping[str, object] | None = None,
+        endpoint: str | None = None,
+    ) -> None:
+        super().__init__(message, endpoint=endpoint)
+        if java_class is not None:
+            self.java_class = java_class
+        self.fields: dict[str, object] = dict(fields or {})
+        self.attachments: Mapping[str, str] = {}
 
 
 class BatchError(DragomanError):

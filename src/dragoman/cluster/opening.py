@@ -130,7 +130,7 @@ async def connect(
     else:
         _follow(pool, name, registry, group, version)
     try:
-        await _connected(pool, servers_min, connect_timeout_ms / 1000)
+        await connected(pool, servers_min, connect_timeout_ms / 1000)
     except BaseException:
         await pool.close(drain_ms=0)
         raise
@@ -155,8 +155,8 @@ def _follow(pool: Pool, name: str, registry: str | Registry, group: str, version
     pool.on_close(watch.close if opened is registry else opened.close)
 
 
-async def _connected(pool: Pool, servers_min: int, timeout_s: float) -> None:
-    """Return when enough servers are connected; see ``connect``."""
+async def connected(pool: Pool, servers_min: int, timeout_s: float) -> None:
+    """Return when enough servers are connected; see ``connect``, whose errors it raises."""
     loop = asyncio.get_running_loop()
     until_s = loop.time() + timeout_s
     settled_s = None
@@ -210,7 +210,7 @@ async def serve(
     registered in time, UsageError for options out of range, or an address that pools cannot reach.
     """
     wanted = address if isinstance(address, Address) else Address.parse(address)
-    host, port = _advertised(wanted, advertise)
+    host, port = advertised(wanted, advertise)
     # Looked at before anything opens.
     Registration(interface=name, host=host, port=port or 1, weight=weight)
     opened = (
@@ -244,7 +244,7 @@ async def serve(
     return registered
 
 
-def _advertised(address: Address, advertise: str | None) -> tuple[str, int]:
+def advertised(address: Address, advertise: str | None) -> tuple[str, int]:
     """The host and port to register, 0 for the port that is got; raises UsageError."""
     if advertise is not None:
         if advertise.rpartition(":")[2].isdigit() and not advertise.endswith("]"):

@@ -1,1 +1,93 @@
-"""Connections to Dubbo providers."""
+"""Dubbo: services called and served from Python, and the way to Dubbo's providers.
+
+    async with Client("zookeeper://127.0.0.1:2181") as client:
+        hello = client.service("com.example.Hello", version="1.0.0")
+        print(await hello.hash("abc"))
+
+    @service("com.example.Hello", version="1.0.0")
+    class Hello:
+        async def hash(self, text: str) -> int: ...
+
+    run(Hello(), 20880, registry="zookeeper://127.0.0.1:2181")
+
+``docs/sdk.md`` teaches it. ``link``, ``egress`` and ``native`` are what the agents use of it.
+"""
+
+from dragoman.dubbo import java
+from dragoman.dubbo.client import Client
+from dragoman.dubbo.declaration import method, service
+from dragoman.dubbo.java import bean
+from dragoman.dubbo.request import RequestInfo, Result, ServerStatistics
+from dragoman.dubbo.server import Server, run, serve
+from dragoman.dubbo.serving import current_request
+from dragoman.dubbo.stub import Reference, invoke, send, with_options
+from dragoman.dubbo.sync import SyncClient, connect_sync
+from dragoman.errors import (
+    ConnectError,
+    DeadlineError,
+    DragomanError,
+    JavaError,
+    LimitError,
+    LinkError,
+    LinkLost,
+    NotFoundError,
+    OverloadError,
+    ProtocolError,
+    RegistryError,
+    RemoteError,
+    UnavailableError,
+    UsageError,
+)
+from dragoman.wire.java import (
+    Bean,
+    BigInteger,
+    Date,
+    Double,
+    Long,
+    TypedList,
+    TypedMap,
+    enum,
+)
+
+__all__ = [
+    "Bean",
+    "BigInteger",
+    "Client",
+    "ConnectError",
+    "Date",
+    "DeadlineError",
+    "Double",
+    "DragomanError",
+    "JavaError",
+    "LimitError",
+    "LinkError",
+    "LinkLost",
+    "Long",
+    "NotFoundError",
+    "OverloadError",
+    "ProtocolError",
+    "Reference",
+    "RegistryError",
+    "RemoteError",
+    "RequestInfo",
+    "Result",
+    "Server",
+    "ServerStatistics",
+    "SyncClient",
+    "TypedList",
+    "TypedMap",
+    "UnavailableError",
+    "UsageError",
+    "bean",
+    "connect_sync",
+    "current_request",
+    "enum",
+    "invoke",
+    "java",
+    "method",
+    "run",
+    "send",
+    "serve",
+    "service",
+    "with_options",
+]

@@ -2,8 +2,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from dragoman.rpc.client import Client
-
 class Waiter:
     """A call that a thread waits for."""
 
@@ -18,7 +16,7 @@ class Inbox:
     """Calls on their way to ``loop``. ``bind`` says to which client, on the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None: ...
-    def bind(self, client: Client) -> None:
+    def bind(self, client: Any) -> None:
         """Calls go to ``client``, whose loop runs in this thread."""
 
     def create_future(self) -> Any:

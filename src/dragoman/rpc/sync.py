@@ -1,8 +1,7 @@
 """The synchronous client: blocking calls from any thread over one connection.
 
 ``connect_sync`` makes one. A ``Client`` lives on a loop of its own in a thread of its own (a
-daemon); the calls of all threads gather in an ``Inbox``. So that many threads share one write, and
-that deadlines, limits, credits, order and reconnection are those of ``Client``.
+daemon, see ``rpc.loop_thread``).
 
 Invariants: every call ends once, at the latest when the client is closed; the thread ends with
 ``close``, with the last reference to the client, or with the interpreter.
@@ -10,24 +9,19 @@ Invariants: every call ends once, at the latest when the client is closed; the t
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
-import contextlib
-import os
 import ssl
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import uvloop
-
-from dragoman.errors import LinkLost, UsageError
+from dragoman.errors import UsageError
 from dragoman.rpc.address import Address
 from dragoman.rpc.client import DEFAULT, Client
-from dragoman.rpc.inbox import Inbox, Waiter
+from dragoman.rpc.inbox import Waiter
+from dragoman.rpc.loop_thread import CallFuture, LoopThread
 from dragoman.rpc.opening import CONNECT_TIMEOUT_MS
 from dragoman.rpc.options import MIB, ClientOptions
 from dragoman.rpc.statistics import ClientStatistics
@@ -87,7 +81,9 @@ class SyncClient:
 
     def __init__(self, options: ClientOptions, connect_timeout_ms: int) -> None:
         self.address = options.address
-        self._core = _Core(options)
+        self._core = LoopThread(
+            str(options.address), lambda loop, create: Client(loop, options, create)
+        )
         self._core.start(connect_timeout_ms)
         self._inbox = self._core.inbox
         # With the last reference, or with the interpreter.
@@ -214,115 +210,3 @@ class SyncClient:
     ) -> None:
         # After an error of the caller's own nobody waits for what is under way.
         self.close(drain_ms=5000 if kind is None else 0)
-
-
-class CallFuture(concurrent.futures.Future[bytes]):
-    """The future of a call. It can be cancelled until it has ended; what comes later is dropped."""
-
-    def cancel(self) -> bool:
-        """See ``concurrent.futures.Future``; the server is told within about 20 ms."""
-        if not super().cancel():
-            return False
-        with contextlib.suppress(concurrent.futures.InvalidStateError, RuntimeError):
-            self.set_running_or_notify_cancel()
-        return True
-
-    def set_result(self, result: bytes) -> None:
-        """Used by the client."""
-        with contextlib.suppress(concurrent.futures.InvalidStateError):
-            super().set_result(result)
-
-    def set_exception(self, exception: BaseException | None) -> None:
-        """Used by the client."""
-        with contextlib.suppress(concurrent.futures.InvalidStateError):
-            super().set_exception(exception)
-
-
-class _Core:
-    """The loop, its thread and the client on it; what the thread holds instead of the SyncClient,
-    so that this can be let go."""
-
-    def __init__(self, options: ClientOptions) -> None:
-        self.endpoint = str(options.address)
-        self.loop = uvloop.new_event_loop()
-        self.inbox = Inbox(self.loop)
-        self.client = Client(self.loop, options, self.inbox.create_future)
-        self.closed = False
-        self._forked = False
-        self._stopping = threading.Lock()
-        self._thread = threading.Thread(
-            target=self._run, name=f"dragoman-rpc {self.endpoint}", daemon=True
-        )
-        _cores.add(self)
-
-    def start(self, timeout_ms: int) -> None:
-        """Start the thread and connect; ends the thread if that fails."""
-        self._thread.start()
-        try:
-            asyncio.run_coroutine_threadsafe(self._connect(timeout_ms), self.loop).result()
-        except BaseException:
-            self.stop(0)
-            raise
-
-    async def _connect(self, timeout_ms: int) -> None:
-        self.inbox.bind(self.client)
-        await self.client.start(timeout_ms)
-
-    def _run(self) -> None:
-        try:
-            self.loop.run_forever()
-        finally:
-            self.loop.close()
-
-    def stop(self, drain_ms: int) -> None:
-        """Close the client and end the thread; whoever calls this too waits for it."""
-        if self._forked:
-            return
-        if threading.current_thread() is self._thread:
-            # In a callback there: the thread cannot wait for itself.
-            if not self.closed:
-                self._refuse()
-                self._ending = self.loop.create_task(self._close_and_stop(drain_ms))
-            return
-        with self._stopping:
-            if not self.closed:
-                self._refuse()
-                self.loop.call_soon_threadsafe(self._begin_to_stop, drain_ms)
-            self._thread.join()
-
-    def _refuse(self) -> None:
-        self.closed = True
-        self.inbox.close(
-            lambda: LinkLost(
-                f"the client of {self.endpoint} is closed", endpoint=self.endpoint, retry_safe=True
-            )
-        )
-
-    def _begin_to_stop(self, drain_ms: int) -> None:
-        self._ending = self.loop.create_task(self._close_and_stop(drain_ms))
-
-    async def _close_and_stop(self, drain_ms: int) -> None:
-        try:
-            await self.client.close(drain_ms=drain_ms)
-        finally:
-            self.loop.stop()
-
-    def forked(self) -> None:
-        """This is a child of the process that the thread is in."""
-        self._forked = self.closed = True
-        self.inbox.close(
-            lambda: UsageError(
-                f"the client of {self.endpoint} was made before the fork: connect in the child"
-            )
-        )
-
-
-_cores: weakref.WeakSet[_Core] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for core in list(_cores):
-        core.forked()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,424 @@
+"""The client: services found in a registry, or at addresses, and called.
+
+    async with Client("zookeeper://127.0.0.1:2181") as client:
+        hello = client.service("com.example.Hello", version="1.0.0")
+        print(await hello.hash("abc"))
+
+A ``Hub`` is what a client has on its loop: the registry, a pool for each service, and the
+connections to providers that have no agent (``dubbo.native``). ``dubbo.sync`` puts one onto a loop
+of its own.
+
+Invariant: a service that is asked for twice has one pool, and one watch of the registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Literal, TypeVar, overload
+
+from dragoman.balance.policies import POLICIES
+from dragoman.cluster.directory import service_key
+from dragoman.cluster.opening import connected
+from dragoman.cluster.service import Options, Service
+from dragoman.cluster.statistics import PoolStatistics
+from dragoman.dubbo.calling import Caller, JavaPool
+from dragoman.dubbo.declaration import Declaration
+from dragoman.dubbo.native import PROTOCOL, Providers
+from dragoman.dubbo.stub import UNSET, Expose, Reference, Stub
+from dragoman.errors import RegistryError, UsageError
+from dragoman.registry import Registration, Registry, open_registry
+from dragoman.registry.base import check_interface
+from dragoman.registry.static import StaticRegistry, parse_static
+from dragoman.rpc.address import Address
+from dragoman.rpc.options import MIB, ClientOptions
+
+T = TypeVar("T")
+
+STATIC: Final = "dubbo://"
+# Through a provider's agent, or Dubbo itself.
+PROTOCOLS: Final = ("mesh", PROTOCOL)
+TIMEOUT_MS: Final = 5000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a client is set up; see ``Client``. Raises UsageError for what is out of range."""
+
+    timeout_ms: int | None = TIMEOUT_MS
+    policy: str = "demand"
+    on_full: Literal["shed", "wait", "fail"] = "shed"
+    calls_max: int = 100_000
+    bytes_max: int = 256 * MIB
+    waiting_max: int = 100_000
+    waiting_bytes_max: int = 256 * MIB
+    body_bytes_max: int = 16 * MIB
+    connections: int = 1
+    heartbeat_ms: int = 5000
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise UsageError(f"policy: expected one of {', '.join(POLICIES)}, not {self.policy!r}")
+        if self.on_full not in ("shed", "wait", "fail"):
+            raise UsageError(f"on_full: expected 'shed', 'wait' or 'fail', not {self.on_full!r}")
+        if type(self.connections) is not int or not 1 <= self.connections <= 64:
+            raise UsageError(f"connections: expected 1 to 64, not {self.connections!r}")
+        # What it has in common with other clients.
+        ClientOptions(
+            address=Address(host="-"),
+            timeout_ms=self.timeout_ms,
+            calls_max=self.calls_max,
+            bytes_max=self.bytes_max,
+            waiting_max=self.waiting_max,
+            waiting_bytes_max=self.waiting_bytes_max,
+            body_bytes_max=self.body_bytes_max,
+            heartbeat_ms=self.heartbeat_ms,
+        )
+
+
+def static_providers(url: str) -> list[Registration] | None:
+    """The providers that ``dubbo://host:port[?limit=...],...`` names; None for another URL."""
+    if not url.startswith(STATIC):
+        return None
+    listed = []
+    for part in url.removeprefix(STATIC).rstrip("/").split(","):
+        address, _, query = part.partition("?")
+        fields = query.split("&") if query else []
+        for field in ("protocol=dubbo", "serialization=hessian2"):
+            name = field.partition("=")[0]
+            if not any(given.startswith(f"{name}=") for given in fields):
+                fields.append(field)
+        listed.append(f"{address}?{'&'.join(fields)}")
+    return parse_static(",".join(listed))
+
+
+class Hub:
+    """What a client has on its loop; ``create_future`` makes the futures of its calls."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        source: str | Registry,
+        settings: Settings,
+        create_future: Callable[[], Any] | None = None,
+    ) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._create_future = create_future
+        self._static = static_providers(source) if isinstance(source, str) else None
+        self._registry: Registry | None = None
+        self._owned = isinstance(source, str)
+        if self._static is None:
+            self._registry = open_registry(source) if isinstance(source, str) else source
+        self._providers = Providers(
+            loop, connections=settings.connections, body_bytes_max=settings.body_bytes_max
+        )
+        self._identity = os.urandom(16)
+        self._pools: dict[bytes, JavaPool] = {}
+        self.closed = False
+
+    async def start(self, timeout_ms: int) -> None:
+        """What ``LoopThread`` awaits first of all: nothing is connected before it is used."""
+
+    # What ``Inbox`` calls.
+
+    def call(self, caller: Caller, arguments: Any, *, timeout_ms: Any, order_key: Any) -> Any:
+        """Begin a call."""
+        return caller.start(*arguments)
+
+    call_many = notify = call
+
+    def pool(self, interface: str, group: str, version: str) -> JavaPool:
+        """The pool of a service, which follows the registry from now on."""
+        if self.closed:
+            raise UsageError("the client is closed")
+        check_interface(interface)
+        if version == "0.0.0":
+            version = ""
+        key = service_key(interface, group, version)
+        pool = self._pools.get(key)
+        if pool is None:
+            settings = self._settings
+            service = Service(
+                self._loop,
+                key,
+                Options(
+                    policy=settings.policy,
+                    queue_max=settings.waiting_max,
+                    body_bytes_max=settings.body_bytes_max,
+                    on_full=settings.on_full,
+                    calls_max=settings.calls_max,
+                    bytes_max=settings.bytes_max,
+                    waiting_bytes_max=settings.waiting_bytes_max,
+                    heartbeat_ms=settings.heartbeat_ms,
+                    identity=self._identity,
+                    # A method that takes long is no failure.
+                    pings=True,
+                    links={PROTOCOL: self._providers.link},
+                ),
+            )
+            pool = self._pools[key] = JavaPool(
+                self._loop, service, interface, group, version, create_future=self._create_future
+            )
+            self._follow(pool)
+        return pool
+
+    def _follow(self, pool: JavaPool) -> None:
+        """Keep the pool's providers to those that are listed."""
+        if self._static is not None:
+            named = [_named(each, pool) for each in self._static]
+            pool.update([each for each in named if each is not None])
+            return
+        assert self._registry is not None
+        loose = isinstance(self._registry, StaticRegistry)
+
+        def take_over(registrations: Sequence[Registration]) -> None:
+            wanted = [(pool.group, pool.version)]
+            if loose:
+                # Where nothing is said, any group and version are served.
+                wanted += [("", pool.version), (pool.group, ""), ("", "")]
+            pool.update(
+                [
+                    each
+                    for each in registrations
+                    if each.protocol in PROTOCOLS
+                    and (each.group, "" if each.version == "0.0.0" else each.version) in wanted
+                ]
+            )
+
+        watch = self._registry.watch(pool.interface, take_over)
+        pool.on_close(watch.close)
+
+    def make(
+        self,
+        declared: Any,
+        expose: Expose,
+        *,
+        version: str | None,
+        group: str | None,
+        timeout_ms: Any,
+        attachments: Mapping[str, str] | None,
+        generic: bool,
+    ) -> Any:
+        """What ``Client.service`` gives."""
+        options = {
+            "timeout_ms": self._settings.timeout_ms if timeout_ms is UNSET else timeout_ms,
+            "attachments": attachments,
+            "generic": generic,
+        }
+        if isinstance(declared, str):
+            pool = self.pool(declared, group or "", version or "")
+            return Reference(pool, expose, options)
+        declaration = Declaration.of(declared)
+        pool = self.pool(
+            declaration.interface,
+            declaration.group if group is None else group,
+            declaration.version if version is None else version,
+        )
+        return Stub(pool, declaration, expose, options)
+
+    async def services(self) -> dict[str, list[Registration]]:
+        """Every interface with its providers; see ``Client.services``."""
+        if self._registry is not None:
+            return await self._registry.services()
+        found: dict[str, list[Registration]] = {}
+        for each in self._static or ():
+            found.setdefault(each.interface, []).append(each)
+        return found
+
+    async def close(self, *, drain_ms: int) -> None:
+        """Let what is under way end, and close everything."""
+        self.closed = True
+        pools = list(self._pools.values())
+        await asyncio.gather(*(pool.close(drain_ms=drain_ms) for pool in pools))
+        await self._providers.close()
+        if self._registry is not None and self._owned:
+            with contextlib.suppress(RegistryError):
+                await self._registry.close()
+
+
+def _named(registration: Registration, pool: JavaPool) -> Registration | None:
+    """A provider that its user named, as one of a service; None if it is said to be of another."""
+    if registration.interface not in ("*", pool.interface):
+        return None
+    fields = {name: getattr(registration, name) for name in registration.__struct_fields__}
+    fields |= {"interface": pool.interface, "group": pool.group, "version": pool.version}
+    return Registration(**fields)
+
+
+def pool_of(service: Any) -> JavaPool:
+    """The pool behind what ``Client.service`` gave; raises UsageError for anything else."""
+    if isinstance(service, Stub | Reference):
+        pool: JavaPool = service._pool
+        return pool
+    raise UsageError(f"expected what Client.service() gave, not {service!r}")
+
+
+class Client:
+    """Calls Dubbo services. Use it in ``async with``, or close it; it belongs to its loop.
+
+    ``source`` says where the providers are: a registry's URL (``zookeeper://host:2181``,
+    ``etcd://...``, ``nacos://...``), an open Registry, which stays the caller's, or the providers
+    themselves (``dubbo://host:port,host:port``; ``?limit=...&weight=...`` may follow each).
+
+    - ``timeout_ms``: how long a call may take unless it says otherwise (None: as long as it likes).
+    - ``policy``: which provider gets the next call, one of ``balance.policies.POLICIES``.
+    - ``on_full``: what becomes of a call that finds no provider with room. "shed": it waits while
+      some provider may take it, but from half of ``waiting_max`` on a growing proportion fails with
+      OverloadError; without any provider it fails with UnavailableError at once. "wait": it waits,
+      also for a provider to appear. "fail": it fails at once.
+    - ``calls_max``, ``bytes_max``: calls under way at once to a service, and their bytes;
+      ``waiting_max``, ``waiting_bytes_max``: the same of those that wait.
+    - ``body_bytes_max``: the longest reply taken.
+    - ``connections``: to each provider that has no agent.
+    - ``heartbeat_ms``: an agent that is silent for two of these is given up.
+
+    Raises UsageError for options out of range, and for a source that is none.
+    """
+
+    def __init__(
+        self,
+        source: str | Registry,
+        *,
+        timeout_ms: int | None = TIMEOUT_MS,
+        policy: str = "demand",
+        on_full: Literal["shed", "wait", "fail"] = "shed",
+        calls_max: int = 100_000,
+        bytes_max: int = 256 * MIB,
+        waiting_max: int = 100_000,
+        waiting_bytes_max: int = 256 * MIB,
+        body_bytes_max: int = 16 * MIB,
+        connections: int = 1,
+        heartbeat_ms: int = 5000,
+    ) -> None:
+        settings = Settings(
+            timeout_ms=timeout_ms,
+            policy=policy,
+            on_full=on_full,
+            calls_max=calls_max,
+            bytes_max=bytes_max,
+            waiting_max=waiting_max,
+            waiting_bytes_max=waiting_bytes_max,
+            body_bytes_max=body_bytes_max,
+            connections=connections,
+            heartbeat_ms=heartbeat_ms,
+        )
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise UsageError("a Client is made where a loop runs; see SyncClient") from None
+        self._hub = Hub(loop, source, settings)
+
+    @overload
+    def service(
+        self,
+        declared: str,
+        *,
+        version: str | None = None,
+        group: str | None = None,
+        timeout_ms: float | None = UNSET,
+        attachments: Mapping[str, str] | None = None,
+        generic: bool = False,
+    ) -> Reference: ...
+    @overload
+    def service(
+        self,
+        declared: Callable[..., T],
+        *,
+        version: str | None = None,
+        group: str | None = None,
+        timeout_ms: float | None = UNSET,
+        attachments: Mapping[str, str] | None = None,
+        generic: bool = False,
+    ) -> T: ...
+
+    def service(
+        self,
+        declared: Any,
+        *,
+        version: str | None = None,
+        group: str | None = None,
+        timeout_ms: float | None = UNSET,
+        attachments: Mapping[str, str] | None = None,
+        generic: bool = False,
+    ) -> Any:
+        """A service: an object whose methods call those of its providers, and are awaited.
+
+        ``declared`` is a class with ``@dubbo.service``, or the name of the Java interface; then the
+        object has any method, and the arguments' own types are taken for Java's (``Reference``).
+
+        - ``version``, ``group``: of the service; a declared class's own unless they are given.
+        - ``timeout_ms``: how long its calls may take, waiting and retries included.
+        - ``attachments``: texts that go with every call.
+        - ``generic``: call through ``$invoke``: Java's types are named, not compiled in, and beans
+          come as plain mappings.
+
+        Calls raise JavaError when the method threw, RemoteError when the provider failed otherwise,
+        NotFoundError for what it does not serve, DeadlineError, OverloadError, UnavailableError (no
+        provider), LinkLost, ProtocolError (a reply that does not fit); ``retry_safe`` tells whether
+        the call certainly never ran. Raises UsageError for arguments that make no call.
+        """
+        return self._hub.make(
+            declared,
+            _itself,
+            version=version,
+            group=group,
+            timeout_ms=timeout_ms,
+            attachments=attachments,
+            generic=generic,
+        )
+
+    async def ready(
+        self, service: object, *, timeout_ms: int = TIMEOUT_MS, providers_min: int = 1
+    ) -> None:
+        """Return when ``providers_min`` providers of a service are connected. Raises
+        UnavailableError with the reasons after the time, RegistryError if the registry is silent.
+        Calls wait by themselves: this is for programs that want to know."""
+        await connected(pool_of(service), providers_min, timeout_ms / 1000)
+
+    async def echo(self, service: object, value: Any = "ok") -> Any:
+        """Have a provider of a service give ``value`` back (``$echo``): its pool takes calls."""
+        return await echo_of(pool_of(service))(value)
+
+    def statistics(self, service: object) -> PoolStatistics:
+        """The counters of a service's pool now."""
+        return pool_of(service).statistics()
+
+    async def services(self) -> dict[str, list[Registration]]:
+        """Every interface that the registry lists, with its providers. Raises RegistryError."""
+        return await self._hub.services()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._hub.closed
+
+    async def close(self, *, drain_ms: int = 5000) -> None:
+        """Close all connections once the calls made so far have ended, or in ``drain_ms``
+        milliseconds at the latest; those that have not ended then fail, and so do later ones."""
+        await self._hub.close(drain_ms=drain_ms)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # After an error of the caller's own nobody waits for what is under way.
+        await self.close(drain_ms=5000 if kind is None else 0)
+
+
+def _itself(caller: Caller) -> Any:
+    return caller
+
+
+def echo_of(pool: JavaPool) -> Caller:
+    """The method that every provider has."""
+    return Caller(pool, "$echo", None, {"types": "Ljava/lang/Object;", "timeout_ms": TIMEOUT_MS})

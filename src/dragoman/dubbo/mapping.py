@@ -1,0 +1,569 @@
+"""From annotations to Java's types and back: how a parameter or a result travels.
+
+``mapping_of`` reads an annotation once, where a service is declared. Calls then use a ``Mapping``:
+its ``descriptor`` names the Java type, ``encode`` makes of a Python value one that hessian2 and
+fastjson write as that type, ``decode`` makes the annotated type of what was read.
+
+Invariant: what ``decode`` gives fits the annotation, or it raises Misfit that names the place; the
+work is linear in what was read, however often its parts refer to each other.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import collections.abc
+import dataclasses
+import datetime
+import decimal
+import types
+import typing
+import uuid
+from collections.abc import Callable
+from enum import Enum
+from typing import Annotated, Any
+
+import msgspec
+
+from dragoman.dubbo.java import JavaType, declared_bean, fields_of
+from dragoman.errors import UsageError
+from dragoman.wire.java import Bean, BigInteger, Date, Double, Long, TypedList
+
+Memo = dict[tuple[int, int], Any]
+Encode = Callable[[Any], Any]
+Decode = Callable[[Any, Memo], Any]
+
+_MISSING: Any = object()
+_EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
+
+
+class Misfit(ValueError):
+    """A value does not fit its annotation; ``str`` says where in it, and why."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.path = ""
+
+    def within(self, place: str) -> Misfit:
+        """The same, seen from one level further out."""
+        self.path = place + self.path
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.what} in {self.path}" if self.path else self.what
+
+
+class Mapping:
+    """How values of one annotation travel.
+
+    ``descriptor`` is the JVM's; ``encode`` and ``decode`` are None where a value is its own.
+    ``encode`` is for what is written as the descriptor says, ``encode_inner`` for the rest:
+    elements and fields, whose types Java has erased or keeps to itself.
+    """
+
+    __slots__ = ("decode", "descriptor", "encode", "encode_inner")
+
+    def __init__(
+        self,
+        descriptor: str,
+        encode: Encode | None = None,
+        decode: Decode | None = None,
+        encode_inner: Encode | None = None,
+    ) -> None:
+        self.descriptor = descriptor
+        self.encode = encode
+        self.decode = decode
+        self.encode_inner = encode_inner or encode
+
+
+OBJECT = "Ljava/lang/Object;"
+_BOXED = {
+    "Z": "Ljava/lang/Boolean;",
+    "B": "Ljava/lang/Byte;",
+    "S": "Ljava/lang/Short;",
+    "I": "Ljava/lang/Integer;",
+    "J": "Ljava/lang/Long;",
+    "F": "Ljava/lang/Float;",
+    "D": "Ljava/lang/Double;",
+    "C": "Ljava/lang/Character;",
+}
+_UNBOXED = {boxed: primitive for primitive, boxed in _BOXED.items()}
+_INTEGERS = ("B", "S", "I", "J")
+# The Java classes of the enums that have been declared.
+ENUMS: set[str] = set()
+
+_LISTS = (list, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
+_SETS = (set, frozenset, collections.abc.Set)
+_DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
+def mapping_of(annotation: Any, where: str) -> Mapping:
+    """How values of ``annotation`` travel. Raises UsageError, which names ``where``, for types that
+    cannot."""
+    return _Reader(where).read(annotation)
+
+
+class _Reader:
+    """Reads one annotation; knows the beans that it is in the middle of."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._beans: dict[type, Mapping] = {}
+
+    def read(self, annotation: Any) -> Mapping:
+        if typing.get_origin(annotation) is Annotated:
+            return self._annotated(annotation)
+        if annotation is None or annotation is type(None):
+            return Mapping("V", decode=_none)
+        if annotation in (Any, object):
+            return Mapping(OBJECT)
+        plain = _PLAIN.get(annotation)
+        if plain is not None:
+            return plain
+        origin = typing.get_origin(annotation)
+        if origin in (typing.Union, types.UnionType):
+            return self._optional(annotation)
+        if isinstance(annotation, typing.TypeVar) or origin is typing.Literal:
+            raise self._wrong(annotation)
+        kind = origin or annotation
+        arguments = typing.get_args(annotation)
+        if kind in _LISTS:
+            return self._list(arguments, "Ljava/util/List;", list)
+        if kind in _SETS:
+            made = frozenset if kind is frozenset else set
+            return self._list(arguments, "Ljava/util/Set;", made)
+        if kind is tuple:
+            if len(arguments) == 2 and arguments[1] is ...:
+                return self._list(arguments[:1], "Ljava/util/List;", tuple)
+            raise self._wrong(annotation, "a tuple other than tuple[T, ...]")
+        if kind in _DICTS:
+            return self._dict(arguments)
+        if isinstance(kind, type):
+            if issubclass(kind, Bean):
+                return Mapping(OBJECT, decode=_fits(kind))
+            if issubclass(kind, Enum):
+                return self._enum(kind)
+            if issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind):
+                return self._bean(kind)
+        raise self._wrong(annotation)
+
+    def _wrong(self, annotation: Any, what: str | None = None) -> UsageError:
+        name = what or getattr(annotation, "__qualname__", None) or str(annotation)
+        return UsageError(
+            f"{self._where}: {name} has no place in Java; use plain types, dataclasses,"
+            " msgspec.Structs, Enums, or dragoman.dubbo.java"
+        )
+
+    def _annotated(self, annotation: Any) -> Mapping:
+        inner, *notes = typing.get_args(annotation)
+        base = self.read(inner)
+        for note in notes:
+            if isinstance(note, JavaType):
+                return self._as(note, base, inner)
+        return base
+
+    def _as(self, java: JavaType, base: Mapping, inner: Any) -> Mapping:
+        """``base`` with the Java type that the annotation names."""
+        descriptor = java.descriptor
+        primitive = _UNBOXED.get(descriptor, descriptor)
+        if primitive in _INTEGERS and inner is int:
+            return _integer(descriptor, primitive)
+        if descriptor == "Ljava/math/BigInteger;" and inner is int:
+            return Mapping(descriptor, None, _decode_int_or_null, _big_integer)
+        decode = base.decode if descriptor == primitive else _unless_none_decode(base.decode)
+        return Mapping(descriptor, base.encode, decode, base.encode_inner)
+
+    def _optional(self, annotation: Any) -> Mapping:
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+        if len(kinds) != 1 or len(kinds) == len(typing.get_args(annotation)):
+            raise self._wrong(annotation, f"the union {annotation}")
+        inner = self.read(kinds[0])
+        return Mapping(
+            _BOXED.get(inner.descriptor, inner.descriptor),
+            _unless_none(inner.encode),
+            _unless_none_decode(inner.decode),
+            _unless_none(inner.encode_inner),
+        )
+
+    def _list(self, arguments: tuple[Any, ...], descriptor: str, made: Any) -> Mapping:
+        element = self.read(arguments[0]) if arguments else Mapping(OBJECT)
+        encode_one, decode_one = element.encode_inner, element.decode
+
+        def encode(value: Any) -> Any:
+            if value is None or encode_one is None:
+                return value
+            if not isinstance(value, list | tuple | set | frozenset):
+                raise Misfit(f"expected {made.__name__}, got {_name(value)}")
+            items = []
+            for index, item in enumerate(value):
+                try:
+                    items.append(encode_one(item))
+                except Misfit as error:
+                    raise error.within(f"[{index}]") from None
+            return TypedList("java.util.HashSet", items) if "Set" in descriptor else items
+
+        def decode(value: Any, memo: Memo) -> Any:
+            if not isinstance(value, list | tuple | set):
+                raise Misfit(f"expected {made.__name__}, got {_name(value)}")
+            if decode_one is None:
+                return value if made is list and type(value) is list else made(value)
+            key = (id(value), id(decode))
+            if key in memo:
+                return memo[key]
+            items = []
+            for index, item in enumerate(value):
+                try:
+                    items.append(decode_one(item, memo))
+                except Misfit as error:
+                    raise error.within(f"[{index}]") from None
+            try:
+                result = memo[key] = items if made is list else made(items)
+            except TypeError as error:
+                raise Misfit(str(error)) from None
+            return result
+
+        return Mapping(descriptor, encode, decode)
+
+    def _dict(self, arguments: tuple[Any, ...]) -> Mapping:
+        if not arguments:
+            return Mapping("Ljava/util/Map;", decode=_fits(dict))
+        keys, values = (self.read(argument) for argument in arguments)
+        encode_key, encode_value = keys.encode_inner, values.encode_inner
+        decode_key, decode_value = keys.decode, values.decode
+
+        def encode(value: Any) -> Any:
+            if value is None or (encode_key is None and encode_value is None):
+                return value
+            result = {}
+            for key, item in _as_dict(value).items():
+                try:
+                    result[encode_key(key) if encode_key else key] = (
+                        encode_value(item) if encode_value else item
+                    )
+                except Misfit as error:
+                    raise error.within(f"[{key!r:.40}]") from None
+            return result
+
+        def decode(value: Any, memo: Memo) -> Any:
+            if not isinstance(value, dict):
+                raise Misfit(f"expected dict, got {_name(value)}")
+            if decode_key is None and decode_value is None:
+                return value
+            place = (id(value), id(decode))
+            if place in memo:
+                return memo[place]
+            result = {}
+            for key, item in value.items():
+                try:
+                    made = decode_key(key, memo) if decode_key else key
+                    result[made] = decode_value(item, memo) if decode_value else item
+                except Misfit as error:
+                    raise error.within(f"[{key!r:.40}]") from None
+                except TypeError as error:
+                    raise Misfit(f"a key that cannot be: {error}") from None
+            memo[place] = result
+            return result
+
+        return Mapping("Ljava/util/Map;", encode, decode)
+
+    def _enum(self, kind: type[Enum]) -> Mapping:
+        declared = declared_bean(kind)
+        if declared is None:
+            raise UsageError(
+                f"{self._where}: {kind.__qualname__} needs @bean with its Java class's name"
+            )
+        java_class = declared.java_class
+        ENUMS.add(java_class)
+        constants = kind.__members__
+
+        def encode(value: Any) -> Any:
+            if value is None:
+                return None
+            if type(value) is not kind:
+                raise Misfit(f"expected {kind.__name__}, got {_name(value)}")
+            return Bean(java_class, name=value.name)
+
+        def decode(value: Any, memo: Memo) -> Any:
+            name = value.get("name") if isinstance(value, dict) else value
+            if not isinstance(name, str) or name not in constants:
+                raise Misfit(f"expected {kind.__name__}, got {name!r:.60}")
+            return constants[name]
+
+        return Mapping(_class_descriptor(java_class), encode, decode)
+
+    def _bean(self, kind: type) -> Mapping:
+        known = self._beans.get(kind)
+        if known is not None:
+            return known
+        declared = declared_bean(kind)
+        java_class = declared.java_class if declared else None
+        fields: list[Field] = []
+        mapping = self._beans[kind] = Mapping(
+            "Ljava/util/Map;" if java_class is None else _class_descriptor(java_class),
+            _bean_encoder(kind, java_class, fields),
+            _bean_decoder(kind, fields),
+        )
+        names = declared.fields if declared else fields_of(kind)
+        try:
+            hints = typing.get_type_hints(kind, include_extras=True)
+        except NameError as error:
+            raise UsageError(
+                f"{self._where}: {kind.__qualname__}: an annotation: {error}"
+            ) from None
+        for name, java_name in names.items():
+            outer = self._where
+            self._where = f"{outer}: field {kind.__qualname__}.{name}"
+            fields.append((name, java_name, self.read(hints[name]), _default_of(kind, name)))
+            self._where = outer
+        return mapping
+
+
+def _default_of(kind: Any, name: str) -> bool:
+    """Whether a field may be left out when an object is made; init=False fields must be."""
+    if issubclass(kind, msgspec.Struct):
+        required = {field.name for field in msgspec.structs.fields(kind) if field.required}
+        return name not in required
+    field = {each.name: each for each in dataclasses.fields(kind)}[name]
+    return (
+        field.default is not dataclasses.MISSING
+        or field.default_factory is not dataclasses.MISSING
+        or not field.init
+    )
+
+
+Field = tuple[str, str, Mapping, bool]
+
+
+def _bean_encoder(kind: type, java_class: str | None, fields: list[Field]) -> Encode:
+    def encode(value: Any) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, kind):
+            if isinstance(value, dict):
+                # A mapping stands for a bean wherever one is expected.
+                return value if java_class is None else Bean(java_class, value)
+            raise Misfit(f"expected {kind.__name__}, got {_name(value)}")
+        result = {}
+        for name, java_name, mapping, _ in fields:
+            each = mapping.encode_inner
+            item = getattr(value, name)
+            if each is not None:
+                try:
+                    item = each(item)
+                except Misfit as error:
+                    raise error.within(f".{name}") from None
+            result[java_name] = item
+        return result if java_class is None else Bean(java_class, result)
+
+    return encode
+
+
+def _bean_decoder(kind: Any, fields: list[Field]) -> Decode:
+    if issubclass(kind, msgspec.Struct):
+        settable = set(kind.__struct_fields__)
+    else:
+        settable = {field.name for field in dataclasses.fields(kind) if field.init}
+
+    def decode(value: Any, memo: Memo) -> Any:
+        if not isinstance(value, dict):
+            raise Misfit(f"expected {kind.__name__}, got {_name(value)}")
+        place = (id(value), id(decode))
+        if place in memo:
+            return memo[place]
+        given = {}
+        for name, java_name, mapping, optional in fields:
+            item = value.get(java_name, _MISSING)
+            if item is _MISSING:
+                if optional:
+                    continue
+                raise Misfit(f"field {java_name!r} is missing")
+            if name not in settable:
+                continue
+            each = mapping.decode
+            if each is not None:
+                try:
+                    item = each(item, memo)
+                except Misfit as error:
+                    raise error.within(f".{name}") from None
+            given[name] = item
+        try:
+            result = memo[place] = kind(**given)
+        except (TypeError, ValueError) as error:
+            raise Misfit(str(error)) from None
+        return result
+
+    return decode
+
+
+def _class_descriptor(java_class: str) -> str:
+    return f"L{java_class.replace('.', '/')};"
+
+
+def _name(value: Any) -> str:
+    if value is None:
+        return "null"
+    java_class = getattr(value, "java_class", None)
+    return java_class if isinstance(java_class, str) and java_class else type(value).__name__
+
+
+def _unless_none(encode: Encode | None) -> Encode | None:
+    if encode is None:
+        return None
+
+    def encode_optional(value: Any) -> Any:
+        return None if value is None else encode(value)
+
+    return encode_optional
+
+
+def _unless_none_decode(decode: Decode | None) -> Decode | None:
+    if decode is None:
+        return None
+
+    def decode_optional(value: Any, memo: Memo) -> Any:
+        return None if value is None else decode(value, memo)
+
+    return decode_optional
+
+
+def _fits(kind: type) -> Decode:
+    def decode(value: Any, memo: Memo) -> Any:
+        if isinstance(value, kind):
+            return value
+        raise Misfit(f"expected {kind.__name__}, got {_name(value)}")
+
+    return decode
+
+
+def _none(value: Any, memo: Memo) -> Any:
+    if value is None:
+        return None
+    raise Misfit(f"expected None, got {_name(value)}")
+
+
+def _as_dict(value: Any) -> Any:
+    if value is None or isinstance(value, collections.abc.Mapping):
+        return value
+    raise Misfit(f"expected dict, got {_name(value)}")
+
+
+def _big_integer(value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, int) or type(value) is bool:
+        raise Misfit(f"expected int, got {_name(value)}")
+    return BigInteger(value)
+
+
+def _decode_int_or_null(value: Any, memo: Memo) -> Any:
+    return None if value is None else _decode_int(value, memo)
+
+
+def _integer(descriptor: str, primitive: str) -> Mapping:
+    return Mapping(
+        descriptor,
+        None,
+        _decode_int if descriptor == primitive else _decode_int_or_null,
+        _long if primitive == "J" else None,
+    )
+
+
+def _long(value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, int) or type(value) is bool:
+        raise Misfit(f"expected int, got {_name(value)}")
+    if not -(1 << 63) <= value < 1 << 63:
+        raise Misfit(f"{value} does not fit Java's long")
+    return Long(value)
+
+
+def _decode_int(value: Any, memo: Memo) -> Any:
+    if type(value) is int:
+        return value
+    if isinstance(value, int) and type(value) is not bool:
+        return int(value)
+    raise Misfit(f"expected int, got {_name(value)}")
+
+
+def _double(value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, int | float) and type(value) is not bool:
+        return Double(value)
+    raise Misfit(f"expected float, got {_name(value)}")
+
+
+def _decode_float(value: Any, memo: Memo) -> Any:
+    if type(value) is float:
+        return value
+    if isinstance(value, int | float | decimal.Decimal) and type(value) is not bool:
+        return float(value)
+    raise Misfit(f"expected float, got {_name(value)}")
+
+
+def _decode_decimal(value: Any, memo: Memo) -> Any:
+    if isinstance(value, decimal.Decimal):
+        return value
+    if isinstance(value, int | float | str) and type(value) is not bool:
+        # As fastjson writes one.
+        try:
+            return decimal.Decimal(str(value))
+        except decimal.InvalidOperation:
+            pass
+    raise Misfit(f"expected Decimal, got {_name(value)}")
+
+
+def _decode_datetime(value: Any, memo: Memo) -> Any:
+    if isinstance(value, datetime.datetime):
+        return value
+    if type(value) is int or isinstance(value, Date):
+        # As fastjson writes one: milliseconds.
+        try:
+            return _EPOCH + datetime.timedelta(milliseconds=value)
+        except OverflowError:
+            pass
+    raise Misfit(f"expected datetime, got {_name(value)}")
+
+
+def _decode_bytes(value: Any, memo: Memo) -> Any:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        # As fastjson writes them.
+        try:
+            return base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            pass
+    raise Misfit(f"expected bytes, got {_name(value)}")
+
+
+def _decode_exact(kind: type) -> Decode:
+    name = kind.__name__
+
+    def decode(value: Any, memo: Memo) -> Any:
+        if type(value) is kind or isinstance(value, kind):
+            return value
+        raise Misfit(f"expected {name}, got {_name(value)}")
+
+    return decode
+
+
+def _own(kind: type, descriptor: str) -> Mapping:
+    return Mapping(descriptor, decode=_decode_exact(kind))
+
+
+_PLAIN: dict[Any, Mapping] = {
+    bool: _own(bool, "Z"),
+    int: _integer("I", "I"),
+    float: Mapping("D", None, _decode_float, _double),
+    str: _own(str, "Ljava/lang/String;"),
+    bytes: Mapping("[B", decode=_decode_bytes),
+    decimal.Decimal: Mapping("Ljava/math/BigDecimal;", decode=_decode_decimal),
+    datetime.datetime: Mapping("Ljava/util/Date;", decode=_decode_datetime),
+    datetime.date: _own(datetime.date, "Ljava/time/LocalDate;"),
+    datetime.time: _own(datetime.time, "Ljava/time/LocalTime;"),
+    datetime.timedelta: _own(datetime.timedelta, "Ljava/time/Duration;"),
+    uuid.UUID: _own(uuid.UUID, "Ljava/util/UUID;"),
+}

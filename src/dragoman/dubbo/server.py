@@ -1,0 +1,341 @@
+"""A server: listens, registers, serves Dubbo with the methods of Python objects, and stops without
+losing a call.
+
+``serve`` makes one, ``run`` is a whole program. The connections and calls are ``dubbo.serving``'s.
+
+Invariant: what is registered is served; a server that stops is unregistered first, tells its peers,
+and leaves when nothing is at work and nothing has come for a moment, or when its time is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Final
+
+import uvloop
+
+from dragoman.cluster.opening import advertised
+from dragoman.dubbo.declaration import Declaration
+from dragoman.dubbo.request import ServerStatistics
+from dragoman.dubbo.serving import BoundService, Provider
+from dragoman.errors import ConnectError, RegistryError, UsageError
+from dragoman.registry import Handle, Registration, Registry, open_registry
+from dragoman.registry.base import LIMIT_MAX
+from dragoman.rpc.address import Address
+
+PROTOCOL: Final = "dubbo"
+SERIALIZATION: Final = "hessian2"
+DEFAULT_PORT: Final = 20880
+# A real provider's pool.
+DEFAULT_LIMIT: Final = 200
+PAYLOAD_BYTES_MAX: Final = 8 << 20
+UNREGISTER_TIMEOUT_S: Final = 2.0
+BACKLOG: Final = 1024
+# A peer that has been told may have sent calls before it heard: as long as none came for this long.
+QUIET_S: Final = 0.2
+POLL_S: Final = 0.01
+# How long a peer has for reading the last replies.
+FLUSH_S: Final = 1.0
+DRAIN_MS: Final = 10_000
+
+
+class Server:
+    """Serves until it is closed. ``address`` is where it listens, with the port that it got."""
+
+    def __init__(
+        self,
+        services: Sequence[BoundService],
+        provider: Provider,
+        executor: ThreadPoolExecutor | None,
+        registry: Registry | None,
+        *,
+        owned: bool,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._services = services
+        self._provider = provider
+        self._executor = executor
+        self._registry = registry
+        self._owned = owned
+        self._listener: asyncio.AbstractServer | None = None
+        self._handles: list[Handle] = []
+        self._closing = False
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self.address = Address("", 0)
+
+    async def start(self, address: Address) -> None:
+        """Listen; used by ``serve``. Raises ConnectError when the address cannot be had."""
+        try:
+            listener = await self._loop.create_server(
+                self._provider.connection,
+                address.host or None,
+                address.port,
+                backlog=BACKLOG,
+                reuse_address=True,
+            )
+        except OSError as error:
+            raise ConnectError(f"cannot listen on {address}: {error.strerror or error}") from None
+        self._listener = listener
+        self.address = Address(address.host, listener.sockets[0].getsockname()[1])
+
+    async def register(self, registrations: Sequence[Registration], timeout_ms: int) -> None:
+        """Have the services listed; used by ``serve``. Raises RegistryError after the time."""
+        assert self._registry is not None
+        for registration in registrations:
+            self._handles.append(await self._registry.register(registration))
+        if timeout_ms:
+            for handle in self._handles:
+                await handle.ready(timeout_ms / 1000)
+
+    @property
+    def registrations(self) -> list[Registration]:
+        """What the registry is told."""
+        return [handle.registration for handle in self._handles]
+
+    @property
+    def registered(self) -> bool:
+        """Whether, as far as is known, the registry lists all services now."""
+        return all(handle.registered for handle in self._handles)
+
+    async def serve_forever(self) -> None:
+        """Wait until the server is closed."""
+        await asyncio.shield(self._closed)
+
+    def set_limit(self, limit: int) -> None:
+        """From now on have at most ``limit`` calls at work; raises UsageError for what is none."""
+        _check_number("limit", limit, 1, LIMIT_MAX)
+        self._provider.set_limit(limit)
+
+    def statistics(self) -> ServerStatistics:
+        """The server's counters now."""
+        return self._provider.statistics()
+
+    async def close(self, *, drain_ms: int = DRAIN_MS) -> None:
+        """Unregister, listen no longer, tell every peer to go elsewhere, finish what is at work,
+        for ``drain_ms`` milliseconds at most; then close every connection. Never fails for a
+        registry that is away."""
+        if self._closing:
+            await asyncio.shield(self._closed)
+            return
+        self._closing = True
+        unregistering = [
+            asyncio.create_task(handle.unregister(timeout_s=UNREGISTER_TIMEOUT_S))
+            for handle in self._handles
+        ]
+        try:
+            if self._listener is not None:
+                self._listener.close()
+            self._provider.announce_stop()
+            if drain_ms:
+                await self._drain(drain_ms / 1000)
+            await asyncio.gather(*unregistering, return_exceptions=True)
+        finally:
+            # Also when whoever closes the server waits no longer.
+            self._provider.close()
+            await self._let_go()
+            if self._executor is not None:
+                self._executor.shutdown(wait=False, cancel_futures=True)
+            if self._registry is not None and self._owned:
+                with contextlib.suppress(RegistryError):
+                    await self._registry.close()
+            if not self._closed.done():
+                self._closed.set_result(None)
+
+    async def _drain(self, drain_s: float) -> None:
+        """Wait until nothing is at work and nothing comes any more."""
+        provider = self._provider
+        quiet_from = self._loop.time()
+        end = quiet_from + drain_s
+        requests = -1
+        while (now := self._loop.time()) < end:
+            if provider.in_progress or provider.requests != requests:
+                requests = provider.requests
+                quiet_from = now
+            elif provider.open_connections == 0 or now - quiet_from >= QUIET_S:
+                return
+            await asyncio.sleep(POLL_S)
+
+    async def _let_go(self) -> None:
+        """Wait until the last replies have been sent, though not for peers that do not read."""
+        until = self._loop.time() + FLUSH_S
+        # A connection that is being accepted takes a few turns of the loop until it is known.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        while self._provider.open_connections and self._loop.time() < until:
+            await asyncio.sleep(0.001)
+        self._provider.close(at_once=True)
+        await asyncio.sleep(0)
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close(drain_ms=DRAIN_MS if kind is None else 0)
+
+
+async def serve(
+    services: object,
+    port: int = DEFAULT_PORT,
+    *,
+    host: str = "127.0.0.1",
+    registry: str | Registry | None = None,
+    advertise: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+    threads: int | None = None,
+    weight: int = 1,
+    zone: str = "",
+    lease_ttl_s: int = 10,
+    register_timeout_ms: int = 5000,
+    payload_bytes_max: int = PAYLOAD_BYTES_MAX,
+    clients_max: int = 100_000,
+    idle_s: float = 180.0,
+) -> Server:
+    """Serve Dubbo on ``host`` and ``port`` (0: any free one) with ``services``: an object of a
+    class that ``dubbo.service`` declared, or a list of such objects. Close the server when done
+    with it, or use it in ``async with``.
+
+    - ``registry``: where the services are listed for consumers, a URL (``zookeeper://...``,
+      ``etcd://...``) or an open Registry, which stays the caller's; None: nowhere.
+    - ``advertise``: the ``host`` or ``host:port`` to register, if it is not where it listens.
+    - ``limit``: calls at work at once; a call beyond it is answered with status 100 at once, and
+      a one-way call beyond it is dropped, as a real provider's pool does.
+    - ``threads``: threads for methods that are no coroutine functions (None: ``limit``, as many as
+      are needed); 0: they run on the loop, and must not block.
+    - ``weight``: its capacity compared with other providers'; ``zone``: where it runs.
+    - ``lease_ttl_s``: how long it is listed after its process has died.
+    - ``register_timeout_ms``: how long to wait until it is registered; 0: not at all, it is
+      registered as soon as the registry answers.
+    - ``payload_bytes_max``: the longest body of a request or reply.
+    - ``clients_max``: connections at once; ``idle_s``: a connection that is silent for longer is
+      closed.
+
+    Raises ConnectError when the address cannot be listened on, RegistryError when it is not
+    registered in time, UsageError for options out of range.
+    """
+    _check_number("port", port, 0, 65535)
+    _check_number("limit", limit, 1, LIMIT_MAX)
+    _check_number("threads", 0 if threads is None else threads, 0, 10_000)
+    _check_number("payload_bytes_max", payload_bytes_max, 1, 0x7FFFFFFF)
+    _check_number("clients_max", clients_max, 1, 1 << 24)
+    address = Address(host, port)
+    instances = list(services) if isinstance(services, list | tuple) else [services]
+    if not instances:
+        raise UsageError("serve: expected services")
+    bound = [BoundService(_declaration_of(each), each, threads=threads != 0) for each in instances]
+    registered = Address("", 0)
+    if registry is not None:
+        registered = Address(*advertised(address, advertise))
+    # Looked at before anything opens.
+    _registrations(bound, registered, port or 1, limit, weight, zone)
+    opened = (
+        open_registry(registry, lease_ttl_s=lease_ttl_s) if isinstance(registry, str) else registry
+    )
+    executor = ThreadPoolExecutor(threads or min(limit, 10_000), "dragoman-dubbo")
+    server = None
+    try:
+        provider = Provider(
+            asyncio.get_running_loop(),
+            bound,
+            limit=limit,
+            executor=executor,
+            payload_bytes_max=payload_bytes_max,
+            idle_s=idle_s,
+            clients_max=clients_max,
+        )
+        server = Server(bound, provider, executor, opened, owned=opened is not registry)
+        await server.start(address)
+        if opened is not None:
+            await server.register(
+                _registrations(bound, registered, server.address.port, limit, weight, zone),
+                register_timeout_ms,
+            )
+    except BaseException:
+        if server is not None:
+            await server.close(drain_ms=0)
+        elif opened is not None and opened is not registry:
+            await opened.close()
+        raise
+    return server
+
+
+def run(
+    services: object,
+    port: int = DEFAULT_PORT,
+    *,
+    ready: Callable[[Server], object] | None = None,
+    drain_ms: int = DRAIN_MS,
+    **options: Any,
+) -> None:
+    """``serve`` as a whole program: until SIGTERM or SIGINT, on a loop of its own; then it stops as
+    ``Server.close`` does. A second signal ends the waiting. ``ready`` is called with the server
+    once it serves. Options and errors are those of ``serve``."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        task = asyncio.current_task()
+        assert task is not None
+
+        def on_signal() -> None:
+            if stop.is_set():
+                task.cancel()
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+        server = await serve(services, port, **options)
+        if ready is not None:
+            ready(server)
+        await stop.wait()
+        with contextlib.suppress(asyncio.CancelledError):
+            await server.close(drain_ms=drain_ms)
+
+    uvloop.run(main())
+
+
+def _declaration_of(instance: Any) -> Declaration:
+    """What the class of a service's object declares; raises UsageError."""
+    if isinstance(instance, type):
+        raise UsageError(f"serve: expected an object of {instance.__qualname__}, not the class")
+    return Declaration.of(type(instance))
+
+
+def _registrations(
+    services: Sequence[BoundService],
+    registered: Address,
+    port: int,
+    limit: int,
+    weight: int,
+    zone: str,
+) -> list[Registration]:
+    """What the registry is told; raises UsageError for what it cannot be."""
+    return [
+        Registration(
+            interface=service.interface,
+            host=registered.host or "127.0.0.1",
+            port=registered.port or port,
+            weight=weight,
+            limit=limit,
+            protocol=PROTOCOL,
+            serialization=SERIALIZATION,
+            group=service.group,
+            version=service.version,
+            zone=zone,
+        )
+        for service in services
+    ]
+
+
+def _check_number(name: str, value: Any, least: int, most: int) -> None:
+    if type(value) is not int or not least <= value <= most:
+        raise UsageError(f"{name}: expected a whole number from {least} to {most}, not {value!r}")

@@ -1,0 +1,180 @@
+"""The synchronous client: blocking calls of Dubbo services from any thread.
+
+``connect_sync`` makes one. A ``Hub`` lives on a loop of its own in a thread of its own
+(``rpc.loop_thread``); the calls of all threads gather in its inbox.
+
+Invariants: every call ends once, at the latest when the client is closed; the thread ends with
+``close``, with the last reference to the client, or with the interpreter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Coroutine, Mapping
+from types import TracebackType
+from typing import Any, TypeVar, overload
+
+from dragoman.cluster.opening import connected
+from dragoman.cluster.statistics import PoolStatistics
+from dragoman.dubbo.calling import Caller
+from dragoman.dubbo.client import TIMEOUT_MS, Hub, Settings, echo_of, pool_of
+from dragoman.dubbo.stub import UNSET, Exposed, Reference
+from dragoman.errors import UsageError
+from dragoman.registry import Registration
+from dragoman.registry.url import redact_url
+from dragoman.rpc.loop_thread import LoopThread
+
+T = TypeVar("T")
+
+
+class SyncClient:
+    """``Client`` for blocking calls, thread-safe. Use it in ``with``, or close it.
+
+    ``source`` is a URL; the options are those of ``Client``. Do not call it from a coroutine, which
+    would block the loop. After a fork it belongs to the parent; the child makes its own.
+    """
+
+    def __init__(self, source: str, **options: Any) -> None:
+        if not isinstance(source, str):
+            raise UsageError(f"connect_sync: expected a URL, not {source!r}")
+        try:
+            settings = Settings(**options)
+        except TypeError as error:
+            raise UsageError(f"connect_sync: {error}") from None
+        self._core: LoopThread[Hub] = LoopThread(
+            redact_url(source), lambda loop, create: _LateHub(loop, source, settings, create)
+        )
+        self._core.start(TIMEOUT_MS)
+        self._inbox = self._core.inbox
+        # With the last reference, or with the interpreter.
+        weakref.finalize(self, self._core.stop, 0)
+
+    def _wait(self, caller: Caller, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result: Any = self._inbox.call(caller, (args, kwargs), None, None)  # type: ignore[arg-type]
+        return result
+
+    def _expose(self, caller: Caller) -> Exposed:
+        return Exposed(caller, self._wait)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Have the client's thread do something, and wait for it."""
+        if self._core.closed:
+            work.close()
+            raise UsageError("the client is closed")
+        return asyncio.run_coroutine_threadsafe(work, self._core.loop).result()
+
+    @overload
+    def service(
+        self,
+        declared: str,
+        *,
+        version: str | None = None,
+        group: str | None = None,
+        timeout_ms: float | None = UNSET,
+        attachments: Mapping[str, str] | None = None,
+        generic: bool = False,
+    ) -> Reference: ...
+    @overload
+    def service(
+        self,
+        declared: Callable[..., T],
+        *,
+        version: str | None = None,
+        group: str | None = None,
+        timeout_ms: float | None = UNSET,
+        attachments: Mapping[str, str] | None = None,
+        generic: bool = False,
+    ) -> T: ...
+
+    def service(
+        self,
+        declared: Any,
+        *,
+        version: str | None = None,
+        group: str | None = None,
+        timeout_ms: float | None = UNSET,
+        attachments: Mapping[str, str] | None = None,
+        generic: bool = False,
+    ) -> Any:
+        """See ``Client.service``; the methods wait for their results. For type checkers declare a
+        ``Protocol`` with plain methods."""
+
+        async def make() -> Any:
+            return self._core.client.make(
+                declared,
+                self._expose,
+                version=version,
+                group=group,
+                timeout_ms=timeout_ms,
+                attachments=attachments,
+                generic=generic,
+            )
+
+        return self._run(make())
+
+    def ready(
+        self, service: object, *, timeout_ms: int = TIMEOUT_MS, providers_min: int = 1
+    ) -> None:
+        """See ``Client.ready``."""
+        self._run(connected(pool_of(service), providers_min, timeout_ms / 1000))
+
+    def echo(self, service: object, value: Any = "ok") -> Any:
+        """See ``Client.echo``."""
+        return self._wait(echo_of(pool_of(service)), (value,), {})
+
+    def statistics(self, service: object) -> PoolStatistics:
+        """See ``Client.statistics``."""
+        return pool_of(service).statistics()
+
+    def services(self) -> dict[str, list[Registration]]:
+        """See ``Client.services``."""
+        return self._run(self._core.client.services())
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._core.closed
+
+    def close(self, *, drain_ms: int = 5000) -> None:
+        """See ``Client.close``; the client's thread ends."""
+        self._core.stop(drain_ms)
+
+    def __enter__(self) -> SyncClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # After an error of the caller's own nobody waits for what is under way.
+        self.close(drain_ms=5000 if kind is None else 0)
+
+
+class _LateHub(Hub):
+    """A hub that opens its registry on the loop's own thread, where it belongs."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        source: str,
+        settings: Settings,
+        create_future: Callable[[], Any],
+    ) -> None:
+        self._open = (loop, source, settings, create_future)
+        self.closed = False
+
+    async def start(self, timeout_ms: int) -> None:
+        super().__init__(*self._open)
+
+    async def close(self, *, drain_ms: int) -> None:
+        if hasattr(self, "_pools"):
+            await super().close(drain_ms=drain_ms)
+
+
+def connect_sync(source: str, **options: Any) -> SyncClient:
+    """A client for blocking calls from any thread; see ``Client`` for ``source``, the options and
+    the errors."""
+    return SyncClient(source, **options)

@@ -1,0 +1,171 @@
+"""A loop in a thread of its own, for blocking callers: what synchronous clients share.
+
+``rpc.sync`` and ``dubbo.sync`` put a client onto such a loop. The calls of all threads gather in
+its ``Inbox``, so that many threads share one write, and that deadlines, limits, credits, order and
+reconnection are those of the client.
+
+Invariants: every call ends once, at the latest when the client is closed; the thread ends with
+``stop``, or with the interpreter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+import uvloop
+
+from dragoman.errors import LinkLost, UsageError
+from dragoman.rpc.inbox import Inbox
+
+# What closes in the background may take so long.
+FINISH_S = 1.0
+
+
+class Kept(Protocol):
+    """The client that a ``LoopThread`` keeps. It has what ``Inbox`` calls too."""
+
+    async def start(self, timeout_ms: int) -> None:
+        """Connect."""
+
+    async def close(self, *, drain_ms: int) -> None:
+        """Let what is under way end, and close."""
+
+
+class CallFuture(concurrent.futures.Future[Any]):
+    """The future of a call. It can be cancelled until it has ended; what comes later is dropped."""
+
+    def cancel(self) -> bool:
+        """See ``concurrent.futures.Future``; the server is told within about 20 ms."""
+        if not super().cancel():
+            return False
+        with contextlib.suppress(concurrent.futures.InvalidStateError, RuntimeError):
+            self.set_running_or_notify_cancel()
+        return True
+
+    def set_result(self, result: Any) -> None:
+        """Used by the client."""
+        with contextlib.suppress(concurrent.futures.InvalidStateError):
+            super().set_result(result)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Used by the client."""
+        with contextlib.suppress(concurrent.futures.InvalidStateError):
+            super().set_exception(exception)
+
+
+K = TypeVar("K", bound=Kept)
+
+
+class LoopThread(Generic[K]):
+    """The loop, its thread and the client on it; what the thread holds instead of the object that
+    its user has, so that this can be let go.
+
+    ``make(loop, inbox.create_future)`` gives the client; ``endpoint`` is what it is connected to,
+    for messages.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        make: Callable[[asyncio.AbstractEventLoop, Callable[[], Any]], K],
+    ) -> None:
+        self.endpoint = endpoint
+        self.loop = uvloop.new_event_loop()
+        self.inbox = Inbox(self.loop)
+        self.client = make(self.loop, self.inbox.create_future)
+        self.closed = False
+        self._forked = False
+        self._stopping = threading.Lock()
+        self._thread = threading.Thread(
+            target=self._run, name=f"dragoman-rpc {self.endpoint}", daemon=True
+        )
+        _threads.add(self)
+
+    def start(self, timeout_ms: int) -> None:
+        """Start the thread and connect; ends the thread if that fails."""
+        self._thread.start()
+        try:
+            asyncio.run_coroutine_threadsafe(self._connect(timeout_ms), self.loop).result()
+        except BaseException:
+            self.stop(0)
+            raise
+
+    async def _connect(self, timeout_ms: int) -> None:
+        self.inbox.bind(self.client)
+        await self.client.start(timeout_ms)
+
+    def _run(self) -> None:
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
+
+    def stop(self, drain_ms: int) -> None:
+        """Close the client and end the thread; whoever calls this too waits for it."""
+        if self._forked:
+            return
+        if threading.current_thread() is self._thread:
+            # In a callback there: the thread cannot wait for itself.
+            if not self.closed:
+                self._refuse()
+                self._ending = self.loop.create_task(self._close_and_stop(drain_ms))
+            return
+        with self._stopping:
+            if not self.closed:
+                self._refuse()
+                self.loop.call_soon_threadsafe(self._begin_to_stop, drain_ms)
+            self._thread.join()
+
+    def _refuse(self) -> None:
+        self.closed = True
+        self.inbox.close(
+            lambda: LinkLost(
+                f"the client of {self.endpoint} is closed", endpoint=self.endpoint, retry_safe=True
+            )
+        )
+
+    def _begin_to_stop(self, drain_ms: int) -> None:
+        self._ending = self.loop.create_task(self._close_and_stop(drain_ms))
+
+    async def _close_and_stop(self, drain_ms: int) -> None:
+        try:
+            await self.client.close(drain_ms=drain_ms)
+            await self._finish_tasks()
+        finally:
+            self.loop.stop()
+
+    async def _finish_tasks(self) -> None:
+        """What closes in the background is to have closed before the loop ends."""
+        until_s = self.loop.time() + FINISH_S
+        while self.loop.time() < until_s:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            if not others:
+                return
+            await asyncio.wait(others, timeout=until_s - self.loop.time())
+
+    def forked(self) -> None:
+        """This is a child of the process that the thread is in."""
+        self._forked = self.closed = True
+        self.inbox.close(
+            lambda: UsageError(
+                f"the client of {self.endpoint} was made before the fork: connect in the child"
+            )
+        )
+
+
+_threads: weakref.WeakSet[LoopThread[Any]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for thread in list(_threads):
+        thread.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
