@@ -303,6 +303,16 @@ def local_time_bean(value: Any) -> Bean:
     return _time_parts(_parsed(datetime.time, value, "java.time.LocalTime"))
 
 
+def offset_time_bean(value: Any) -> Bean:
+    """A java.time.OffsetTime from a time with an offset or ISO 8601 text."""
+    value = _parsed(datetime.time, value, "java.time.OffsetTime")
+    if value.utcoffset() is None:
+        raise UsageError(f"{value!r:.200} is no java.time.OffsetTime: it has no offset")
+    return Bean(
+        JAVA8 + "OffsetTimeHandle", localTime=_time_parts(value), zoneOffset=_offset_bean(value)
+    )
+
+
 def local_datetime_bean(value: Any) -> Bean:
     """A java.time.LocalDateTime from a datetime (its offset is dropped) or ISO 8601 text."""
     value = _parsed(datetime.datetime, value, "java.time.LocalDateTime")
@@ -339,7 +349,7 @@ def _instant_bean(value: Any) -> Bean:
     return bean
 
 
-def _offset_bean(value: datetime.datetime) -> Bean:
+def _offset_bean(value: datetime.datetime | datetime.time) -> Bean:
     offset = value.utcoffset()
     assert offset is not None
     return Bean(JAVA8 + "ZoneOffsetHandle", seconds=int(offset.total_seconds()))
@@ -389,6 +399,7 @@ TO_JAVA: dict[str, Callable[[Any], Any]] = {
     "java.sql.Timestamp": _sql("java.sql.Timestamp"),
     "java.time.LocalDate": local_date_bean,
     "java.time.LocalTime": local_time_bean,
+    "java.time.OffsetTime": offset_time_bean,
     "java.time.LocalDateTime": local_datetime_bean,
     "java.time.Duration": duration_bean,
     "java.time.Instant": _instant_bean,
@@ -410,7 +421,7 @@ def plain_bean(value: Any) -> Any:
     if isinstance(value, datetime.date):
         return local_date_bean(value)
     if isinstance(value, datetime.time):
-        return local_time_bean(value)
+        return local_time_bean(value) if value.utcoffset() is None else offset_time_bean(value)
     if isinstance(value, datetime.timedelta):
         return duration_bean(value)
     if isinstance(value, BigInteger | int):

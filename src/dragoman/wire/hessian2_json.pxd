@@ -34,6 +34,7 @@ cdef class Hessian2Scanner:
     cdef int pass_type(self) except -1
     cdef Py_ssize_t enter(self, Py_ssize_t at) except -1
     cdef int define(self) except -1
+    cdef int hide(self, Py_ssize_t first, Py_ssize_t last) except -1
     cdef int any(self, int depth) except -1
     cdef int put_list(self, uint8_t tag, int depth) except -1
     cdef int put_map(self, bint typed, int depth) except -1

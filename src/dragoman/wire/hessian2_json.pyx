@@ -50,6 +50,7 @@ JSON_BYTES_MAX = 64 * 1024 * 1024
 
 cdef enum:
     ROLES = 4
+    HIDING_FIELDS_MAX = 256  # a class of more fields is not searched for two of one name
     OPEN = -1      # of Reference.end: still being written
     SKIPPED = -2
 
@@ -73,6 +74,7 @@ cdef struct ClassInfo:
 cdef struct FieldInfo:
     Py_ssize_t name, name_length    # in names, as a JSON string and a colon
     int role                        # in its class's fold, or -1
+    bint hidden                     # by a field of the same name behind it
 
 cdef struct Reference:
     Py_ssize_t start, end           # in json, or in aside
@@ -668,6 +670,7 @@ cdef class Hessian2Scanner:
         cdef ClassInfo made
         cdef FieldInfo* field
         cdef tuple roles = ()
+        cdef uint64_t letters = 0, letter
         cdef bytes name = None
         cdef const char* text
         made.kind = PLAIN
@@ -699,6 +702,7 @@ cdef class Hessian2Scanner:
             self.fields.length += sizeof(FieldInfo)
             field.name = self.names.length
             field.role = -1
+            field.hidden = False
             at = self.at
             if self.text(self.names):
                 self.bad("a field without a name", at)
@@ -706,6 +710,11 @@ cdef class Hessian2Scanner:
             field.name_length = self.names.length - field.name
             text = self.names.data + field.name + 1
             length = field.name_length - 3
+            # Almost never are there two of one name: look only where they might be.
+            letter = 1ULL << ((length * 7 + <uint8_t>text[0] + 3 * <uint8_t>text[length - 1]) & 63)
+            if letters & letter and i < HIDING_FIELDS_MAX:
+                self.hide(made.first, i)
+            letters |= letter
             if roles:
                 name = text[:length]
                 if name in roles:
@@ -721,6 +730,21 @@ cdef class Hessian2Scanner:
         known[0] = made
         self.classes.length += sizeof(ClassInfo)
         self.class_count += 1
+        return 0
+
+    cdef int hide(self, Py_ssize_t first, Py_ssize_t last) except -1:
+        """Mark the fields from ``first`` on that have the name of the one ``last`` after it.
+
+        A subclass may have a field of the same name; Java's reader, too, takes the last.
+        """
+        cdef FieldInfo* fields = (<FieldInfo*>self.fields.data) + first
+        cdef Py_ssize_t i
+        for i in range(last):
+            if fields[i].name_length == fields[last].name_length and memcmp(
+                self.names.data + fields[i].name, self.names.data + fields[last].name,
+                fields[i].name_length
+            ) == 0:
+                fields[i].hidden = True
         return 0
 
     # ---- to JSON; each returns how high the value is, 0 for what does not nest
@@ -884,7 +908,8 @@ cdef class Hessian2Scanner:
         return 0
 
     cdef int put_object(self, int64_t index, Py_ssize_t at, int depth) except -1:
-        cdef Py_ssize_t own, start
+        cdef Py_ssize_t own, start, member
+        cdef bint first = True
         cdef Py_ssize_t spans[2 * ROLES]
         cdef ClassInfo known
         cdef FieldInfo field
@@ -901,21 +926,27 @@ cdef class Hessian2Scanner:
         if self.with_class and known.kind == PLAIN:
             put(self.json, b'"class":')
             self.json.append(self.names.data + known.name, known.name_length)
-            if known.count:
-                put_byte(self.json, 44)
+            first = False
         for i in range(known.count):
-            if i:
-                put_byte(self.json, 44)
             field = (<FieldInfo*>self.fields.data)[known.first + i]
+            member = self.json.length
+            if not first:
+                put_byte(self.json, 44)
             self.json.append(self.names.data + field.name, field.name_length)
             if field.role >= 0:
                 spans[2 * field.role] = self.json.length
             if i == known.cause and self.is_reference_to(own):
                 put(self.json, b"null")
+                first = False
                 continue
             inner = self.any(depth)
             if inner > height:
                 height = inner
+            if field.hidden:
+                self.keep_aside(member, own + 1)
+                self.json.length = member
+                continue
+            first = False
             if field.role >= 0:
                 spans[2 * field.role + 1] = self.json.length
         put_byte(self.json, 125)
@@ -989,6 +1020,7 @@ cdef class Hessian2Scanner:
         cdef int64_t a = 0, b = 0, c = 0, d = 0
         cdef int role
         cdef char* to
+        cdef char both[48]
         if kind == AS_VALUE or kind == AS_PART or kind == AS_NUMBER:
             if spans[1] < 0 or (kind != AS_PART and text[spans[0]] != 34):
                 return 0
@@ -1051,21 +1083,22 @@ cdef class Hessian2Scanner:
             json.length = (to + 1) - json.data
             return 0
         if kind == AS_DATETIME:
+            # A date is text without T, a time is text with colons; neither has an escape.
             if (
-                spans[1] < 0 or spans[3] < 0 or spans[1] - spans[0] < 12
-                or spans[3] - spans[2] < 10 or text[spans[0]] != 34 or text[spans[2]] != 34
-                or memchr(text + spans[0], 84, spans[1] - spans[0]) != NULL
-                or memchr(text + spans[2], 58, spans[3] - spans[2]) == NULL
-                or spans[2] < spans[1]
+                spans[1] < 0 or spans[3] < 0 or not 12 <= spans[1] - spans[0] <= 20
+                or not 10 <= spans[3] - spans[2] <= 20 or text[spans[0]] != 34
+                or text[spans[2]] != 34 or text[spans[2] + 3] != 58
+                or text[spans[1] - 4] != 45 or memchr(text + spans[0], 84, length) != NULL
+                or memchr(text + spans[0], 92, length) != NULL
+                or memchr(text + spans[2], 92, spans[3] - spans[2]) != NULL
             ):
                 return 0
+            memcpy(both, text + spans[0], length - 1)
+            both[length - 1] = 84
+            memcpy(both + length, text + spans[2] + 1, spans[3] - spans[2] - 1)
             self.keep_aside(start, own + 1)
-            text = json.data
-            memmove(text + start, text + spans[0], length - 1)
-            text[start + length - 1] = 84
-            memmove(text + start + length, text + spans[2] + 1, spans[3] - spans[2] - 1)
-            json.length = start + length + spans[3] - spans[2] - 1
-            return 0
+            json.length = start
+            return json.append(both, length + spans[3] - spans[2] - 1)
         # The rare ones in Python.
         name = (self.names.data + (<ClassInfo*>self.classes.data)[index].name + 1)[
             :(<ClassInfo*>self.classes.data)[index].name_length - 2

@@ -342,7 +342,7 @@ cdef class Hessian2Writer:
                 to[2] = whole & 255
                 self.out.length += 3
             return 0
-        if -2147483.0 <= value <= 2147483.0 and not (value == 0 and signbit(value)):
+        if -2147483.648 <= value <= 2147483.647 and not (value == 0 and signbit(value)):
             mills = <int32_t>(value * 1000)
             if 0.001 * <double>mills == value:
                 to[0] = 0x5F

@@ -23,6 +23,7 @@
 Where a value has no exact counterpart in Python (nanoseconds, a year beyond 9999, a named zone)
 the ``Bean`` stays. Decoding with ``exact=True`` keeps all of Java's types, with the classes below,
 so that what is encoded again is what it was. A descriptor when encoding goes before these rules.
+Keys of maps that are equal in Python (1, 1.0 and True) fall together, the last one stays.
 
 The invariant: what a peer names is text, never a class that is looked up.
 """
