@@ -1,22 +1,18 @@
-"""The Java programs of ``interop/java``: built with Maven, started on free ports, stopped by pid.
+"""The Java programs of ``interop/java``: built with Maven, started on ports of their own.
 
-Used by the recorder, the matrix and ``tests/interop``. The invariant: only processes that were
-started here are signalled, and none outlives its ``JavaProgram``.
+Used by the recorder, the matrix and ``tests/interop``.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
-import signal
 import subprocess
-import tempfile
-import threading
-import time
 from pathlib import Path
 from typing import Any
+
+from interop.programs import Program
 
 HOME = Path(__file__).parent / "java"
 RELEASES = {"2.6": "dubbo26", "2.7": "dubbo27", "3.3": "dubbo33"}
@@ -26,12 +22,6 @@ OPENED += ["util", "util.concurrent"]
 BUILD_S = 900
 # The host of loopback addresses: Dubbo puts the machine's own address in place of 127.0.0.1.
 LOOPBACK = "dragoman.test"
-_PRCTL = ctypes.CDLL(None).prctl
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with_parent() -> None:
-    _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 class JavaMissing(RuntimeError):
@@ -70,10 +60,10 @@ def build() -> None:
     raise RuntimeError(f"the Java programs do not build:\n{said}")
 
 
-class JavaProgram:
+class JavaProgram(Program):
     """``org.dragoman.interop.NAME`` of a release of Dubbo, with settings ``name=value``.
 
-    Ready when it has printed a line that begins with "ready"; ``lines`` are all that it printed.
+    Ready when it has printed a line that begins with "ready".
     """
 
     def __init__(self, release: str, name: str, **settings: object) -> None:
@@ -85,78 +75,33 @@ class JavaProgram:
         command += ["-cp", f"{folder}/target/classes:{folder}/target/lib/*"]
         command += [f"org.dragoman.interop.{name}"]
         command += [f"{key}={value}" for key, value in settings.items()]
-        self.name = f"{name} {release}"
-        self.lines: list[str] = []
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - only a system call
-        )
-        self._changed = threading.Condition()
-        self._ended = False
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with self._changed:
-                self.lines.append(line.rstrip("\n"))
-                self._changed.notify_all()
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def wait_line(self, start: str, timeout_s: float = 60.0) -> str:
-        """The first line that begins with ``start``, waited for."""
-        until = time.monotonic() + timeout_s
-        with self._changed:
-            while True:
-                for line in self.lines:
-                    if line.startswith(start):
-                        return line
-                left_s = until - time.monotonic()
-                if self._ended or left_s < 0:
-                    raise AssertionError(f"{self.name} printed no {start!r}: {self.errors()}")
-                self._changed.wait(left_s)
+        super().__init__(f"{name} {release}", command)
 
     def wait_ready(self) -> JavaProgram:
         """Return when it serves, or begins to call."""
         self.wait_line("ready")
         return self
 
-    def wait_end(self, timeout_s: float = 120.0) -> list[dict[str, Any]]:
-        """Wait for its end; the lines of JSON that it printed."""
-        self.process.wait(timeout_s)
-        self._reader.join(5)
-        return [json.loads(line) for line in self.lines if line.startswith("{")]
-
-    def errors(self) -> str:
-        """The end of what it has said to standard error."""
-        self._errors.seek(0)
-        return self._errors.read().decode(errors="replace")[-4000:]
-
-    def terminate(self) -> None:
-        """SIGTERM: a graceful end begins."""
-        self.process.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """kill -9, and wait."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self._reader.join(5)
-
     def __enter__(self) -> JavaProgram:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.kill()
-        self._errors.close()
+
+def provider(release: str, serialization: str = "hessian2", **settings: object) -> JavaProgram:
+    """A provider on loopback; ``port`` is among the settings. Not ready yet."""
+    own = {"host": LOOPBACK, "serialization": serialization, **settings}
+    return JavaProgram(release, "Provider", **own)
+
+
+def listing() -> list[dict[str, Any]]:
+    """All cases, described (``tests/conformance/dubbo/README.md`` says how)."""
+    command = ["java", "-cp", f"{HOME}/api/target/classes", "org.dragoman.interop.Listing"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json_lines(run.stdout.splitlines())
+
+
+def json_lines(lines: list[str]) -> list[dict[str, Any]]:
+    """Those lines that are JSON objects."""
+    return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 def maven_present() -> str | None:

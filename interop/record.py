@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.race.etcd import free_ports
-from interop.java import LOOPBACK, JavaProgram, build, environment
+from interop.java import LOOPBACK, JavaProgram, build, environment, json_lines, provider
 
 TARGET = Path(__file__).parent.parent / "tests" / "conformance" / "dubbo"
 RUNS = [
@@ -109,17 +109,15 @@ class Proxy:
 def record(release: str, serialization: str, generic: str) -> dict[str, Any]:
     """One recording: calls, events and what was played."""
     port = free_ports(1)[0]
-    own = {"port": port, "host": LOOPBACK, "serialization": serialization}
-    own["protocol.heartbeat"] = 1000
-    with JavaProgram(release, "Provider", **own) as provider:
-        provider.wait_ready()
+    with provider(release, serialization, port=port, **{"protocol.heartbeat": 1000}) as at:
+        at.wait_ready()
         proxy = Proxy(port)
         settings = {"serialization": serialization, "heartbeat": 1000, "linger": 3500}
         if generic:
             settings["generic"] = generic
         address = f"{LOOPBACK}:{proxy.port}"
         with JavaProgram(release, "Consumer", address=address, **settings) as consumer:
-            said = consumer.wait_end()
+            said = json_lines(consumer.wait_end())
             assert consumer.lines[-1:] == ["done"], consumer.errors()
         proxy.close()
         calls = match(said, proxy.frames)
@@ -188,9 +186,8 @@ def played(release: str, serialization: str, calls: list[dict[str, Any]]) -> lis
     unknown_type = by_name["bean"].replace(b"interop/Order", b"interop/Orde_")
     said: list[dict[str, Any]] = []
     port = free_ports(1)[0]
-    settings = {"port": port, "host": LOOPBACK, "serialization": serialization, "threads": 1}
-    with JavaProgram(release, "Provider", **settings) as provider:
-        provider.wait_ready()
+    with provider(release, serialization, port=port, threads=1) as at:
+        at.wait_ready()
 
         def play(name: str, *requests: bytes, wait_s: float = 3.0) -> None:
             frames: list[str] = []
@@ -225,7 +222,7 @@ def played(release: str, serialization: str, calls: list[dict[str, Any]]) -> lis
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.settimeout(15)
             time.sleep(0.3)
-            provider.terminate()
+            at.terminate()
             frame = read_frame(connection)
             said.append(
                 {"name": "readonly", "sent": [], "got": [frame.data.hex()], "closed": False}

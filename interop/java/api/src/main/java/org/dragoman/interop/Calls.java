@@ -167,14 +167,18 @@ public abstract class Calls {
     }
 
     private static void line(String name, String method, String descriptor, Object[] arguments, Object result, String why) {
+        String outcome = why == null ? "\"pass\"" : "\"fail\", \"why\": " + Describe.string(why);
+        System.out.println(described(name, method, descriptor, arguments, result) + ", \"outcome\": " + outcome + "}");
+    }
+
+    /** A call as the members of a JSON object that is left open. */
+    static String described(String name, String method, String descriptor, Object[] arguments, Object result) {
         StringBuilder out = new StringBuilder("{\"name\": ").append(Describe.string(name));
         out.append(", \"method\": ").append(Describe.string(method));
         out.append(", \"descriptor\": ").append(Describe.string(descriptor)).append(", \"arguments\": [");
         for (int i = 0; i < arguments.length; i++) {
             out.append(i == 0 ? "" : ", ").append(Describe.value(arguments[i]));
         }
-        out.append("], \"result\": ").append(Describe.value(result));
-        out.append(", \"outcome\": ").append(why == null ? "\"pass\"" : "\"fail\", \"why\": " + Describe.string(why.length() > 500 ? why.substring(0, 500) : why));
-        System.out.println(out.append('}'));
+        return out.append("], \"result\": ").append(Describe.value(result)).toString();
     }
 }

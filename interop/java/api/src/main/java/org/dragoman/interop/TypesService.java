@@ -295,11 +295,18 @@ public class TypesService implements Types {
 
     @Override
     public String sleep(int ms, String value) {
-        try {
-            Thread.sleep(ms);
-        } catch (InterruptedException interrupted) {
+        // 2.7 interrupts the threads of its pool as soon as it is told to stop.
+        boolean interrupted = false;
+        long until = System.nanoTime() + ms * 1_000_000L;
+        for (long left = until - System.nanoTime(); left > 0; left = until - System.nanoTime()) {
+            try {
+                Thread.sleep(left / 1_000_000, (int) (left % 1_000_000));
+            } catch (InterruptedException told) {
+                interrupted = true;
+            }
+        }
+        if (interrupted) {
             Thread.currentThread().interrupt();
-            return "interrupted";
         }
         return value;
     }
