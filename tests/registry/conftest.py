@@ -13,6 +13,8 @@ from dragoman.race.etcd import EtcdServer
 from dragoman.registry import Registration, Registry, open_registry
 from dragoman.registry.memory import MemoryRegistry
 
+from .zookeeper_server import ZookeeperServer
+
 INTERFACE = "com.example.IHello"
 _serial = itertools.count()
 
@@ -55,6 +57,34 @@ def own_etcd(tmp_path: Path) -> Iterator[EtcdServer]:
         server.kill()
 
 
+@pytest.fixture(scope="session")
+def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZookeeperServer]:
+    """A server that no test disturbs."""
+    server = ZookeeperServer(tmp_path_factory.mktemp("zookeeper"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def zookeeper_url(zookeeper: ZookeeperServer) -> str:
+    """The undisturbed server, with a root of the test's own."""
+    return f"{zookeeper.url}/test{next(_serial)}/dubbo"
+
+
+@pytest.fixture
+def own_zookeeper(tmp_path: Path) -> Iterator[ZookeeperServer]:
+    """A server for this test alone, running, to be stopped and broken by it."""
+    server = ZookeeperServer(tmp_path)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
 class World:
     """One implementation; registries opened in one world see the same entries."""
 
@@ -66,18 +96,18 @@ class World:
         return open_registry(self.url, lease_ttl_s=3)
 
 
-@pytest.fixture(params=["memory", "etcd"])
+@pytest.fixture(params=["memory", "etcd", "zookeeper"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Every implementation that takes registrations."""
-    if request.param == "etcd":
-        yield World("etcd", request.getfixturevalue("etcd_url"))
+    if request.param != "memory":
+        yield World(request.param, request.getfixturevalue(f"{request.param}_url"))
         return
     name = f"world{next(_serial)}"
     yield World("memory", f"memory://{name}")
     MemoryRegistry.forget(name)
 
 
-@pytest.fixture(params=["memory", "etcd", "static"])
+@pytest.fixture(params=["memory", "etcd", "zookeeper", "static"])
 def filled_world(request: pytest.FixtureRequest) -> Iterator[tuple[World, list[Registration]]]:
     """Every implementation, already holding two endpoints of INTERFACE."""
     endpoints = [endpoint(30000, weight=2), endpoint(30001, weight=3)]
@@ -85,8 +115,8 @@ def filled_world(request: pytest.FixtureRequest) -> Iterator[tuple[World, list[R
         url = "static://127.0.0.1:30000?weight=2,127.0.0.1:30001?weight=3"
         yield World("static", url), endpoints
         return
-    if request.param == "etcd":
-        world = World("etcd", request.getfixturevalue("etcd_url"))
+    if request.param != "memory":
+        world = World(request.param, request.getfixturevalue(f"{request.param}_url"))
     else:
         world = World("memory", f"memory://world{next(_serial)}")
     with asyncio.Runner() as runner:

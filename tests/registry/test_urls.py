@@ -27,7 +27,7 @@ def test_an_etcd_url_names_members_prefix_and_user() -> None:
         ("", "expected etcd://host:port"),
         ("127.0.0.1:2379", "expected etcd://host:port"),
         ("etcd://", "expected etcd://host:port"),
-        ("zookeeper://h:1", "expected etcd://host:port"),
+        ("consul://h:1", "expected etcd://host:port"),
         ("etcd://h:99999", "expected a port from 1 to 65535"),
         ("etcd://h:1,,h:2", "expected host:port"),
         ("etcd://h:1,h:1", "names a member twice"),

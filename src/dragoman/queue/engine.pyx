@@ -4,7 +4,7 @@
 files beyond its numbered ones. A put takes the store's lock for a few hundred nanoseconds and
 never waits for the disk while it holds it. Work that is longer than that runs without the GIL.
 
-Invariants: nobody waits for the store's lock while holding the GIL; nothing that may run Python
+Invariants: nobody sleeps for the store's lock while holding the GIL; nothing that may run Python
 code is called while the store's lock is held.
 """
 
@@ -40,10 +40,11 @@ from dragoman.queue.reader cimport (
 )
 from dragoman.queue.recovery cimport mend, recover
 from dragoman.queue.state cimport (
-    DONE, GATHERED, MESSAGE_MAX, NAME_MAX, NO_MEMORY, QUEUE_ALIVE, SECTOR, SEGMENT_SLOTS, WAIT,
-    Queue, Segment, Store, Table, cond_init, hash_name, prefetch, pthread_cond_broadcast,
-    pthread_cond_signal, pthread_cond_wait, pthread_mutex_init, pthread_mutex_lock,
-    pthread_mutex_trylock, pthread_mutex_unlock, queue_first, queue_name, queue_name_length,
+    BATCH, BLOCK_CHUNKS_MAX, DONE, GATHERED, MESSAGE_MAX, NAME_MAX, NO_MEMORY, OVERCOPY,
+    QUEUE_ALIVE, SECTOR, SEGMENT_SLOTS, SPIN, WAIT, Queue, Segment, Store, Table, cond_init,
+    entry_word, flag, hash_name, prefetch, pthread_cond_broadcast, pthread_cond_signal,
+    pthread_cond_wait, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
+    queue_first, queue_name, queue_name_length, queue_named, relax, spin_lock,
 )
 from dragoman.queue.table cimport (
     tail_put, table_add, table_close, table_find, table_open, table_touch
@@ -65,8 +66,10 @@ cdef enum:
 
 # Frames of the journal that may wait for the disk before puts wait.
 cdef uint64_t FRAME_MOST = 33554432
-# How many puts ahead put_many looks up, so that memory has time to come.
-cdef Py_ssize_t AHEAD = 16
+# How many puts put_many looks up at a time, so that memory has time to come.
+cdef Py_ssize_t AHEAD = 32
+# After so many puts elsewhere the next queue is not expected any more.
+cdef uint32_t RUN = 16
 
 
 cdef struct Item:
@@ -115,27 +118,26 @@ cdef inline void ahead(Table* t, uint32_t id) noexcept nogil:
         prefetch(at + 60)
 
 
-cdef int put_locked(
-    Store* s, const char* name, uint32_t n, uint32_t hash, uint32_t id, const char* message,
-    uint32_t m, uint64_t* offset
+cdef inline uint32_t guessed(Table* t, const char* name, uint32_t n) noexcept nogil:
+    # Is it the queue made after one of the last two that were put to? 0: not known.
+    if t.run:
+        if queue_named(&t.queues[t.last + 1], name, n):
+            return t.last + 1
+        if queue_named(&t.queues[t.last_but_one + 1], name, n):
+            return t.last_but_one + 1
+        t.run -= 1
+    return 0
+
+
+cdef inline int put_known(
+    Store* s, uint32_t id, const char* message, uint32_t m, uint64_t* offset
 ) noexcept nogil:
-    # Under the lock. DONE, NO_MEMORY, FAILED, or WAIT: for ``space``.
+    # Under the lock, to a queue that there is. DONE, NO_MEMORY, FAILED, or WAIT: for ``space``.
     cdef Table* t = &s.table
     cdef uint64_t pending
     cdef int result
     if s.poison or s.closing:
         return FAILED
-    if id == 0:
-        id = table_find(t, name, n, hash)
-        if id == 0:
-            if meta_queue(s, t.ids, name, n) != DONE:
-                return NO_MEMORY
-            id = table_add(t, 0, name, n, hash)
-            if id == 0:
-                s.meta.length -= 13 + n
-                return NO_MEMORY
-            if t.alive % 256 == 0:
-                log_adapt(s)
     if s.durability:
         if s.frame.length > FRAME_MOST:
             return FAILED if s.journal_error else WAIT
@@ -143,17 +145,6 @@ cdef int put_locked(
             return NO_MEMORY
     pending = t.ring_tail
     result = tail_put(t, id, message, m)
-    # Whoever writes to one queue after the other, in the order in which they were made, finds the
-    # next ones in the processor's cache.
-    if id - t.last == 1:
-        ahead(t, id)
-        t.last = id
-    elif id - t.last_but_one == 1:
-        ahead(t, id)
-        t.last_but_one = id
-    else:
-        t.last_but_one = t.last
-        t.last = id
     if result == DONE:
         offset[0] = t.queues[id].next - 1
         t.messages += 1
@@ -169,59 +160,155 @@ cdef int put_locked(
     return result
 
 
+cdef int put_locked(
+    Store* s, const char* name, uint32_t n, const char* message, uint32_t m, uint64_t* offset
+) noexcept nogil:
+    # Under the lock, to a queue that may be new. As put_known.
+    cdef Table* t = &s.table
+    cdef uint32_t hash
+    cdef uint32_t id = guessed(t, name, n)
+    if id == 0:
+        hash = <uint32_t>hash_name(name, n, t.seed)
+        id = table_find(t, name, n, hash)
+        if id == 0:
+            if s.poison or s.closing:
+                return FAILED
+            if meta_queue(s, t.ids, name, n) != DONE:
+                return NO_MEMORY
+            id = table_add(t, 0, name, n, hash)
+            if id == 0:
+                s.meta.length -= 13 + n
+                return NO_MEMORY
+            if t.alive % 256 == 0:
+                log_adapt(s)
+    # Whoever writes to one queue after the other, in the order in which they were made, finds the
+    # next ones in the processor's cache.
+    if id - t.last == 1:
+        ahead(t, id)
+        t.last = id
+        t.run = RUN
+    elif id - t.last_but_one == 1:
+        ahead(t, id)
+        t.last_but_one = id
+        t.run = RUN
+    else:
+        t.last_but_one = t.last
+        t.last = id
+    return put_known(s, id, message, m, offset)
+
+
+cdef void wait_for_room(Store* s) noexcept nogil:
+    # Under the lock and without the GIL: until it is worth trying again.
+    if s.durability and s.frame.length > FRAME_MOST:
+        pthread_cond_signal(&s.journal_work)
+        pthread_cond_wait(&s.durable, &s.lock)
+    else:
+        pthread_cond_wait(&s.space, &s.lock)
+
+
 cdef int put_waiting(
-    Store* s, const char* name, uint32_t n, uint32_t hash, const char* message, uint32_t m,
-    uint64_t* offset
+    Store* s, const char* name, uint32_t n, const char* message, uint32_t m, uint64_t* offset
 ) noexcept nogil:
     # Under the lock and without the GIL: as long as it takes.
     cdef int result
     while True:
-        result = put_locked(s, name, n, hash, 0, message, m, offset)
+        result = put_locked(s, name, n, message, m, offset)
         if result != WAIT:
             return result
-        if s.durability and s.frame.length > FRAME_MOST:
-            pthread_cond_signal(&s.journal_work)
-            pthread_cond_wait(&s.durable, &s.lock)
-        else:
-            pthread_cond_wait(&s.space, &s.lock)
+        wait_for_room(s)
 
 
-cdef Py_ssize_t put_items(Store* s, Item* items, Py_ssize_t n, int* result) noexcept nogil:
-    # All of put_many: how many were put. Looks ahead so that what it will need is on its way.
-    cdef Table* t = &s.table
+cdef void find_group(Table* t, Item* items, Py_ssize_t n) noexcept nogil:
+    # Ids of queues that there are, 0 for others; what each put will touch is on its way.
     cdef Py_ssize_t i
     cdef Item* item
     cdef Queue* q
     cdef uint64_t slot
-    for i in range(n):
-        items[i].hash = <uint32_t>hash_name(items[i].name, items[i].name_length, t.seed)
-    pthread_mutex_lock(&s.lock)
-    for i in range(min(AHEAD, n)):
-        prefetch(&t.slots[items[i].hash & t.mask])
-    for i in range(n):
-        if i + AHEAD < n:
-            prefetch(&t.slots[items[i + AHEAD].hash & t.mask])
-        if i + 10 < n:
-            slot = t.slots[items[i + 10].hash & t.mask]
-            if slot:
-                prefetch(&t.queues[<uint32_t>slot])
-            prefetch(items[i + 10].message)
-        if i + 5 < n:
-            slot = t.slots[items[i + 5].hash & t.mask]
-            if slot:
-                q = &t.queues[<uint32_t>slot]
-                prefetch(t.chunks[q.cur].data + q.used)
-                prefetch(t.chunks[q.cur].data + q.used + 56)
+    cdef uint32_t id = t.last + 1
+    cdef Py_ssize_t known = 0
+    # Queues often come in the order in which they were made.
+    while known < n and queue_named(&t.queues[id], items[known].name, items[known].name_length):
+        items[known].id = id
+        known += 1
+        id += 1
+    for i in range(known, n):
         item = &items[i]
-        result[0] = put_waiting(
-            s, item.name, item.name_length, item.hash, item.message, item.message_length,
-            &item.offset
-        )
-        if result[0] != DONE:
-            n = i
-            break
+        item.hash = <uint32_t>hash_name(item.name, item.name_length, t.seed)
+        prefetch(&t.slots[item.hash & t.mask])
+    for i in range(known, n):
+        slot = t.slots[items[i].hash & t.mask]
+        if slot:
+            prefetch(&t.queues[<uint32_t>slot])
+    for i in range(known, n):
+        item = &items[i]
+        item.id = table_find(t, item.name, item.name_length, item.hash)
+    for i in range(n):
+        item = &items[i]
+        prefetch(item.message)
+        prefetch(&t.queues[item.id + n])
+        if item.id == 0:
+            continue
+        q = &t.queues[item.id]
+        if q.cur:
+            prefetch(t.chunks[q.cur].data + q.used)
+            prefetch(t.chunks[q.cur].data + q.used + 56)
+        if q.bytes + item.message_length + 5 > t.limit and q.index != NULL:
+            # A block is due.
+            prefetch(q.index)
+            prefetch(q.index + entry_word(q.entries))
+
+
+cdef Py_ssize_t put_items(Store* s, Item* items, Py_ssize_t n, int* result) noexcept nogil:
+    # All of put_many: how many were put. In groups, so that the memory that each of a group needs
+    # comes while that of the others does.
+    cdef Table* t = &s.table
+    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t k, group
+    cdef Item* item
+    result[0] = DONE
+    pthread_mutex_lock(&s.lock)
+    while i < n and result[0] == DONE:
+        group = min(AHEAD, n - i)
+        find_group(t, items + i, group)
+        for k in range(group):
+            item = &items[i + k]
+            if item.id:
+                t.last = item.id
+                result[0] = put_known(
+                    s, item.id, item.message, item.message_length, &item.offset
+                )
+            else:
+                result[0] = put_locked(
+                    s, item.name, item.name_length, item.message, item.message_length,
+                    &item.offset
+                )
+            if result[0] != DONE:
+                group = k
+                break
+        i += group
+        if result[0] == WAIT:
+            # Others had the lock: what is known of the queues may be so no more.
+            wait_for_room(s)
+            result[0] = DONE
+        elif flag(&s.wanted):
+            pthread_mutex_unlock(&s.lock)
+            k = 0
+            while k < SPIN and flag(&s.wanted):
+                relax()
+                k += 1
+            lock_patiently(s)
     pthread_mutex_unlock(&s.lock)
-    return n
+    return i
+
+
+cdef inline void lock_patiently(Store* s) noexcept nogil:
+    if not spin_lock(&s.lock, SPIN):
+        pthread_mutex_lock(&s.lock)
+
+
+cdef bint set_freed(Store* s) noexcept nogil:
+    s.freed = <uint32_t*>malloc(BATCH * BLOCK_CHUNKS_MAX * sizeof(uint32_t))
+    return s.freed != NULL
 
 
 cdef class Context:
@@ -276,6 +363,8 @@ cdef class Engine:
         free(s.meta.data)
         free(s.frame.data)
         free(s.frame_out.data)
+        free(s.freed)
+        s.freed = NULL
         free(s.cache)
         free(s.cache_slots)
         s.gather = s.cache = NULL
@@ -320,8 +409,9 @@ cdef class Engine:
         if (
             s.segments == NULL
             or table_open(&s.table, int.from_bytes(os.urandom(8), "little")) != DONE
-            or posix_memalign(<void**>&s.gather, SECTOR, GATHERED) != 0
+            or posix_memalign(<void**>&s.gather, SECTOR, GATHERED + OVERCOPY) != 0
             or journal_open(s) != DONE
+            or not set_freed(s)
         ):
             raise MemoryError("no memory for the store")
         if cache_bytes:
@@ -418,8 +508,8 @@ cdef class Engine:
         return 0
 
     cdef inline void _lock(self) noexcept:
-        # With the GIL held; it is given up rather than waited with.
-        if pthread_mutex_trylock(&self.s.lock) != 0:
+        # With the GIL held; after a microsecond or two it is given up rather than waited with.
+        if not spin_lock(&self.s.lock, SPIN):
             with nogil:
                 pthread_mutex_lock(&self.s.lock)
 
@@ -462,7 +552,6 @@ cdef class Engine:
         cdef const char* name
         cdef const char* data
         cdef Py_ssize_t n, m
-        cdef uint32_t hash
         cdef uint64_t offset = 0
         cdef uint64_t frame
         cdef int result
@@ -475,14 +564,14 @@ cdef class Engine:
         m = PyBytes_GET_SIZE(message)
         if m > MESSAGE_MAX:
             raise UsageError(f"a message has at most 16777216 bytes, not {m}")
-        hash = <uint32_t>hash_name(name, n, s.table.seed)
-        if pthread_mutex_trylock(&s.lock) != 0:
+        if not spin_lock(&s.lock, SPIN):
             with nogil:
                 pthread_mutex_lock(&s.lock)
-        result = put_locked(s, name, n, hash, 0, data, m, &offset)
+        result = put_locked(s, name, n, data, m, &offset)
         if result == WAIT:
             with nogil:
-                result = put_waiting(s, name, n, hash, data, m, &offset)
+                wait_for_room(s)
+                result = put_waiting(s, name, n, data, m, &offset)
         if result == DONE and s.durability == 2:
             frame = s.frame_number
             with nogil:

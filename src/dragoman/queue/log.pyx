@@ -18,21 +18,21 @@ from posix.fcntl cimport O_CREAT, O_EXCL, O_RDONLY, O_RDWR
 from dragoman.queue.crc cimport crc, crc_place, crc_prepare
 from dragoman.queue.meta cimport meta_flush
 from dragoman.queue.state cimport (
-    BLOCK_HEADER, BLOCK_MAGIC, CHUNK_DATA, DIRECTORY_ENTRY, DONE, FLAG_UNIFORM, GATHERED,
-    KIND_DIRECTORY, KIND_MARK, KIND_MESSAGES, KIND_PADDING, KIND_TRAILER, PLACE_PENDING,
-    PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, SEGMENT_SLOTS, Chunk, Pending, Queue, Segment, Store,
-    Table, align_up, block_cost, code_of_size, cond_wait_ms, entry_count, entry_of, entry_place, entry_word,
-    prefetch, pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
-    size_of_code, unix_s, varint_size,
+    BATCH, BLOCK_HEADER, BLOCK_MAGIC, CHUNK_DATA, DIRECTORY_ENTRY, DONE, FLAG_UNIFORM, GATHERED,
+    KIND_DIRECTORY, KIND_MARK, KIND_MESSAGES, KIND_PADDING, KIND_TRAILER, OVERCOPY, PLACE_PENDING,
+    PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, SEGMENT_SLOTS, SPIN_WRITER, Chunk, Pending, Queue,
+    Segment, Store, Table, align_up, block_cost, code_of_size, cond_wait_ms, entry_count,
+    entry_of, entry_place, entry_word, flag_set, prefetch, pthread_cond_broadcast,
+    pthread_cond_wait, pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock,
+    size_of_code, spin_lock, unix_s, varint_size,
 )
-from dragoman.queue.table cimport bytes_add, chunks_free, tail_copy, tail_detach
+from dragoman.queue.table cimport bytes_add, tail_copy, tail_detach
 
 cdef extern from "fcntl.h" nogil:
     int O_DIRECT
 
 crc_prepare()
 
-cdef uint32_t BATCH = 64
 cdef uint32_t FILES_OPEN_MAX = 44
 cdef uint64_t RETRY_MS = 50
 
@@ -342,8 +342,38 @@ cdef int _flush(Store* s) noexcept nogil:
     return _sync(s)
 
 
-cdef uint32_t _strip(Table* t, Pending* p, char* into) noexcept nogil:
+cdef void _lock(Store* s) noexcept nogil:
+    # Puts come without a pause and would not let a sleeper in: they are asked to (``wanted``).
+    if pthread_mutex_trylock(&s.lock) == 0:
+        return
+    flag_set(&s.wanted, 1)
+    if not spin_lock(&s.lock, SPIN_WRITER):
+        pthread_mutex_lock(&s.lock)
+    flag_set(&s.wanted, 0)
+
+
+cdef inline void _prefetch_chunk(Table* t, uint32_t id) noexcept nogil:
+    prefetch(&t.chunks[id])
+    prefetch(<char*>&t.chunks[id] + 64)
+    prefetch(<char*>&t.chunks[id] + 128)
+    prefetch(<char*>&t.chunks[id] + 192)
+
+
+cdef void _note_chunks(Store* s, Pending* p) noexcept nogil:
+    # They go when the block is published: until then readers have the tail.
+    cdef uint64_t left = (p.bytes + CHUNK_DATA - 1) // CHUNK_DATA
+    cdef uint32_t id = p.head
+    while left:
+        s.freed[s.freed_count] = id
+        s.freed_count += 1
+        left -= 1
+        if left:
+            id = s.table.chunks[id].next
+
+
+cdef uint32_t _strip(Store* s, Pending* p, char* into) noexcept nogil:
     # The messages of a uniform tail without their lengths, back to back.
+    cdef Table* t = &s.table
     cdef uint64_t length = p.uniform - 1
     cdef uint64_t prefix = varint_size(length)
     cdef uint64_t record = prefix + length
@@ -356,16 +386,31 @@ cdef uint32_t _strip(Table* t, Pending* p, char* into) noexcept nogil:
     cdef char* at = into
     while left:
         chunk = &t.chunks[id]
+        s.freed[s.freed_count] = id
+        s.freed_count += 1
         have = left if left < CHUNK_DATA else CHUNK_DATA
         left -= have
         if left:
             id = chunk.next
-            prefetch(&t.chunks[id])
-            prefetch(<char*>&t.chunks[id] + 64)
-            prefetch(<char*>&t.chunks[id] + 128)
-            prefetch(<char*>&t.chunks[id] + 192)
+            _prefetch_chunk(t, id)
         data = chunk.data
         while have:
+            if phase == 0 and have >= record:
+                # Messages that lie within the chunk.
+                if prefix == 1 and length <= OVERCOPY:
+                    # A copy of fixed length; what is too much of it is overwritten.
+                    while have >= record:
+                        memcpy(at, data + 1, OVERCOPY)
+                        at += length
+                        data += record
+                        have -= record
+                else:
+                    while have >= record:
+                        memcpy(at, data + prefix, length)
+                        at += length
+                        data += record
+                        have -= record
+                continue
             if phase < prefix:
                 part = prefix - phase
                 if part > have:
@@ -435,9 +480,10 @@ cdef int _gather(Store* s, Pending* p) noexcept nogil:
     elif s.gather_fill + whole <= GATHERED:
         into = s.gather + s.gather_fill + BLOCK_HEADER
         if p.uniform:
-            _strip(&s.table, p, into)
+            _strip(s, p, into)
         else:
             tail_copy(&s.table, p.head, payload, into)
+            _note_chunks(s, p)
         memset(into + payload, 0, whole - BLOCK_HEADER - payload)
         h.payload_check = crc(0, into, payload)
         header_seal(&h, s.number, at)
@@ -445,13 +491,14 @@ cdef int _gather(Store* s, Pending* p) noexcept nogil:
         s.gather_fill += whole
         error = 0
     else:
-        copied = <char*>malloc(payload + 1)
+        copied = <char*>malloc(payload + OVERCOPY)
         if copied == NULL:
             return _failed(s, -12, False)
         if p.uniform:
-            _strip(&s.table, p, copied)
+            _strip(s, p, copied)
         else:
             tail_copy(&s.table, p.head, payload, copied)
+            _note_chunks(s, p)
         h.payload_check = crc(0, copied, payload)
         error = _emit_block(s, &h, copied, True)
         free(copied)
@@ -468,6 +515,14 @@ cdef int _gather(Store* s, Pending* p) noexcept nogil:
     p.place = <uint64_t>s.slot << PLACE_SLOT_SHIFT | place16
     p.length = h.length
     return 0
+
+
+cdef inline void _prefetch_entry(Queue* q) noexcept nogil:
+    # Without the lock: what is read here may be changing, it only says what to prefetch.
+    cdef uint64_t* index = q.index
+    if index != NULL:
+        prefetch(index)
+        prefetch(index + entry_word(q.entries))
 
 
 cdef void _publish(Store* s, Pending* p, uint64_t number) noexcept nogil:
@@ -488,8 +543,6 @@ cdef void _publish(Store* s, Pending* p, uint64_t number) noexcept nogil:
     if p.big != NULL:
         free(p.big)
         s.table.ring[number & s.table.ring_mask].big = NULL
-    else:
-        chunks_free(&s.table, p.head, p.bytes)
     s.table.ring_bytes -= p.bytes
     s.blocks_written += 1
     s.block_messages += p.count
@@ -567,10 +620,11 @@ cdef void log_adapt(Store* s) noexcept nogil:
 
 cdef void log_run(Store* s) noexcept nogil:
     """The writer's thread, until the store closes."""
-    cdef Pending batch[64]
+    cdef Pending batch[BATCH]
     cdef Table* t = &s.table
     cdef uint64_t n, i, asked, adapted = 0
     cdef uint64_t sealed = s.number
+    cdef uint32_t freed
     cdef int error
     pthread_mutex_lock(&s.lock)
     while True:
@@ -588,6 +642,7 @@ cdef void log_run(Store* s) noexcept nogil:
         asked = s.flush_asked
         pthread_mutex_unlock(&s.lock)
         error = 0
+        freed = 0
         while s.meta.length:
             error = meta_flush(s, False)
             if error == 0:
@@ -595,22 +650,34 @@ cdef void log_run(Store* s) noexcept nogil:
             error = _failed(s, error, True)
             if error < 0:
                 break
-        if error == 0:
+        s.freed_count = 0
+        if error < 0:
+            n = 0
+        else:
             for i in range(n):
-                if i + 1 < n and batch[i + 1].big == NULL:
-                    prefetch(&t.chunks[batch[i + 1].head])
-                    prefetch(<char*>&t.chunks[batch[i + 1].head] + 64)
+                if i + 2 < n and batch[i + 2].big == NULL:
+                    _prefetch_chunk(t, batch[i + 2].head)
                 error = _gather(s, &batch[i])
                 if error < 0:
+                    # What is known of its chunks is forgotten: it stays in the ring.
+                    s.freed_count = freed
                     n = i
                     break
+                freed = s.freed_count
+                prefetch(&t.queues[batch[i].queue])
         if n == 0 and error == 0:
             error = _flush(s)
-        pthread_mutex_lock(&s.lock)
         for i in range(n):
-            if i + 4 < n:
-                prefetch(&t.queues[batch[i + 4].queue])
+            _prefetch_entry(&t.queues[batch[i].queue])
+        _lock(s)
+        for i in range(n):
             _publish(s, &batch[i], t.ring_head + i)
+        # The last first, so that they go out again in the order in which they came.
+        for i in range(s.freed_count):
+            t.free[t.free_count + i] = s.freed[s.freed_count - 1 - i]
+        t.free_count += s.freed_count
+        t.chunks_used -= s.freed_count
+        s.freed_count = 0
         t.ring_head += n
         if sealed != s.number:
             sealed = s.number

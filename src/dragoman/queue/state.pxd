@@ -45,6 +45,32 @@ cdef extern from *:
     #define dragoman_prefetch(p) __builtin_prefetch((p), 1, 3)
     #endif
     #define dragoman_likely(x) __builtin_expect(!!(x), 1)
+    #if defined(__x86_64__)
+    #define dragoman_relax() __builtin_ia32_pause()
+    #else
+    #define dragoman_relax() __asm__ volatile("" ::: "memory")
+    #endif
+    /* Another thread sets and looks at it. */
+    #define dragoman_flag(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+    #define dragoman_flag_set(p, x) __atomic_store_n((p), (x), __ATOMIC_RELAXED)
+
+    /* Short names are compared in two words, which may overlap. */
+    static inline int dragoman_same(const char *a, const char *b, size_t n) {
+        uint64_t x, y, z, w;
+        if (n < 8 || n > 16) return memcmp(a, b, n) == 0;
+        memcpy(&x, a, 8); memcpy(&y, b, 8);
+        memcpy(&z, a + n - 8, 8); memcpy(&w, b + n - 8, 8);
+        return ((x ^ y) | (z ^ w)) == 0;
+    }
+    /* Tries so often, with pauses of some 40 ns, before it sleeps: most hold the lock for less than
+       falling asleep takes. */
+    static inline int dragoman_spin(pthread_mutex_t *m, int tries) {
+        while (tries-- > 0) {
+            if (pthread_mutex_trylock(m) == 0) return 1;
+            dragoman_relax();
+        }
+        return 0;
+    }
 
     static inline uint64_t dragoman_mix(uint64_t a, uint64_t b) {
         unsigned __int128 r = (unsigned __int128)a * b;
@@ -95,6 +121,11 @@ cdef extern from *:
     """
     void prefetch "dragoman_prefetch"(const void*) nogil
     bint likely "dragoman_likely"(bint) nogil
+    void relax "dragoman_relax"() nogil
+    int flag "dragoman_flag"(int*) nogil
+    void flag_set "dragoman_flag_set"(int*, int) nogil
+    bint same_bytes "dragoman_same"(const char*, const char*, size_t) nogil
+    bint spin_lock "dragoman_spin"(pthread_mutex_t*, int tries) nogil
     uint64_t hash_name "dragoman_hash"(const char*, size_t, uint64_t) nogil
     uint64_t monotonic_ms "dragoman_monotonic_ms"() nogil
     uint32_t unix_s "dragoman_unix_s"() nogil
@@ -121,7 +152,14 @@ cdef enum:
     DIRECTORY_ENTRY = 24
     SEGMENT_SLOTS = 8192
     GATHERED = 4194304
+    # So many bytes behind a buffer may be written without meaning.
+    OVERCOPY = 64
     SECTOR = 4096
+    BATCH = 128  # blocks that the writer takes from the ring at once
+    BLOCK_CHUNKS_MAX = 264
+    # Tries for the lock before sleeping: with the GIL held, and without.
+    SPIN = 40
+    SPIN_WRITER = 1000
     GROUP = 63  # entries of the index between two bases
     MIXED = 0  # ``uniform`` of a tail whose messages differ in length
     QUEUE_ALIVE = 1
@@ -213,6 +251,7 @@ cdef struct Table:
     uint64_t index_bytes
     uint64_t name_bytes
     uint32_t limit  # the block size now
+    uint32_t run  # more than 0: lately the queues came in the order in which they were made
     uint32_t last  # ids of the last two puts that did not follow each other
     uint32_t last_but_one
     uint64_t messages  # put since opening, and found by it
@@ -242,6 +281,7 @@ cdef struct Segment:
 
 cdef struct Store:
     pthread_mutex_t lock  # over everything but what a comment gives to one thread
+    int wanted  # the log's writer waits for the lock
     pthread_cond_t work  # the log's writer has something to do
     pthread_cond_t space  # the ring has room, or the writer is done
     pthread_cond_t journal_work
@@ -271,6 +311,8 @@ cdef struct Store:
     uint64_t gather_fill
     bint mark_due
     Bytes directory
+    uint32_t* freed  # chunks of the blocks that were gathered, to be given back
+    uint32_t freed_count
     uint64_t synced  # position: segment number << 32 | offset
     uint64_t flush_asked  # by counting: the writer pads and writes what it has
     uint64_t flush_done
@@ -414,6 +456,12 @@ cdef inline uint32_t queue_name_length(Queue* q) noexcept nogil:
 cdef inline uint32_t entry_word(uint32_t entry) noexcept nogil:
     # Where an entry of the index stands; the word before the first of each group is its base.
     return 2 + (entry // GROUP) * (GROUP + 1) + 1 + entry % GROUP
+
+
+cdef inline bint queue_named(Queue* q, const char* name, uint32_t n) noexcept nogil:
+    return (
+        q.flags & QUEUE_ALIVE and queue_name_length(q) == n and same_bytes(queue_name(q), name, n)
+    )
 
 
 cdef inline uint64_t queue_first(Queue* q) noexcept nogil:

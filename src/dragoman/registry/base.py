@@ -24,6 +24,7 @@ VALUE_BYTES_MAX: Final = 16384
 INTERFACE_BYTES_MAX: Final = 512
 WEIGHT_MAX: Final = 1_000_000
 LIMIT_MAX: Final = 1_000_000
+METHODS_MAX: Final = 1024
 # What MISSION.md's provider runs at once; a registration without a limit means such a provider.
 DEFAULT_LIMIT: Final = 200
 # What to watch for all interfaces at once; no service can be called so.
@@ -38,6 +39,11 @@ _Weight = Annotated[int, msgspec.Meta(ge=1, le=WEIGHT_MAX)]
 _Limit = Annotated[int, msgspec.Meta(ge=0, le=LIMIT_MAX)]
 _Name = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[A-Za-z0-9_.+-]*\Z")]
 _Label = Annotated[str, msgspec.Meta(max_length=256)]
+_Methods = Annotated[
+    tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=256)], ...],
+    msgspec.Meta(max_length=METHODS_MAX),
+]
+_Millis = Annotated[int, msgspec.Meta(ge=0, le=86_400_000)]
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -47,7 +53,9 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, order=True):
     requests it takes at once; 0 means that it is not stated and has to be learnt. ``protocol`` is
     what is spoken to ``host:port`` (``mesh`` for a provider agent), ``serialization`` what the
     provider behind it expects. ``group``, ``version`` and ``zone`` are free text, empty when
-    unused. Raises UsageError when a field is out of its range.
+    unused. What a provider may say of itself besides: the names of its ``methods``, how long a
+    call may take (``timeout_ms``, 0 when not stated), its ``application`` and the ``release`` of
+    Dubbo it runs. Raises UsageError when a field is out of its range.
     """
 
     interface: str
@@ -60,6 +68,10 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, order=True):
     group: _Label = ""
     version: _Label = ""
     zone: _Label = ""
+    methods: _Methods = ()
+    timeout_ms: _Millis = 0
+    application: _Label = ""
+    release: _Label = ""
 
     def __post_init__(self) -> None:
         check_interface(self.interface)
@@ -99,6 +111,10 @@ class _Value(msgspec.Struct, frozen=True):
     group: _Label = ""
     version: _Label = ""
     zone: _Label = ""
+    methods: _Methods = ()
+    timeout_ms: _Millis = 0
+    application: _Label = ""
+    release: _Label = ""
     leaving: bool = False
 
 
@@ -138,6 +154,10 @@ def decode_entry(prefix: str, key: str, value: bytes) -> Entry:
             group=fields.group,
             version=fields.version,
             zone=fields.zone,
+            methods=fields.methods,
+            timeout_ms=fields.timeout_ms,
+            application=fields.application,
+            release=fields.release,
         )
     except msgspec.MsgspecError as error:
         raise ProtocolError(f"registry entry {key}: {_place(error)}") from None
@@ -194,6 +214,12 @@ def _is_host(host: str) -> bool:
 
 
 def _value_of(registration: Registration) -> dict[str, object]:
+    said = {
+        "methods": registration.methods,
+        "timeout_ms": registration.timeout_ms,
+        "application": registration.application,
+        "release": registration.release,
+    }
     return {
         "weight": registration.weight,
         "limit": registration.limit,
@@ -202,6 +228,7 @@ def _value_of(registration: Registration) -> dict[str, object]:
         "group": registration.group,
         "version": registration.version,
         "zone": registration.zone,
+        **{name: value for name, value in said.items() if value},
     }
 
 
@@ -313,6 +340,16 @@ class Watch(ABC):
                 logger.exception("a watcher of %s failed on a snapshot", self.interface)
 
 
+class Method(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider publishes of a method: its name and its types, as Java writes them
+    (``int``, ``java.lang.String``, ``java.util.List<com.example.User>``, ``byte[]``).
+    """
+
+    name: str
+    parameter_types: tuple[str, ...] = ()
+    return_type: str = ""
+
+
 class Registry(ABC):
     """Who serves what. To be used on the loop it was opened on.
 
@@ -338,6 +375,16 @@ class Registry(ABC):
     @abstractmethod
     async def services(self) -> dict[str, list[Registration]]:
         """Every interface with its endpoints, sorted. Raises RegistryError."""
+
+    async def metadata(
+        self, interface: str, *, group: str = "", version: str = ""
+    ) -> tuple[Method, ...]:
+        """The methods of ``interface`` where its providers publish them, else nothing.
+
+        What is found is kept for a while, so asking before every call is cheap. Raises
+        RegistryError when the registry does not answer.
+        """
+        return ()
 
     @abstractmethod
     def statistics(self) -> RegistryStatistics:

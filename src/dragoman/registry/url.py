@@ -1,6 +1,7 @@
 """Registry URLs: from what a user writes to the registry it names.
 
 ``etcd://[user:password@]host[:port][,host[:port]...][/prefix]``,
+``zookeeper://[user:password@]host[:port][,host[:port]...][/root]``,
 ``static://host:port[?field=value&...] [,...]`` or ``memory://name``. The invariant: no message
 repeats the user or the password of a URL.
 """
@@ -18,8 +19,11 @@ from dragoman.registry.memory import MemoryRegistry
 from dragoman.registry.static import StaticRegistry, parse_static
 
 ETCD_PORT: Final = 2379
+ZOOKEEPER_PORT: Final = 2181
+SCHEMES: Final = ("etcd", "zookeeper", "static", "memory")
 EXPECTED: Final = (
-    "expected etcd://host:port[,host:port...][/prefix], static://host:port,... or memory://name"
+    "expected etcd://host:port[,host:port...][/prefix], zookeeper://host:port[,host:port...], "
+    "static://host:port,... or memory://name"
 )
 
 
@@ -28,6 +32,15 @@ class EtcdLocation(NamedTuple):
 
     members: list[str]
     prefix: str
+    user: str
+    password: str
+
+
+class ZookeeperLocation(NamedTuple):
+    """What a ``zookeeper://`` URL says."""
+
+    hosts: list[str]
+    root: str
     user: str
     password: str
 
@@ -48,6 +61,18 @@ def open_registry(url: str, *, lease_ttl_s: int = 10) -> Registry:
             password=location.password,
             lease=LeaseSettings(ttl_s=lease_ttl_s),
         )
+    if scheme == "zookeeper":
+        # kazoo is loaded where it is used.
+        from dragoman.registry.zookeeper import ZookeeperRegistry, ZookeeperSettings
+
+        place = parse_zookeeper(rest)
+        return ZookeeperRegistry(
+            place.hosts,
+            root=place.root,
+            user=place.user,
+            password=place.password,
+            settings=ZookeeperSettings(session_timeout_s=float(lease_ttl_s)),
+        )
     if scheme == "static":
         return StaticRegistry(parse_static(rest))
     return MemoryRegistry(rest)
@@ -58,6 +83,8 @@ def check_registry_url(url: str) -> None:
     scheme, rest = _split(url)
     if scheme == "etcd":
         parse_etcd(rest)
+    elif scheme == "zookeeper":
+        parse_zookeeper(rest)
     elif scheme == "static":
         parse_static(rest)
 
@@ -71,31 +98,62 @@ def redact_url(url: str) -> str:
 
 def _split(url: str) -> tuple[str, str]:
     scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in ("etcd", "static", "memory") or not rest:
+    if not separator or scheme not in SCHEMES or not rest:
         raise UsageError(f"registry {redact_url(url)!r}: {EXPECTED}")
     return scheme, rest
 
 
 def parse_etcd(rest: str) -> EtcdLocation:
     """What stands behind ``etcd://``. Raises UsageError, without the user or password."""
-    authority, slash, path = rest.partition("/")
+    hosts, path, user, password = _parts(rest, "etcd")
+    members = [f"http://{host}" for host in _addresses(hosts, ETCD_PORT)]
+    prefix = DEFAULT_PREFIX
+    if path.strip("/"):
+        prefix = "/" + path.rstrip("/")
+        if any(char.isspace() or char in "?#" for char in prefix):
+            raise UsageError(f"registry: prefix {prefix!r}: expected a path such as /dubbomesh")
+    return EtcdLocation(members, prefix, user, password)
+
+
+def parse_zookeeper(rest: str) -> ZookeeperLocation:
+    """What stands behind ``zookeeper://``. Raises UsageError, without the user or password.
+
+    Dubbo's own way to name the others of an ensemble (``?backup=host:port,...``) is understood.
+    """
+    place, _, query = rest.partition("?")
+    hosts, path, user, password = _parts(place, "zookeeper")
+    for pair in filter(None, query.split("&")):
+        name, _, value = pair.partition("=")
+        if name != "backup":
+            raise UsageError(f"registry: {name!r} in a zookeeper URL: expected backup, or nothing")
+        hosts = f"{hosts},{value}"
+    root = "/" + (path.strip("/") or "dubbo")
+    if any(char.isspace() or char == "#" for char in root) or "//" in root:
+        raise UsageError(f"registry: root {root!r}: expected a path such as /dubbo")
+    return ZookeeperLocation(_addresses(hosts, ZOOKEEPER_PORT), root, user, password)
+
+
+def _parts(rest: str, scheme: str) -> tuple[str, str, str, str]:
+    """Hosts, path, user and password."""
+    authority, _, path = rest.partition("/")
     credentials, at, hosts = authority.rpartition("@")
     user, colon, password = credentials.partition(":")
     if at and not (user and colon and password):
-        raise UsageError("registry: expected user:password before the @ of an etcd URL")
-    members = []
+        article = "an" if scheme == "etcd" else "a"
+        raise UsageError(f"registry: expected user:password before the @ of {article} {scheme} URL")
+    return hosts, path, unquote(user), unquote(password)
+
+
+def _addresses(hosts: str, port: int) -> list[str]:
+    """``host:port`` for each of ``hosts``, with ``port`` where none is named."""
+    found = []
     for host in hosts.split(","):
         named_port = host.rpartition(":")[2].isdigit() and not host.endswith("]")
         try:
-            address = parse_address(host if named_port else f"{host}:{ETCD_PORT}")
+            address = parse_address(host if named_port else f"{host}:{port}")
         except UsageError as error:
             raise UsageError(f"registry: {error}") from None
-        members.append(f"http://{format_address(*address)}")
-    if len(set(members)) != len(members):
+        found.append(format_address(*address))
+    if len(set(found)) != len(found):
         raise UsageError(f"registry: {hosts} names a member twice")
-    prefix = DEFAULT_PREFIX
-    if path.strip("/"):
-        prefix = slash + path.rstrip("/")
-        if any(char.isspace() or char in "?#" for char in prefix):
-            raise UsageError(f"registry: prefix {prefix!r}: expected a path such as /dubbomesh")
-    return EtcdLocation(members, prefix, unquote(user), unquote(password))
+    return found

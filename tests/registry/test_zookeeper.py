@@ -1,0 +1,371 @@
+"""Dubbo's registry in a real ZooKeeper that is killed, wiped, stopped and written to by others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import quote
+
+import pytest
+import uvloop
+from kazoo.client import KazooClient
+
+from dragoman.errors import RegistryError
+from dragoman.registry import Registration, Registry, check_registry_url, open_registry
+from dragoman.registry.base import EVERY, Method
+from dragoman.registry.url import parse_zookeeper
+from dragoman.registry.zookeeper import ZookeeperRegistry, ZookeeperSettings
+
+from .conftest import INTERFACE, endpoint, eventually
+from .zookeeper_server import ZookeeperServer
+
+QUICK = ZookeeperSettings(
+    session_timeout_s=1.0, request_timeout_s=1.0, check_s=0.5, reconcile_s=60.0, grace_s=3.0
+)
+
+
+def opened(server: ZookeeperServer, settings: ZookeeperSettings = QUICK) -> ZookeeperRegistry:
+    return ZookeeperRegistry([f"127.0.0.1:{server.port}"], settings=settings)
+
+
+@contextmanager
+def java(url: str) -> Iterator[KazooClient]:
+    """Somebody else's client."""
+    place = parse_zookeeper(url.partition("://")[2])
+    client = KazooClient(hosts=",".join(place.hosts), timeout=5.0)
+    client.start()
+    try:
+        yield client
+    finally:
+        client.stop()
+        client.close()
+
+
+def provider_url(port: int, more: str = "", interface: str = INTERFACE) -> str:
+    return (
+        f"dubbo://127.0.0.1:{port}/{interface}?anyhost=true&application=shop&dubbo=2.0.2"
+        f"&interface={interface}&methods=hash&pid=1&release=2.7.23&side=provider"
+        f"&timestamp=1700000000000{more}"
+    )
+
+
+def node(root: str, url: str, category: str = "providers", interface: str = INTERFACE) -> str:
+    return f"{root}/{interface}/{category}/{quote(url, safe='')}"
+
+
+def root_of(url: str) -> str:
+    return parse_zookeeper(url.partition("://")[2]).root
+
+
+async def addresses(registry: Registry) -> list[str]:
+    return [each.address for each in (await registry.services()).get(INTERFACE, [])]
+
+
+def test_a_url_names_hosts_root_and_user() -> None:
+    assert parse_zookeeper("h1") == (["h1:2181"], "/dubbo", "", "")
+    full = parse_zookeeper("ro%40ot:p%3Aw@h1:1,h2/shop/?backup=h3:3,h4")
+    assert full == (["h1:1", "h2:2181", "h3:3", "h4:2181"], "/shop", "ro@ot", "p:w")
+    for url in ("zookeeper://h:99999", "zookeeper://h/a b", "zookeeper://h?x=1", "zookeeper://u@h"):
+        with pytest.raises(Exception, match="expected"):
+            check_registry_url(url)
+
+
+def test_providers_that_others_register_are_found_and_bad_ones_set_aside(
+    zookeeper_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        registry = open_registry(zookeeper_url)
+        root = root_of(zookeeper_url)
+        watch = registry.watch(INTERFACE)
+        everything = registry.watch(EVERY)
+        await watch.ready(5)
+        with java(zookeeper_url) as other:
+
+            def put(url: str, category: str = "providers") -> str:
+                path = node(root, url, category)
+                other.create(path, ephemeral=True, makepath=True)
+                return path
+
+            first = await asyncio.to_thread(put, provider_url(20880, "&weight=7"))
+            await asyncio.to_thread(put, provider_url(20881).replace("dubbo://", "tri://"))
+            await asyncio.to_thread(put, provider_url(20882, "&disabled=true"))
+            await asyncio.to_thread(put, "consumer://127.0.0.1/x?side=consumer")
+            await asyncio.to_thread(put, provider_url(20884, "&weight=x"))
+            await asyncio.to_thread(put, provider_url(20883), "consumers")
+            await eventually(lambda: len(watch.current) == 2)
+            native, tri = watch.current
+            assert (native.port, native.weight, native.protocol) == (20880, 7, "dubbo")
+            assert (native.serialization, native.methods) == ("hessian2", ("hash",))
+            assert tri.protocol == "tri"
+            await eventually(lambda: everything.current == watch.current)
+            await eventually(lambda: registry.statistics().malformed_entries == 2)
+            assert await addresses(registry) == ["127.0.0.1:20880", "127.0.0.1:20881"]
+
+            change = f"override://127.0.0.1:20880/{INTERFACE}?category=configurators&weight=30"
+            override = await asyncio.to_thread(put, change, "configurators")
+            await eventually(lambda: watch.current[0].weight == 30)
+            await asyncio.to_thread(other.delete, override)
+            await eventually(lambda: watch.current[0].weight == 7)
+            await asyncio.to_thread(other.delete, first)
+            await eventually(lambda: [each.port for each in watch.current] == [20881])
+        await eventually(lambda: watch.current == [])
+        await registry.close()
+
+    with caplog.at_level(logging.WARNING):
+        uvloop.run(scenario())
+    assert "expected a number" in caplog.text
+
+
+def test_what_is_registered_is_what_java_looks_for(zookeeper_url: str) -> None:
+    async def scenario() -> None:
+        registry = open_registry(zookeeper_url)
+        native = Registration(
+            interface=INTERFACE,
+            host="127.0.0.1",
+            port=20880,
+            weight=100,
+            protocol="dubbo",
+            serialization="hessian2",
+            methods=("greet", "hash"),
+            application="shop",
+            release="3.3.0",
+        )
+        await (await registry.register(native)).ready(5)
+        await (await registry.register(endpoint(30000))).ready(5)
+        root = root_of(zookeeper_url)
+        with java(zookeeper_url) as other:
+
+            def look() -> tuple[list[str], list[str], bool]:
+                folder = f"{root}/{INTERFACE}"
+                (name,) = providers = other.get_children(f"{folder}/providers")
+                stat = other.exists(f"{folder}/providers/{name}")
+                agents = other.get_children(f"{folder}/dragoman")
+                return providers, agents, bool(stat.ephemeralOwner)
+
+            (name,), (agent,), ephemeral = await asyncio.to_thread(look)
+            assert ephemeral
+            assert name.startswith("dubbo%3A%2F%2F127.0.0.1%3A20880%2Fcom.example.IHello%3F")
+            # What Dubbo's consumers cannot call is not where they look.
+            assert agent.startswith("mesh%3A%2F%2F127.0.0.1%3A30000%2F")
+        assert (await registry.services())[INTERFACE] == [native, endpoint(30000)]
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+def test_a_registration_that_somebody_deletes_is_made_again(own_zookeeper: ZookeeperServer) -> None:
+    async def scenario() -> None:
+        registry = opened(own_zookeeper)
+        handle = await registry.register(endpoint(30000))
+        await handle.ready(5)
+        with java(own_zookeeper.url) as other:
+
+            def purge() -> None:
+                folder = f"/dubbo/{INTERFACE}/dragoman"
+                (name,) = other.get_children(folder)
+                other.delete(f"{folder}/{name}")
+
+            await asyncio.to_thread(purge)
+            await asyncio.sleep(0.2)
+            assert await addresses(registry) == ["127.0.0.1:30000"]
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+def test_an_outage_changes_nothing_and_ends_by_itself(own_zookeeper: ZookeeperServer) -> None:
+    async def scenario() -> None:
+        provider, consumer = opened(own_zookeeper), opened(own_zookeeper)
+        handle = await provider.register(endpoint(30000))
+        await handle.ready(5)
+        seen: list[list[Registration]] = []
+        watch = consumer.watch(INTERFACE, seen.append)
+        await eventually(lambda: watch.current == [endpoint(30000)])
+        own_zookeeper.kill()
+        await eventually(lambda: not consumer.healthy)
+        with pytest.raises(RegistryError):
+            await consumer.services()
+        await asyncio.sleep(0.5)
+        assert watch.current == [endpoint(30000)]
+        await asyncio.to_thread(own_zookeeper.start)
+        began_s = time.monotonic()
+        await eventually(lambda: consumer.healthy and provider.healthy)
+        assert time.monotonic() - began_s < 2.0
+        # Changes are seen again.
+        await (await provider.register(endpoint(30001))).ready(5)
+        await eventually(lambda: watch.current == [endpoint(30000), endpoint(30001)])
+        assert seen == [
+            *([] if seen[0] else [[]]),
+            [endpoint(30000)],
+            [endpoint(30000), endpoint(30001)],
+        ]
+        await provider.close()
+        await eventually(lambda: watch.current == [])
+        await consumer.close()
+
+    uvloop.run(scenario())
+
+
+def test_data_that_are_lost_are_put_again_and_nobody_sees_an_empty_list(
+    own_zookeeper: ZookeeperServer,
+) -> None:
+    async def scenario() -> None:
+        provider, consumer = opened(own_zookeeper), opened(own_zookeeper)
+        mortal = opened(own_zookeeper)
+        await (await provider.register(endpoint(30000))).ready(5)
+        await (await mortal.register(endpoint(30001))).ready(5)
+        seen: list[list[Registration]] = []
+        watch = consumer.watch(INTERFACE, seen.append)
+        await eventually(lambda: len(watch.current) == 2)
+        seen.clear()
+        own_zookeeper.kill()
+        own_zookeeper.wipe()
+        await mortal.close()
+        await asyncio.to_thread(own_zookeeper.start)
+
+        async def stands() -> bool:
+            try:
+                return await addresses(consumer) == ["127.0.0.1:30000"]
+            except RegistryError:
+                return False
+
+        began_s = time.monotonic()
+        while not await stands():
+            assert time.monotonic() - began_s < 5.0
+            await asyncio.sleep(0.02)
+        assert provider.statistics().leases_lost_total == 1
+        # The one that did not come back is dropped when the grace is over.
+        await eventually(lambda: watch.current == [endpoint(30000)], 6.0)
+        assert seen == [[endpoint(30000)]]
+        await provider.close()
+        await consumer.close()
+
+    uvloop.run(scenario())
+
+
+def test_a_session_that_runs_out_is_replaced(own_zookeeper: ZookeeperServer) -> None:
+    """The server stands still for longer than sessions last, then lets them all expire."""
+
+    async def scenario() -> None:
+        provider, consumer = opened(own_zookeeper), opened(own_zookeeper)
+        handle = await provider.register(endpoint(30000))
+        await handle.ready(5)
+        watch = consumer.watch(INTERFACE)
+        await eventually(lambda: watch.current != [])
+        own_zookeeper.pause()
+        await asyncio.sleep(2.5)
+        assert watch.current == [endpoint(30000)]
+        own_zookeeper.resume()
+        await eventually(lambda: provider.healthy and consumer.healthy, 10)
+        await asyncio.sleep(0.3)
+        assert await addresses(consumer) == ["127.0.0.1:30000"]
+        assert watch.current == [endpoint(30000)]
+        await provider.close()
+        await eventually(lambda: watch.current == [], 5)
+        await consumer.close()
+
+    uvloop.run(scenario())
+
+
+def test_who_unregisters_while_zookeeper_is_away_is_gone_when_it_is_back(
+    own_zookeeper: ZookeeperServer,
+) -> None:
+    async def scenario() -> None:
+        registry = opened(own_zookeeper)
+        handle = await registry.register(endpoint(30000))
+        await handle.ready(5)
+        await (await registry.register(endpoint(30001))).ready(5)
+        own_zookeeper.kill()
+        await eventually(lambda: not registry.healthy)
+        assert not await handle.unregister(0.2)
+        await asyncio.to_thread(own_zookeeper.start)
+        await eventually(lambda: registry.healthy, 10)
+
+        async def gone() -> bool:
+            return await addresses(registry) == ["127.0.0.1:30001"]
+
+        began_s = time.monotonic()
+        while not await gone():
+            assert time.monotonic() - began_s < 2.0
+            await asyncio.sleep(0.02)
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+def test_who_starts_while_zookeeper_is_away_waits_and_may_leave(
+    own_zookeeper: ZookeeperServer,
+) -> None:
+    async def scenario() -> None:
+        own_zookeeper.kill()
+        registry = opened(own_zookeeper)
+        watch = registry.watch(INTERFACE)
+        with pytest.raises(RegistryError, match="no list of"):
+            await watch.ready(0.3)
+        handle = await registry.register(endpoint(30000))
+        with pytest.raises(RegistryError, match="is not registered within"):
+            await handle.ready(0.2)
+        leaver = opened(own_zookeeper)
+        began_s = time.monotonic()
+        await leaver.close()
+        assert time.monotonic() - began_s < 3.5
+        await asyncio.to_thread(own_zookeeper.start)
+        await eventually(lambda: watch.current == [endpoint(30000)])
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+def test_methods_are_known_where_providers_publish_them(zookeeper_url: str) -> None:
+    async def scenario() -> None:
+        registry = open_registry(zookeeper_url)
+        root = root_of(zookeeper_url)
+        description = (
+            b'{"canonicalName":"com.example.IHello","codeSource":"x","methods":['
+            b'{"annotations":[],"name":"hash","parameterTypes":["java.lang.String"],'
+            b'"parameters":[],"returnType":"int"}],"types":[{"type":"int"}],"parameters":{}}'
+        )
+        assert await registry.metadata("com.example.INobody") == ()
+        with java(zookeeper_url) as other:
+
+            def publish() -> None:
+                base = f"{root}/metadata/{INTERFACE}"
+                other.create(f"{base}/provider/broken", b"{nothing", makepath=True)
+                other.create(f"{base}/provider/shop", description, makepath=True)
+                other.create(f"{base}/1.0.0/blue/provider/shop", description, makepath=True)
+
+            await asyncio.to_thread(publish)
+        expected = (Method(name="hash", parameter_types=("java.lang.String",), return_type="int"),)
+        assert await registry.metadata(INTERFACE) == expected
+        assert await registry.metadata(INTERFACE, group="blue", version="1.0.0") == expected
+        assert await registry.metadata(INTERFACE, group="red") == ()
+        # What is below the root beside interfaces is none.
+        watch = registry.watch(EVERY)
+        await watch.ready(5)
+        assert watch.current == []
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+def test_credentials_are_used_and_never_told(
+    own_zookeeper: ZookeeperServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        url = f"zookeeper://me:geheim@127.0.0.1:{own_zookeeper.port}"
+        registry = open_registry(url)
+        assert "geheim" not in registry.location
+        await (await registry.register(endpoint(30000))).ready(5)
+        assert await addresses(registry) == ["127.0.0.1:30000"]
+        stranger = opened(own_zookeeper)
+        with pytest.raises(RegistryError, match="NoAuth"):
+            await stranger.services()
+        await stranger.close()
+        await registry.close()
+
+    with caplog.at_level(logging.DEBUG):
+        uvloop.run(scenario())
+    assert "geheim" not in caplog.text
