@@ -27,7 +27,8 @@ from dragoman.race.interruption import Interrupted, Interruption
 from dragoman.race.network import Network
 from dragoman.race.processes import raise_descriptor_limit
 
-PARTS = ("compare", "endpoints", "connections", "memory", "latency")
+SPOKEN = ("fastjson", "hessian2")
+PARTS = ("compare", "serializations", "endpoints", "connections", "memory", "latency")
 
 
 def main() -> int:
@@ -79,6 +80,10 @@ def _run(part: str, bench: Bench, report: dict[str, Any], options: argparse.Name
     elif part == "connections":
         found = mesh.growing_connections(bench, options.levels)
         report["connections"] = [each.to_dict() for each in found]
+    elif part == "serializations":
+        # Each twice, in turn: the machine has moods.
+        found = [mesh.agents(bench, providers=1, serialization=name) for name in SPOKEN * 2]
+        report["serializations"] = [each.to_dict() for each in found]
     elif part == "memory":
         report["memory"] = mesh.idle_memory(bench)
     else:

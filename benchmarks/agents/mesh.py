@@ -44,11 +44,12 @@ def _roles(chain: Chain) -> dict[str, list[Child]]:
     return {role: chain.processes.of_role(role) for role in AGENTS}
 
 
-def agents(bench: Bench, *, providers: int = 3) -> Measured:
+def agents(bench: Bench, *, providers: int = 3, serialization: str = "") -> Measured:
     """Both agents under full load, with three providers (as raced) or fewer."""
     sizes = ("large", "medium", "small")[:providers]
     name = f"dragoman, both agents, {providers} provider{'s' * (providers > 1)}"
-    with _chain(bench, sizes=sizes) as chain:
+    name += f", {serialization}" * bool(serialization)
+    with _chain(bench, sizes=sizes, serialization=serialization or "fastjson") as chain:
         return bench.measure(name, chain.target, _roles(chain), processes=chain.processes)
 
 

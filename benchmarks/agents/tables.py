@@ -12,6 +12,7 @@ GROWTH = {
     "endpoints": "consumer agent, answers at once",
     "endpoints_50ms": "consumer agent, providers of 50 ms",
     "connections": "both agents, answers at once",
+    "serializations": "both agents, answers at once",
 }
 
 

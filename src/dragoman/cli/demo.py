@@ -92,6 +92,9 @@ def provider(
     fault_until: Annotated[
         int, typer.Option("--fault-until", help="Number of the last call it hits, 0 for no end")
     ] = 0,
+    serialization: Annotated[
+        str, typer.Option(help="What it speaks: fastjson, as in the contest, or hessian2")
+    ] = "fastjson",
 ) -> None:
     """Serve the contest's `int hash(String)` over Dubbo, 50 ms a call, 200 at once.
 
@@ -110,6 +113,7 @@ def provider(
         fault=fault,
         fault_after=fault_after,
         fault_until=fault_until,
+        serialization=serialization,
     )
     if stats_file is not None and not stats_file.absolute().parent.is_dir():
         raise UsageError(f"--stats-file {stats_file}: there is no such directory")

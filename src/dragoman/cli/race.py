@@ -59,6 +59,12 @@ def race(
     limit: Annotated[
         int | None, _option("limit", "Requests that a provider runs at once (default: 200)", _RACED)
     ] = None,
+    serialization: Annotated[
+        str | None,
+        _option(
+            "serialization", "fastjson or hessian2 to the providers (default: fastjson)", _RACED
+        ),
+    ] = None,
     agent_workers: Annotated[
         int | None, _option("agent-workers", "Workers of the consumer agent (default: 1)", _RACED)
     ] = None,

@@ -15,6 +15,7 @@ cdef class Provider:
     cdef DelayLine line            # None when the delay is 0
     cdef DelayLine slow_line
     cdef readonly int limit
+    cdef int serialization
     cdef int fault
     cdef int64_t fault_from, fault_to
     cdef set connections
@@ -32,6 +33,7 @@ cdef class Provider:
     cdef int waited(self, int count, uint64_t waited_ns) noexcept
     cdef double over_ms(self, double quantile) noexcept
     cdef int run(self, Buffer out, DubboDecoder frame) except -1
+    cdef int run_fastjson(self, Buffer out, uint64_t id) except -1
 
 
 cdef class Connection(Owner):
@@ -45,4 +47,5 @@ cdef class Connection(Owner):
 
     cdef int serve_event(self) except -1
     cdef int error(self, int status, bytes text) except -1
+    cdef bint read_fastjson(self) except -1
     cdef int serve_request(self, int* count) except -1

@@ -3,6 +3,7 @@ from typing import NamedTuple
 
 INTERFACE: str
 NOW: int
+SERIALIZATIONS: dict[str, int]
 FAULTS: tuple[str, ...]
 
 class ProviderStatistics(NamedTuple):
@@ -45,6 +46,7 @@ class Provider:
         fault: str = "none",
         fault_after: int = 0,
         fault_until: int = 0,
+        serialization: str = "fastjson",
     ) -> None: ...
     @property
     def open_connections(self) -> int:

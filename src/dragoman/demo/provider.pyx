@@ -1,4 +1,4 @@
-"""The contest's provider: ``IHelloService`` over Dubbo with fastjson, a pool of 200, 50 ms a call.
+"""The contest's provider: ``IHelloService`` over Dubbo, a pool of 200, 50 ms a call.
 
 ``dragoman.demo.serving`` listens and hands each connection to a Connection; the command line drives
 that. The service ``com.alibaba.dubbo.performance.demo.provider.IHelloService`` has
@@ -20,6 +20,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, strlen
 
 from dragoman.demo.delay cimport DelayLine, Owner
+from dragoman.demo.hessian2 cimport run_hessian2
 from dragoman.demo.javahash cimport java_hash_json
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.dubbo cimport (
@@ -28,6 +29,7 @@ from dragoman.wire.dubbo cimport (
     DUBBO_EVENT_HEARTBEAT,
     DUBBO_FASTJSON,
     DUBBO_FRAME,
+    DUBBO_HESSIAN2,
     DUBBO_POOL_EXHAUSTED,
     DUBBO_SERVICE_NOT_FOUND,
     DubboDecoder,
@@ -54,6 +56,8 @@ from dragoman.errors import UsageError
 
 INTERFACE = "com.alibaba.dubbo.performance.demo.provider.IHelloService"
 NOW = 1527811200000  # what now() returns, always
+
+SERIALIZATIONS = {"fastjson": DUBBO_FASTJSON, "hessian2": DUBBO_HESSIAN2}
 
 # What can go wrong on purpose, for tests of whoever calls a provider.
 FAULTS = ("none", "hang", "garbage", "twice", "never", "slow", "reject", "close")
@@ -117,17 +121,22 @@ cdef class Provider:
 
     ``delay_ns`` is what a call takes (0: answered in the turn that it is read), ``limit`` how many
     may be under way, ``fault`` one of FAULTS, which hits calls number ``fault_after`` (from 0) to
-    before ``fault_until`` (0: without end).
+    before ``fault_until`` (0: without end), ``serialization`` one of SERIALIZATIONS.
     """
 
     def __init__(
         self, loop, *, uint64_t delay_ns=50000000, int limit=200, str fault="none",
-        int64_t fault_after=0, int64_t fault_until=0,
+        int64_t fault_after=0, int64_t fault_until=0, str serialization="fastjson",
     ):
         if limit < 1:
             raise UsageError(f"the limit must be 1 or more, not {limit}")
         if fault not in FAULTS:
             raise UsageError(f"fault must be one of {', '.join(FAULTS)}, not {fault}")
+        if serialization not in SERIALIZATIONS:
+            raise UsageError(
+                f"serialization must be one of {', '.join(SERIALIZATIONS)}, not {serialization}"
+            )
+        self.serialization = SERIALIZATIONS[serialization]
         if fault_after < 0 or fault_until < 0:
             raise UsageError("fault_after and fault_until must be 0 or more")
         self.limit = limit
@@ -179,7 +188,12 @@ cdef class Provider:
 
     cdef int run(self, Buffer out, DubboDecoder frame) except -1:
         """Serve the call in ``frame``, appending its reply to ``out``."""
-        cdef uint64_t id = frame.id
+        if self.serialization == DUBBO_HESSIAN2:
+            return run_hessian2(out, frame.id, frame.body, frame.body_length, PATH)
+        return self.run_fastjson(out, frame.id)
+
+    cdef int run_fastjson(self, Buffer out, uint64_t id) except -1:
+        """Serve the call that has been read into ``request``."""
         cdef Slice* argument = &self.request.arguments[0]
         cdef Slice* method = &self.request.method
         cdef Slice* descriptor = &self.request.descriptor
@@ -222,7 +236,7 @@ cdef class Provider:
         self.draining = True
         for connection in list(self.connections):
             out = Buffer()
-            write_readonly(out, 0, DUBBO_FASTJSON)
+            write_readonly(out, 0, self.serialization)
             (<Connection>connection).transport.write(out.take())
 
     def close(self):
@@ -360,16 +374,35 @@ cdef class Connection(Owner):
         if self.decoder.two_way:
             text = text.decode("utf-8", "replace").encode()
             write_error_reply(
-                self.now, self.decoder.id, DUBBO_FASTJSON, status, PyBytes_AS_STRING(text),
-                PyBytes_GET_SIZE(text),
+                self.now, self.decoder.id, self.provider.serialization, status,
+                PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text),
             )
         return 0
+
+    cdef bint read_fastjson(self) except -1:
+        """Read the request at hand into the provider's ``request``; False if it was refused."""
+        cdef Provider provider = self.provider
+        cdef DubboDecoder frame = self.decoder
+        cdef int code = read_request(frame.body, frame.body_length, &provider.request)
+        if code != FASTJSON_OK:
+            provider.refused += 1
+            self.error(DUBBO_BAD_REQUEST, b"Fail to decode request: " + fastjson_problem(code))
+            return False
+        if not says(&provider.request.path, PATH):
+            provider.refused += 1
+            self.error(
+                DUBBO_SERVICE_NOT_FOUND,
+                b"Not found exported service: %.200b"
+                % provider.request.path.data[:provider.request.path.length],
+            )
+            return False
+        return True
 
     cdef int serve_request(self, int* count) except -1:
         """Refuse the request at hand, or run it and let its reply wait its time."""
         cdef Provider provider = self.provider
         cdef DubboDecoder frame = self.decoder
-        cdef int code, fault
+        cdef int fault
         cdef Buffer out
         cdef Py_ssize_t start
         provider.requests += 1
@@ -381,26 +414,18 @@ cdef class Connection(Owner):
                 b"Thread pool is EXHAUSTED! Pool Size: %d (active: %d, core: %d, max: %d)"
                 % (provider.limit, provider.in_flight, provider.limit, provider.limit),
             )
-        if frame.serialization != DUBBO_FASTJSON:
+        if frame.serialization != provider.serialization:
             provider.refused += 1
             return self.error(
                 DUBBO_BAD_REQUEST,
-                b"Fail to decode request: serialization %d is not fastjson (6)"
-                % frame.serialization,
+                b"Fail to decode request: serialization %d is not %b" % (
+                    frame.serialization,
+                    b"hessian2 (2)" if provider.serialization == DUBBO_HESSIAN2
+                    else b"fastjson (6)",
+                ),
             )
-        code = read_request(frame.body, frame.body_length, &provider.request)
-        if code != FASTJSON_OK:
-            provider.refused += 1
-            return self.error(
-                DUBBO_BAD_REQUEST, b"Fail to decode request: " + fastjson_problem(code)
-            )
-        if not says(&provider.request.path, PATH):
-            provider.refused += 1
-            return self.error(
-                DUBBO_SERVICE_NOT_FOUND,
-                b"Not found exported service: %.200b"
-                % provider.request.path.data[:provider.request.path.length],
-            )
+        if frame.serialization == DUBBO_FASTJSON and not self.read_fastjson():
+            return 0
         provider.accepted += 1
         if fault == HANG:
             provider.in_flight += 1

@@ -41,6 +41,7 @@ class ProviderOptions:
     fault: str = "none"
     fault_after: int = 0
     fault_until: int = 0
+    serialization: str = "fastjson"
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -72,6 +73,7 @@ async def serve(
         fault=options.fault,
         fault_after=options.fault_after,
         fault_until=options.fault_until,
+        serialization=options.serialization,
     )
     try:
         server = await _listen(loop, provider, options)

@@ -175,12 +175,18 @@ class Chain:
                     "--size": size,
                     "--delay-ms": f"{self.config.delay_ms:g}",
                     "--limit": self.config.limit,
+                    **self._serialization(),
                 },
                 memory_bytes=(memory_mb << 20) * self.config.capacity(size) or None,
             )
             started.append((child, partial(accepts, port)))
         for child, ready in started:
             self._wait(child, ready)
+
+    def _serialization(self) -> dict[str, str]:
+        """The option that providers and their agents need if they do not speak fastjson."""
+        name = self.config.serialization
+        return {} if name == "fastjson" else {"--serialization": name}
 
     def _start_provider_agents(self) -> None:
         started = []
@@ -198,6 +204,7 @@ class Chain:
                     "--limit": self.config.limit,
                     "--registry": self._registry,
                     "--admin": f"{HOST}:{admin_port}",
+                    **self._serialization(),
                 },
             )
             started.append((child, partial(is_ready, admin_port)))

@@ -79,6 +79,8 @@ class RaceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What the providers take for a request."""
     limit: Annotated[int, Meta(ge=1, le=100_000)] = 200
     """Requests that a provider runs at once."""
+    serialization: Literal["fastjson", "hessian2"] = "fastjson"
+    """What the providers speak."""
     weights: tuple[Count, Count, Count] = (1, 2, 3)
     """Capacities of the small, the medium and the large provider."""
     memory_mb: Annotated[int, Meta(ge=0, le=1 << 20)] = 512
