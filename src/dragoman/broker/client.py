@@ -173,10 +173,12 @@ class ServedStore:
     # Putting.
 
     def _send(
-        self, method: str, make: Callable[[bytes, int, bool], wire.Asking], size: int
+        self, method: str, make: Callable[[bytes, int, int, bool], wire.Asking], size: int
     ) -> asyncio.Future[bytes]:
-        async def send(process: bytes, sequence: int, again: bool, timeout_ms: float) -> bytes:
-            body = wire.encode(make(process, sequence, again))
+        async def send(
+            process: bytes, sequence: int, after: int, again: bool, timeout_ms: float
+        ) -> bytes:
+            body = wire.encode(make(process, sequence, after, again))
             return await self._caller.call(method, body, timeout_ms=timeout_ms)
 
         if self._closed:
@@ -190,8 +192,8 @@ class ServedStore:
         producer = self._producer
         return self._send(
             "queue.put",
-            lambda process, sequence, again: wire.Put(
-                process, producer, sequence, again, queues, messages
+            lambda process, sequence, after, again: wire.Put(
+                process, producer, sequence, after, again, queues, messages
             ),
             size,
         )
@@ -268,8 +270,8 @@ class ServedStore:
         try:
             reply = await self._send(
                 "queue.delete",
-                lambda process, sequence, again: wire.Delete(
-                    process, producer, sequence, again, name
+                lambda process, sequence, after, again: wire.Delete(
+                    process, producer, sequence, after, again, name
                 ),
                 len(name),
             )

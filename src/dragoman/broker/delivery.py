@@ -3,9 +3,10 @@
 ``client`` gives it batches of messages; ``docs/formats/broker.md`` ("Nothing is put twice") has the
 rules that server and client keep together.
 
-Invariants: batches are numbered and first sent in the order given; while the connection is whole up
-to ``WINDOW`` are under way at once; after it broke those that were under way are sent again one by
-one in their order, before anything newer; each ends once.
+Invariants: batches are numbered in the order given, and done in that order: each names the one
+before it that has not ended, and the server does none before that. While the connection is whole up
+to ``WINDOW`` are under way at once; after it broke they are sent again one by one, the oldest
+first. Each ends once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 
-from dragoman.broker.messages import OTHER_PROCESS
+from dragoman.broker.messages import OTHER_PROCESS, OUT_OF_ORDER
 from dragoman.errors import (
     ConnectError,
     DeadlineError,
@@ -30,8 +31,8 @@ WINDOW = 64
 AGAIN_S = 0.05
 RESTARTED = "the server was restarted while the request was under way: it was done, or not"
 
-# Sends a request (process, sequence, again), for so many milliseconds at most.
-Send = Callable[[bytes, int, bool, float], Awaitable[bytes]]
+# Sends a request (process, sequence, after, again), for so many milliseconds at most.
+Send = Callable[[bytes, int, int, bool, float], Awaitable[bytes]]
 
 
 class Batch:
@@ -128,10 +129,11 @@ class Delivery:
                     self._mend()
                     await asyncio.sleep(min(AGAIN_S, max(0.0, self._left_s(batch))))
                 except RemoteError as error:
-                    if error.code != OTHER_PROCESS:
+                    if error.code not in (OTHER_PROCESS, OUT_OF_ORDER):
                         raise
                     # Nothing was done there; what became of earlier tries, _try looks at.
-                    self._forget(batch.process)
+                    if error.code == OTHER_PROCESS:
+                        self._forget(batch.process)
                     self._mend()
                 else:
                     if not batch.future.done():
@@ -162,7 +164,9 @@ class Delivery:
             raise _Lost()
         batch.process = process
         left_s = max(0.001, self._left_s(batch))
-        return await batch.send(process, batch.sequence, batch.sent, left_s * 1000)
+        # The server takes it only if it has taken the one before, unless that has ended.
+        after = max((number for number in self._under_way if number < batch.sequence), default=0)
+        return await batch.send(process, batch.sequence, after, batch.sent, left_s * 1000)
 
     def _left_s(self, batch: Batch) -> float:
         return batch.deadline_s - self._loop.time()

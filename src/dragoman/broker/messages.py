@@ -33,6 +33,7 @@ OTHER_PROCESS = 1001
 OUTCOME_UNKNOWN = 1002
 CORRUPTION = 1003
 LOCKED = 1004
+OUT_OF_ORDER = 1005
 STORAGE_FROM = 1200
 
 T = TypeVar("T")
@@ -69,6 +70,7 @@ class Put(Asking):
 
     producer: bytes
     sequence: int
+    after: int
     again: bool
     queues: bytes | list[bytes]
     messages: list[bytes]
@@ -79,6 +81,7 @@ class Delete(Asking):
 
     producer: bytes
     sequence: int
+    after: int
     again: bool
     queue: bytes
 

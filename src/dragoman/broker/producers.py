@@ -11,7 +11,7 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from dragoman.broker.messages import OUTCOME_UNKNOWN, PRODUCERS_MAX, REMEMBERED
+from dragoman.broker.messages import OUT_OF_ORDER, OUTCOME_UNKNOWN, PRODUCERS_MAX, REMEMBERED
 from dragoman.errors import DragomanError, RemoteError, UsageError
 
 PRODUCER_BYTES = 16
@@ -87,11 +87,14 @@ class Producers:
         if len(self._known) > self._producers_max:
             self._known.popitem(last=False)
 
-    def begin(self, producer: bytes, sequence: int, again: bool) -> tuple[Outcome, bool]:
+    def begin(
+        self, producer: bytes, sequence: int, after: int, again: bool
+    ) -> tuple[Outcome, bool]:
         """The outcome of a request, and whether it is new and to be done now.
 
-        Raises RemoteError with OUTCOME_UNKNOWN if it comes again and may have been done, UsageError
-        for a number that cannot be.
+        Raises RemoteError with OUTCOME_UNKNOWN if it comes again and may have been done, with
+        OUT_OF_ORDER if the one that it is to come ``after`` has not come, UsageError for a number
+        that cannot be.
         """
         known = self._known.get(producer)
         if known is None:
@@ -115,6 +118,12 @@ class Producers:
                 "it is not known whether the request was done: it is older than what the server"
                 " remembers of its producer",
                 code=OUTCOME_UNKNOWN,
+            )
+        if after and after not in known.outcomes:
+            raise RemoteError(
+                f"request {sequence} has come before request {after}",
+                code=OUT_OF_ORDER,
+                retry_safe=True,
             )
         outcome = known.outcomes[sequence] = Outcome(known, sequence)
         known.highest = max(known.highest, sequence)

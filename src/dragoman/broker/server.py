@@ -148,7 +148,7 @@ class StoreService:
     def _put(self, request: wire.Put) -> Reply:
         count = len(request.messages)
         wire.check_count(count, "messages")
-        outcome, new = self._producers.begin(request.producer, request.sequence, request.again)
+        outcome, new = self._begin(request)
         if not new:
             self._counts["repeated"] += 1
             return outcome.reply_to(self._loop.create_future())
@@ -163,6 +163,11 @@ class StoreService:
             if self._putting is None:
                 self._putting = self._loop.create_task(self._put_all())
         return outcome.reply_to(self._loop.create_future())
+
+    def _begin(self, request: wire.Put | wire.Delete) -> tuple[Outcome, bool]:
+        return self._producers.begin(
+            request.producer, request.sequence, request.after, request.again
+        )
 
     async def _put_all(self) -> None:
         try:
@@ -223,7 +228,7 @@ class StoreService:
                 self._wake(queue)
 
     def _delete(self, request: wire.Delete) -> Reply:
-        outcome, new = self._producers.begin(request.producer, request.sequence, request.again)
+        outcome, new = self._begin(request)
         if new:
             work = self._run(self._keeper, self._store.delete, request.queue)
             work.add_done_callback(lambda done: self._settle(outcome, done))
