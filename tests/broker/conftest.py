@@ -8,15 +8,29 @@ from pathlib import Path
 import pytest
 
 from dragoman.queue import MessageStore
-from tests.broker.worlds import Async, Local, Served, World
+from tests.broker.nats_servers import PROGRAM, NatsServer, nats_server
+from tests.broker.worlds import Async, Local, OnNats, Served, World
 
 WORLDS = {"local": Local, "async": Async, "served": Served}
 
 
-@pytest.fixture(params=WORLDS)
+@pytest.fixture(scope="session")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A server of NATS that only the conformance suite restarts."""
+    if PROGRAM is None:
+        pytest.skip("nats-server is not installed (Debian's package nats-server)")
+    with nats_server(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture(params=[*WORLDS, "nats"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """Every kind of store."""
-    world = WORLDS[request.param](tmp_path / "store")
+    world: World
+    if request.param == "nats":
+        world = OnNats(request.getfixturevalue("nats"))
+    else:
+        world = WORLDS[request.param](tmp_path / "store")
     try:
         yield world
     finally:

@@ -4,6 +4,7 @@ is opened, and how everything is stopped and started again around it."""
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from dragoman import broker
 from dragoman.broker.blocking import BlockingStore
 from dragoman.queue import AsyncQueueStore, MessageStore, QueueStore
+from tests.broker.nats_servers import NatsServer
 
 SMALL: dict[str, Any] = {
     "segment_bytes": 1 << 20,
@@ -22,6 +24,9 @@ SMALL: dict[str, Any] = {
 
 class World:
     """One kind of store. ``open`` opens what the last ``open`` has left."""
+
+    # Whether two may be open at once and put.
+    shared = True
 
     def open(self) -> MessageStore:
         raise NotImplementedError
@@ -35,6 +40,8 @@ class World:
 
 class Local(World):
     """A ``QueueStore``."""
+
+    shared = False
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -91,3 +98,20 @@ class Served(World):
 
     def stop(self) -> None:
         self.serving.stop()
+
+
+class OnNats(World):
+    """A store on a NATS server, under a prefix of its own."""
+
+    _serial = itertools.count()
+
+    def __init__(self, server: NatsServer) -> None:
+        self.server = server
+        self.url = f"nats://127.0.0.1:{server.port}/test{next(self._serial)}"
+
+    def open(self) -> MessageStore:
+        return broker.open_store(self.url)
+
+    def restart(self) -> None:
+        self.server.stop()
+        self.server.start()

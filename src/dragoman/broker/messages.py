@@ -22,6 +22,8 @@ from dragoman.errors import (
 )
 
 VERSION = 1
+# What the registry calls a store that nobody has named.
+DEFAULT_NAME = "dragoman.queues"
 REQUEST_BYTES_MAX = 32 << 20
 REPLY_BYTES_MAX = 16 << 20
 COUNT_MAX = 100_000

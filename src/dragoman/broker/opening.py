@@ -10,14 +10,12 @@ import os
 from typing import Any, overload
 from urllib.parse import parse_qs, unquote
 
-from dragoman import cluster, rpc
+from dragoman import rpc
 from dragoman.broker.blocking import BlockingStore
 from dragoman.broker.client import ServedStore
-from dragoman.broker.messages import REPLY_BYTES_MAX
-from dragoman.broker.serving import DEFAULT_NAME
+from dragoman.broker.messages import DEFAULT_NAME, REPLY_BYTES_MAX
 from dragoman.errors import UsageError
 from dragoman.queue import AsyncMessageStore, AsyncQueueStore, MessageStore, QueueStore
-from dragoman.registry.url import check_registry_url, redact_url
 from dragoman.rpc.options import MIB
 
 TIMEOUT_MS = 30_000
@@ -65,7 +63,7 @@ async def open_async(where: str | os.PathLike[str], **options: Any) -> AsyncMess
         return AsyncQueueStore(QueueStore(where, **options))
     scheme, _, rest = text.partition(":")
     if scheme == "nats":
-        raise UsageError("nats:// is not there yet")
+        return await _open_nats(text, **options)
     if scheme in REGISTRIES:
         return await _open_registered(text, **options)
     if scheme == "unix":
@@ -87,7 +85,7 @@ def _local(where: str | os.PathLike[str]) -> str | None:
     if not separator or "/" in scheme or "." in scheme:
         return None
     if scheme not in ("dragoman", "nats", *REGISTRIES) or not rest:
-        raise UsageError(f"{redact_url(where)!r}: {EXPECTED}")
+        raise UsageError(f"{_redacted(where)!r}: {EXPECTED}")
     return where
 
 
@@ -123,6 +121,9 @@ async def _open_registered(
     bytes_max: int = 256 * MIB,
     **options: Any,
 ) -> ServedStore:
+    # Late, since it takes a while and few need it: registries speak HTTP.
+    from dragoman import cluster
+
     _check(options, timeout_ms, bytes_max)
     registry, name = registered(url)
     pool = await cluster.connect(
@@ -133,7 +134,7 @@ async def _open_registered(
         **options,
     )
     store = ServedStore(
-        pool, f"{redact_url(registry)}?store={name}", timeout_ms=timeout_ms, bytes_max=bytes_max
+        pool, f"{_redacted(registry)}?store={name}", timeout_ms=timeout_ms, bytes_max=bytes_max
     )
     try:
         await store.open()
@@ -143,22 +144,54 @@ async def _open_registered(
     return store
 
 
+async def _open_nats(
+    url: str,
+    *,
+    timeout_ms: int = TIMEOUT_MS,
+    connect_timeout_ms: int = CONNECT_TIMEOUT_MS,
+    bytes_max: int = 256 * MIB,
+    **options: Any,
+) -> AsyncMessageStore:
+    from dragoman.broker.nats_store import open_nats
+
+    _check_numbers(timeout_ms, bytes_max)
+    return await open_nats(
+        url,
+        timeout_ms=timeout_ms,
+        connect_timeout_ms=connect_timeout_ms,
+        bytes_max=bytes_max,
+        **options,
+    )
+
+
 def registered(url: str) -> tuple[str, str]:
     """The registry's URL and the store's name of ``etcd://...?store=name``; raises UsageError."""
+    from dragoman.registry.url import check_registry_url
+
     registry, mark, query = url.rpartition("?store=")
     if not mark:
         registry, query = url, DEFAULT_NAME
     check_registry_url(registry)
     name = unquote(query)
     if not name or parse_qs(f"store={query}", keep_blank_values=True).get("store") != [name]:
-        raise UsageError(f"{redact_url(url)!r}: expected ?store=name at the end")
+        raise UsageError(f"{_redacted(url)!r}: expected ?store=name at the end")
     return registry, name
+
+
+def _redacted(url: str) -> str:
+    from dragoman.registry.url import redact_url
+
+    return redact_url(url)
 
 
 def _check(options: dict[str, Any], timeout_ms: Any, bytes_max: Any) -> None:
     for key in options:
         if key not in ("tls", "server_hostname", "heartbeat_ms"):
             raise UsageError(f"a served store has no option {key!r}")
+    _check_numbers(timeout_ms, bytes_max)
+
+
+def _check_numbers(timeout_ms: Any, bytes_max: Any) -> None:
     for name, value in (("timeout_ms", timeout_ms), ("bytes_max", bytes_max)):
         if type(value) is not int or not 1 <= value < 1 << 32:
             raise UsageError(f"{name} is a whole number from 1 to 4294967295, not {value!r}")

@@ -7,27 +7,25 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dragoman import cluster, rpc
-from dragoman.broker.messages import REQUEST_BYTES_MAX
+from dragoman import rpc
+from dragoman.broker.messages import DEFAULT_NAME, REQUEST_BYTES_MAX
 from dragoman.broker.server import StoreService
 from dragoman.errors import UsageError
 from dragoman.queue import QueueStore
-from dragoman.registry import Registry
 from dragoman.rpc.address import Address
 from dragoman.rpc.options import MIB
 
-# What the registry calls a store that nobody has named.
-DEFAULT_NAME = "dragoman.queues"
+if TYPE_CHECKING:
+    from dragoman.cluster import RegisteredServer
+    from dragoman.registry import Registry
 
 
 class BrokerServer:
     """A store that is served. ``address`` is where it listens. The store stays its owner's."""
 
-    def __init__(
-        self, service: StoreService, server: rpc.Server | cluster.RegisteredServer
-    ) -> None:
+    def __init__(self, service: StoreService, server: rpc.Server | RegisteredServer) -> None:
         self._service = service
         self._server = server
         self.address: Address = server.address
@@ -87,11 +85,14 @@ async def serve(
     service = StoreService(store, waiters_max=max(1, limit // 2))
     options = {"body_bytes_max": REQUEST_BYTES_MAX, **options}
     handlers = service.handlers()
-    server: rpc.Server | cluster.RegisteredServer
+    server: rpc.Server | RegisteredServer
     try:
         if registry is None:
             server = await rpc.serve(handlers, address, limit=limit, bytes_max=bytes_max, **options)
         else:
+            # Late, since it takes a while and few need it: registries speak HTTP.
+            from dragoman import cluster
+
             server = await cluster.serve(
                 handlers,
                 address,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman import broker
-from dragoman.broker.serving import DEFAULT_NAME
+from dragoman.broker.messages import DEFAULT_NAME
 from dragoman.observe.logs import set_up_logging
 from dragoman.queue import QueueStore
 

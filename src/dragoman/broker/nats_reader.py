@@ -1,0 +1,127 @@
+"""Reads queues on JetStream: from an offset to the record that holds it, and on from there.
+
+JetStream finds the first message on a subject at or after a sequence. ``nats_records.Search`` turns
+that into finding an offset; places that were met are remembered, so that reading on, and reading
+near what was read, ask once. The invariant: what is returned lies in the queue's present life and
+in the order of its offsets, without a gap.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from dragoman.broker.nats_names import token_of
+from dragoman.broker.nats_records import LAST, PART, Found, Places, Search
+from dragoman.broker.nats_stream import Streams
+from dragoman.errors import CorruptionError
+
+# Queues of which places are remembered.
+PLACES_OF_MAX = 10_000
+
+
+class Gone(Exception):
+    """The message is not there any more."""
+
+
+class Reader:
+    """Reads the queues of the stream ``prefix``."""
+
+    def __init__(self, streams: Streams, prefix: str) -> None:
+        self._streams = streams
+        self._prefix = prefix
+        self._places: OrderedDict[bytes, Places] = OrderedDict()
+
+    def forget(self, name: bytes) -> None:
+        """The queue's places are not known any more."""
+        self._places.pop(name, None)
+
+    async def read(self, name: bytes, offset: int, count: int, last: Found) -> list[bytes]:
+        """Up to ``count`` messages from ``offset`` on, which is before the queue's end ``last``.
+
+        Raises Gone if the first of them has been purged, CorruptionError if one in the middle has.
+        """
+        count = min(count, last.record.end - offset)
+        messages: list[bytes] = []
+        subject = f"{self._prefix}.q.{token_of(name)}"
+        found: Found | None = await self.locate(name, offset, last)
+        while True:
+            if found is None or found.record.life != last.record.life:
+                break
+            record = found.record
+            at = offset + len(messages)
+            if record.first > at:
+                break
+            if record.end > at:
+                if record.kind == LAST:
+                    messages.append(await self._whole(subject, found))
+                else:
+                    skip = at - record.first
+                    messages += record.messages[skip : skip + count - len(messages)]
+                self._note(name, record.life, record.end, found.seq + 1)
+            if len(messages) >= count:
+                return messages
+            found = await self._streams.next_record(self._prefix, subject, found.seq + 1)
+        if not messages:
+            raise Gone
+        return messages
+
+    async def locate(self, name: bytes, offset: int, last: Found) -> Found:
+        """The record that holds ``offset``, which is before the end ``last``; raises Gone."""
+        if last.record.first <= offset and last.record.kind != PART:
+            return last
+        subject = f"{self._prefix}.q.{token_of(name)}"
+        places = self._places.get(name)
+        low: tuple[int, int] = (0, 1)
+        high: tuple[int, int] | None = None
+        if places is not None and places.life == last.record.life:
+            low, high = places.around(offset)
+        if high is None or high[1] > last.seq + 1:
+            high = (last.record.end, last.seq + 1)
+        if low[1] >= high[1]:
+            low = (0, 1)
+        search = Search(offset, low, high)
+        while True:
+            seq = search.probe()
+            got = await self._streams.next_record(self._prefix, subject, seq)
+            if got is not None and got.record.life != last.record.life:
+                # Of the queue that had this name before, or of one that follows.
+                if got.seq > last.seq:
+                    raise Gone
+                self.forget(name)
+                raise Gone
+            if got is not None:
+                self._note(name, got.record.life, got.record.first, got.seq)
+            if search.answer(seq, got):
+                break
+        if search.found is None:
+            raise Gone
+        return search.found
+
+    def _note(self, name: bytes, life: bytes, offset: int, seq: int) -> None:
+        places = self._places.get(name)
+        if places is None or places.life != life:
+            places = self._places[name] = Places(life)
+            if len(self._places) > PLACES_OF_MAX:
+                self._places.popitem(last=False)
+        self._places.move_to_end(name)
+        places.note(offset, seq)
+
+    async def _whole(self, subject: str, found: Found) -> bytes:
+        """A message that came in parts."""
+        pieces: list[bytes] = []
+        seq = found.record.start
+        while len(pieces) < found.record.parts:
+            got = await self._streams.next_record(self._prefix, subject, seq)
+            if (
+                got is None
+                or got.record.kind != PART
+                or (got.record.first, got.record.parts) != (found.record.first, len(pieces))
+                or got.record.life != found.record.life
+            ):
+                raise CorruptionError(
+                    f"{subject}: offset {found.record.first}: part {len(pieces)} is not at"
+                    f" sequence {seq}"
+                )
+            pieces.append(got.record.messages[0])
+            seq = got.seq + 1
+        return b"".join([*pieces, found.record.messages[0]])
