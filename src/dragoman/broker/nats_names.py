@@ -81,7 +81,7 @@ def parse(url: str) -> Location:
         if not name or not port.isdigit() or not 0 < int(port) < 65536:
             raise UsageError(f"{host!r:.80} is no server: {EXPECTED}")
         servers.append(f"nats://{name}:{port}")
-    options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    options = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := options.keys() - {"replicas", "storage"}:
         raise UsageError(f"{sorted(unknown)[0]!r} is no setting of a nats:// URL: {EXPECTED}")
     replicas = options.get("replicas")
