@@ -10,6 +10,7 @@ programs put to a queue.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from types import TracebackType
@@ -433,7 +434,7 @@ class NatsStore:
             return
         self._closed = True
         await self._writer.drain()
-        await self._client.close()
+        await _close(self._client)
 
     async def __aenter__(self) -> Self:
         return self
@@ -445,6 +446,19 @@ class NatsStore:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+async def _close(client: Nats) -> None:
+    if not client.is_connected:
+        # What is left for a server that is away: closing would write it to a socket that is gone,
+        # fail, and leave the client's tasks behind.
+        client._pending.clear()
+        client._pending_data_size = 0
+    try:
+        await client.close()
+    except (OSError, RuntimeError):
+        # The server went in this very moment.
+        logging.getLogger(__name__).debug("closing", exc_info=True)
 
 
 async def open_nats(
@@ -496,9 +510,9 @@ async def open_nats(
     try:
         await store.open()
     except DeadlineError as error:
-        await client.close()
+        await _close(client)
         raise ConnectError(f"{error}: is JetStream enabled there, and has it a majority?") from None
     except (DragomanError, asyncio.CancelledError):
-        await client.close()
+        await _close(client)
         raise
     return store
