@@ -13,6 +13,7 @@ import pytest
 from dragoman import dubbo
 from dragoman.dubbo import java
 from dragoman.wire import hessian2
+from dragoman.wire.invocation import FASTJSON, decode_reply, encode_request
 from tests.dubbo.peer import EVENT, HESSIAN2, REQUEST, TWO_WAY, frame, invocation, peer
 
 HELLO = "com.example.Hello"
@@ -268,6 +269,43 @@ def test_generic_calls_take_beans_as_maps_and_give_them_with_their_class() -> No
         assert reply.values == [1, "3"]
         reply = await consumer.ask(generic("hash", None, ["abc"], generic="nativejava"))
         assert reply.status == 40
+
+    run(test)
+
+
+@pytest.mark.parametrize("lengths", [False, True], ids=["newlines", "lengths"])
+def test_a_request_in_fastjson_is_answered_in_fastjson(lengths: bool) -> None:
+    def asked(method: str, descriptor: str, *arguments: Any, **more: str) -> bytes:
+        return encode_request(
+            HELLO,
+            method,
+            descriptor,
+            arguments,
+            serialization=FASTJSON,
+            lengths=lengths,
+            attachments=more,
+        )
+
+    async def test(consumer: Any, service: Hello, server: dubbo.Server) -> None:
+        async def ask(*args: Any, **more: str) -> Any:
+            reply = await consumer.ask(asked(*args, **more), REQUEST | TWO_WAY | FASTJSON)
+            assert (reply.status, reply.flags) == (20, FASTJSON)
+            return decode_reply(reply.body, FASTJSON)
+
+        assert (await ask("hash", STRING, "abc")).value == 3
+        assert (await ask("add", "II", 3, 4)).value == 7
+        user = dubbo.Bean("com.example.User", name="Ann", age=7, favourite="RED")
+        assert (await ask("older", "Lcom/example/User;", user)).value["age"] == 8
+        assert (await ask("attached", "", trace="7")).attachments == {"trace": "reply-7"}
+        thrown = (await ask("missing", STRING, "Ann")).exception
+        assert thrown.java_class == "com.example.NoSuchUserException"
+        assert thrown["detailMessage"] == "no Ann"
+        assert (await ask("$echo", OBJECT, "ok")).value == "ok"
+        generic = asked("$invoke", GENERIC, "hash", ["java.lang.String"], ["abc"], generic="true")
+        reply = await consumer.ask(generic, REQUEST | TWO_WAY | FASTJSON)
+        assert decode_reply(reply.body, FASTJSON).value == 3
+        reply = await consumer.ask(b'"2.0.2"\n{', REQUEST | TWO_WAY | FASTJSON)
+        assert (reply.status, reply.flags) == (40, FASTJSON)
 
     run(test)
 

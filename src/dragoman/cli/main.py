@@ -28,7 +28,7 @@ app = typer.Typer(
 BAD_OPTION: type[Exception] = typer.BadParameter.__mro__[1]
 
 # Each name is a module of this package; it adds its commands to the application it is given.
-FAMILIES = ("agent", "bench", "demo", "queue", "race")
+FAMILIES = ("agent", "bench", "call", "demo", "queue", "race")
 
 
 def build() -> typer.Typer:

@@ -32,6 +32,7 @@ log = logging.getLogger("dragoman.dubbo")
 # Dubbo's own interval: a heartbeat after 60 s without reads, the connection given up after three.
 cdef int64_t HEARTBEAT_US = 60_000_000
 RECONNECT_MOST_S = 0.5
+CLOSED = "the connection to the provider was closed here"
 
 
 cdef class DubboCall(Timed):
@@ -155,7 +156,7 @@ cdef class DubboConnection(Gathering):
                 + (f": {exc}" if exc else "")
             )
         self.owner.reason = self.failure
-        log.warning("%s", self.failure)
+        log.log(logging.INFO if self.failure == CLOSED else logging.WARNING, "%s", self.failure)
         for i in range(self._mask + 1):
             if self._slots[i] != NULL:
                 call = <DubboCall>self._slots[i]
@@ -278,7 +279,7 @@ cdef class DubboConnection(Gathering):
     def close(self):
         """Close the connection; calls on it are lost."""
         if not self.closed:
-            self.failure = "closed"
+            self.failure = CLOSED
             self.flush()
             self.transport.close()
             self.connection_lost(None)

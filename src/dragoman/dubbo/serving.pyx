@@ -38,6 +38,7 @@ from dragoman.dubbo.request import RequestInfo, ServerStatistics
 from dragoman.errors import DragomanError, JavaError, OverloadError, UsageError
 from dragoman.wire.descriptor import count_parameters, descriptor_of
 from dragoman.wire.hessian2 import CONTAINERS_MAX, DEPTH_MAX
+from dragoman.wire.invocation import decode_request, encode_reply
 from dragoman.wire.java import TypedList
 
 log = logging.getLogger("dragoman.dubbo")
@@ -248,7 +249,17 @@ cdef class Provider:
         cdef bytes descriptor
         cdef int count, i
         if call.serialization != DUBBO_HESSIAN2:
-            raise UsageError(f"serialization {call.serialization} is not supported")
+            request = decode_request(body[:n], call.serialization)
+            call.protocol_version = request.protocol
+            call.path = request.path
+            call.version = request.service_version
+            call.method = request.method
+            call.descriptor = request.descriptor
+            call.arguments = request.arguments
+            call.attachments = {
+                name: value for name, value in request.attachments.items() if type(value) is str
+            }
+            return 0
         reader.start(None, <const uint8_t*>body, n, False, DEPTH, CONTAINERS)
         call.protocol_version = reader.text()
         call.path = reader.text()
@@ -421,13 +432,22 @@ cdef class Provider:
         """The body of a reply with a value, or null."""
         cdef Hessian2Writer writer = self._writer
         cdef bint more = bool(call.reply_attachments) and call.takes_attachments
+        cdef str descriptor = None
+        if call.bound is not None and call.generic is None:
+            descriptor = call.bound.descriptor
+        if call.serialization != DUBBO_HESSIAN2:
+            out.write(encode_reply(
+                value, attachments=call.reply_attachments if more else None,
+                serialization=call.serialization, type=descriptor,
+            ))
+            return 0
         writer.start(out, DEPTH)
         writer.int32((2 if value is None else 1) + (3 if more else 0))
         if value is not None:
-            if call.bound is None or call.generic is not None or call.bound.descriptor is None:
+            if descriptor is None:
                 writer.value(value)
             else:
-                writer.typed(value, call.bound.descriptor)
+                writer.typed(value, descriptor)
         if more:
             writer.text_map(call.reply_attachments)
         return 0
@@ -436,9 +456,16 @@ cdef class Provider:
         """The body of a reply with an exception."""
         cdef Hessian2Writer writer = self._writer
         cdef bint more = bool(call.reply_attachments) and call.takes_attachments
+        thrown = throwable_of(error, call.generic is not None)
+        if call.serialization != DUBBO_HESSIAN2:
+            out.write(encode_reply(
+                exception=thrown, attachments=call.reply_attachments if more else None,
+                serialization=call.serialization,
+            ))
+            return
         writer.start(out, DEPTH)
         writer.int32(3 if more else 0)
-        writer.value(throwable_of(error, call.generic is not None))
+        writer.value(thrown)
         if more:
             writer.text_map(call.reply_attachments)
 

@@ -1,0 +1,243 @@
+"""``dragoman call`` and ``dragoman services``: one call of a Dubbo method, and who serves what."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dragoman.errors import JavaError, RegistryError, RemoteError, UsageError
+
+if TYPE_CHECKING:
+    from dragoman.registry import Registration
+
+REGISTRY = "etcd://127.0.0.1:2379"
+
+Registry = Annotated[
+    str,
+    typer.Option(
+        metavar="URL",
+        envvar="DRAGOMAN_REGISTRY",
+        help="Where the providers are: etcd://host:port, zookeeper://host:port, nacos://host:port, "
+        "or the providers themselves, dubbo://host:port.",
+    ),
+]
+Json = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Write it as JSON here, - for standard output."),
+]
+Timeout = Annotated[float, typer.Option(metavar="MS", min=1, help="How long it may take.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this family to ``app``."""
+    app.command()(call)
+    app.command()(services)
+
+
+def call(
+    interface: Annotated[str, typer.Argument(help="The Java interface, a.b.Hello.")],
+    method: Annotated[str, typer.Argument(help="The method.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ARGS",
+            help="Its arguments, as JSON or plain text. What is to be a String although it reads "
+            "as JSON is quoted ('\"7\"'), or has its type named. Behind -- they may begin with -.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    types: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T,T",
+            help="The parameters' Java types: int,java.lang.String,java.util.List<java.lang.Long>. "
+            "Without them they are what the arguments look like.",
+        ),
+    ] = None,
+    registry: Registry = REGISTRY,
+    group: Annotated[str, typer.Option(metavar="TEXT", help="The service's group.")] = "",
+    version: Annotated[str, typer.Option(metavar="TEXT", help="The service's version.")] = "",
+    timeout: Timeout = 5000,
+    attachment: Annotated[
+        list[str] | None,
+        typer.Option(metavar="K=V", help="An attachment of the call; may be repeated."),
+    ] = None,
+    generic: Annotated[
+        bool,
+        typer.Option(help="Call through $invoke; without --types the method is found by its name."),
+    ] = False,
+    with_class: Annotated[
+        bool, typer.Option("--class", help="Show the Java classes of objects.")
+    ] = False,
+    json_file: Json = None,
+) -> None:
+    """Call a method of a Dubbo service and print its result as JSON.
+
+    Exit code 1 when the call fails, 2 when it cannot be made.
+    """
+    import uvloop
+
+    names = _split(types) if types is not None else None
+    values = _values(arguments or [], names, generic=generic)
+    attachments = dict(_attachment(each) for each in attachment or ())
+    logging.getLogger("dragoman").addHandler(logging.NullHandler())
+
+    async def main() -> tuple[Any, float]:
+        from dragoman import dubbo
+
+        async with dubbo.Client(registry, timeout_ms=int(timeout)) as client:
+            service = client.service(
+                interface, group=group, version=version, attachments=attachments, generic=generic
+            )
+            called = service.method(method, names)
+            began = time.perf_counter()
+            result = await dubbo.invoke(called, *values)
+            return result, (time.perf_counter() - began) * 1000
+
+    try:
+        result, took_ms = uvloop.run(main())
+    except JavaError as error:
+        raise RemoteError(f"{error.java_class}: {error}") from None
+    text = _json_of(result.value, with_class=with_class)
+    if json_file is None:
+        print(text)
+        return
+    whole = {"result": json.loads(text), "attachments": result.attachments, "ms": round(took_ms, 3)}
+    _write(json_file, json.dumps(whole, ensure_ascii=False))
+
+
+def services(
+    pattern: Annotated[
+        str, typer.Argument(metavar="TEXT", help="Only interfaces whose name has this in it.")
+    ] = "",
+    *,
+    registry: Registry = REGISTRY,
+    timeout: Timeout = 5000,
+    json_file: Json = None,
+) -> None:
+    """List the services of a registry, and who serves them."""
+    import asyncio
+
+    import uvloop
+
+    from dragoman.registry import open_registry
+
+    logging.getLogger("dragoman").addHandler(logging.NullHandler())
+
+    async def main() -> dict[str, list[Registration]]:
+        opened = open_registry(registry)
+        try:
+            async with asyncio.timeout(timeout / 1000):
+                return await opened.services()
+        except TimeoutError:
+            raise RegistryError(f"no answer from {opened.location} within {timeout:g} ms") from None
+        finally:
+            await opened.close()
+
+    listed = [
+        registration
+        for interface, found in sorted(uvloop.run(main()).items())
+        if pattern in interface
+        for registration in found
+    ]
+    if json_file is not None:
+        _write(json_file, json.dumps([_plain(each) for each in listed]))
+        return
+    _print_table(listed)
+
+
+def _plain(registration: Registration) -> dict[str, Any]:
+    return {name: getattr(registration, name) for name in registration.__struct_fields__}
+
+
+def _print_table(listed: list[Registration]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("interface", "endpoint", "version", "group", "protocol", "serialization"):
+        table.add_column(name, no_wrap=True)
+    for name in ("weight", "limit"):
+        table.add_column(name, justify="right")
+    for each in listed:
+        cells = (each.interface, each.address, each.version, each.group, each.protocol)
+        table.add_row(*cells, each.serialization, str(each.weight), str(each.limit))
+    console = Console(width=None if sys.stdout.isatty() else 240, soft_wrap=True)
+    console.print(table)
+    if not listed:
+        print("no services", file=sys.stderr)
+
+
+def _split(text: str) -> list[str]:
+    """Types with commas between, but for those within angle brackets."""
+    parts: list[str] = []
+    depth = 0
+    start = 0
+    for at, character in enumerate(text):
+        depth += (character == "<") - (character == ">")
+        if character == "," and depth == 0:
+            parts.append(text[start:at].strip())
+            start = at + 1
+    last = text[start:].strip()
+    return [*parts, last] if last or parts else []
+
+
+def _values(texts: list[str], types: list[str] | None, *, generic: bool) -> list[Any]:
+    """The arguments as Java's values; raises UsageError."""
+    from dragoman.wire.javajson import fit, java_type, natural
+
+    if types is not None and len(types) != len(texts):
+        raise UsageError(f"{len(types)} types for {len(texts)} arguments")
+    values = []
+    for index, text in enumerate(texts):
+        try:
+            if types is None:
+                values.append(natural(_parsed(text)))
+                continue
+            kind = java_type(types[index])
+            textual = kind.name in ("java.lang.String", "java.lang.CharSequence", "char")
+            plain = textual and not kind.dimensions and not text.startswith('"') and text != "null"
+            values.append(fit(text if plain else _parsed(text), kind, beans=not generic))
+        except UsageError as error:
+            raise UsageError(f"argument {index + 1}: {error}") from None
+    return values
+
+
+def _parsed(text: str) -> Any:
+    """An argument as JSON if it reads as such, else as the text that it is."""
+    from dragoman.wire.javajson import read_json
+
+    try:
+        return read_json(text.encode("utf-8", "surrogateescape"))
+    except UsageError:
+        return text
+
+
+def _attachment(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not name or not separator:
+        raise UsageError(f"--attachment {text!r}: expected NAME=VALUE")
+    return name, value
+
+
+def _json_of(value: Any, *, with_class: bool) -> str:
+    from dragoman.wire.hessian2 import encode, to_json
+
+    return to_json(encode(value), with_class=with_class).decode()
+
+
+def _write(file: str, text: str) -> None:
+    if file == "-":
+        print(text)
+        return
+    try:
+        Path(file).write_text(text + "\n")
+    except OSError as error:
+        raise UsageError(f"--json {file}: {error.strerror}") from error
