@@ -4,6 +4,7 @@ damaged is named."""
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import random
 import shutil
@@ -22,6 +23,7 @@ from tests.queue.faults import FaultyFiles, PowerLoss
 SMALL = {"segment_bytes": 1 << 16, "memory_bytes": 1 << 20, "cache_bytes": 1 << 16}
 
 
+@functools.lru_cache(maxsize=300_000)
 def message(queue: int, offset: int) -> bytes:
     """What belongs there: its length varies, its bytes tell where it belongs."""
     head = b"%d:%d:" % (queue, offset)

@@ -25,6 +25,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from posix.fcntl cimport O_RDWR
 
+from dragoman.queue.compaction cimport compact
 from dragoman.queue.files cimport Files
 from dragoman.queue.journal cimport (
     frame_reserve, journal_end, journal_open, journal_put, journal_run, journal_tails,
@@ -1159,6 +1160,17 @@ cdef class Engine:
             if error < 0:
                 raise storage_error(error, f"{self.path}: removing a segment")
 
+    def _compact(self, object kept, double below, uint64_t bytes_s, uint64_t memory_bytes):
+        # One run of segments: (bytes before, after), None when nothing is worth it.
+        try:
+            return compact(
+                &self.s, self.files, self.path, kept, below, bytes_s, memory_bytes
+            )
+        except OSError as error:
+            raise StorageError(
+                f"{self.path}: compaction: {error.strerror}", errno=error.errno
+            ) from error
+
     def _leave_journal(self):
         # Tails go to a new journal file, all others go; the journal's thread must be running.
         cdef Store* s = &self.s
@@ -1264,6 +1276,8 @@ cdef class Engine:
             bytes_read=s.bytes_read,
             cache_hits=s.cache_hits,
             evicted=s.swept_blocks,
+            compactions=s.compactions,
+            compacted_bytes=s.compacted_written,
             segments=segments,
             log_bytes=whole,
             live_bytes=live,

@@ -275,7 +275,7 @@ cdef struct Segment:
     uint32_t used
     uint32_t newest_s
     uint8_t state  # 0 free, 1 sealed, 2 being written, 3 to be removed, 4 being compacted,
-    # 5 sealed, but queues do not know yet of its last blocks
+    # 5 sealed, but queues do not know yet of its last blocks, 6 being made by compaction
     bint aside  # damaged: never compacted
 
 

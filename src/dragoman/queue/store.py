@@ -26,6 +26,7 @@ from dragoman.queue.report import Damage
 
 LOG = logging.getLogger(__name__)
 UPKEEP_S = 1.0
+COMPACTION_S = 1.0
 VERIFIED_AT_ONCE = 4096
 
 # How often a store looks whether a queue that is waited for has grown: at first, and at the least.
@@ -47,6 +48,8 @@ class Statistics:
     bytes_read: int
     cache_hits: int
     evicted: int
+    compactions: int
+    compacted_bytes: int
     segments: int
     log_bytes: int
     live_bytes: int
@@ -90,8 +93,11 @@ class QueueStore(Engine):
     each promises. ``memory_bytes``: about how much memory the store may use in all; more makes
     blocks longer. ``cache_bytes``: of that, for blocks that were read. ``segment_bytes``: for a
     new store, the size of its files, a power of two. ``journal_bytes``: how large the journal may
-    grow before old tails are moved. ``read_only``: what is on the disk when it opens, beside a
-    writer.
+    grow before old tails are moved. ``compact_below``: segments of which less than this part is
+    alive are compacted in the background, so that the log takes at most live bytes divided by it,
+    and two segments; None: never. ``compaction_bytes_s`` and ``compaction_memory_bytes`` bound it.
+    ``read_only``: what is on the disk when it opens, beside a writer; what the writer compacts or
+    drops meanwhile it cannot read any more, and says so.
 
     Raises LockedError when another has it open for writing, UsageError for bad options,
     StorageError when the disk refuses, CorruptionError when what is there cannot be a store.
@@ -111,6 +117,9 @@ class QueueStore(Engine):
         retention_s: float | None = None,
         retention_bytes: int | None = None,
         retention_messages: int | None = None,
+        compact_below: float | None = 0.5,
+        compaction_bytes_s: int = 50_000_000,
+        compaction_memory_bytes: int = 16 << 20,
         read_only: bool = False,
         create: bool = True,
         files: Files | None = None,
@@ -125,6 +134,8 @@ class QueueStore(Engine):
             ("cache_bytes", cache_bytes, 0),
             ("journal_bytes", journal_bytes, 1 << 20),
             ("expected_queues", expected_queues, 0),
+            ("compaction_bytes_s", compaction_bytes_s, 4096),
+            ("compaction_memory_bytes", compaction_memory_bytes, 65536),
         ):
             if not isinstance(value, int) or value < least:
                 raise UsageError(f"{name} is a whole number of at least {least}, not {value!r}")
@@ -135,6 +146,12 @@ class QueueStore(Engine):
         ):
             if limit is not None and not limit > 0:
                 raise UsageError(f"{name} is more than 0, not {limit!r}")
+        if compact_below is not None and not 0 < compact_below <= 0.9:
+            raise UsageError(f"compact_below is more than 0 and at most 0.9, not {compact_below!r}")
+        self._compact_below = compact_below
+        self._compaction_bytes_s = compaction_bytes_s
+        self._compaction_memory_bytes = compaction_memory_bytes
+        self._compacting = threading.Lock()
         self._retention_s = retention_s
         self._retention_bytes = retention_bytes
         self._retention_messages = retention_messages
@@ -192,6 +209,7 @@ class QueueStore(Engine):
         self._groups = self.recovery.groups
         if not self.read_only:
             self._thread("dragoman-queue-upkeep", self._run_upkeep)
+            self._thread("dragoman-queue-compaction", self._run_compaction)
 
     def _thread(self, name: str, target: Any) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -259,7 +277,7 @@ class QueueStore(Engine):
         """What a thread does each second: retention, giving space back; how many bytes it gave.
 
         Blocks whose messages are all gone (trimmed, deleted, past retention) give their space back
-        when their whole segment is.
+        when their whole segment is, or when it is compacted.
         """
         with self._kept:
             self._sync_meta(self._level != 0)
@@ -283,6 +301,49 @@ class QueueStore(Engine):
                     break  # a reader holds it, or there is nothing to give
                 returned += freed
             self._collect_journal(self._level != 0)
+        return returned
+
+    def _run_compaction(self) -> None:
+        # A thread of its own; what fails is logged, and tried again after a while.
+        wait_s = COMPACTION_S
+        while not self._ended.wait(wait_s):
+            try:
+                self._compact_once(self._compaction_bytes_s)
+                wait_s = COMPACTION_S
+            except DragomanError as error:
+                if self._ended.is_set() or self.statistics().poisoned:
+                    return
+                LOG.warning("%s: compaction: %s", self.path, error)
+                wait_s = min(60.0, 2 * wait_s + 1)
+
+    def _compact_once(self, bytes_s: int) -> int | None:
+        # One run: bytes given back, None when there was nothing to do.
+        if self._compact_below is None:
+            return None
+        with self._compacting:
+            result = self._compact(
+                self._kept, self._compact_below, bytes_s, self._compaction_memory_bytes
+            )
+            if result is None:
+                return None
+            if result == (0, 0):
+                LOG.error("%s: compaction met a damaged block; verify says more", self.path)
+                return 0
+            with self._kept:
+                self._remove_dead()
+            return result[0] - result[1]
+
+    def compact(self) -> int:
+        """Do at once, and as fast as the disk allows, what a thread does in the background.
+
+        Segments of which most is dead are replaced by what is alive of them. Returns the bytes
+        that gave. Raises StorageError when the disk refuses; nothing is lost then.
+        """
+        if not self.open or self.read_only:
+            raise UsageError("the store is closed, or was opened read-only")
+        returned = 0
+        while (freed := self._compact_once(0)) is not None:
+            returned += freed
         return returned
 
     # Consumers.
