@@ -195,14 +195,3 @@ def test_an_error_status_has_the_first_line_of_its_text(status: int) -> None:
             assert not caught.value.retry_safe or status in (40, 60)
 
     asyncio.run(scenario())
-
-
-def test_a_service_that_an_old_provider_does_not_know_is_not_found() -> None:
-    text = b'"org.apache.dubbo.remoting.RemotingException: Not found exported service: a.B"\n'
-
-    async def scenario() -> None:
-        async with way(lambda asked: asked.reply(text, status=70)) as one:
-            with pytest.raises(NotFoundError, match="Not found exported service"):
-                await one.call("json", body())
-
-    asyncio.run(scenario())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.errors import UnavailableError
+from dragoman.errors import DeadlineError, OverloadError, UnavailableError
 from tests.dubbo.fake import POOL_EXHAUSTED, Frame, way
 
 BODY = b"a.B\0m\0\0\0" + b'{"args": ["x"]}'
@@ -35,7 +35,6 @@ UNEXPORTED = [
 ]
 
 
-@pytest.mark.xfail(strict=True, reason="it is an error of its own, which is not tried elsewhere")
 @pytest.mark.parametrize(("status", "text"), UNEXPORTED)
 def test_a_provider_that_exports_the_service_no_more_is_left_without_a_failure(
     status: int, text: str
@@ -52,7 +51,6 @@ def test_a_provider_that_exports_the_service_no_more_is_left_without_a_failure(
     asyncio.run(scenario())
 
 
-@pytest.mark.xfail(strict=True, reason="one rejection is one error")
 def test_a_rejection_within_the_limit_is_put_to_the_same_provider_again() -> None:
     # A reply leaves a moment before its thread is back in the pool, which has no queue: what comes
     # in that moment is rejected although it is within the limit.
@@ -74,7 +72,6 @@ def test_a_rejection_within_the_limit_is_put_to_the_same_provider_again() -> Non
     asyncio.run(scenario())
 
 
-@pytest.mark.xfail(strict=True, reason="it is written as an array of the class, which Java reads")
 def test_an_array_of_beans_goes_generically_without_its_class() -> None:
     # Java's hessian2 makes beans of what is in an array of their class at once, and fails at maps.
     async def scenario() -> None:
@@ -95,5 +92,34 @@ def test_a_local_date_time_is_one_text_in_json() -> None:
     async def scenario() -> None:
         async with way(lambda asked: asked.reply(body), serialization="hessian2") as one:
             assert await one.call("json", BODY) == b'"2020-02-29T23:59:58.123"'
+
+    asyncio.run(scenario())
+
+
+def test_a_provider_that_rejects_all_the_time_is_an_overload_in_the_end() -> None:
+    async def scenario() -> None:
+        def full(asked: Frame) -> bytes:
+            return asked.reply(b'"Thread pool is EXHAUSTED!"\n', status=POOL_EXHAUSTED)
+
+        async with way(full, limit=1) as one:
+            with pytest.raises(OverloadError, match="EXHAUSTED") as caught:
+                await one.call("json", BODY)
+            assert caught.value.retry_safe
+            assert len(one.provider.requests) == 6
+            assert len({asked.id for asked in one.provider.requests}) == 6
+            assert len({asked.body for asked in one.provider.requests}) == 1
+            assert (one.egress.rejections, one.egress.sent_again) == (6, 5)
+
+    asyncio.run(scenario())
+
+
+def test_a_deadline_ends_the_waiting_for_a_place() -> None:
+    async def scenario() -> None:
+        def full(asked: Frame) -> bytes:
+            return asked.reply(b'"Thread pool is EXHAUSTED!"\n', status=POOL_EXHAUSTED)
+
+        async with way(full, limit=1) as one:
+            with pytest.raises(DeadlineError):
+                await one.call("json", BODY, timeout_ms=10)
 
     asyncio.run(scenario())

@@ -149,6 +149,11 @@ class ProviderAgent:
             "Requests that the provider rejected because its pool was exhausted.",
         )
         out.counter(
+            "dragoman_provider_sent_again_total",
+            egress.sent_again,
+            "Rejections of requests within the limit that were put to the provider again.",
+        )
+        out.counter(
             "dragoman_provider_late_total",
             egress.late,
             "Replies that came after their deadline.",

@@ -29,6 +29,7 @@ cdef class Egress(Handler):
     cdef readonly uint64_t requests
     cdef readonly uint64_t succeeded
     cdef readonly uint64_t rejections
+    cdef readonly uint64_t sent_again
     cdef readonly uint64_t late
     cdef readonly dict errors
     cdef readonly object latency
@@ -45,3 +46,9 @@ cdef class EgressCall(DubboCall):
     cdef Asked asked
     cdef bint answered
     cdef int64_t started_us
+    # The frame as it was sent, if it may have to be sent again; and how often it has been.
+    cdef bytes frame
+    cdef int rejected
+    cdef bint waits
+
+    cdef bint _sent_again_later(self) except -1

@@ -14,6 +14,7 @@ class Egress(Handler):
     requests: int
     succeeded: int
     rejections: int
+    sent_again: int
     late: int
     errors: dict[int, int]
     latency: Histogram

@@ -10,7 +10,8 @@ deadline passed; every request is answered once.
 """
 
 cimport cython
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from dragoman.dubbo.link cimport DubboCall, DubboConnection, DubboLink
 from dragoman.dubbo.replies cimport Replies
@@ -32,6 +33,10 @@ from dragoman.errors import Code, UsageError
 
 cdef enum:
     PATIENCE_MAX = 1024
+    # How often a call is put to a provider that rejects it although it is within the limit, and how
+    # long its frame may be to be kept for that.
+    SENT_AGAIN_MAX = 5
+    FRAME_KEPT_BYTES_MAX = 65536
 
 # A request that the provider never answered keeps its place this long after its deadline: an old
 # provider whose pool is exhausted answers nothing at all, and must not lose its places for ever.
@@ -129,6 +134,11 @@ cdef class Egress(Handler):
             )
             return True
         connection.sent()
+        if (
+            self.in_progress * 2 >= self.pool.limit and not self.learning
+            and connection.out.length - start <= FRAME_KEPT_BYTES_MAX
+        ):
+            call.frame = connection.out.data[start:connection.out.length]
         if call.asked.one_way:
             self._sent_one_way(call, connection)
             return True
@@ -226,15 +236,18 @@ cdef class EgressCall(DubboCall):
         cdef ServerSession session = self.session
         cdef int64_t took_us
         cdef int code
+        if status == DUBBO_POOL_EXHAUSTED:
+            egress.rejections += 1
+            if egress.learning:
+                egress._learn(True)
+            if self._sent_again_later():
+                return
         egress.turn.wheel.cancel(self)
         if status != DUBBO_OK:
-            if status == DUBBO_POOL_EXHAUSTED:
-                egress.rejections += 1
-                if egress.learning:
-                    egress._learn(True)
             why = error_text(serialization, body, n)
+            code = code_of_status(status, why)
             egress._finish(
-                self, code_of_status(status, why), status == DUBBO_POOL_EXHAUSTED, why
+                self, code, code == C_OVERLOAD or code == C_UNAVAILABLE or code == C_NOT_FOUND, why
             )
             return
         code = egress._replies.read(&self.asked, serialization, body, n)
@@ -256,6 +269,39 @@ cdef class EgressCall(DubboCall):
             egress.pool.done(session.holder),
         )
 
+    cdef bint _sent_again_later(self) except -1:
+        """A reply leaves a moment before its thread is back in the provider's pool, which has no
+        queue: a call that comes in that moment is rejected although it is within the limit. It
+        never ran, and is put to the provider again."""
+        if self.frame is None or self.answered or self.rejected == SENT_AGAIN_MAX:
+            return False
+        self.waits = True
+        self.egress.loop.call_later(0.001 * (1 << self.rejected), self._send_again)
+        self.rejected += 1
+        return True
+
+    def _send_again(self):
+        cdef Egress egress = self.egress
+        cdef DubboConnection connection
+        cdef uint64_t id
+        cdef uint8_t* p
+        cdef int i
+        if not self.waits:  # its deadline has passed
+            return
+        self.waits = False
+        connection = egress.link.pick()
+        if connection is None:
+            egress.turn.wheel.cancel(self)
+            egress._finish(self, C_UNAVAILABLE, True, egress._why_unavailable())
+            return
+        id = connection.begin(self)
+        connection.out.append(PyBytes_AS_STRING(self.frame), len(self.frame))
+        p = <uint8_t*>connection.out.data + connection.out.length - len(self.frame) + 4
+        for i in range(8):
+            p[i] = <uint8_t>(id >> (56 - 8 * i))
+        egress.sent_again += 1
+        connection.sent()
+
     cdef void on_dubbo_lost(self, bint sent, str why):
         self.egress.turn.wheel.cancel(self)
         self.egress._finish(self, C_UPSTREAM_LOST, not sent, why)
@@ -264,6 +310,10 @@ cdef class EgressCall(DubboCall):
         """The deadline has passed, or, long after it, the provider is not expected to answer any
         more."""
         cdef Egress egress = self.egress
+        if self.waits:
+            self.waits = False
+            egress._finish(self, C_DEADLINE, True, "the provider's pool was full all the time")
+            return
         if self.answered:
             if self.connection is not None:
                 self.connection.forget(self)
@@ -285,13 +335,13 @@ cdef int code_of_status(int status, str why):
     """Dubbo's status, with the text that came with it, as an error code."""
     if status == DUBBO_POOL_EXHAUSTED:
         return C_OVERLOAD
+    if status == DUBBO_SERVICE_NOT_FOUND:
+        return C_NOT_FOUND
+    if "Not found exported service" in why or "Service not found:" in why:
+        # Whoever registered it serves it no more: some say so on their connections only later.
+        return C_UNAVAILABLE
     if status == DUBBO_SERVER_TIMEOUT or status == DUBBO_CLIENT_TIMEOUT:
         return C_DEADLINE
-    if status == DUBBO_SERVICE_NOT_FOUND or (
-        # Up to 3.0 a service that is not there is an error of the service like others.
-        status == DUBBO_SERVICE_ERROR and "Not found exported service" in why
-    ):
-        return C_NOT_FOUND
     if status == DUBBO_BAD_REQUEST:
         return C_MALFORMED
     if status == DUBBO_CHANNEL_INACTIVE:

@@ -260,8 +260,11 @@ def _array(value: Any, kind: JavaType, beans: bool) -> Any:
             return value
     if not isinstance(value, list):
         raise _unfit(value, f"{kind.name}{'[]' * kind.dimensions}")
-    name = "[" * kind.dimensions + _ELEMENTS.get(kind.name, kind.name)
-    return TypedList(name, [fit(each, element, beans=beans) for each in value])
+    values = [fit(each, element, beans=beans) for each in value]
+    if not beans and not kind.is_jdk:
+        # An array of their class would have Java make beans of the maps before it is asked to.
+        return values
+    return TypedList("[" * kind.dimensions + _ELEMENTS.get(kind.name, kind.name), values)
 
 
 def _map(value: dict[str, Any], kind: JavaType, beans: bool) -> dict[Any, Any]:
