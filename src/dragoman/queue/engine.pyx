@@ -25,6 +25,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from posix.fcntl cimport O_RDWR
 
+from dragoman.queue.ahead cimport touching_end
 from dragoman.queue.compaction cimport compact
 from dragoman.queue.files cimport Files
 from dragoman.queue.journal cimport (
@@ -41,7 +42,7 @@ from dragoman.queue.reader cimport (
 )
 from dragoman.queue.recovery cimport mend, recover
 from dragoman.queue.state cimport (
-    BATCH, BLOCK_CHUNKS_MAX, DONE, GATHERED, MESSAGE_MAX, NAME_MAX, NO_MEMORY, OVERCOPY,
+    BATCH, BLOCK_CHUNKS_MAX, CURSORS, DONE, GATHERED, MESSAGE_MAX, NAME_MAX, NO_MEMORY, OVERCOPY,
     QUEUE_ALIVE, SECTOR, SEGMENT_SLOTS, SPIN, WAIT, Queue, Segment, Store, Table, cond_init,
     entry_word, flag, hash_name, prefetch, pthread_cond_broadcast, pthread_cond_signal,
     pthread_cond_wait, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
@@ -351,6 +352,8 @@ cdef class Engine:
     cdef void _release(self) noexcept:
         cdef Store* s = &self.s
         cdef uint32_t i
+        with nogil:
+            touching_end(&s.touching)
         if s.segments != NULL:
             for i in range(s.slots_top):
                 if s.segments[i].fd >= 0 and s.segments[i].state:
@@ -370,6 +373,8 @@ cdef class Engine:
         free(s.cache_slots)
         s.gather = s.cache = NULL
         s.cache_slots = NULL
+        free(s.cursors)
+        s.cursors = NULL
         s.directory.data = s.meta.data = s.frame.data = s.frame_out.data = NULL
         if s.meta_fd >= 0:
             s.disk.close(s.disk, s.meta_fd)
@@ -420,7 +425,8 @@ cdef class Engine:
                 slots *= 2
             s.cache = <char*>malloc(cache_bytes)
             s.cache_slots = <uint64_t*>calloc(2 * slots, 8)
-            if s.cache == NULL or s.cache_slots == NULL:
+            s.cursors = <uint64_t*>calloc(CURSORS, 8)
+            if s.cache == NULL or s.cache_slots == NULL or s.cursors == NULL:
                 raise MemoryError("no memory for the cache")
             s.cache_mask = slots - 1
             s.cache_bytes = cache_bytes
@@ -473,6 +479,9 @@ cdef class Engine:
     def _replay(self):
         """The journal into memory; the writer's thread must be running unless read-only."""
         cdef Store* s = &self.s
+        self._lock()
+        log_adapt(s)
+        self._unlock()
         self.recovery.replay()
         s.frame_number = self.recovery.frame_last + 1
         s.frame_synced = s.frame_written = s.frame_number - 1

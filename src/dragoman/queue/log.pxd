@@ -36,6 +36,7 @@ cdef struct Fetch:
     uint32_t length
     bint uniform
     bint submitted
+    bint ahead  # nobody waits for it: it goes to the cache
     int error  # 0, a negative errno, or 1 for damage
 
 

@@ -20,8 +20,9 @@ from dragoman.queue.log cimport (
     fetch_begin, fetch_bytes, fetch_check, fetch_end, fetch_got, fetch_read
 )
 from dragoman.queue.state cimport (
-    DONE, NO_MEMORY, PLACE_LOST, PLACE_PENDING, SECTOR, Pending, Queue, Store, Table, align_up,
-    entry_code, entry_count, entry_place, entry_word, varint_get,
+    CURSORS, DONE, NO_MEMORY, PLACE_LOST, PLACE_PENDING, SECTOR, Pending, Queue, Store, Table,
+    align_up, entry_code, entry_count, entry_place, entry_word, queue_first, size_of_code,
+    varint_get,
 )
 from dragoman.queue.table cimport bytes_add, bytes_reserve, index_find, tail_copy
 
@@ -87,6 +88,8 @@ cdef extern from *:
 cdef uint64_t NO_AIO = 0xFFFFFFFFFFFFFFFF
 # A window takes no more than this from the disk at once, but for one block that is larger.
 cdef uint64_t WINDOW_BYTES = 8388608
+# So much behind the block that it needs is read for whoever reads in order.
+cdef uint64_t AHEAD_BYTES = 16384
 
 
 cdef int window_clear(Window* w) noexcept nogil:
@@ -194,6 +197,42 @@ cdef int _copy_chain(
     return _copy(w, p, whole, n)
 
 
+cdef inline void _want(
+    Window* w, uint64_t entry, uint32_t id, uint64_t first
+) noexcept nogil:
+    # One more block to fetch; there is room.
+    cdef Fetch* f = &w.fetches[w.fetch_count]
+    f.place = entry_place(entry)
+    f.code = entry_code(entry)
+    f.queue = id
+    f.count = entry_count(entry)
+    f.first = first
+    f.ahead = False
+    w.fetch_count += 1
+    w.fetch_used += fetch_bytes(f.code)
+
+
+cdef void _read_ahead(
+    Store* s, Window* w, uint32_t id, uint32_t number, uint64_t first
+) noexcept nogil:
+    # Whoever reads a queue in order and needs a block gets those behind it into the cache.
+    cdef Queue* q = &s.table.queues[id]
+    cdef uint64_t entry, place, bytes = 0
+    while number < q.entries and w.fetch_count < WINDOW:
+        entry = q.index[entry_word(number)]
+        place = entry_place(entry)
+        if place == PLACE_LOST() or place & PLACE_PENDING():
+            return
+        bytes += size_of_code(entry_code(entry))
+        if bytes > AHEAD_BYTES or w.fetch_used + fetch_bytes(entry_code(entry)) > WINDOW_BYTES:
+            return
+        if _cached(s, _key(s, place)) == NULL:
+            _want(w, entry, id, first)
+            w.fetches[w.fetch_count - 1].ahead = True
+        first += entry_count(entry)
+        number += 1
+
+
 cdef uint32_t resolve(
     Store* s, Window* w, uint32_t request, uint32_t id, uint64_t offset, uint64_t count
 ) noexcept nogil:
@@ -201,7 +240,6 @@ cdef uint32_t resolve(
     cdef Table* t = &s.table
     cdef Queue* q = &t.queues[id]
     cdef Piece* p
-    cdef Fetch* f
     cdef Pending* pending
     cdef char* payload
     cdef uint32_t head[2]
@@ -209,6 +247,12 @@ cdef uint32_t resolve(
     cdef uint32_t done = 0
     cdef uint32_t number = index_find(q, offset, &first)
     cdef int result = DONE
+    cdef uint64_t* cursor = NULL
+    cdef bint in_order = False
+    cdef bint fetched = False
+    if s.cursors != NULL:
+        cursor = &s.cursors[id % CURSORS]
+        in_order = cursor[0] == (<uint64_t>id << 32 | <uint32_t>offset) or offset == queue_first(q)
     while count and w.piece_count < WINDOW:
         p = &w.pieces[w.piece_count]
         p.request = request
@@ -247,17 +291,13 @@ cdef uint32_t resolve(
                     result = _copy(w, p, payload + 8, head[0])
                 else:
                     need = fetch_bytes(entry_code(entry))
-                    if w.fetch_count and w.fetch_used + need > WINDOW_BYTES:
+                    if w.fetch_count == WINDOW or (
+                        w.fetch_count and w.fetch_used + need > WINDOW_BYTES
+                    ):
                         break
-                    f = &w.fetches[w.fetch_count]
                     p.fetch = <int>w.fetch_count
-                    f.place = place
-                    f.code = entry_code(entry)
-                    f.queue = id
-                    f.count = p.count
-                    f.first = first
-                    w.fetch_count += 1
-                    w.fetch_used += need
+                    _want(w, entry, id, first)
+                    fetched = True
         if result != DONE:
             p.lost = True
             p.fetch = -2
@@ -267,6 +307,10 @@ cdef uint32_t resolve(
         offset += p.take
         first += entry_count(q.index[entry_word(number)]) if number < q.entries else 0
         number += 1
+    if cursor != NULL:
+        cursor[0] = <uint64_t>id << 32 | <uint32_t>offset
+        if in_order and fetched and count == 0:
+            _read_ahead(s, w, id, number, first)
     return done
 
 
@@ -361,4 +405,7 @@ cdef void window_done(Store* s, Window* w) noexcept nogil:
                 if p.skip + p.take < p.count:
                     _keep(s, f.serial << 26 | (f.place & 0x3FFFFFF), f)
     for i in range(w.fetch_count):
-        fetch_end(s, &w.fetches[i])
+        f = &w.fetches[i]
+        if f.ahead and f.error == 0:
+            _keep(s, f.serial << 26 | (f.place & 0x3FFFFFF), f)
+        fetch_end(s, f)

@@ -18,6 +18,9 @@ from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcpy, memset
 from posix.fcntl cimport O_RDONLY, O_RDWR
 
+from dragoman.queue.ahead cimport (
+    Reading, reading_begin, reading_end, touching_begin, touching_end
+)
 from dragoman.queue.crc cimport crc, crc_place, crc_prepare
 from dragoman.queue.log cimport Header, header_valid, log_published, log_seal, path_of, slot_of
 from dragoman.queue.meta cimport (
@@ -27,10 +30,10 @@ from dragoman.queue.meta cimport (
 from dragoman.queue.state cimport (
     BLOCK_HEADER, DIRECTORY_ENTRY, DONE, GATHERED, KIND_DIRECTORY, KIND_MARK, KIND_MESSAGES,
     KIND_TRAILER, NAME_MAX, NO_MEMORY, PLACE_LOST, PLACE_SLOT_SHIFT, QUEUE_ALIVE, QUEUE_DIRTY,
-    SECTOR, WAIT, Bytes, Pending, Queue, Segment, Store, Table, align_up, block_cost, code_of_size,
-    entry_code, entry_count, entry_of, entry_place, entry_word, hash_name, pthread_cond_signal,
-    pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock, queue_first, queue_name_length,
-    varint_get,
+    SECTOR, WAIT, Bytes, Pending, Queue, Segment, Store, Table, align_up, block_cost,
+    code_of_size, entry_code, entry_count, entry_of, entry_place, entry_word, hash_name, prefetch,
+    pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock, queue_first,
+    queue_name_length, varint_get,
 )
 from dragoman.queue.table cimport (
     bytes_add, index_append, index_find, index_rebuild, index_set_first, table_add, table_remove,
@@ -46,53 +49,113 @@ crc_prepare()
 
 FILE = re.compile(r"^(\d{10,})\.(seg|jnl)$")
 EVERYTHING = 0xFFFFFFFFFFFFFFFF
+# Room for what is left of one stretch of a file when the next one comes.
+cdef uint64_t AHEAD = GATHERED
 
 
 cdef class Window:
-    """A file read through a buffer that moves along it."""
+    """A file read through a buffer that moves along it, and ahead where it is read in order."""
 
     cdef Store* store
     cdef int fd
     cdef uint64_t length
-    cdef char* buffer
+    cdef char* buffer  # what was read begins AHEAD bytes behind
+    cdef char* other  # where the next stretch is being read to
     cdef uint64_t capacity
+    cdef char* base  # of what there is
     cdef uint64_t start
     cdef uint64_t have
+    cdef Reading ahead
     cdef str name
 
     def __dealloc__(self):
+        if self.ahead.running:
+            reading_end(&self.ahead)
         free(self.buffer)
+        free(self.other)
         if self.fd >= 0:
             self.store.disk.close(self.store.disk, self.fd)
 
     cdef char* at(self, uint64_t offset, uint64_t n) except? NULL:
         """``n`` bytes at ``offset``, or NULL where the file ends before."""
-        cdef int64_t got
-        cdef uint64_t want
+        cdef uint64_t end = self.start + self.have
         if offset + n > self.length:
             return NULL
-        if offset < self.start or offset + n > self.start + self.have:
-            want = align_up(n + SECTOR, SECTOR)
-            if want < GATHERED:
-                want = GATHERED
-            if want > self.capacity:
-                free(self.buffer)
-                self.buffer = NULL
-                if posix_memalign(<void**>&self.buffer, SECTOR, want) != 0:
-                    raise MemoryError
-                self.capacity = want
-            self.start = offset & ~<uint64_t>(SECTOR - 1)
-            with nogil:
-                got = self.store.disk.read(
-                    self.store.disk, self.fd, self.buffer, self.capacity, self.start
-                )
-            if got < 0:
-                self.have = 0
-                raise OSError(-got, os.strerror(-got), self.name)
-            self.have = got
+        if offset < self.start or offset + n > end:
+            if self.ahead.running and offset >= self.start and offset <= end and (
+                end - offset <= AHEAD and offset + n <= self.ahead.offset + self.ahead.bytes
+            ):
+                self._go_on(offset)
+            else:
+                self._jump(offset, n, self.have != 0 and self.start <= offset <= end)
             if offset + n > self.start + self.have:
                 return NULL
-        return self.buffer + (offset - self.start)
+        return self.base + (offset - self.start)
+
+    cdef int _go_on(self, uint64_t offset) except -1:
+        # The next stretch has been read; what is left of the last one goes before it.
+        cdef int64_t got
+        cdef uint64_t left = self.start + self.have - offset
+        with nogil:
+            got = reading_end(&self.ahead)
+        if got < 0:
+            self.have = 0
+            raise OSError(-got, os.strerror(-got), self.name)
+        memcpy(self.other + AHEAD - left, self.base + (offset - self.start), left)
+        self.buffer, self.other = self.other, self.buffer
+        self.base = self.buffer + AHEAD - left
+        self.start = offset
+        self.have = left + got
+        self._read_on()
+        return 0
+
+    cdef int _jump(self, uint64_t offset, uint64_t n, bint in_order) except -1:
+        cdef int64_t got
+        cdef uint64_t want = align_up(n + SECTOR, SECTOR)
+        if want < GATHERED:
+            want = GATHERED
+        if self.ahead.running:
+            with nogil:
+                reading_end(&self.ahead)
+        if want > self.capacity:
+            free(self.buffer)
+            free(self.other)
+            self.buffer = self.other = NULL
+            self.capacity = self.have = 0
+            if posix_memalign(<void**>&self.buffer, SECTOR, AHEAD + want) != 0:
+                raise MemoryError
+            self.capacity = want
+        self.start = offset & ~<uint64_t>(SECTOR - 1)
+        self.base = self.buffer + AHEAD
+        with nogil:
+            got = self.store.disk.read(
+                self.store.disk, self.fd, self.base, self.capacity, self.start
+            )
+        if got < 0:
+            self.have = 0
+            raise OSError(-got, os.strerror(-got), self.name)
+        self.have = got
+        if in_order:
+            self._read_on()
+        return 0
+
+    cdef int _read_on(self) except -1:
+        # Behind what there is, if the file goes on.
+        cdef Reading* r = &self.ahead
+        r.offset = self.start + self.have
+        if r.offset >= self.length or r.offset % SECTOR:
+            return 0
+        if self.other == NULL and (
+            posix_memalign(<void**>&self.other, SECTOR, AHEAD + self.capacity) != 0
+        ):
+            self.other = NULL
+            return 0
+        r.disk = self.store.disk
+        r.fd = self.fd
+        r.into = self.other + AHEAD
+        r.bytes = self.capacity
+        reading_begin(r)
+        return 0
 
 
 cdef Window window(Store* s, str path, str name, bint direct):
@@ -718,6 +781,8 @@ cdef class Recovery:
                 break
         free(self.apart.data)
         memset(&self.apart, 0, sizeof(Bytes))
+        with nogil:
+            touching_end(&self.s.touching)
         if self.frame_last < self.closed_frame:
             name = f"{max(self.journals, default=1):010}.jnl"
             self.damage.append(
@@ -840,9 +905,26 @@ cdef uint64_t replay_entries(
     cdef uint64_t pair[2]
     cdef Queue* q
     cdef int result
+    cdef uint64_t far = 0
+    cdef uint32_t ids[16]
+    cdef uint32_t number_of = 0
+    cdef uint32_t known = 0
+    memset(ids, 0, sizeof(ids))
     pthread_mutex_lock(&s.lock)
     while entries and at + 16 <= n:
         entries -= 1
+        # Sixteen entries ahead for the queues, eight for the ends of their tails.
+        while known < number_of + 16 and far + 16 <= n:
+            memcpy(fields, body + far, 8)
+            far += 16 + <uint64_t>fields[1]
+            ids[known % 16] = fields[0] if fields[0] < t.ids else 0
+            prefetch(&t.queues[ids[known % 16]])
+            known += 1
+        q = &t.queues[ids[(number_of + 8) % 16]]
+        if q.cur:
+            prefetch(t.chunks[q.cur].data + q.used)
+            prefetch(t.chunks[q.cur].data + q.used + 56)
+        number_of += 1
         memcpy(fields, body + at, 8)
         memcpy(&first, body + at + 8, 8)
         count = first >> 48
@@ -924,12 +1006,28 @@ cdef object recover(Store* s, object files, str path, bint repair):
             (segments if found[2] == "seg" else r.journals).append(int(found[1]))
     segments.sort()
     r.journals.sort()
+    _touch_tails(s, path, r.journals)
     r.look_at_journal()
     r.read_meta()
     # A removed segment whose file is still there: the removal was cut short.
     r.read_segments(sorted(_without(segments, set(), r.dropped)))
     r.settle()
     return r
+
+
+cdef int _touch_tails(Store* s, str path, list journals) except -1:
+    # The journal's messages go to tails: as much memory as those can need, and may use.
+    cdef uint64_t bytes = sum(os.stat(f"{path}/{number:010}.jnl").st_size for number in journals)
+    cdef uint64_t most = s.memory * 17 // 20
+    cdef uint64_t queues = os.stat(path + "/META").st_size // 14
+    if bytes > most:
+        bytes = most
+    if bytes > queues * 65536:
+        bytes = queues * 65536
+    # Less is not worth a thread.
+    if bytes >= 33554432:
+        touching_begin(&s.touching, s.table.chunks, bytes)
+    return 0
 
 
 def _without(numbers, have, ranges):

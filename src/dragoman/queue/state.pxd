@@ -5,6 +5,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
+from dragoman.queue.ahead cimport Touching
 from dragoman.queue.files cimport Disk
 
 
@@ -155,6 +156,7 @@ cdef enum:
     # So many bytes behind a buffer may be written without meaning.
     OVERCOPY = 64
     SECTOR = 4096
+    CURSORS = 65536
     BATCH = 128  # blocks that the writer takes from the ring at once
     BLOCK_CHUNKS_MAX = 264
     # Tries for the lock before sleeping: with the GIL held, and without.
@@ -364,6 +366,10 @@ cdef struct Store:
     uint64_t cache_head
     uint64_t* cache_slots  # pairs: key, offset
     uint64_t cache_mask
+    # Where the last reads of queues ended, by the low bits of the queue's id: who goes on there
+    # reads in order. NULL without a cache.
+    uint64_t* cursors
+    Touching touching  # while the store is being opened
 
 
 cdef inline uint32_t varint_size(uint64_t n) noexcept nogil:
