@@ -63,8 +63,15 @@ class Async(Local):
 class Serving:
     """A served store on a loop in a thread of its own."""
 
-    def __init__(self, place: Path, address: str = "127.0.0.1:0", **options: Any) -> None:
-        self.store = QueueStore(place, **{"durability": "always", **SMALL})
+    def __init__(
+        self,
+        place: Path,
+        address: str = "127.0.0.1:0",
+        *,
+        read_only_store: bool = False,
+        **options: Any,
+    ) -> None:
+        self.store = QueueStore(place, durability="always", read_only=read_only_store, **SMALL)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()

@@ -122,7 +122,10 @@ class ServedStore:
             wire.OPENED, await self._caller.call("queue.open", body, timeout_ms=timeout_ms)
         )
         if self._store is not None and opened.store != self._store:
-            raise UsageError(f"{self.where}: another store is served there than before")
+            raise UsageError(
+                f"{self.where}: another store is served there than before, or several are"
+                " registered under one name"
+            )
         self._store = opened.store
         return opened.process
 

@@ -6,6 +6,8 @@ A path is a ``QueueStore``, a URL one that is elsewhere. The invariant: what the
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 from typing import Any, overload
 from urllib.parse import parse_qs, unquote
@@ -52,7 +54,7 @@ def open_store(where: str | os.PathLike[str], **options: Any) -> MessageStore:
     """
     text = _local(where)
     if text is None:
-        return QueueStore(where, **options)
+        return _open_local(where, options)
     return BlockingStore(lambda: open_async(text, **options))
 
 
@@ -60,7 +62,7 @@ async def open_async(where: str | os.PathLike[str], **options: Any) -> AsyncMess
     """``open_store`` for asyncio; use it in ``async with``, or ``await store.close()``."""
     text = _local(where)
     if text is None:
-        return AsyncQueueStore(QueueStore(where, **options))
+        return AsyncQueueStore(await asyncio.to_thread(_open_local, where, options))
     scheme, _, rest = text.partition(":")
     if scheme == "nats":
         return await _open_nats(text, **options)
@@ -69,6 +71,14 @@ async def open_async(where: str | os.PathLike[str], **options: Any) -> AsyncMess
     if scheme == "unix":
         return await _open_served(text, **options)
     return await _open_served(rest.removeprefix("//").rstrip("/"), **options)
+
+
+def _open_local(where: str | os.PathLike[str], options: dict[str, Any]) -> QueueStore:
+    known = inspect.signature(QueueStore).parameters
+    for key in options:
+        if key not in known:
+            raise UsageError(f"a QueueStore has no option {key!r}")
+    return QueueStore(where, **options)
 
 
 def _local(where: str | os.PathLike[str]) -> str | None:
