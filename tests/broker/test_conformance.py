@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
@@ -350,3 +351,30 @@ def test_many_queues_are_listed(store: MessageStore) -> None:
     listed = list(store.queues())
     assert len(listed) == 9000 and set(listed) == set(names)
     assert store.statistics().queues == 9000
+
+
+def test_puts_that_are_made_before_others_have_ended_keep_their_order(world: World) -> None:
+    """One loop, many tasks: what was put first is stored first, singly or many at once."""
+    if type(world).__name__ == "Local":
+        pytest.skip("nothing is under way when put has returned")
+
+    async def put_all(store: Any) -> None:
+        calls = []
+        for number in range(0, 200, 4):
+            calls.append(store.put("q", b"%d" % number))
+            calls.append(store.put_many("q", [b"%d" % (number + 1)]))
+            calls.append(store.put_many([("q", b"%d" % (number + i)) for i in (2, 3)]))
+        tasks = []
+        for call in calls:
+            tasks.append(asyncio.ensure_future(call))
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+        wrong = [store.put("", b""), store.put("q", b"right"), store.put_many("q", [b"too"])]
+        outcomes = await asyncio.gather(*wrong, return_exceptions=True)
+        assert isinstance(outcomes[0], UsageError)
+        assert outcomes[1:] == [200, [201]]
+
+    with world.open() as store:
+        blocking: Any = store
+        blocking._wait(put_all(blocking._store))
+        assert store.get("q", 0, 200) == [b"%d" % number for number in range(200)]

@@ -1,8 +1,8 @@
 """``AsyncQueueStore``: a store for asyncio that never blocks the loop.
 
 Calls run in a few threads. Puts and gets that come in the same turn of the loop travel together,
-as one ``put_many`` or ``get_many``, so many callers cost little more than one. The invariant: puts
-of one loop to one queue keep their order, since one put_many runs at a time.
+as one ``put_many`` or ``get_many``, so many callers cost little more than one. The invariant: what
+is put is stored in the order in which it was put, since one put_many of the store runs at a time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from typing import Any, TypeVar
 
 from dragoman.errors import DragomanError, UsageError
@@ -18,7 +19,7 @@ from dragoman.queue.store import WAIT_S, QueueStore, Statistics
 
 T = TypeVar("T")
 TOGETHER_MAX = 4096
-_Put = tuple[str | bytes, bytes]
+_Put = tuple[Any, list[bytes] | None, int]
 _Get = tuple[str | bytes, int, int]
 
 
@@ -31,7 +32,7 @@ class AsyncQueueStore:
     def __init__(self, store: QueueStore, *, threads: int = 4) -> None:
         self.store = store
         self._pool = ThreadPoolExecutor(threads, "dragoman-queue-async")
-        self._puts: list[tuple[_Put, asyncio.Future[int]]] = []
+        self._puts: list[tuple[_Put, asyncio.Future[list[int]]]] = []
         self._gets: list[tuple[_Get, asyncio.Future[list[bytes]]]] = []
         self._putting: asyncio.Task[None] | None = None
         self._getting: set[asyncio.Task[None]] = set()
@@ -39,9 +40,22 @@ class AsyncQueueStore:
 
     async def put(self, queue: str | bytes, message: bytes) -> int:
         """See ``QueueStore.put``."""
+        return (await self._put([queue], [message], 1))[0]
+
+    async def put_many(self, queues: Any, messages: Iterable[bytes] | None = None) -> list[int]:
+        """See ``QueueStore.put_many``."""
+        if messages is None:
+            pairs = queues if isinstance(queues, list) else list(queues)
+            return await self._put(pairs, None, len(pairs))
+        listed = messages if isinstance(messages, list) else list(messages)
+        return await self._put(queues, listed, len(listed))
+
+    async def _put(self, queues: Any, messages: list[bytes] | None, count: int) -> list[int]:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[int] = loop.create_future()
-        self._puts.append(((queue, message), future))
+        future: asyncio.Future[list[int]] = loop.create_future()
+        if self._closed:
+            raise UsageError("the store is closed")
+        self._puts.append(((queues, messages, count), future))
         if self._putting is None:
             self._putting = loop.create_task(self._put_all())
         return await future
@@ -49,10 +63,39 @@ class AsyncQueueStore:
     async def _put_all(self) -> None:
         try:
             while self._puts:
-                taken, self._puts = self._puts[:TOGETHER_MAX], self._puts[TOGETHER_MAX:]
-                await self._settle(taken, self.store.put_many)
+                count = taken = 0
+                for (_, _, each), _ in self._puts:
+                    if taken and count + each > TOGETHER_MAX:
+                        break
+                    taken += 1
+                    count += each
+                waiting, self._puts = self._puts[:taken], self._puts[taken:]
+                await self._settle(waiting, self._put_together)
         finally:
             self._putting = None
+
+    def _put_together(self, puts: list[_Put]) -> list[list[int]]:
+        # On a thread: what several callers put, as one.
+        if len(puts) == 1:
+            queues, messages, _ = puts[0]
+            return [self.store.put_many(queues, messages)]
+        names: list[Any] = []
+        bodies: list[Any] = []
+        for queues, messages, count in puts:
+            if messages is None:
+                for pair in queues:
+                    try:
+                        name, body = pair
+                    except (TypeError, ValueError):
+                        raise UsageError("put_many takes pairs of queue and message") from None
+                    names.append(name)
+                    bodies.append(body)
+            else:
+                names += [queues] * count if isinstance(queues, str | bytes) else queues
+                bodies += messages
+        offsets = self.store.put_many(names, bodies)
+        ends = list(accumulate(count for _, _, count in puts))
+        return [offsets[end - count : end] for end, (_, _, count) in zip(ends, puts, strict=True)]
 
     async def get(self, queue: str | bytes, offset: int, count: int = 1) -> list[bytes]:
         """See ``QueueStore.get``."""
@@ -72,13 +115,13 @@ class AsyncQueueStore:
     async def _settle(
         self,
         taken: list[tuple[Any, asyncio.Future[T]]],
-        call: Callable[[Iterable[Any]], list[T]],
+        call: Callable[[list[Any]], list[T]],
     ) -> None:
         # One call for all; if it is refused, each on its own, so that one cannot fail another.
         try:
             results = await self._run(call, [request for request, _ in taken])
         except DragomanError as error:
-            if len(taken) == 1 or (not error.retry_safe and call == self.store.put_many):
+            if len(taken) == 1 or (not error.retry_safe and call == self._put_together):
                 for _, future in taken:
                     if not future.done():
                         future.set_exception(error)
@@ -94,10 +137,6 @@ class AsyncQueueStore:
         for (_, future), result in zip(taken, results, strict=True):
             if not future.done():
                 future.set_result(result)
-
-    async def put_many(self, queues: Any, messages: Iterable[bytes] | None = None) -> list[int]:
-        """See ``QueueStore.put_many``."""
-        return await self._run(self.store.put_many, queues, messages)
 
     async def get_many(self, requests: Iterable[_Get]) -> list[list[bytes]]:
         """See ``QueueStore.get_many``."""
