@@ -23,11 +23,13 @@ from dragoman.broker import messages as wire
 from dragoman.broker.delivery import Batch, Delivery
 from dragoman.errors import (
     ConnectError,
+    CorruptionError,
     DeadlineError,
     DragomanError,
     LinkError,
     OverloadError,
     RemoteError,
+    StorageError,
     UsageError,
 )
 from dragoman.queue.arguments import (
@@ -42,6 +44,7 @@ from dragoman.queue.consumer import AsyncConsumer
 
 T = TypeVar("T")
 Name = str | bytes
+_Wanted = tuple[tuple[bytes, int, int], asyncio.Future[list[bytes]]]
 
 # What one request puts at most, so that replies come while more is on its way.
 BATCH_MESSAGES = 10_000
@@ -95,6 +98,8 @@ class ServedStore:
         self._opening: asyncio.Task[bytes] | None = None
         self._delivery = Delivery(self._loop, self._ready, self._forget, bytes_max)
         self._gathered: list[tuple[bytes, bytes, asyncio.Future[int]]] = []
+        self._wanted: list[_Wanted] = []
+        self._getting: set[asyncio.Task[None]] = set()
         self._closed = False
 
     # Which process answers.
@@ -244,10 +249,7 @@ class ServedStore:
         sent: list[asyncio.Future[bytes]] = []
         at = 0
         while at < len(bodies):
-            size, end = 0, at
-            while end < len(bodies) and end - at < BATCH_MESSAGES and size < BATCH_BYTES:
-                size += len(bodies[end]) + (len(names[end]) if isinstance(names, list) else 0)
-                end += 1
+            size, end = _portion(names, bodies, at)
             while self._delivery.bytes > self._bytes_max // 2:
                 under_way = [future for future in sent if not future.done()]
                 if not under_way:
@@ -285,8 +287,39 @@ class ServedStore:
     # Getting.
 
     async def get(self, queue: Name, offset: int, count: int = 1) -> list[bytes]:
-        """See ``MessageStore.get``."""
-        return (await self.get_many(((queue, offset, count),)))[0]
+        """See ``MessageStore.get``. What is asked in the same turn of the loop travels together."""
+        wanted = range_of((queue, offset, count))
+        if self._closed:
+            raise UsageError("the store is closed")
+        future: asyncio.Future[list[bytes]] = self._loop.create_future()
+        if not self._wanted:
+            self._loop.call_soon(self._get_gathered)
+        self._wanted.append((wanted, future))
+        return await future
+
+    def _get_gathered(self) -> None:
+        wanted, self._wanted = self._wanted, []
+        for at in range(0, len(wanted), RANGES_AT_ONCE):
+            task = self._loop.create_task(self._get_some(wanted[at : at + RANGES_AT_ONCE]))
+            self._getting.add(task)
+            task.add_done_callback(self._getting.discard)
+
+    async def _get_some(self, wanted: list[_Wanted]) -> None:
+        try:
+            results = await self._get_ranges([each for each, _ in wanted])
+        except (UsageError, CorruptionError, StorageError) as error:
+            if len(wanted) == 1:
+                _end(wanted[0][1], error)
+                return
+            # One of them: each on its own.
+            await asyncio.gather(*(self._get_some([each]) for each in wanted))
+        except Exception as error:
+            for _, future in wanted:
+                _end(future, error)
+        else:
+            for (_, future), messages in zip(wanted, results, strict=True):
+                if not future.done():
+                    future.set_result(messages)
 
     async def get_many(self, requests: Iterable[tuple[Name, int, int]]) -> list[list[bytes]]:
         """See ``MessageStore.get_many``. Asked for in pieces of at most 16 MiB."""
@@ -442,6 +475,8 @@ class ServedStore:
             self._put_gathered()
         self._closed = True
         await self._delivery.drain()
+        if self._getting:
+            await asyncio.wait(self._getting)
         await self._caller.close()
 
     async def __aenter__(self) -> Self:
@@ -464,6 +499,26 @@ def _reply(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
         return decoder.decode(body)
     except msgspec.DecodeError as error:
         raise DragomanError(f"the server's reply is none: {error}") from None
+
+
+def _end(future: asyncio.Future[list[bytes]], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _portion(names: bytes | list[bytes], bodies: list[bytes], at: int) -> tuple[int, int]:
+    """What goes into the next request: its size, and where it ends."""
+    if len(bodies) - at <= BATCH_MESSAGES:
+        size = sum(map(len, bodies[at:] if at else bodies))
+        if isinstance(names, list):
+            size += sum(map(len, names[at:] if at else names))
+        if size <= BATCH_BYTES:
+            return size, len(bodies)
+    size, end = 0, at
+    while end < len(bodies) and end - at < BATCH_MESSAGES and size < BATCH_BYTES:
+        size += len(bodies[end]) + (len(names[end]) if isinstance(names, list) else 0)
+        end += 1
+    return size, end
 
 
 def _share(futures: list[asyncio.Future[int]], done: asyncio.Future[bytes]) -> None:

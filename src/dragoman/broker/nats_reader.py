@@ -2,21 +2,25 @@
 
 JetStream finds the first message on a subject at or after a sequence. ``nats_records.Search`` turns
 that into finding an offset; places that were met are remembered, so that reading on, and reading
-near what was read, ask once. The invariant: what is returned lies in the queue's present life and
-in the order of its offsets, without a gap.
+near what was read, ask once, and a queue's last record read is kept for a second. The invariant:
+what is returned lies in one life of the queue and in the order of its offsets, without a gap; what
+others have trimmed or deleted is returned for a second at most.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 
 from dragoman.broker.nats_names import token_of
-from dragoman.broker.nats_records import LAST, PART, Found, Places, Search
+from dragoman.broker.nats_records import BLOCK, LAST, PART, Found, Places, Search
 from dragoman.broker.nats_stream import Streams
 from dragoman.errors import CorruptionError
 
-# Queues of which places are remembered.
+# Queues of which places are remembered, and of which a record is kept.
 PLACES_OF_MAX = 10_000
+RECORDS_MAX = 256
+KEPT_S = 1.0
 
 
 class Gone(Exception):
@@ -29,25 +33,55 @@ class Reader:
     def __init__(self, streams: Streams, prefix: str) -> None:
         self._streams = streams
         self._prefix = prefix
+        self._loop = asyncio.get_running_loop()
         self._places: OrderedDict[bytes, Places] = OrderedDict()
+        self._records: OrderedDict[bytes, tuple[float, Found]] = OrderedDict()
 
     def forget(self, name: bytes) -> None:
-        """The queue's places are not known any more."""
+        """Nothing is known of the queue any more."""
         self._places.pop(name, None)
+        self._records.pop(name, None)
+
+    async def read_on(self, name: bytes, offset: int, count: int) -> list[bytes] | None:
+        """``read`` of a queue whose end is not known, where it is known which record holds
+        ``offset``; None if it is not, or is not true any more."""
+        kept = self._records.get(name)
+        found: Found | None = None
+        if kept is not None and kept[0] > self._loop.time():
+            found = kept[1]
+        if found is None or not found.record.first <= offset < found.record.end:
+            places = self._places.get(name)
+            if places is None or not places.offsets:
+                return None
+            (at, seq), behind = places.around(offset)
+            if at != offset and (behind is None or behind[1] != seq + 1):
+                return None
+            subject = f"{self._prefix}.q.{token_of(name)}"
+            found = await self._streams.next_record(self._prefix, subject, seq)
+            if (
+                found is None
+                or found.record.life != places.life
+                or not found.record.first <= offset < found.record.end
+            ):
+                return None
+        return await self._from(name, offset, count, found)
 
     async def read(self, name: bytes, offset: int, count: int, last: Found) -> list[bytes]:
         """Up to ``count`` messages from ``offset`` on, which is before the queue's end ``last``.
 
-        Raises Gone if the first of them has been purged, CorruptionError if one in the middle has.
+        Raises Gone if the first of them has been purged.
         """
-        count = min(count, last.record.end - offset)
-        messages: list[bytes] = []
+        found = await self.locate(name, offset, last)
+        return await self._from(name, offset, min(count, last.record.end - offset), found)
+
+    async def _from(self, name: bytes, offset: int, count: int, found: Found) -> list[bytes]:
+        """Messages from ``offset`` on, which ``found`` holds."""
         subject = f"{self._prefix}.q.{token_of(name)}"
-        found: Found | None = await self.locate(name, offset, last)
-        while True:
-            if found is None or found.record.life != last.record.life:
-                break
-            record = found.record
+        life = found.record.life
+        messages: list[bytes] = []
+        following: Found | None = found
+        while following is not None and following.record.life == life:
+            found, record = following, following.record
             at = offset + len(messages)
             if record.first > at:
                 break
@@ -57,13 +91,21 @@ class Reader:
                 else:
                     skip = at - record.first
                     messages += record.messages[skip : skip + count - len(messages)]
-                self._note(name, record.life, record.end, found.seq + 1)
+                self._note(name, life, record.end, found.seq + 1)
+                self._keep(name, found)
             if len(messages) >= count:
-                return messages
-            found = await self._streams.next_record(self._prefix, subject, found.seq + 1)
+                break
+            following = await self._streams.next_record(self._prefix, subject, found.seq + 1)
         if not messages:
             raise Gone
         return messages
+
+    def _keep(self, name: bytes, found: Found) -> None:
+        if found.record.kind == BLOCK:
+            self._records[name] = (self._loop.time() + KEPT_S, found)
+            self._records.move_to_end(name)
+            if len(self._records) > RECORDS_MAX:
+                self._records.popitem(last=False)
 
     async def locate(self, name: bytes, offset: int, last: Found) -> Found:
         """The record that holds ``offset``, which is before the end ``last``; raises Gone."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from dragoman.broker.nats_names import Location, is_hashed, name_of, parse, token_of
-from dragoman.broker.nats_reader import Gone, Reader
+from dragoman.broker.nats_reader import KEPT_S, PLACES_OF_MAX, Gone, Reader
 from dragoman.broker.nats_records import AROUND_BYTES, LAST, Found
 from dragoman.broker.nats_stream import Conflict, Streams
 from dragoman.broker.nats_writer import Puts, Writer
@@ -102,6 +103,7 @@ class NatsStore:
             bytes_max=bytes_max,
         )
         self._many = asyncio.Semaphore(RANGES_AT_ONCE)
+        self._trims: OrderedDict[bytes, tuple[float, _Kept | None]] = OrderedDict()
         self._closed = False
 
     async def open(self) -> None:
@@ -213,10 +215,19 @@ class NatsStore:
 
     async def _get(self, wanted: tuple[bytes, int, int]) -> list[bytes]:
         name, offset, count = wanted
-        last, (_, trimmed) = await asyncio.gather(
-            self._last(name), self._kept(f"{self._meta}.t.{token_of(name)}")
-        )
-        if last is None or count == 0 or offset >= last.record.end:
+        self._check_open()
+        if count == 0:
+            return []
+        trimmed = await self._trimmed(name)
+        if trimmed is None or offset >= trimmed.position:
+            try:
+                messages = await self._reader.read_on(name, offset, count)
+            except Gone:
+                messages = None
+            if messages is not None:
+                return messages
+        last = await self._last(name)
+        if last is None or offset >= last.record.end:
             return []
         if trimmed is None or trimmed.life != last.record.life or offset >= trimmed.position:
             try:
@@ -226,12 +237,29 @@ class NatsStore:
         first = await self.first_offset(name)
         if first <= offset:
             # Deleted meanwhile, and made again.
-            self._reader.forget(name)
+            self._forget(name)
             now = await self._last(name)
             if now is None or now.record.end <= offset:
                 return []
             raise CorruptionError(f"queue {name!r:.200}: offset {offset} is not in the stream")
         raise UsageError(f"offset {offset} is gone: the first of the queue is {first}")
+
+    async def _trimmed(self, name: bytes) -> _Kept | None:
+        """Before where the queue was trimmed, as of a second ago at most."""
+        known = self._trims.get(name)
+        if known is not None and known[0] > self._loop.time():
+            return known[1]
+        _, kept = await self._kept(f"{self._meta}.t.{token_of(name)}")
+        self._trims[name] = (self._loop.time() + KEPT_S, kept)
+        self._trims.move_to_end(name)
+        if len(self._trims) > PLACES_OF_MAX:
+            self._trims.popitem(last=False)
+        return kept
+
+    def _forget(self, name: bytes) -> None:
+        self._writer.forget(name)
+        self._reader.forget(name)
+        self._trims.pop(name, None)
 
     async def length(self, queue: Name) -> int:
         """See ``MessageStore.length``."""
@@ -366,26 +394,34 @@ class NatsStore:
         if last is None or offset == 0:
             return
         offset = min(offset, last.record.end)
+        try:
+            await self._note_trim(name, _Kept(last.record.life, offset))
+            keep = last
+            if offset < last.record.end:
+                keep = await self._reader.locate(name, offset, last)
+            # The last record stays, since it says how long the queue is.
+            parts = keep.record.kind == LAST and keep.record.parts
+            first = keep.record.start if parts else keep.seq
+            await self._streams.purge(self._prefix, self._subject(name), first)
+        except Gone:
+            return
+        finally:
+            self._trims.pop(name, None)
+            self._reader.forget(name)
+
+    async def _note_trim(self, name: bytes, wanted: _Kept) -> None:
+        """Keep where the queue begins, unless it begins later already."""
         subject = f"{self._meta}.t.{token_of(name)}"
         while True:
-            seq, trimmed = await self._kept(subject)
-            known = trimmed is not None and trimmed.life == last.record.life
-            if known and trimmed is not None and trimmed.position >= offset:
-                break
+            seq, known = await self._kept(subject)
+            same = known is not None and known.life == wanted.life
+            if known is not None and same and known.position >= wanted.position:
+                return
             try:
-                await self._keep(subject, _Kept(last.record.life, offset), seq)
-                break
+                await self._keep(subject, wanted, seq)
+                return
             except Conflict:
                 continue
-        keep = last
-        if offset < last.record.end:
-            try:
-                keep = await self._reader.locate(name, offset, last)
-            except Gone:
-                return
-        # The last record stays, since it says how long the queue is.
-        first = keep.record.start if keep.record.kind == LAST and keep.record.parts else keep.seq
-        await self._streams.purge(self._prefix, self._subject(name), first)
 
     async def delete(self, queue: Name) -> bool:
         """See ``MessageStore.delete``."""
@@ -396,8 +432,7 @@ class NatsStore:
         info = await self._streams.info(self._meta)
         kept_before = info["state"]["last_seq"] + 1 if info is not None else 1
         purged = await self._streams.purge(self._prefix, self._subject(name))
-        self._writer.forget(name)
-        self._reader.forget(name)
+        self._forget(name)
         for subject in (f"t.{token}", f"c.{token}.*", f"n.{token}"):
             await self._streams.purge(self._meta, f"{self._meta}.{subject}", kept_before)
         return purged > 0

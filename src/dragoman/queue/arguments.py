@@ -85,7 +85,10 @@ def before_of(before: Any) -> int:
 
 
 def puts_of(queues: Any, messages: Any) -> tuple[bytes | list[bytes], list[bytes]]:
-    """What ``put_many`` was given, as one queue or queues beside messages; raises UsageError."""
+    """What ``put_many`` was given, as one queue or queues beside messages; raises UsageError.
+
+    Lists may be those that were given: they are to be left as they are.
+    """
     if messages is None:
         names: list[bytes] = []
         bodies: list[bytes] = []
@@ -99,13 +102,25 @@ def puts_of(queues: Any, messages: Any) -> tuple[bytes | list[bytes], list[bytes
             names.append(queue_bytes(queue))
             bodies.append(message_bytes(message))
         return names, bodies
-    bodies = [message_bytes(message) for message in _iterable(messages)]
+    if not _all_bytes(messages, 0, MESSAGE_BYTES_MAX):
+        messages = [message_bytes(message) for message in _iterable(messages)]
+    bodies = messages
     if isinstance(queues, str | bytes):
         return queue_bytes(queues), bodies
-    names = [queue_bytes(queue) for queue in _iterable(queues)]
+    if not _all_bytes(queues, 1, NAME_BYTES_MAX):
+        queues = [queue_bytes(queue) for queue in _iterable(queues)]
+    names = queues
     if len(names) != len(bodies):
         raise UsageError(f"{len(names)} queues beside {len(bodies)} messages")
     return names, bodies
+
+
+def _all_bytes(values: Any, least: int, most: int) -> bool:
+    """Whether it is a list of bytes of a length that may be; told without a loop of Python's."""
+    if type(values) is not list or set(map(type, values)) != {bytes}:
+        return False
+    lengths = list(map(len, values))
+    return min(lengths) >= least and max(lengths) <= most
 
 
 def _whole(number: Any) -> bool:
