@@ -1,7 +1,7 @@
-"""What the HTTP codec costs: ``python -m benchmarks.wire``.
+"""What the HTTP and hessian2 codecs cost: ``python -m benchmarks.wire``.
 
-Nanoseconds a message, everything in one read and in the cache, beside h11 and llhttp
-(``httptools``) in the same run. Each line's count is a check of its result.
+Nanoseconds a message, everything in one read and in the cache, beside h11, llhttp
+(``httptools``) and ``python-hessian`` in the same run. Each line's count is a check of its result.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import h11
 import httptools
 
+from benchmarks import wire_hessian2
 from dragoman.demo.question import draw
 from dragoman.wire.http1 import RequestDecoder, ResponseDecoder, encode_request_head
 
@@ -98,11 +99,13 @@ def main() -> int:
         "request by httptools": measure(with_llhttp, request, max(1, rounds // 10)),
         "request by h11": measure(with_h11, request, max(1, rounds // 200)),
     }
+    for name, run, data, count in wire_hessian2.runs(rounds):
+        figures[f"hessian2: {name}"] = measure(run, data, count)
     if arguments.json:
         print(json.dumps(figures))
     else:
         for name, row in figures.items():
-            print(f"{name:32}{row['ns']:10.1f} ns   {row['seen']} of {row['rounds']} seen")
+            print(f"{name:58}{row['ns']:12.1f} ns   {row['seen']} of {row['rounds']} seen")
     return 0 if all(row["seen"] == row["rounds"] for row in figures.values()) else 1
 
 

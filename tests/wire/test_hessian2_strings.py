@@ -7,12 +7,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dragoman.errors import UsageError
-from dragoman.wire.hessian2 import decode_string, encode_string
+from dragoman.wire.hessian2 import decode, decode_string, encode, encode_string
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=100))
 def test_a_string_comes_back(text: str) -> None:
     assert decode_string(encode_string(text.encode())) == text.encode()
+
+
+MIXED = st.text(st.characters(codec="utf-16", exclude_categories=[]), max_size=60)
+
+
+def as_java_writes(text: str) -> bytes:
+    """The text of a chunk: each UTF-16 unit by itself in up to three bytes."""
+    units = text.encode("utf-16-be", "surrogatepass")
+    return b"".join(
+        chr(units[i] << 8 | units[i + 1]).encode("utf-8", "surrogatepass")
+        for i in range(0, len(units), 2)
+    )
+
+
+@given(MIXED | st.text("中文é\ud83d\ude00a", max_size=200) | st.text("一二三四五", max_size=100))
+def test_text_is_written_as_java_writes_it_and_read_again(text: str) -> None:
+    data = encode(text)
+    head = 1 if data[0] < 0x20 else 2
+    assert data[head:] == as_java_writes(text)
+    # Halves that stand side by side are a pair to Java, too.
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    assert decode(data) == whole
 
 
 @pytest.mark.parametrize(

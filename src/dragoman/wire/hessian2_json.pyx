@@ -34,8 +34,10 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, u
 from libc.string cimport memchr, memcmp, memcpy, memmove, strlen
 
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.hessian2_string cimport StringShape, string_shape, utf8_point
-from dragoman.wire.jsonstring cimport write_json_string
+from dragoman.wire.hessian2_string cimport (
+    StringShape, one_chunk, string_shape, utf8_point,
+)
+from dragoman.wire.jsonstring cimport JSON_OK, write_json_string
 from dragoman.wire.jsontext cimport JSON_DEPTH_MAX, JSON_NUMBER_BYTES_MAX
 
 from dragoman.errors import LimitError, ProtocolError, UsageError
@@ -46,13 +48,15 @@ cdef extern from "Python.h":
     char* PyOS_double_to_string(double value, char code, int precision, int flags, int* type)
     int Py_DTSF_ADD_DOT_0
 
-JSON_BYTES_MAX = 64 * 1024 * 1024
-
 cdef enum:
+    JSON_BYTES = 64 * 1024 * 1024
     ROLES = 4
     HIDING_FIELDS_MAX = 256  # a class of more fields is not searched for two of one name
     OPEN = -1      # of Reference.end: still being written
     SKIPPED = -2
+
+JSON_BYTES_MAX = JSON_BYTES
+cdef Py_ssize_t CONTAINERS = CONTAINERS_MAX
 
 # What a class is written as. The folds of one field come first, then those done here in C.
 cdef enum:
@@ -152,6 +156,24 @@ cdef int put_int(Buffer out, int64_t value) except -1:
         at -= 1
         digits[at] = 45
     return out.append(digits + at, 24 - at)
+
+
+cdef int put_thousandths(Buffer out, int64_t value) except -1:
+    """A number in thousandths as a decimal fraction, as Python writes it."""
+    cdef char* to
+    cdef int64_t rest
+    if value < 0:
+        put_byte(out, 45)
+        value = -value
+    put_int(out, value // 1000)
+    rest = value % 1000
+    to = out.reserve(4)
+    to[0] = 46
+    to[1] = 48 + <char>(rest // 100)
+    to[2] = 48 + <char>(rest // 10 % 10)
+    to[3] = 48 + <char>(rest % 10)
+    out.length += 2 if rest % 100 == 0 else 3 if rest % 10 == 0 else 4
+    return 0
 
 
 cdef inline char* two(char* to, int value) noexcept nogil:
@@ -316,12 +338,12 @@ cdef class Hessian2Scanner:
     """
 
     def __init__(
-        self, data=b"", *, with_class=False, enums=None, depth_max=JSON_DEPTH_MAX,
-        containers_max=CONTAINERS_MAX, json_bytes_max=JSON_BYTES_MAX
+        self, data=b"", *, bint with_class=False, enums=None, int depth_max=JSON_DEPTH_MAX,
+        Py_ssize_t containers_max=CONTAINERS, Py_ssize_t json_bytes_max=JSON_BYTES
     ):
         cdef bytes kept = data if isinstance(data, bytes) else bytes(memoryview(data))
         if not 1 <= depth_max <= 2000:
-            raise UsageError(f"depth_max is 1 to 2000, not {depth_max!r:.100}")
+            raise UsageError(f"depth_max is 1 to 2000, not {depth_max}")
         if containers_max < 0 or json_bytes_max < 0:
             raise UsageError("containers_max and json_bytes_max are no less than 0")
         self.with_class = with_class
@@ -469,19 +491,21 @@ cdef class Hessian2Scanner:
         """The string at ``at`` as a JSON string; only passed over if ``out`` is None."""
         cdef StringShape shape
         cdef const uint8_t* p = self.data
-        cdef Py_ssize_t at, units
+        cdef Py_ssize_t at, units = 0
         cdef uint32_t point = 0, high = 0
         cdef bint last
         cdef int size
+        if out is not None:
+            at = one_chunk(p, self.n, self.at, &units)
+            if at >= 0 and write_json_string(out, <const char*>p + at, units) == JSON_OK:
+                self.at = at + units
+                return 0
         if string_shape(p, self.n, self.at, &shape):
             if shape.end >= self.n:
                 self.cut("a string")
             self.bad("a string's text or chunk is malformed", shape.end)
         self.at = shape.end
         if out is None:
-            return 0
-        if shape.text >= 0:
-            write_json_string(out, <const char*>p + shape.text, shape.points)
             return 0
         put_byte(out, 34)
         at = shape.start
@@ -525,6 +549,7 @@ cdef class Hessian2Scanner:
             else 8
         )
         cdef double number
+        cdef int64_t thousandths
         cdef uint64_t bits
         cdef char* text
         if tag == 68:
@@ -541,7 +566,11 @@ cdef class Hessian2Scanner:
             )
             return put(self.json, b".0")
         if size == 4:
-            number = 0.001 * <double>(<int32_t>read32(p))
+            thousandths = <int32_t>read32(p)
+            number = 0.001 * <double>thousandths
+            if number == <double>thousandths / 1000.0:
+                # Of at most 15 digits, so the decimal fraction is the shortest text for it.
+                return put_thousandths(self.json, thousandths)
         else:
             bits = read64(p)
             memcpy(&number, &bits, 8)
@@ -1230,16 +1259,35 @@ cdef class Hessian2Scanner:
         return 0
 
 
+# A scanner of the usual options that ``to_json`` has done with, and will use again.
+cdef Hessian2Scanner spare = None
+
+
 def to_json(
-    data, *, with_class=False, enums=None, depth_max=JSON_DEPTH_MAX, containers_max=CONTAINERS_MAX,
-    json_bytes_max=JSON_BYTES_MAX
+    data, *, bint with_class=False, enums=None, int depth_max=JSON_DEPTH_MAX,
+    Py_ssize_t containers_max=CONTAINERS, Py_ssize_t json_bytes_max=JSON_BYTES
 ):
     """The JSON text, in UTF-8, of the one value that ``data`` is."""
-    cdef Hessian2Scanner scanner = Hessian2Scanner(
-        data, with_class=with_class, enums=enums, depth_max=depth_max,
-        containers_max=containers_max, json_bytes_max=json_bytes_max
+    global spare
+    cdef bytes kept = data if isinstance(data, bytes) else bytes(memoryview(data))
+    cdef Hessian2Scanner scanner = spare
+    cdef bint usual = (
+        depth_max == JSON_DEPTH_MAX and containers_max == CONTAINERS
+        and json_bytes_max == JSON_BYTES and not with_class and enums is None
     )
+    if scanner is None or not usual:
+        scanner = Hessian2Scanner(
+            kept, with_class=with_class, enums=enums, depth_max=depth_max,
+            containers_max=containers_max, json_bytes_max=json_bytes_max
+        )
+    else:
+        # Taken away while it is in use: other threads come.
+        spare = None
+        scanner.start(kept, <const uint8_t*>PyBytes_AS_STRING(kept), PyBytes_GET_SIZE(kept))
     result = scanner.read_json()
     if scanner.at != scanner.n:
         scanner.bad("more than one value", scanner.at)
+    if usual:
+        scanner.start(None, NULL, 0)
+        spare = scanner
     return result

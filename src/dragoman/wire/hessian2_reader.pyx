@@ -31,7 +31,7 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, u
 from libc.string cimport memcpy
 
 from dragoman.wire.bean cimport Bean, is_plain_key, new_bean
-from dragoman.wire.hessian2_string cimport StringShape, string_shape, string_text
+from dragoman.wire.hessian2_string cimport read_text
 
 import datetime as _datetime
 
@@ -42,14 +42,16 @@ from dragoman.wire.java import Date, Long, TypedList, TypedMap
 import_datetime()
 
 # Deeper values are refused: each level costs a few hundred bytes of the thread's stack.
-DEPTH_MAX = 256
-# Lists, maps and objects of one stream. An empty one is a single byte on the wire.
-CONTAINERS_MAX = 500_000
-
 cdef enum:
+    DEPTH = 256
+    # Lists, maps and objects of one stream. An empty one is a single byte on the wire.
+    CONTAINERS = 500_000
     # Keys of maps whose hash a peer can choose (anything but text and 64-bit numbers): with more
     # of them, equal hashes would cost quadratic time.
     COSTLY_KEYS_MAX = 2000
+
+DEPTH_MAX = DEPTH
+CONTAINERS_MAX = CONTAINERS
 
 cdef object EPOCH = _datetime.datetime(1970, 1, 1, tzinfo=_datetime.timezone.utc)
 # Milliseconds that a datetime can hold: the years 1 to 9999.
@@ -88,12 +90,14 @@ cdef class Hessian2Reader:
     ``depth_max`` or ``containers_max``; afterwards the reader is of no more use.
     """
 
-    def __init__(self, data, *, exact=False, depth_max=DEPTH_MAX, containers_max=CONTAINERS_MAX):
+    def __init__(
+        self, data, *, bint exact=False, int depth_max=DEPTH, Py_ssize_t containers_max=CONTAINERS
+    ):
         cdef bytes kept
         if not 1 <= depth_max <= 2000:
-            raise UsageError(f"depth_max is 1 to 2000, not {depth_max!r:.100}")
+            raise UsageError(f"depth_max is 1 to 2000, not {depth_max}")
         if containers_max < 0:
-            raise UsageError(f"containers_max is no less than 0, not {containers_max!r:.100}")
+            raise UsageError(f"containers_max is no less than 0, not {containers_max}")
         kept = data if isinstance(data, bytes) else bytes(memoryview(data))
         self.start(
             kept, <const uint8_t*>PyBytes_AS_STRING(kept), len(kept), exact, depth_max,
@@ -109,9 +113,13 @@ cdef class Hessian2Reader:
         self.data = data
         self.n = n
         self.at = 0
-        self.references = []
-        self.classes = []
-        self.types = []
+        # Lists that nothing was put into are used again.
+        if self.references is None or len(self.references):
+            self.references = []
+        if self.classes is None or len(self.classes):
+            self.classes = []
+        if self.types is None or len(self.types):
+            self.types = []
         self.exact = exact
         self.depth = 0
         self.depth_max = depth_max
@@ -262,13 +270,14 @@ cdef class Hessian2Reader:
 
     cdef object string(self):
         """The string whose first byte has been taken."""
-        cdef StringShape shape
-        if string_shape(self.data, self.n, self.at - 1, &shape):
-            if shape.end >= self.n:
+        cdef Py_ssize_t end = 0
+        cdef str result = read_text(self.data, self.n, self.at - 1, &end)
+        if result is None:
+            if end >= self.n:
                 self.cut("a string")
-            self.bad("a string's text or chunk is malformed", shape.end)
-        self.at = shape.end
-        return string_text(self.data, &shape)
+            self.bad("a string's text or chunk is malformed", end)
+        self.at = end
+        return result
 
     cdef bytes binary(self):
         """The bytes whose first byte has been taken."""
@@ -568,7 +577,7 @@ cdef inline uint64_t read64(const uint8_t* p) noexcept nogil:
 
 
 def decode_stream(
-    data, *, exact=False, depth_max=DEPTH_MAX, containers_max=CONTAINERS_MAX
+    data, *, bint exact=False, int depth_max=DEPTH, Py_ssize_t containers_max=CONTAINERS
 ):
     """All values of one stream."""
     cdef Hessian2Reader reader = Hessian2Reader(
@@ -580,12 +589,30 @@ def decode_stream(
     return values
 
 
-def decode(data, *, exact=False, depth_max=DEPTH_MAX, containers_max=CONTAINERS_MAX):
+# A reader of the usual bounds that ``decode`` has done with, and will use again.
+cdef Hessian2Reader spare = None
+
+
+def decode(data, *, bint exact=False, int depth_max=DEPTH, Py_ssize_t containers_max=CONTAINERS):
     """The one value that ``data`` is."""
-    cdef Hessian2Reader reader = Hessian2Reader(
-        data, exact=exact, depth_max=depth_max, containers_max=containers_max
-    )
+    global spare
+    cdef Hessian2Reader reader = spare
+    cdef bytes kept
+    if reader is None or depth_max != DEPTH or containers_max != CONTAINERS:
+        reader = Hessian2Reader(
+            data, exact=exact, depth_max=depth_max, containers_max=containers_max
+        )
+    else:
+        # Taken away while it is in use: other threads come.
+        spare = None
+        kept = data if isinstance(data, bytes) else bytes(memoryview(data))
+        reader.start(
+            kept, <const uint8_t*>PyBytes_AS_STRING(kept), len(kept), exact, DEPTH, CONTAINERS
+        )
     result = reader.value()
     if reader.at != reader.n:
         reader.bad("more than one value", reader.at)
+    if depth_max == DEPTH and containers_max == CONTAINERS:
+        reader.start(None, NULL, 0, False, DEPTH, CONTAINERS)
+        spare = reader
     return result

@@ -15,7 +15,7 @@ strings may hold, is kept in a ``str`` and has no UTF-8.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from dragoman.wire.buffer cimport Buffer
@@ -24,6 +24,7 @@ from dragoman.errors import UsageError
 
 cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
+    str PyUnicode_DecodeUTF8(const char* data, Py_ssize_t size, const char* errors)
     void* PyUnicode_DATA(object text)
     int PyUnicode_KIND(object text)
     bint PyUnicode_IS_ASCII(object text)
@@ -100,6 +101,54 @@ cdef inline Py_ssize_t chunk_head(
         units[0] = (p[at + 1] << 8) | p[at + 2]
         return at + 3
     return -1
+
+
+cdef Py_ssize_t one_chunk(
+    const uint8_t* p, Py_ssize_t n, Py_ssize_t at, Py_ssize_t* length
+) noexcept nogil:
+    """Where the text of the string at ``p[at]`` begins, and how many bytes it has.
+
+    -1 if it is not in one chunk of characters of one unit, and whenever it takes a closer look to
+    tell (``string_shape``). The text may not be UTF-8.
+    """
+    cdef Py_ssize_t units = 0, run
+    cdef Py_ssize_t text = chunk_head(p, n, at, &units)
+    if text < 0 or p[at] == 0x52:
+        return -1
+    run = ascii_run(p + text, units if units < n - text else n - text)
+    length[0] = units
+    if run < units:
+        length[0] = units_length(p + text + run, n - text - run, units - run)
+        if length[0] < 0:
+            return -1
+        length[0] += run
+    return text
+
+
+cdef str read_text(const uint8_t* p, Py_ssize_t n, Py_ssize_t at, Py_ssize_t* end):
+    """The string at ``p[at]``, and where it ends; None where it is cut short or malformed, and
+    where that is.
+    """
+    cdef StringShape shape
+    cdef object result
+    cdef Py_ssize_t length = 0, units = 0
+    cdef Py_ssize_t text = one_chunk(p, n, at, &length)
+    if text >= 0:
+        end[0] = text + length
+        chunk_head(p, n, at, &units)
+        if length == units and ascii_run(p + text, length) == length:
+            result = PyUnicode_New(length, 127)
+            memcpy(PyUnicode_DATA(result), p + text, length)
+            return <str>result
+        try:
+            return PyUnicode_DecodeUTF8(<const char*>p + text, length, NULL)
+        except UnicodeDecodeError:
+            pass  # a closer look tells where
+    if string_shape(p, n, at, &shape):
+        end[0] = shape.end
+        return None
+    end[0] = shape.end
+    return string_text(p, &shape)
 
 
 cdef int string_shape(
@@ -223,7 +272,7 @@ cdef int write_text(Buffer out, str text) except -1:
     cdef uint32_t point
     cdef uint8_t* to
     while True:
-        if ascii:
+        if kind != 4:
             units = n - i if n - i < CHUNK_UNITS_MAX else CHUNK_UNITS_MAX
             at = i + units
         else:
@@ -235,11 +284,14 @@ cdef int write_text(Buffer out, str text) except -1:
                     break
                 units += 2 if point > 0xFFFF else 1
                 at += 1
-        to = <uint8_t*>out.reserve(units + 3 if ascii else units * 3 + 3)
+        to = <uint8_t*>out.reserve(units + 3 if ascii else units * 3 + 3 + 16)
         to = put_head(to, units, at == n)
         if ascii:
             memcpy(to, <uint8_t*>data + i, units)
             to += units
+            i = at
+        elif kind == 2:
+            to = units_to_utf8(to, <uint16_t*>data + i, units)
             i = at
         while i < at:
             point = PyUnicode_READ(kind, data, i)

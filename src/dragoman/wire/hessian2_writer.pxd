@@ -1,13 +1,27 @@
+from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from dragoman.wire.buffer cimport Buffer
 
 
+# An object that was written, which is kept alive, and its reference number.
+cdef struct Seen:
+    PyObject* object
+    Py_ssize_t number
+
+
+cdef class ClassWritten:
+    cdef tuple fields
+    cdef Py_ssize_t number
+
+
 cdef class Hessian2Writer:
     cdef Buffer out
-    cdef dict numbers      # id -> its reference number, of what may come again
-    cdef list kept         # the same objects, so that no id comes again
-    cdef dict classes, types
+    cdef Seen* slots             # an open hash table of the objects written, by address
+    cdef size_t slot_mask, slots_used
+    cdef dict types              # name -> number
+    cdef dict classes            # (name, *fields) -> ClassWritten
+    cdef dict latest             # name -> the ClassWritten that came last
     cdef Py_ssize_t count  # references so far
     cdef int depth, depth_max
 
@@ -34,6 +48,9 @@ cdef class Hessian2Writer:
     cdef int enter(self) except -1
     cdef int leave(self) except -1
     cdef bint seen(self, object value) except -1
+    cdef int more_slots(self) except -1
+    cdef int forget(self) except -1
+    cdef Py_ssize_t class_number(self, str java_class, dict fields) except -1
     cdef int type_name(self, str name) except -1
     cdef int other(self, object value) except -1
     cdef int any_int(self, object value) except -1

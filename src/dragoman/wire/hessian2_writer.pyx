@@ -11,9 +11,13 @@ stream of no more use: whoever writes into a link's buffer puts its length back.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.dict cimport PyDict_Next
 from cpython.long cimport PyLong_AsLongLongAndOverflow
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport floor, signbit
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from dragoman.wire.bean cimport Bean
@@ -31,11 +35,14 @@ from dragoman.wire.descriptor import count_parameters, descriptor_of
 from dragoman.wire.hessian2_classes import TO_JAVA, plain_bean
 from dragoman.wire.java import BigInteger, Date, Long, TypedList, TypedMap
 
-DEPTH_MAX = 256
-
 cdef enum:
+    DEPTH = 256
     PLANS_CACHED_MAX = 4096
+    SLOTS_LEAST = 16    # of the table of references, a power of two
+    SLOTS_KEPT = 4096   # a larger one goes back to the allocator with its stream
     CHUNK_BYTES = 0x8000
+
+DEPTH_MAX = DEPTH
 
 # What a descriptor asks for.
 cdef enum:
@@ -224,6 +231,15 @@ cdef str one_descriptor(str text):
     return descriptor_of([text])
 
 
+cdef inline size_t slot_of(const void* object, size_t mask) noexcept nogil:
+    """Where an address begins to look."""
+    return ((<uint64_t><size_t>object >> 4) * <uint64_t>0x9E3779B97F4A7C15 >> 32) & mask
+
+
+cdef class ClassWritten:
+    """The fields of a class as this stream has defined it, and its number."""
+
+
 cdef class Hessian2Writer:
     """Writes the values of one stream, one after another.
 
@@ -231,22 +247,27 @@ cdef class Hessian2Writer:
     deeper than ``depth_max`` or does not fit its descriptor; begin a new writer then.
     """
 
-    def __init__(self, *, depth_max=DEPTH_MAX):
+    def __init__(self, *, int depth_max=DEPTH):
         if not 1 <= depth_max <= 2000:
-            raise UsageError(f"depth_max is 1 to 2000, not {depth_max!r:.100}")
+            raise UsageError(f"depth_max is 1 to 2000, not {depth_max}")
         self.start(Buffer(), depth_max)
 
     cdef int start(self, Buffer out, int depth_max) except -1:
         """Begin a stream at the end of ``out`` (for compiled callers)."""
         self.out = out
-        self.numbers = {}
-        self.kept = []
-        self.classes = {}
-        self.types = {}
+        self.forget()
         self.count = 0
         self.depth = 0
         self.depth_max = depth_max
         return 0
+
+    def __dealloc__(self):
+        cdef size_t i
+        if self.slots != NULL:
+            for i in range(self.slot_mask + 1):
+                if self.slots[i].object != NULL:
+                    Py_DECREF(<object>self.slots[i].object)
+            free(self.slots)
 
     # ---- for Python callers
 
@@ -453,16 +474,67 @@ cdef class Hessian2Writer:
 
     cdef bint seen(self, object value) except -1:
         """Write a reference if ``value`` was there before, else remember it."""
-        number = self.numbers.get(<size_t><void*>value)
-        if number is not None:
-            self.tag(0x51)
-            self.int32(number)
-            return True
-        self.numbers[<size_t><void*>value] = self.count
-        self.kept.append(value)
-        return False
+        cdef size_t at
+        cdef Seen* slot
+        if (self.slots_used + 1) * 2 > self.slot_mask:
+            self.more_slots()
+        at = slot_of(<void*>value, self.slot_mask)
+        while True:
+            slot = self.slots + at
+            if slot.object == NULL:
+                Py_INCREF(value)
+                slot.object = <PyObject*>value
+                slot.number = self.count
+                self.slots_used += 1
+                return False
+            if slot.object == <PyObject*>value:
+                self.tag(0x51)
+                self.int32(<int32_t>slot.number)
+                return True
+            at = (at + 1) & self.slot_mask
+
+    cdef int more_slots(self) except -1:
+        """Double the table of objects."""
+        cdef size_t mask = self.slot_mask * 2 + 1 if self.slots != NULL else SLOTS_LEAST - 1
+        cdef size_t i, at
+        cdef Seen* slots = <Seen*>calloc(mask + 1, sizeof(Seen))
+        if slots == NULL:
+            raise MemoryError(f"no memory for a table of {mask + 1} references")
+        if self.slots != NULL:
+            for i in range(self.slot_mask + 1):
+                if self.slots[i].object != NULL:
+                    at = slot_of(self.slots[i].object, mask)
+                    while slots[at].object != NULL:
+                        at = (at + 1) & mask
+                    slots[at] = self.slots[i]
+            free(self.slots)
+        self.slots = slots
+        self.slot_mask = mask
+        return 0
+
+    cdef int forget(self) except -1:
+        """Empty the tables."""
+        cdef size_t i
+        cdef PyObject* kept
+        self.types = None
+        self.classes = None
+        self.latest = None
+        if self.slots_used:
+            self.slots_used = 0
+            for i in range(self.slot_mask + 1):
+                kept = self.slots[i].object
+                if kept != NULL:
+                    self.slots[i].object = NULL
+                    Py_DECREF(<object>kept)
+        if self.slot_mask >= SLOTS_KEPT:
+            free(self.slots)
+            self.slots = NULL
+            self.slot_mask = 0
+        return 0
 
     cdef int type_name(self, str name) except -1:
+        if self.types is None:
+            self.types = {}
         number = self.types.get(name)
         if number is not None:
             return self.int32(number)
@@ -576,27 +648,13 @@ cdef class Hessian2Writer:
     cdef int bean(self, dict fields, str java_class) except -1:
         """An object; beans of one class with the same fields share a definition."""
         cdef Py_ssize_t number
-        cdef tuple key
         if self.seen(fields):
             return 0
         self.enter()
         self.count += 1
         if not java_class:
             raise UsageError("a Bean without the name of its class cannot be written")
-        key = (java_class, *fields)
-        known = self.classes.get(key)
-        if known is None:
-            number = len(self.classes)
-            self.classes[key] = number
-            self.tag(67)
-            write_text(self.out, java_class)
-            self.int32(<int32_t>len(fields))
-            for name in fields:
-                if not isinstance(name, str):
-                    raise UsageError(f"{name!r:.200} is no field of {java_class:.200}: not text")
-                write_text(self.out, str(name))
-        else:
-            number = known
+        number = self.class_number(java_class, fields)
         if number < 16:
             self.tag(0x60 + number)
         else:
@@ -605,6 +663,46 @@ cdef class Hessian2Writer:
         for value in fields.values():
             self.value(value)
         return self.leave()
+
+    cdef Py_ssize_t class_number(self, str java_class, dict fields) except -1:
+        """The number of the class with these fields, which is defined where it is new."""
+        cdef ClassWritten written
+        cdef PyObject* name = NULL
+        cdef PyObject* value = NULL
+        cdef Py_ssize_t place = 0, i = 0
+        cdef tuple key
+        if self.classes is None:
+            self.classes = {}
+            self.latest = {}
+        found = self.latest.get(java_class)
+        if found is not None:
+            written = <ClassWritten>found
+            if len(written.fields) == len(fields):
+                # The names are mostly the same objects.
+                while PyDict_Next(fields, &place, &name, &value):
+                    if <PyObject*>written.fields[i] != name:
+                        break
+                    i += 1
+                else:
+                    return written.number
+        key = (java_class, *fields)
+        found = self.classes.get(key)
+        if found is None:
+            written = ClassWritten.__new__(ClassWritten)
+            written.number = len(self.classes)
+            written.fields = tuple(fields)
+            self.classes[key] = written
+            self.tag(67)
+            write_text(self.out, java_class)
+            self.int32(<int32_t>len(fields))
+            for field in fields:
+                if not isinstance(field, str):
+                    raise UsageError(f"{field!r:.200} is no field of {java_class:.200}: not text")
+                write_text(self.out, str(field))
+        else:
+            written = <ClassWritten>found
+        self.latest[java_class] = written
+        return written.number
 
     # ---- values as a descriptor says
 
@@ -724,14 +822,25 @@ cdef inline void put64(uint8_t* to, int64_t value) noexcept nogil:
     put32(to + 4, <int32_t>value)
 
 
-def encode(*values, types=None, depth_max=DEPTH_MAX):
+# A writer that ``encode`` has done with, and will use again.
+cdef Hessian2Writer spare = None
+
+
+def encode(*values, types=None, int depth_max=DEPTH):
     """The values as one stream.
 
     ``types`` is a JVM descriptor of all of them, such as ``Ljava/lang/String;J``, or a list with a
     descriptor or Java type name for each.
     """
-    cdef Hessian2Writer writer = Hessian2Writer(depth_max=depth_max)
+    global spare
+    cdef Hessian2Writer writer = spare
     cdef list parts
+    cdef bytes result
+    if writer is None or depth_max != writer.depth_max:
+        writer = Hessian2Writer(depth_max=depth_max)
+    else:
+        # Taken away while it is in use: values may call back, and other threads come.
+        spare = None
     if types is None:
         for value in values:
             writer.value(value)
@@ -745,4 +854,7 @@ def encode(*values, types=None, depth_max=DEPTH_MAX):
             raise UsageError(f"{len(values)} values for {len(parts)} types")
         for value, part in zip(values, parts):
             writer.typed(value, part)
-    return writer.out.take()
+    result = writer.out.take()
+    writer.start(writer.out, depth_max)
+    spare = writer
+    return result

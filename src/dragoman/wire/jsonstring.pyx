@@ -39,13 +39,23 @@ cdef int write_json_string(Buffer out, const char* utf8, Py_ssize_t n) except -1
             break
         c = src[i]
         if c >= 0x80:
-            size = utf8_sequence(src + i, n - i)
-            if size == 0:
-                out.length = start
-                return JSON_BAD_UTF8
-            memcpy(dst, src + i, size)
-            dst += size
-            i += size
+            # Such characters come in runs.
+            while c >= 0x80:
+                size = utf8_sequence(src + i, n - i)
+                if size == 0:
+                    out.length = start
+                    return JSON_BAD_UTF8
+                dst[0] = c
+                dst[1] = src[i + 1]
+                if size > 2:
+                    dst[2] = src[i + 2]
+                    if size > 3:
+                        dst[3] = src[i + 3]
+                dst += size
+                i += size
+                if i == n:
+                    break
+                c = src[i]
             continue
         # An escape takes more room than was reserved for its byte.
         out.length = start + (dst - begin)
