@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from dragoman.bench.queue import Plan, QueueBench
 from dragoman.bench.queue_load import messages, wrong
+from dragoman.bench.queue_peers import PEERS, Sqlite, run_peer
 from dragoman.cli.main import build
 from dragoman.errors import UsageError
 
@@ -50,3 +52,73 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path: Path) -> None:
     for bad in ({"api": "poke"}, {"queues": 0}, {"messages": 5}, {"threads": 0}, {"consume": 2}):
         with pytest.raises(UsageError):
             QueueBench(Plan(tmp_path, **bad), lambda *_: None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", PEERS, ids=lambda kind: kind.name)
+def test_a_peer_gets_the_same_load_and_is_read_in_order(tmp_path: Path, kind: type[Any]) -> None:
+    if kind.name != "sqlite3":
+        pytest.importorskip(kind.name)
+    figures = run_peer(
+        kind,
+        tmp_path / "peer",
+        queues=1500,
+        rounds=20,
+        size=50,
+        consume=0.1,
+        seed=3,
+        progress=lambda *_: None,
+    )
+    assert figures["messages"] == 30_000
+    assert figures["wrong"] == 0
+    assert min(figures[f"{what}_per_second"] for what in ("put", "gets", "consumed")) > 0
+    assert not (tmp_path / "peer").exists()
+
+
+def test_a_peer_that_answers_wrongly_is_found_out(tmp_path: Path) -> None:
+    class Forgetful(Sqlite):
+        def get(self, queue: int, offset: int, count: int) -> list[bytes]:
+            return super().get(queue, offset, count)[1:]
+
+    figures = run_peer(
+        Forgetful,
+        tmp_path / "peer",
+        queues=10,
+        rounds=20,
+        size=50,
+        consume=1.0,
+        seed=3,
+        progress=lambda *_: None,
+    )
+    assert figures["wrong"] > 0
+
+
+def test_a_peer_that_is_not_installed_is_said_to_be_missing(tmp_path: Path) -> None:
+    class Absent(Sqlite):
+        name = "absent"
+
+        def __init__(self, path: Path) -> None:
+            raise ModuleNotFoundError("no module named absent")
+
+    figures = run_peer(
+        Absent,
+        tmp_path / "peer",
+        queues=10,
+        rounds=20,
+        size=50,
+        consume=1.0,
+        seed=3,
+        progress=lambda *_: None,
+    )
+    assert figures == {"name": "absent", "missing": "no module named absent"}
+
+
+def test_peers_stand_beside_the_store_in_the_figures(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    options = ["--queues", "100", "--messages", "2000", "--path", str(tmp_path / "s"), "--peers"]
+    options += ["--peer-messages", "2000", "--json", str(file)]
+    result = CliRunner().invoke(build(), ["bench", "queue", *options])
+    assert result.exit_code == 0, result.output
+    peers = json.loads(file.read_text())["peers"]
+    assert [peer["name"] for peer in peers] == ["dragoman", "lmdb", "rocksdict", "sqlite3"]
+    assert all(peer["wrong"] == 0 for peer in peers if "missing" not in peer)
+    assert "2,000 messages over 100 queues" in result.output

@@ -15,7 +15,8 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ UNDER_WAY = 512
 STRETCH = 20_000
 # Of each stretch so many puts are timed one by one, apart from the rate.
 SAMPLED = 100
+# Messages a queue that other stores are given.
+PEER_ROUNDS = 20
 Progress = Callable[[str, int, int], None]
 
 
@@ -52,6 +55,8 @@ class Plan:
     consume: float = 0.2
     seed: int = 20181121
     keep: bool = False
+    peers: bool = False
+    peer_messages: int = 5_000_000
 
     def checked(self) -> Plan:
         """Itself, or UsageError."""
@@ -65,6 +70,8 @@ class Plan:
             raise UsageError("--readers is 1 to 256")
         if not 0 <= self.consume <= 1:
             raise UsageError("--consume is a share between 0 and 1")
+        if self.peers and self.peer_messages < PEER_ROUNDS:
+            raise UsageError(f"--peer-messages is at least {PEER_ROUNDS}")
         return self
 
 
@@ -122,6 +129,7 @@ class QueueBench:
                 memory_bytes=plan.memory_bytes,
                 expected_queues=plan.queues,
             )
+            touched = resident_bytes()
             try:
                 put = self._phase(
                     "put", self.rounds * plan.queues, lambda n: self._put(store, n), plan.threads
@@ -132,6 +140,8 @@ class QueueBench:
                 put.seconds = max(self._seconds)
                 memory = {
                     "resident_before_bytes": before,
+                    # Memory was touched before the first put: first touch is not in the rates.
+                    "resident_touched_bytes": touched,
                     "resident_bytes": resident_bytes(),
                     "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
                 }
@@ -162,20 +172,75 @@ class QueueBench:
         finally:
             if not plan.keep:
                 shutil.rmtree(plan.path, ignore_errors=True)
+        peers = self._peers() if plan.peers else []
         phases = [put, check, consume]
         in_blocks = max(1, after_put["messages_in_blocks"])
         return {
             "plan": {**asdict(plan), "path": str(plan.path)},
             "phases": {phase.name: phase.as_dict() for phase in phases},
             "score": sum(p.messages for p in phases) / sum(p.seconds for p in phases),
-            "wrong": sum(phase.wrong for phase in phases),
+            "wrong": sum(phase.wrong for phase in phases) + sum(p.get("wrong", 0) for p in peers),
             "memory": memory,
             "disk_bytes_per_message": after_put["log_bytes"] / in_blocks,
             "disk_bytes_closed": disk,
             "closing_seconds": closing_s,
             "opening_seconds": opening_s,
+            "peers": peers,
             "statistics": after_put,
         }
+
+    def _peers(self) -> list[dict[str, Any]]:
+        # This store and others with the same, smaller load: most of them are slow.
+        from dragoman.bench.queue_peers import PEERS, run_peer
+
+        plan = self.plan
+        queues = max(1, min(plan.queues, plan.peer_messages // PEER_ROUNDS))
+        path = plan.path.with_name(plan.path.name + "-peer")
+        small = replace(
+            plan,
+            path=path,
+            queues=queues,
+            messages=queues * PEER_ROUNDS,
+            threads=1,
+            readers=1,
+            api="put_many",
+            durability="none",
+            # As much a queue as the large store had, so that here, too, blocks go to the disk.
+            memory_bytes=max(1 << 24, plan.memory_bytes * queues // plan.queues // 5),
+            checks=min(queues, 100_000),
+            keep=False,
+            peers=False,
+        )
+        own = QueueBench(small, lambda phase, *at: self.progress(f"dragoman {phase}", *at)).run()
+        phases = own["phases"]
+        result = [
+            {
+                "name": "dragoman",
+                "version": version("dragoman"),
+                "queues": queues,
+                "messages": small.messages,
+                "put_per_second": phases["put"]["messages_per_second"],
+                "resident_bytes": own["memory"]["resident_bytes"],
+                "disk_bytes": own["disk_bytes_closed"],
+                "gets_per_second": phases["check"]["calls"] / phases["check"]["seconds"],
+                "consumed_per_second": phases["consume"]["messages_per_second"],
+                "wrong": own["wrong"],
+            }
+        ]
+        result += [
+            run_peer(
+                kind,
+                path,
+                queues=queues,
+                rounds=PEER_ROUNDS,
+                size=plan.size,
+                consume=plan.consume,
+                seed=plan.seed,
+                progress=self.progress,
+            )
+            for kind in PEERS
+        ]
+        return result
 
     # Phases.
 

@@ -38,6 +38,12 @@ def queue(
         Path | None, typer.Option(help="Directory of the store, empty or new (default: temporary)")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the store there")] = False,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Also lmdb, rocksdict and sqlite3, where installed")
+    ] = False,
+    peer_messages: Annotated[
+        int, typer.Option(help="Messages that each of the peers gets, and this store beside them")
+    ] = 5_000_000,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write figures to FILE")] = None,
 ) -> None:
     """Put, look up at random, consume in order: the contest's second round, all content checked."""
@@ -60,10 +66,14 @@ def queue(
         checks=checks,
         consume=consume,
         keep=keep,
+        peers=peers,
+        peer_messages=peer_messages,
     )
     with _Display() as display:
         report = QueueBench(plan, display.progress).run()
     _show(report)
+    if report["peers"]:
+        _show_peers(report["peers"])
     if json_file is not None:
         json_file.write_text(json.dumps(report, indent=2, default=str) + "\n")
     if report["wrong"]:
@@ -131,10 +141,37 @@ def _show(report: dict[str, Any]) -> None:
         f"score {report['score']:,.0f} messages/s; put p50 {put['p50_us']:.2f} us, "
         f"p99 {put['p99_us']:.2f} us, slowest {put['max_us']:,.0f} us\n"
         f"memory after the puts {memory['resident_bytes'] / 1e6:,.0f} MB "
-        f"(before: {memory['resident_before_bytes'] / 1e6:,.0f}); "
+        f"(before: {memory['resident_before_bytes'] / 1e6:,.0f}, touched before the puts: "
+        f"{memory['resident_touched_bytes'] / 1e6:,.0f}); "
         f"{report['disk_bytes_per_message']:.2f} bytes of log a message; "
         f"closed in {report['closing_seconds']:.2f} s, opened in {report['opening_seconds']:.2f} s"
     )
+
+
+def _show_peers(peers: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    messages = peers[0]["messages"]
+    table = Table(
+        title=f"{messages:,} messages over {peers[0]['queues']:,} queues: transactions of 1000,"
+        " no syncs, one reader"
+    )
+    for column in ("store", "puts/s", "gets of 10/s", "consumed/s", "disk bytes/message", "wrong"):
+        table.add_column(column, justify="left" if column == "store" else "right")
+    for peer in peers:
+        if "missing" in peer:
+            table.add_row(peer["name"], "not installed", "", "", "", "")
+            continue
+        table.add_row(
+            f"{peer['name']} {peer['version']}",
+            f"{peer['put_per_second']:,.0f}",
+            f"{peer['gets_per_second']:,.0f}",
+            f"{peer['consumed_per_second']:,.0f}",
+            f"{peer['disk_bytes'] / messages:.1f}",
+            f"{peer['wrong']:,}",
+        )
+    Console(highlight=False).print(table)
 
 
 def register(bench: typer.Typer) -> None:
