@@ -36,6 +36,7 @@ _Count = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
 _CountOrNone = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
 _Workers = Annotated[int, msgspec.Meta(ge=1, le=256)]
 _Millis = Annotated[int, msgspec.Meta(ge=1, le=86_400_000)]
+_MillisOrNone = Annotated[int, msgspec.Meta(ge=0, le=86_400_000)]
 _Bytes = Annotated[int, msgspec.Meta(ge=64, le=1 << 30)]
 _Weight = Annotated[int, msgspec.Meta(ge=1, le=WEIGHT_MAX)]
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)]
@@ -106,6 +107,7 @@ class ProviderConfig(AgentConfig, frozen=True, kw_only=True):
     limit: _Limit | Literal["auto"] = 200
     connections: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     lease_ttl_s: _Seconds = 10
+    probe_ms: _MillisOrNone = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

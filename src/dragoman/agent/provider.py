@@ -89,6 +89,8 @@ class ProviderAgent:
         listener = listening_socket(self._config.listen, reuse_port=self._reuse_port)
         self._server = await self._loop.create_server(self._session, sock=listener, backlog=1024)
         self.link.start()
+        if self._config.probe_ms:
+            self.egress.probe(self._config.interface[0], self._config.probe_ms)
         self._memory.start()
         self.port = listener.getsockname()[1]
         for registration in self._config.registrations(self.port):
@@ -100,6 +102,8 @@ class ProviderAgent:
             return "draining"
         if not self.link.usable:
             return f"the provider cannot be reached: {self.link.reason or 'not connected yet'}"
+        if self.egress.silent:
+            return "the provider does not answer its probe"
         if not all(handle.registered for handle in self._handles):
             return "not registered yet"
         return None
@@ -124,6 +128,7 @@ class ProviderAgent:
         for session in list(self.sessions):
             session.close()
         self._memory.stop()
+        self.egress.stop()
         await self.link.close()
         with contextlib.suppress(RegistryError):
             await self._registry.close()

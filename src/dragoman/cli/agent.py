@@ -224,6 +224,14 @@ def provider(
             metavar="N", help="Dubbo connections of each worker to the provider.  \\[default: 1]"
         ),
     ] = None,
+    probe_ms: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MS",
+            help="Call the provider's $echo this often; one that has not answered by the next time "
+            "gets no requests until it does. 0 never.  \\[default: 0]",
+        ),
+    ] = None,
     registry: RegistryUrl = None,
     lease_ttl_s: Annotated[
         str | None,

@@ -33,6 +33,9 @@ cdef class Egress(Handler):
     cdef readonly uint64_t late
     cdef readonly dict errors
     cdef readonly object latency
+    cdef Probe _probe
+    # The provider did not answer the last probe.
+    cdef readonly bint silent
 
     cdef void _sent_one_way(self, EgressCall call, DubboConnection connection)
     cdef void _finish(self, EgressCall call, int code, bint retry_safe, str message)
@@ -52,3 +55,9 @@ cdef class EgressCall(DubboCall):
     cdef bint waits
 
     cdef bint _sent_again_later(self) except -1
+
+
+cdef class Probe(DubboCall):
+    cdef Egress egress
+    cdef bytes interface
+    cdef int64_t every_us

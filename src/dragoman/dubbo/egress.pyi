@@ -31,5 +31,12 @@ class Egress(Handler):
         limit_max: int = 10000,
         timeout_ms: int = 600000,
     ) -> None: ...
+    silent: bool
+    def probe(self, interface: str, every_ms: int) -> None:
+        """From now on ask the provider's pool itself, by ``$echo``, whether it still answers."""
+
+    def stop(self) -> None:
+        """Probe no more."""
+
     def shed(self, proportion: float) -> None:
         """From now on refuse this proportion of requests: the process is short of memory."""

@@ -99,6 +99,9 @@ cdef class Egress(Handler):
         if connection is None:
             self._finish(call, C_UNAVAILABLE, True, self._why_unavailable())
             return True
+        if self.silent:
+            self._finish(call, C_UNAVAILABLE, True, "the provider does not answer its probe")
+            return True
         if self._pressure:
             self._due_refusals += self._pressure
             if self._due_refusals >= 1.0:
@@ -146,6 +149,29 @@ cdef class Egress(Handler):
             timeout_ms = self._timeout_ms
         self.turn.wheel.schedule(call, call.started_us + <int64_t>timeout_ms * 1000)
         return True
+
+    def probe(self, str interface not None, int every_ms):
+        """From now on ask the provider's pool itself, by ``$echo``, whether it still answers.
+
+        A provider that has not answered within ``every_ms`` gets no requests until it does. There
+        is no probe while the pool's limit is used up.
+        """
+        cdef Probe probe = Probe.__new__(Probe)
+        self.stop()
+        probe.egress = self
+        probe.interface = interface.encode()
+        probe.every_us = <int64_t>every_ms * 1000
+        self._probe = probe
+        probe.rest()
+
+    def stop(self):
+        """Probe no more."""
+        if self._probe is not None:
+            self.turn.wheel.cancel(self._probe)
+            if self._probe.connection is not None:
+                self._probe.connection.forget(self._probe)
+            self._probe = None
+        self.silent = False
 
     def shed(self, double proportion):
         """From now on refuse this proportion of requests, 0.0 to 1.0: the process is short of
@@ -329,6 +355,46 @@ cdef class EgressCall(DubboCall):
         egress.count_error(code)
         self.session.error(self.id, code, False, message, 0)
         egress.turn.wheel.schedule(self, egress.turn.wheel.clock_us() + FORGET_US)
+
+
+cdef class Probe(DubboCall):
+    """The call of ``$echo`` that is made again and again: at most one is at the provider."""
+
+    def rest(self):
+        """Wait for the next time."""
+        cdef Egress egress = self.egress
+        egress.turn.wheel.schedule(self, egress.turn.wheel.clock_us() + self.every_us)
+
+    cdef void on_due(self):
+        cdef Egress egress = self.egress
+        cdef DubboConnection connection = self.connection
+        cdef size_t start
+        if connection is not None:
+            connection.forget(self)
+            if not egress.silent:
+                log.warning("provider %s:%d answers no probe", egress.link.host, egress.link.port)
+            egress.silent = True
+        connection = egress.link.pick()
+        if connection is not None and egress.in_progress < egress.pool.limit:
+            start = connection.out.length
+            try:
+                egress._requests.write_echo(
+                    connection.out, connection.begin(self), self.interface
+                )
+                connection.sent()
+            except MemoryError:
+                connection.undo(self)
+                connection.out.length = start
+        self.rest()
+
+    cdef void on_dubbo_reply(self, int status, int serialization, const char* body, Py_ssize_t n):
+        # Whatever it says: a full pool and a service that is unknown are answers too.
+        if self.egress.silent:
+            log.info("provider %s:%d answers again", self.egress.link.host, self.egress.link.port)
+        self.egress.silent = False
+
+    cdef void on_dubbo_lost(self, bint sent, str why):
+        self.egress.silent = False  # the loss speaks for itself
 
 
 cdef int code_of_status(int status, str why):

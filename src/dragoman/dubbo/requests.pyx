@@ -111,6 +111,19 @@ cdef class Requests:
             (<uint8_t*>out.data)[start + 2] &= <uint8_t>(~DUBBO_TWO_WAY)
         return 0
 
+    cdef int write_echo(self, Buffer out, uint64_t id, bytes interface) except -1:
+        """Append a call of ``$echo``, which every service answers from its pool."""
+        cdef Invocation invocation
+        self._invocation(&invocation)
+        point(&invocation.interface, interface)
+        invocation.method.data = "$echo"
+        invocation.method.length = 5
+        invocation.descriptor.data = "Ljava/lang/Object;"
+        invocation.descriptor.length = 18
+        if self.serialization == DUBBO_HESSIAN2:
+            return write_hessian_text_request(out, id, &invocation, b"OK", 2)
+        return write_string_request(out, id, &invocation, b"OK", 2)
+
     cdef void _invocation(self, Invocation* to) noexcept:
         memset(to, 0, sizeof(Invocation))
         point(&to.group, self._group)
