@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import random
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from dragoman.queue.files import Files
@@ -49,89 +51,115 @@ class FaultyFiles(Files):
         return super().open(path, flags & ~os.O_DIRECT)
 
 
+class Inode:
+    """A file's content: what was synced, and what was written since."""
+
+    def __init__(self) -> None:
+        self.synced = b""
+        self.pending: list[tuple[int, bytes] | int] = []
+
+
 class PowerLoss(FaultyFiles):
     """Remembers what each file held when it was last synced, and what was written since.
 
     ``crash(target, rng)`` makes a copy of the directory as a disk might hold it after the power
     went: of each file the synced content, with any of the later sectors, in any order of arrival,
-    whole or torn. Names are those of the last sync of the directory, or any later ones.
+    whole or torn. Names are those of the last sync of the directory, with the first few of the
+    later changes (names made, removed, renamed). ``at``: the call, counted over all kinds, before
+    which ``on_crash`` is called, from whatever thread makes it.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self, root: Path, at: int = 0, on_crash: Callable[[PowerLoss], None] | None = None
+    ) -> None:
         super().__init__()
         self.root = root
-        self.names: dict[int, str] = {}
-        self.synced: dict[str, bytes] = {}
-        self.pending: dict[str, list[tuple[int, bytes] | int]] = {}
-        self.lengths: dict[str, int] = {}
-        self.durable_names: set[str] = set()
-        self.renamed: dict[str, str] = {}
+        self.at = at
+        self.on_crash = on_crash
+        self.total = 0
+        self.lock = threading.RLock()
+        self.open_files: dict[int, Inode] = {}
+        self.names: dict[str, Inode] = {}
+        self.durable_names: dict[str, Inode] = {}
+        self.changes: list[dict[str, Inode]] = []
 
-    def _name(self, fd: int) -> str:
-        return self.names[fd]
+    def _called(self, kind: str) -> None:
+        super()._called(kind)
+        self.total += 1
+        if self.total == self.at and self.on_crash is not None:
+            self.on_crash(self)
+
+    def _renamed(self) -> None:
+        self.changes.append(dict(self.names))
+
+    def read(self, fd: int, n: int, offset: int) -> bytes:
+        return super().read(fd, n, offset)
 
     def open(self, path: str, flags: int) -> int:
-        fd = super().open(path, flags)
-        self.names[fd] = os.path.basename(path)
-        if flags & os.O_CREAT:
-            self.synced.setdefault(self.names[fd], b"")
-            self.pending.setdefault(self.names[fd], [])
-        return fd
+        with self.lock:
+            fd = super().open(path, flags)
+            name = os.path.basename(path)
+            if name not in self.names:
+                self.names[name] = Inode()
+                self._renamed()
+            self.open_files[fd] = self.names[name]
+            return fd
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
-        done = super().write(fd, data, offset)
-        self.pending.setdefault(self._name(fd), []).append((offset, data[:done]))
-        return done
+        with self.lock:
+            done = super().write(fd, data, offset)
+            self.open_files[fd].pending.append((offset, data[:done]))
+            return done
 
     def truncate(self, fd: int, length: int) -> None:
-        super().truncate(fd, length)
-        self.pending.setdefault(self._name(fd), []).append(length)
+        with self.lock:
+            super().truncate(fd, length)
+            self.open_files[fd].pending.append(length)
 
     def sync(self, fd: int) -> None:
-        name = self._name(fd)
-        taken = len(self.pending.get(name, []))
-        super().sync(fd)
-        content = self.synced.get(name, b"")
-        for change in self.pending.get(name, [])[:taken]:
-            content = apply(content, change)
-        self.synced[name] = content
-        self.pending[name] = self.pending.get(name, [])[taken:]
+        with self.lock:
+            super().sync(fd)
+            inode = self.open_files[fd]
+            for change in inode.pending:
+                inode.synced = apply(inode.synced, change)
+            inode.pending = []
 
     def rename(self, source: str, target: str) -> None:
-        super().rename(source, target)
-        old, new = os.path.basename(source), os.path.basename(target)
-        self.synced[new] = self.synced.pop(old)
-        self.pending[new] = self.pending.pop(old, [])
+        with self.lock:
+            self._called("rename")
+            super().rename(source, target)
+            self.names[os.path.basename(target)] = self.names.pop(os.path.basename(source))
+            self._renamed()
 
     def unlink(self, path: str) -> None:
-        super().unlink(path)
+        with self.lock:
+            self._called("unlink")
+            super().unlink(path)
+            self.names.pop(os.path.basename(path), None)
+            self._renamed()
 
     def sync_directory(self, path: str) -> None:
-        self._called("sync_directory")
-        super().sync_directory(path)
-        self.durable_names = set(os.listdir(path))
+        with self.lock:
+            self._called("sync_directory")
+            super().sync_directory(path)
+            self.durable_names = dict(self.names)
+            self.changes = []
 
     def crash(self, target: Path, rng: random.Random) -> None:
         """What the disk holds after the power went, into ``target``."""
-        target.mkdir()
-        present = set(os.listdir(self.root))
-        for name in present | self.durable_names:
-            if name == "LOCK":
-                continue
-            if name not in self.durable_names and rng.random() < 0.5:
-                continue
-            content = self.synced.get(name, b"")
-            changes = list(self.pending.get(name, []))
-            kept = []
-            for change in changes:
-                chance = rng.random()
-                if chance < 0.4:
-                    kept.append(change)
-                elif chance < 0.7 and isinstance(change, tuple):
-                    kept.extend(torn(change, rng))
-            for change in kept:
-                content = apply(content, change)
-            (target / name).write_bytes(content)
+        with self.lock:
+            target.mkdir()
+            states = [self.durable_names, *self.changes]
+            for name, inode in rng.choice(states).items():
+                content = inode.synced
+                for change in inode.pending:
+                    chance = rng.random()
+                    if chance < 0.4:
+                        content = apply(content, change)
+                    elif chance < 0.7 and isinstance(change, tuple):
+                        for part in torn(change, rng):
+                            content = apply(content, part)
+                (target / name).write_bytes(content)
 
 
 def torn(change: tuple[int, bytes], rng: random.Random) -> list[tuple[int, bytes]]:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,10 @@ WRITER = """
 import sys, random
 sys.path.insert(0, ".")
 from tests.queue.test_recovery import SMALL, message
-from dragoman.queue import QueueStore
-store = QueueStore(sys.argv[1], durability=sys.argv[2], **SMALL)
+from dragoman.queue import QueueStore, store as module
+module.META_DEAD_BYTES = 3000
+module.COMPACTION_S = module.UPKEEP_S = 0.01
+store = QueueStore(sys.argv[1], durability=sys.argv[2], compact_below=0.7, **SMALL)
 rng = random.Random(int(sys.argv[3]))
 while True:
     queue = rng.randrange(30)
@@ -50,12 +53,38 @@ while True:
     if rng.random() < 0.002 and sys.argv[2] == "none":
         store.sync()
         print("sync", flush=True)
-    print(queue, offset + 1, flush=True)
+    print("put", queue, offset + 1, flush=True)
+    if rng.random() < 0.1 and queue % 5:
+        before = max(0, offset - rng.randrange(150))
+        print("trim", queue, before, flush=True)
+        store.trim(name, before)
+    if rng.random() < 0.003:
+        store._detach_tails()
+    if rng.random() < 0.1:
+        store.commit(name, "group", offset)
+        print("commit", queue, offset, flush=True)
+    if rng.random() < 0.002:
+        now = store.statistics()
+        print("did", now.compactions, now.meta_rewrites, flush=True)
 """
 
 
-def killed_cycle(path: Path, durability: str, seed: int, after_s: float) -> dict[int, int]:
-    """Let a process put until it is killed; what it had been told is there, by queue."""
+@dataclass
+class Told:
+    """What a writer had been told: by queue the length, the last trim asked for, the commit."""
+
+    put: dict[int, int] = field(default_factory=dict)
+    trim: dict[int, int] = field(default_factory=dict)
+    commit: dict[int, int] = field(default_factory=dict)
+    compactions: int = 0
+    rewrites: int = 0
+
+    def copy(self) -> Told:
+        return Told(dict(self.put), dict(self.trim), dict(self.commit))
+
+
+def killed_cycle(path: Path, durability: str, seed: int, after_s: float) -> Told:
+    """Let a process put until it is killed; what it had been told."""
     command = [sys.executable, "-c", WRITER, str(path), durability, str(seed)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -65,44 +94,69 @@ def killed_cycle(path: Path, durability: str, seed: int, after_s: float) -> dict
     lines = [first, *process.stdout.read().splitlines(keepends=True)]
     process.stdout.close()
     process.wait()
-    told: dict[int, int] = {}
-    durable: dict[int, int] = {}
+    told = Told()
+    durable = Told()
+    did = (0, 0)
     for line in lines:
         if not line.endswith("\n"):
             continue
-        if line.startswith("sync"):
-            durable = dict(told)
+        kind, *numbers = line.split()
+        if kind == "sync":
+            durable = told.copy()
+        elif kind == "did":
+            did = (int(numbers[0]), int(numbers[1]))
         else:
-            queue, length = map(int, line.split())
-            told[queue] = length
-    return durable if durability == "none" else told
+            queue, value = map(int, numbers)
+            if kind == "trim":
+                value = max(value, told.trim.get(queue, 0))
+            getattr(told, kind)[queue] = value
+    result = durable if durability == "none" else told
+    result.trim = told.trim
+    result.compactions, result.rewrites = did
+    return result
 
 
-def check_store(path: Path, told: dict[int, int], durability: str = "always") -> dict[int, int]:
+def check_store(
+    path: Path, told: Told | dict[int, int], durability: str = "always"
+) -> dict[int, int]:
     """All that was told is there and right; returns the lengths found."""
+    if isinstance(told, dict):
+        told = Told(put=told)
     with QueueStore(path, durability=durability, **SMALL) as store:
         assert store.damage == []
         lengths = {}
         for name in store.queues():
             queue = int(name[1:])
             lengths[queue] = store.length(name)
-            got = store.get(name, 0, lengths[queue])
-            assert got == [message(queue, i) for i in range(lengths[queue])]
-        for queue, length in told.items():
+            first = store.first_offset(name)
+            assert first <= told.trim.get(queue, 0)
+            got = store.get(name, first, lengths[queue])
+            assert got == [message(queue, i) for i in range(first, lengths[queue])]
+            assert store.committed(name, "group") >= told.commit.get(queue, 0)
+        for queue, length in told.put.items():
             assert lengths.get(queue, 0) >= length, f"queue {queue}"
     return lengths
 
 
 def cycles(tmp_path: Path, count: int) -> None:
     rng = random.Random(7)
+    compactions = rewrites = 0
     for durability in ("always", "none"):
         path = tmp_path / durability
         lengths: dict[int, int] = {}
+        trims: dict[int, int] = {}
         for number in range(count):
             told = killed_cycle(path, durability, number, rng.uniform(0, 0.3))
+            for queue, before in told.trim.items():
+                trims[queue] = max(before, trims.get(queue, 0))
+            told.trim = trims
+            compactions += told.compactions
+            rewrites += told.rewrites
             found = check_store(path, told, durability)
             assert all(found[queue] >= length for queue, length in lengths.items())
             lengths = found
+    print(f"{2 * count} kills, at least {compactions} compactions, {rewrites} META rewritten")
+    assert count < 50 or (compactions and rewrites)
 
 
 def test_what_was_acknowledged_survives_kill(tmp_path: Path) -> None:
@@ -110,52 +164,96 @@ def test_what_was_acknowledged_survives_kill(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_what_was_acknowledged_survives_hundreds_of_kills(tmp_path: Path) -> None:
     cycles(tmp_path, 250)
 
 
-def lose_power(tmp_path: Path, seed: int) -> None:
+def lose_power(tmp_path: Path, seed: int) -> tuple[int, int]:
+    """One run until the power goes, somewhere; (compactions, rewritings) before that."""
     rng = random.Random(seed)
     root = tmp_path / f"store{seed}"
-    files = PowerLoss(root)
+    after = tmp_path / f"after{seed}"
+    told, durable, at_crash = Told(), Told(), Told()
+    done = (0, 0)
+
+    def crash(files: PowerLoss) -> None:
+        nonlocal at_crash
+        at_crash = durable.copy()
+        at_crash.trim = dict(told.trim)
+        files.crash(after, rng)
+
+    files = PowerLoss(root, rng.randrange(20, 300), crash)
     durability = rng.choice(["always", "none", "interval(5)"])
-    store = QueueStore(root, durability=durability, files=files, **SMALL)
-    told: dict[int, int] = {}
-    durable: dict[int, int] = {}
+    store = QueueStore(root, durability=durability, files=files, compact_below=0.8, **SMALL)
     for _ in range(rng.randrange(1, 120)):
         queue = rng.randrange(8)
+        name = f"q{queue}"
         count = rng.randrange(1, 40)
-        offset = store.length(f"q{queue}")
-        store.put_many(f"q{queue}", [message(queue, offset + i) for i in range(count)])
-        told[queue] = offset + count
+        offset = store.length(name)
+        store.put_many(name, [message(queue, offset + i) for i in range(count)])
+        told.put[queue] = offset + count
         if durability == "always":
-            durable = dict(told)
-        elif rng.random() < 0.05:
+            durable.put[queue] = told.put[queue]
+        chance = rng.random()
+        if chance < 0.3 and queue % 4:
+            before = max(0, offset - rng.randrange(100))
+            told.trim[queue] = max(before, told.trim.get(queue, 0))
+            store.trim(name, before)
+        elif chance < 0.4:
+            store.commit(name, "group", offset)
+            told.commit[queue] = offset
+            if durability == "always":
+                durable.commit[queue] = offset
+        elif chance < 0.45:
+            state = told.copy()
             store.sync()
-            durable = dict(told)
-    after = tmp_path / f"after{seed}"
-    files.crash(after, rng)
+            durable.put, durable.commit = state.put, state.commit
+        elif chance < 0.53:
+            store._detach_tails()
+            store._flush_log()
+            if chance > 0.5:
+                store.compact()
+        elif chance < 0.55:
+            store._rewrite_meta(store._committing, store._groups)
+        elif chance < 0.57:
+            store.upkeep()
+        if after.exists():
+            break
+    statistics = store.statistics()
+    done = (statistics.compactions, statistics.meta_rewrites)
+    if not after.exists():
+        with files.lock:
+            crash(files)
+    files.at = 0
     store.close()
-    lengths = check_store(after, durable)
+    lengths = check_store(after, at_crash)
     for queue, length in lengths.items():
-        assert length <= told[queue]
+        assert length <= told.put[queue]
     # Recovery may itself be followed by another opening.
-    assert check_store(after, lengths) == lengths
+    again = Told(put=lengths, trim=at_crash.trim)
+    assert check_store(after, again) == lengths
     shutil.rmtree(root)
     shutil.rmtree(after)
+    return done
+
+
+def lose_power_often(tmp_path: Path, seeds: range) -> None:
+    results = [lose_power(tmp_path, seed) for seed in seeds]
+    compactions = sum(compactions for compactions, _ in results)
+    rewrites = sum(rewrites for _, rewrites in results)
+    print(f"{len(seeds)} losses, {compactions} compactions, {rewrites} META rewritten")
+    assert len(seeds) < 20 or (compactions and rewrites)
 
 
 def test_what_was_synced_survives_the_loss_of_power(tmp_path: Path) -> None:
-    for seed in range(40):
-        lose_power(tmp_path, seed)
+    lose_power_often(tmp_path, range(40))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_what_was_synced_survives_thousands_of_losses_of_power(tmp_path: Path) -> None:
-    for seed in range(1000, 6000):
-        lose_power(tmp_path, seed)
+    lose_power_often(tmp_path, range(1000, 6000))
 
 
 def filled(path: Path) -> None:

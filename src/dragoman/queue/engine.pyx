@@ -41,6 +41,7 @@ from dragoman.queue.reader cimport (
     window_wait
 )
 from dragoman.queue.recovery cimport mend, recover
+from dragoman.queue.rewrite cimport rewrite
 from dragoman.queue.state cimport (
     BATCH, BLOCK_CHUNKS_MAX, CURSORS, DONE, GATHERED, MESSAGE_MAX, NAME_MAX, NO_MEMORY, OVERCOPY,
     QUEUE_ALIVE, SECTOR, SEGMENT_SLOTS, SPIN, WAIT, Queue, Segment, Store, Table, cond_init,
@@ -49,7 +50,7 @@ from dragoman.queue.state cimport (
     queue_first, queue_name, queue_name_length, queue_named, relax, spin_lock,
 )
 from dragoman.queue.table cimport (
-    tail_put, table_add, table_close, table_find, table_open, table_touch
+    table_add, table_close, table_find, table_open, table_touch, tail_detach, tail_put
 )
 
 from dragoman.queue.upkeep cimport (
@@ -1180,6 +1181,43 @@ cdef class Engine:
                 f"{self.path}: compaction: {error.strerror}", errno=error.errno
             ) from error
 
+    def _meta_dead(self):
+        # (bytes of META, of which so many are dead).
+        return self.s.meta_start + self.s.meta.length, self.s.meta_dead
+
+    def _rewrite_meta(self, object committing, dict groups):
+        # META without what is dead; False when the store closes meanwhile.
+        try:
+            return rewrite(
+                &self.s, self.files, self.path, committing, groups, self.recovery.known_lost,
+                self.recovery.missing,
+            )
+        except OSError as error:
+            raise StorageError(
+                f"{self.path}: META cannot be rewritten: {error.strerror}", errno=error.errno
+            ) from error
+
+    def _detach_tails(self):
+        # All tails become blocks on their way to the log.
+        cdef Store* s = &self.s
+        cdef uint32_t id = 1
+        cdef int result = DONE
+        with nogil:
+            pthread_mutex_lock(&s.lock)
+            while id < s.table.ids and result == DONE:
+                if s.table.queues[id].count:
+                    result = tail_detach(&s.table, id)
+                    if result == WAIT and not s.log_error and s.writer_alive:
+                        pthread_cond_signal(&s.work)
+                        pthread_cond_wait(&s.space, &s.lock)
+                        result = DONE
+                        continue
+                id += 1
+            pthread_cond_signal(&s.work)
+            pthread_mutex_unlock(&s.lock)
+        if result != DONE:
+            raise MemoryError if result == NO_MEMORY else self._failure()
+
     def _leave_journal(self):
         # Tails go to a new journal file, all others go; the journal's thread must be running.
         cdef Store* s = &self.s
@@ -1285,6 +1323,7 @@ cdef class Engine:
             bytes_read=s.bytes_read,
             cache_hits=s.cache_hits,
             evicted=s.swept_blocks,
+            meta_rewrites=s.meta_rewrites,
             compactions=s.compactions,
             compacted_bytes=s.compacted_written,
             segments=segments,

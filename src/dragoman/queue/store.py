@@ -27,6 +27,8 @@ from dragoman.queue.report import Damage
 LOG = logging.getLogger(__name__)
 UPKEEP_S = 1.0
 COMPACTION_S = 1.0
+# META is rewritten when so many bytes of it are dead, and more than half.
+META_DEAD_BYTES = 1 << 20
 VERIFIED_AT_ONCE = 4096
 
 # How often a store looks whether a queue that is waited for has grown: at first, and at the least.
@@ -48,6 +50,7 @@ class Statistics:
     bytes_read: int
     cache_hits: int
     evicted: int
+    meta_rewrites: int
     compactions: int
     compacted_bytes: int
     segments: int
@@ -152,6 +155,7 @@ class QueueStore(Engine):
         self._compaction_bytes_s = compaction_bytes_s
         self._compaction_memory_bytes = compaction_memory_bytes
         self._compacting = threading.Lock()
+        self._committing = threading.Lock()
         self._retention_s = retention_s
         self._retention_bytes = retention_bytes
         self._retention_messages = retention_messages
@@ -301,6 +305,9 @@ class QueueStore(Engine):
                     break  # a reader holds it, or there is nothing to give
                 returned += freed
             self._collect_journal(self._level != 0)
+            whole, dead = self._meta_dead()
+            if dead > META_DEAD_BYTES and 2 * dead > whole:
+                self._rewrite_meta(self._committing, self._groups)
         return returned
 
     def _run_compaction(self) -> None:
@@ -368,8 +375,9 @@ class QueueStore(Engine):
         position = position_of(position, self.length(queue))
         if number == 0:
             return  # position 0 of a queue that nobody has put to
-        self._commit(number, name, position)
-        self._groups.setdefault(number, {})[name] = position
+        with self._committing:
+            self._commit(number, name, position)
+            self._groups.setdefault(number, {})[name] = position
         if self._level == 2:
             self._sync_meta(True)
 
