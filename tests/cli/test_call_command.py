@@ -144,7 +144,7 @@ def test_attachments_go_and_come(dragoman: Command, tmp_path: Path) -> None:
     [
         (("fail", "oops"), 1, "java.lang.RuntimeException: oops"),
         (("hash", "7"), 1, 'Not found method "hash(I)"'),
-        (("nap", "--timeout", "50"), 1, "deadline passed"),
+        (("nap", "--timeout", "50"), 1, "com.example.Hello.nap: "),
         (("hash", "x", "--types", "int,int"), 2, "2 types for 1 arguments"),
         (("hash", "x", "--types", "int"), 2, "argument 1: 'x' is no int"),
         (("hash", "x", "--attachment", "k"), 2, "expected NAME=VALUE"),
