@@ -15,6 +15,7 @@ from dragoman.errors import JavaError, RegistryError, RemoteError, UsageError
 
 if TYPE_CHECKING:
     from dragoman.registry import Registration
+    from dragoman.registry.base import Method
 
 REGISTRY = "etcd://127.0.0.1:2379"
 
@@ -58,7 +59,8 @@ def call(
         typer.Option(
             metavar="T,T",
             help="The parameters' Java types: int,java.lang.String,java.util.List<java.lang.Long>. "
-            "Without them they are what the arguments look like.",
+            "Without them they are those that the providers publish, or else what the arguments "
+            "look like.",
         ),
     ] = None,
     registry: Registry = REGISTRY,
@@ -84,8 +86,10 @@ def call(
     """
     import uvloop
 
+    texts = arguments or []
     names = _split(types) if types is not None else None
-    values = _values(arguments or [], names, generic=generic)
+    # What is wrong is found before anything is connected.
+    values = _values(texts, names, generic=generic)
     attachments = dict(_attachment(each) for each in attachment or ())
     logging.getLogger("dragoman").addHandler(logging.NullHandler())
 
@@ -96,9 +100,13 @@ def call(
             service = client.service(
                 interface, group=group, version=version, attachments=attachments, generic=generic
             )
-            called = service.method(method, names)
+            known, given = names, values
+            if known is None and not generic:
+                known = _published(await client.methods(service), method, len(texts))
+                if known is not None:
+                    given = _values(texts, known, generic=False)
             began = time.perf_counter()
-            result = await dubbo.invoke(called, *values)
+            result = await dubbo.invoke(service.method(method, known), *given)
             return result, (time.perf_counter() - began) * 1000
 
     try:
@@ -151,6 +159,13 @@ def services(
         _write(json_file, json.dumps([_plain(each) for each in listed]))
         return
     _print_table(listed)
+
+
+def _published(methods: tuple[Method, ...], name: str, count: int) -> list[str] | None:
+    """The types of the one method of this name with so many parameters that providers publish."""
+    fitting = {each.parameter_types for each in methods if each.name == name}
+    fitting = {types for types in fitting if len(types) == count}
+    return list(fitting.pop()) if len(fitting) == 1 else None
 
 
 def _plain(registration: Registration) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from dragoman.dubbo.native import PROTOCOL, Providers
 from dragoman.dubbo.stub import UNSET, Expose, Reference, Stub
 from dragoman.errors import RegistryError, UsageError
 from dragoman.registry import Registration, Registry, open_registry
-from dragoman.registry.base import check_interface
+from dragoman.registry.base import Method, check_interface
 from dragoman.registry.static import StaticRegistry, parse_static
 from dragoman.rpc.address import Address
 from dragoman.rpc.options import MIB, ClientOptions
@@ -230,6 +230,12 @@ class Hub:
             found.setdefault(each.interface, []).append(each)
         return found
 
+    async def methods(self, pool: JavaPool) -> tuple[Method, ...]:
+        """What providers publish of a service's methods; see ``Client.methods``."""
+        if self._registry is None:
+            return ()
+        return await self._registry.metadata(pool.interface, group=pool.group, version=pool.version)
+
     async def close(self, *, drain_ms: int) -> None:
         """Let what is under way end, and close everything."""
         self.closed = True
@@ -391,6 +397,11 @@ class Client:
     async def services(self) -> dict[str, list[Registration]]:
         """Every interface that the registry lists, with its providers. Raises RegistryError."""
         return await self._hub.services()
+
+    async def methods(self, service: object) -> tuple[Method, ...]:
+        """What the providers of a service publish of its methods, with their Java types; nothing
+        where they do not. Raises RegistryError."""
+        return await self._hub.methods(pool_of(service))
 
     @property
     def closed(self) -> bool:

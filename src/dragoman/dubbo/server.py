@@ -25,12 +25,16 @@ from dragoman.dubbo.request import ServerStatistics
 from dragoman.dubbo.serving import BoundService, Provider
 from dragoman.errors import ConnectError, RegistryError, UsageError
 from dragoman.registry import Handle, Registration, Registry, open_registry
-from dragoman.registry.base import LIMIT_MAX
+from dragoman.registry.base import LIMIT_MAX, METHODS_MAX
 from dragoman.rpc.address import Address
 
 PROTOCOL: Final = "dubbo"
 SERIALIZATION: Final = "hessian2"
 DEFAULT_PORT: Final = 20880
+APPLICATION: Final = "dragoman"
+# Registries that Java's providers share with ours, and the weight that they have by default.
+JAVA_REGISTRIES: Final = ("zookeeper://", "nacos://")
+JAVA_WEIGHT: Final = 100
 # A real provider's pool.
 DEFAULT_LIMIT: Final = 200
 PAYLOAD_BYTES_MAX: Final = 8 << 20
@@ -192,7 +196,7 @@ async def serve(
     advertise: str | None = None,
     limit: int = DEFAULT_LIMIT,
     threads: int | None = None,
-    weight: int = 1,
+    weight: int | None = None,
     zone: str = "",
     lease_ttl_s: int = 10,
     register_timeout_ms: int = 5000,
@@ -211,7 +215,8 @@ async def serve(
       a one-way call beyond it is dropped, as a real provider's pool does.
     - ``threads``: threads for methods that are no coroutine functions (None: ``limit``, as many as
       are needed); 0: they run on the loop, and must not block.
-    - ``weight``: its capacity compared with other providers'; ``zone``: where it runs.
+    - ``weight``: its capacity compared with other providers' (None: what they have by default in
+      this registry, 100 where Java registers and else 1); ``zone``: where it runs.
     - ``lease_ttl_s``: how long it is listed after its process has died.
     - ``register_timeout_ms``: how long to wait until it is registered; 0: not at all, it is
       registered as soon as the registry answers.
@@ -236,13 +241,18 @@ async def serve(
     if registry is not None:
         registered = Address(*advertised(address, advertise))
     # Looked at before anything opens.
-    _registrations(bound, registered, port or 1, limit, weight, zone)
+    _registrations(bound, registered, port or 1, limit, weight or 1, zone)
     opened = (
         open_registry(registry, lease_ttl_s=lease_ttl_s) if isinstance(registry, str) else registry
     )
     executor = ThreadPoolExecutor(threads or min(limit, 10_000), "dragoman-dubbo")
     server = None
     try:
+        of_java = opened is not None and opened.location.startswith(JAVA_REGISTRIES)
+        if opened is not None and not of_java:
+            _check_keys(bound)
+        if weight is None:
+            weight = JAVA_WEIGHT if of_java else 1
         provider = Provider(
             asyncio.get_running_loop(),
             bound,
@@ -331,9 +341,22 @@ def _registrations(
             group=service.group,
             version=service.version,
             zone=zone,
+            methods=tuple(service.methods[:METHODS_MAX]),
+            application=APPLICATION,
         )
         for service in services
     ]
+
+
+def _check_keys(services: Sequence[BoundService]) -> None:
+    """A registry of ours has one entry for an interface and an address; raises UsageError."""
+    interfaces = [service.interface for service in services]
+    for interface in interfaces:
+        if interfaces.count(interface) > 1:
+            raise UsageError(
+                f"serve: {interface} twice on one port cannot be registered in this registry;"
+                " serve each group and version on a port of its own"
+            )
 
 
 def _check_number(name: str, value: Any, least: int, most: int) -> None:

@@ -22,6 +22,7 @@ from dragoman.dubbo.client import TIMEOUT_MS, Hub, Settings, echo_of, pool_of
 from dragoman.dubbo.stub import UNSET, Exposed, Reference
 from dragoman.errors import UsageError
 from dragoman.registry import Registration
+from dragoman.registry.base import Method
 from dragoman.registry.url import redact_url
 from dragoman.rpc.loop_thread import LoopThread
 
@@ -130,6 +131,10 @@ class SyncClient:
     def services(self) -> dict[str, list[Registration]]:
         """See ``Client.services``."""
         return self._run(self._core.client.services())
+
+    def methods(self, service: object) -> tuple[Method, ...]:
+        """See ``Client.methods``."""
+        return self._run(self._core.client.methods(pool_of(service)))
 
     @property
     def closed(self) -> bool:
