@@ -483,6 +483,10 @@ class NatsStore:
         await self.close()
 
 
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
 async def _close(client: Nats) -> None:
     if not client.is_connected:
         # What is left for a server that is away: closing would write it to a socket that is gone,
@@ -519,9 +523,11 @@ async def open_nats(
         location.prefix
     )
 
-    async def quiet(_: Exception) -> None:
-        # What goes wrong is in the errors of those who wait.
-        pass
+    wrong: list[Exception] = []
+
+    async def note(error: Exception) -> None:
+        # What goes wrong later is in the errors of those who wait.
+        wrong[:] = [error]
 
     try:
         async with asyncio.timeout(connect_timeout_ms / 1000):
@@ -530,7 +536,7 @@ async def open_nats(
                 user=location.user,
                 password=location.password,
                 tls=tls,
-                error_cb=quiet,
+                error_cb=note,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.1,
                 connect_timeout=2,
@@ -539,7 +545,8 @@ async def open_nats(
     except TypeError as error:
         raise UsageError(f"a store on NATS: {error}") from None
     except (nats.errors.Error, OSError, TimeoutError) as error:
-        reason = str(error) or f"no connection within {connect_timeout_ms} ms"
+        within = f"no connection within {connect_timeout_ms} ms"
+        reason = str(error) or (f"{within}: {_reason(wrong[0])}" if wrong else within)
         raise ConnectError(f"{where}: {reason}") from None
     store = NatsStore(client, location, where, timeout_ms=timeout_ms, bytes_max=bytes_max)
     try:
