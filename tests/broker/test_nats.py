@@ -4,6 +4,7 @@ records, URLs, and what went wrong in between."""
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import threading
 import time
@@ -13,11 +14,12 @@ from typing import Any
 import pytest
 
 from dragoman import broker
+from dragoman.broker.exchange import export_queues, import_queues
 from dragoman.broker.nats_names import Location, name_of, parse, token_of
 from dragoman.broker.nats_records import BLOCK, LAST, PART, Found, Places, Record, Search
 from dragoman.broker.nats_store import NatsStore
 from dragoman.errors import ConnectError, DragomanError, LinkLost, StorageError, UsageError
-from dragoman.queue import MessageStore
+from dragoman.queue import MessageStore, QueueStore
 from tests.broker.nats_servers import PROGRAM, NatsServer, nats_cluster, nats_server
 
 needs_server = pytest.mark.skipif(
@@ -442,3 +444,25 @@ def test_servers_that_are_away_are_said_to_be(tmp_path: Path) -> None:
         server.start()
         with pytest.raises(DragomanError, match="JetStream"):
             broker.open_store(url_of([server], "away", 1), timeout_ms=500)
+
+
+@needs_server
+def test_queues_move_between_a_directory_and_jetstream(own: NatsServer, tmp_path: Path) -> None:
+    with QueueStore(tmp_path / "from") as store:
+        store.put_many("whole", [b"%d" % i for i in range(3000)])
+        store.put_many(b"\xff.*", [b"x" * 70_000] * 20)
+        store.trim(b"\xff.*", 7)
+        store.commit("whole", "g", 1234)
+        stream = io.BytesIO()
+        exported = export_queues(store, stream)
+    stream.seek(0)
+    with broker.open_store(url_of([own], "moved", 1)) as there:
+        assert import_queues(there, stream) == exported
+        back = io.BytesIO()
+        assert export_queues(there, back).messages == exported.messages
+    back.seek(0)
+    with QueueStore(tmp_path / "to") as store:
+        import_queues(store, back)
+        assert store.get("whole", 0, 9999) == [b"%d" % i for i in range(3000)]
+        assert store.groups("whole") == {b"g": 1234}
+        assert (store.first_offset(b"\xff.*"), store.length(b"\xff.*")) == (7, 20)
