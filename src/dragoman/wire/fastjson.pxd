@@ -43,6 +43,7 @@ cdef struct FastjsonRequest:
     Slice descriptor
     Slice attachments
     int count
+    bint loose             # some argument is JSON only after jsontext.write_strict_json
     Slice arguments[FASTJSON_ARGUMENTS_MAX]
 
 cdef int read_request(const char* body, Py_ssize_t n, FastjsonRequest* request) noexcept nogil

@@ -228,6 +228,17 @@ cdef inline int next_value(
     return json_check(field.data, field.length, field) if code == FASTJSON_OK else code
 
 
+cdef inline int check_loosely(const Slice* field, Slice* value, bint* loose) noexcept nogil:
+    """Check one value, which may be as fastjson writes maps; ``loose`` is set if it is."""
+    cdef Slice given = field[0]
+    cdef int code = json_check(given.data, given.length, value)
+    if code == JSON_BAD:
+        code = json_check_loose(given.data, given.length, value)
+        if code == JSON_OK:
+            loose[0] = True
+    return code
+
+
 cdef inline bint only_space(const char* at, const char* end) noexcept nogil:
     while at < end and (at[0] == 10 or at[0] == 13 or at[0] == 32):
         at += 1
@@ -235,7 +246,10 @@ cdef inline bint only_space(const char* at, const char* end) noexcept nogil:
 
 
 cdef int read_request(const char* body, Py_ssize_t n, FastjsonRequest* request) noexcept nogil:
-    """Read a request's fields: FASTJSON_OK, or what is wrong. Everything points into ``body``."""
+    """Read a request's fields: FASTJSON_OK, or what is wrong. Everything points into ``body``.
+
+    Maps whose keys are not text are as in replies: ``loose``.
+    """
     cdef const char* at = body
     cdef const char* end = body + n
     cdef bint lengths = n > 0 and body[0] == 0
@@ -258,8 +272,12 @@ cdef int read_request(const char* body, Py_ssize_t n, FastjsonRequest* request) 
     request.count = descriptor_count(request.descriptor.data, request.descriptor.length)
     if request.count < 0:
         return FASTJSON_BAD_DESCRIPTOR
+    request.loose = False
     for i in range(request.count):
-        code = next_value(&at, end, lengths, &request.arguments[i])
+        code = next_field(&at, end, lengths, &request.arguments[i])
+        if code != FASTJSON_OK:
+            return code
+        code = check_loosely(&request.arguments[i], &request.arguments[i], &request.loose)
         if code != FASTJSON_OK:
             return code
     code = next_value(&at, end, lengths, &request.attachments)
@@ -299,10 +317,7 @@ cdef int read_reply(const char* body, Py_ssize_t n, FastjsonReply* reply) noexce
         code = next_field(&at, end, lengths, &field)
         if code != FASTJSON_OK:
             return code
-        code = json_check(field.data, field.length, &reply.value)
-        if code == JSON_BAD:
-            reply.loose = True
-            code = json_check_loose(field.data, field.length, &reply.value)
+        code = check_loosely(&field, &reply.value, &reply.loose)
         if code != JSON_OK:
             return code
     if kind >= 3:
@@ -494,6 +509,16 @@ def decode_reply(bytes body not None):
     )
 
 
+cdef bytes strictly(const Slice* value, bint loose):
+    """A value's text as JSON has it."""
+    cdef Buffer out
+    if not loose:
+        return value.data[:value.length]
+    out = Buffer()
+    write_strict_json(out, value.data, value.length)
+    return out.take()
+
+
 def decode_request(bytes body not None):
     """Read the body of a request. ProtocolError when it is malformed."""
     cdef FastjsonRequest request
@@ -508,7 +533,7 @@ def decode_request(bytes body not None):
         request.method.data[:request.method.length],
         request.descriptor.data[:request.descriptor.length],
         tuple([
-            request.arguments[i].data[:request.arguments[i].length] for i in range(request.count)
+            strictly(&request.arguments[i], request.loose) for i in range(request.count)
         ]),
         request.attachments.data[:request.attachments.length],
     )

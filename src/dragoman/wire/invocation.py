@@ -11,6 +11,7 @@ and nothing that it names is made.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -151,7 +152,10 @@ def _fastjson_request(body: bytes) -> Request:
             decode_string(raw.method).decode(),
             descriptor,
             [
-                fit(read_json(argument), java_type(java_name(kind)))
+                # Not a number is null in fastjson.
+                math.nan
+                if argument == b"null" and kind in ("D", "F")
+                else fit(read_json(argument), java_type(java_name(kind)))
                 for argument, kind in zip(raw.arguments, parameters(descriptor), strict=True)
             ],
             _attachments(read_json(raw.attachments)),
