@@ -183,7 +183,7 @@ def test_recorded_requests_are_written_byte_by_byte(name: str) -> None:
         frame = bytes.fromhex(each["request"])
         request = decode_request(frame[16:], HESSIAN2)
         plain = all(isinstance(one, str | int | bool | None) for one in request.arguments)
-        if not plain or each["name"] in ("BigInteger", "Object Long"):
+        if not plain or "BigInteger" in each["name"] or each["name"] == "Object Long":
             continue  # Java writes more of a BigInteger; an int in an Object may be a long
         body = encode_request(
             request.path,
