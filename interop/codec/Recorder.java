@@ -288,6 +288,22 @@ public class Recorder {
         all.put("references after handles", after);
         all.put("Throwable", plainFailure());
         all.put("Throwable with cause", failure());
+        all.put("list of small numbers", new ArrayList<>(Arrays.asList(
+            (byte) 1, (short) 2, 1.5f, 'c', 3L, 4.0)));
+        Map<Object, Object> small = new HashMap<>();
+        small.put((short) 1, (byte) 2);
+        all.put("map of small numbers", small);
+        all.put("InetAddress", java.net.InetAddress.getByAddress("h", new byte[] {127, 0, 0, 1}));
+        BitSet bits = new BitSet();
+        bits.set(3);
+        all.put("BitSet", bits);
+        all.put("File", new java.io.File("/a/b"));
+        all.put("List.of", List.of(1, 2));
+        all.put("Map.of", Map.of("a", 1));
+        all.put("Set.of", Set.of(1));
+        all.put("synchronizedList", Collections.synchronizedList(numbers(2)));
+        all.put("subList", numbers(5).subList(1, 3));
+        all.put("Currency", Currency.getInstance("EUR"));
         all.put("StackTraceElement", new StackTraceElement("a.B", "m", "B.java", 7));
         return all;
     }

@@ -124,6 +124,12 @@ def test_what_is_shared_is_written_again() -> None:
     assert text == b'[%s,[1],%s,{"{\\"x\\":1,\\"y\\":2}":{"x":1,"y":2}},{"x":1,"y":2}]' % (one, one)
 
 
+def test_what_a_hidden_field_shares_is_written_where_it_is_referred_to() -> None:
+    # A class of x, name, name and y: the first name is hidden, what it and x hold comes again.
+    data = b"C\x01a\x94\x01x\x04name\x04name\x01y\x60y\x91y\x92\x01b" + b"\x7aQ\x91Q\x92"
+    assert to_json(data) == b'{"x":[1],"name":"b","y":[[1],[2]]}'
+
+
 def test_a_throwable_that_is_its_own_cause_has_none() -> None:
     failure = Bean("java.lang.RuntimeException", detailMessage="no")
     failure["cause"] = failure

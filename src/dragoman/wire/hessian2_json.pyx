@@ -20,7 +20,8 @@ skipped.
 
 A throwable's ``cause`` that is itself (Java's way to say that there is none) is null; any other
 cycle is refused. The invariants: the JSON is well formed and valid UTF-8; depth, containers and the
-length of the JSON are bounded, references counted in; nothing is allocated by what is claimed.
+length of the JSON are bounded, references counted in; nothing is allocated by what is claimed, so
+that memory beside the JSON is at most 64 bytes for each byte of input.
 
 The table of references has for each the place of its JSON, so to write a value once more is one
 copy. What is rewritten later (the parts of a date, a container that is a key) is copied aside
@@ -51,6 +52,7 @@ cdef extern from "Python.h":
 cdef enum:
     JSON_BYTES = 64 * 1024 * 1024
     ROLES = 4
+    NAMES_BYTES_MAX = 0x40000000
     HIDING_FIELDS_MAX = 256  # a class of more fields is not searched for two of one name
     OPEN = -1      # of Reference.end: still being written
     SKIPPED = -2
@@ -75,10 +77,11 @@ cdef struct ClassInfo:
     int kind
     int cause                       # the number of the field ``cause``, or -1
 
+# Small, since a field may be a single byte on the wire.
 cdef struct FieldInfo:
-    Py_ssize_t name, name_length    # in names, as a JSON string and a colon
-    int role                        # in its class's fold, or -1
-    bint hidden                     # by a field of the same name behind it
+    uint32_t name, name_length      # in names, as a JSON string and a colon
+    int8_t role                     # in its class's fold, or -1
+    uint8_t hidden                  # by a field of the same name behind it
 
 cdef struct Reference:
     Py_ssize_t start, end           # in json, or in aside
@@ -729,14 +732,18 @@ cdef class Hessian2Scanner:
         for i in range(count):
             field = <FieldInfo*>self.fields.reserve(sizeof(FieldInfo))
             self.fields.length += sizeof(FieldInfo)
-            field.name = self.names.length
+            if self.names.length > NAMES_BYTES_MAX:
+                raise LimitError(
+                    f"hessian2: more than {NAMES_BYTES_MAX} bytes of names at byte {self.at}"
+                )
+            field.name = <uint32_t>self.names.length
             field.role = -1
             field.hidden = False
             at = self.at
             if self.text(self.names):
                 self.bad("a field without a name", at)
             put_byte(self.names, 58)
-            field.name_length = self.names.length - field.name
+            field.name_length = <uint32_t>(self.names.length - field.name)
             text = self.names.data + field.name + 1
             length = field.name_length - 3
             # Almost never are there two of one name: look only where they might be.
@@ -937,7 +944,7 @@ cdef class Hessian2Scanner:
         return 0
 
     cdef int put_object(self, int64_t index, Py_ssize_t at, int depth) except -1:
-        cdef Py_ssize_t own, start, member
+        cdef Py_ssize_t own, start, member, before
         cdef bint first = True
         cdef Py_ssize_t spans[2 * ROLES]
         cdef ClassInfo known
@@ -959,6 +966,7 @@ cdef class Hessian2Scanner:
         for i in range(known.count):
             field = (<FieldInfo*>self.fields.data)[known.first + i]
             member = self.json.length
+            before = self.reference_count
             if not first:
                 put_byte(self.json, 44)
             self.json.append(self.names.data + field.name, field.name_length)
@@ -972,7 +980,7 @@ cdef class Hessian2Scanner:
             if inner > height:
                 height = inner
             if field.hidden:
-                self.keep_aside(member, own + 1)
+                self.keep_aside(member, before)
                 self.json.length = member
                 continue
             first = False
@@ -1024,6 +1032,8 @@ cdef class Hessian2Scanner:
 
     cdef int keep_aside(self, Py_ssize_t start, Py_ssize_t first) except -1:
         """Copy what the references from ``first`` on have in ``json[start:]``, which will change.
+
+        All of them that are not aside yet must be there.
         """
         cdef Py_ssize_t i, offset
         cdef Reference* reference
