@@ -30,13 +30,18 @@ from typing import Any
 
 import pytest
 
-from dragoman import cluster, rpc
+from dragoman import cluster, dubbo, rpc
 from dragoman.rpc.address import Address
 from dragoman.rpc.options import ClientOptions, ServerOptions
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "rpc.md"
+SDK = ROOT / "docs" / "sdk.md"
 BLOCK = re.compile(r"^```(python|text|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Of a server: in an address, or behind the services that it serves.
+PORT = re.compile(r"(127\.0\.0\.1:|\(\), )(70\d\d)")
+# The program of an example that is a command line.
+COMMAND = "dragoman"
 WAIT_S = 10
 
 
@@ -52,6 +57,8 @@ class Example:
     @property
     def serves(self) -> bool:
         """Whether it runs until it is told to stop."""
+        if "dubbo.run(" in self.source:
+            return True
         return "rpc.serve(" in self.source and "rpc.connect" not in self.source
 
 
@@ -65,11 +72,11 @@ def examples(text: str) -> list[Example]:
     ports: dict[str, int] = {}
 
     def port(found: re.Match[str]) -> str:
-        if found[1] not in ports:
+        if found[2] not in ports:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
-                ports[found[1]] = free.getsockname()[1]
-        return f"127.0.0.1:{ports[found[1]]}"
+                ports[found[2]] = free.getsockname()[1]
+        return f"{found[1]}{ports[found[2]]}"
 
     made: list[Example] = []
     for line, kind, content in blocks(text):
@@ -77,15 +84,18 @@ def examples(text: str) -> list[Example]:
             made[-1].printed = content
         elif kind == "python":
             name = re.match(r"# (\w+\.py)\n", content)
-            source = re.sub(r"127\.0\.0\.1:(70\d\d)", port, content)
+            source = PORT.sub(port, content)
             made.append(Example(line, source, name[1] if name else None))
+        elif content.startswith("$ dragoman "):
+            command, _, printed = PORT.sub(port, content).partition("\n")
+            made.append(Example(line, command.removeprefix("$ dragoman "), COMMAND, printed))
     return made
 
 
 @contextlib.contextmanager
 def serving(program: Example, place: Path) -> Iterator[None]:
     """The server of an example, in a process of its own; SIGTERM or Ctrl-C stop it."""
-    address = re.search(r'"127\.0\.0\.1:(\d+)"', program.source)
+    address = re.search(r'(?:"127\.0\.0\.1:|\(\), )(\d+)', program.source)
     assert address is not None
     with start(program, place) as process:
         try:
@@ -99,7 +109,7 @@ def serving(program: Example, place: Path) -> Iterator[None]:
                 time.sleep(0.01)
             yield
         finally:
-            drains = "SIGTERM" in program.source
+            drains = "SIGTERM" in program.source or "dubbo.run(" in program.source
             process.send_signal(signal.SIGTERM if drains else signal.SIGINT)
             out, _ = process.communicate(timeout=WAIT_S)
     assert not drains or process.returncode == 0, out
@@ -107,6 +117,16 @@ def serving(program: Example, place: Path) -> Iterator[None]:
 
 def start(program: Example, place: Path) -> subprocess.Popen[str]:
     assert program.program is not None
+    if program.program == COMMAND:
+        command = ["-m", "dragoman", *shlex.split(program.source)]
+        return subprocess.Popen(
+            [sys.executable, *command],
+            cwd=place,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
     file = place / program.program
     file.write_text(program.source)
     return subprocess.Popen(
@@ -137,7 +157,7 @@ def run_prompt(typed: list[Example]) -> None:
                     await run_statement(statement, names, example.line)
             assert printed.getvalue() == example.printed, f"line {example.line}"
         for name in list(names.values()):
-            if isinstance(name, rpc.Client | rpc.Server):
+            if isinstance(name, rpc.Client | rpc.Server | dubbo.Client | dubbo.Server):
                 await name.close(drain_ms=0)
 
     asyncio.run(main())
@@ -176,6 +196,23 @@ def test_every_example_of_the_rpc_page_does_what_the_page_says(
         run_prompt([example for example in page if not example.program])
 
 
+def test_every_example_of_the_sdk_page_does_what_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    page = examples(SDK.read_text())
+    with contextlib.ExitStack() as beside:
+        for example in page:
+            if example.program and example.serves:
+                beside.enter_context(serving(example, tmp_path))
+        for example in page:
+            if example.program and not example.serves:
+                run_program(example, tmp_path)
+        assert sum(example.program == COMMAND for example in page) == 1
+        run_prompt([example for example in page if not example.program])
+
+
 def test_the_rpc_examples_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
     page = [each for each in examples((ROOT / "README.md").read_text()) if each.program]
     assert page
@@ -183,7 +220,7 @@ def test_the_rpc_examples_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
         run_program(example, tmp_path)
 
 
-TYPED = [each for each in examples(PAGE.read_text()) if not each.program]
+TYPED = [each for page in (PAGE, SDK) for each in examples(page.read_text()) if not each.program]
 
 
 @pytest.mark.parametrize("source", [pytest.param(e.source, id=f"line {e.line}") for e in TYPED])
@@ -200,9 +237,9 @@ def test_examples_can_be_pasted_at_a_prompt(source: str) -> None:
             assert not line or clause, f"no empty line before {line!r}"
 
 
-def rows(header: str) -> list[list[str]]:
+def rows(header: str, page: Path = PAGE) -> list[list[str]]:
     """The cells of the table of the page whose first line begins with ``header``."""
-    text = PAGE.read_text()
+    text = page.read_text()
     table = text[text.index(header) :].split("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
 
@@ -230,6 +267,24 @@ def test_a_pool_has_the_defaults_of_a_client() -> None:
     assert set(client) - set(pool) == {"reconnect"}
     assert {name: pool[name] for name in client if name in pool} == {
         name: default for name, default in client.items() if name in pool
+    }
+
+
+@pytest.mark.parametrize(
+    ("header", "function"),
+    [("| option of Client |", dubbo.Client), ("| option of serve |", dubbo.serve)],
+)
+def test_every_option_of_the_sdk_is_listed_with_its_default(
+    header: str, function: Callable[..., Any]
+) -> None:
+    listed = {row[0].strip("`"): ast.literal_eval(row[1]) for row in rows(header, SDK)}
+    assert listed == options_of(function)
+
+
+def test_every_error_of_the_sdk_is_listed_with_whether_it_is_safe_to_retry() -> None:
+    listed = {re.findall(r"`(\w+)`", row[0])[0]: row[2] for row in rows("| error | when |", SDK)}
+    assert {name: re.split(r"\W", cell)[0] for name, cell in listed.items()} == {
+        name: "yes" if getattr(dubbo, name).retry_safe else "no" for name in listed
     }
 
 
