@@ -120,24 +120,22 @@ def test_offsets_of_a_repeated_put_are_those_of_the_first(tmp_path: Path) -> Non
                 await client.call("queue.open", wire.encode(wire.Open(1, producer)))
             )
 
-            def put(sequence: int, again: bool, body: bytes) -> Any:
-                return client.call(
-                    "queue.put",
-                    wire.encode(
-                        wire.Put(opened.process, producer, sequence, 0, again, b"q", [body])
-                    ),
-                )
+            def put(sequence: int, again: bool, body: bytes, ended: int = 1) -> Any:
+                put = wire.Put(opened.process, producer, sequence, ended, 0, again, b"q", [body])
+                return client.call("queue.put", wire.encode(put))
 
             assert wire.OFFSETS.decode(await put(1, False, b"a")) == [0]
             # At the same time, twice.
             replies = await asyncio.gather(put(2, False, b"b"), put(2, True, b"b"))
             assert [wire.OFFSETS.decode(reply) for reply in replies] == [[1], [1]]
             assert wire.OFFSETS.decode(await put(1, True, b"a")) == [0]
-            assert wire.OFFSETS.decode(await put(5000, True, b"c")) == [2]
-            with pytest.raises(RemoteError, match="older than") as caught:
-                await put(3, True, b"d")
-            assert caught.value.code == wire.OUTCOME_UNKNOWN
-            assert isinstance(wire.from_wire(caught.value), LinkLost)
+            assert wire.OFFSETS.decode(await put(9, True, b"c", 5)) == [2]
+            # 2 was done and is forgotten, 4 never came and was given up.
+            for number in (2, 4):
+                with pytest.raises(RemoteError, match="older than") as caught:
+                    await put(number, True, b"d")
+                assert caught.value.code == wire.OUTCOME_UNKNOWN
+                assert isinstance(wire.from_wire(caught.value), LinkLost)
 
     asyncio.run(main())
 
@@ -149,15 +147,15 @@ def test_a_put_that_was_refused_may_come_again(tmp_path: Path) -> None:
             opened = wire.OPENED.decode(
                 await client.call("queue.open", wire.encode(wire.Open(1, producer)))
             )
-            wrong = wire.Put(opened.process, producer, 1, 0, False, [b"q", b""], [b"1", b"2"])
-            beside = wire.Put(opened.process, producer, 2, 0, False, [b"q"], [b"3"])
+            wrong = wire.Put(opened.process, producer, 1, 1, 0, False, [b"q", b""], [b"1", b"2"])
+            beside = wire.Put(opened.process, producer, 2, 1, 0, False, [b"q"], [b"3"])
             outcomes = await asyncio.gather(
                 client.call("queue.put", wire.encode(wrong)),
                 client.call("queue.put", wire.encode(beside)),
                 return_exceptions=True,
             )
             assert isinstance(outcomes[0], UsageError) and outcomes[1] == wire.encode([0])
-            right = wire.Put(opened.process, producer, 1, 0, True, [b"q", b"r"], [b"1", b"2"])
+            right = wire.Put(opened.process, producer, 1, 1, 0, True, [b"q", b"r"], [b"1", b"2"])
             assert wire.encode([1, 0]) == await client.call("queue.put", wire.encode(right))
             assert store.get("q", 0, 9) == [b"3", b"1"]
 
@@ -351,12 +349,12 @@ def test_waiting_is_bounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "fields"),
     [
-        ("queue.put", [b"p" * 16, 1, 0, False, b"q", [1]]),
-        ("queue.put", [b"p" * 16, 0, 0, False, b"q", [b""]]),
-        ("queue.put", [b"p" * 16, -1, 0, False, b"q", [b""]]),
-        ("queue.put", [b"p", 1, 0, False, b"q", [b""]]),
-        ("queue.put", [b"p" * 16, 1, 0, False, [b"q", b"r"], [b""]]),
-        ("queue.put", [b"p" * 16, 1, 0, False, b"q", [b""] * 100_001]),
+        ("queue.put", [b"p" * 16, 1, 1, 0, False, b"q", [1]]),
+        ("queue.put", [b"p" * 16, 0, 1, 0, False, b"q", [b""]]),
+        ("queue.put", [b"p" * 16, -1, 1, 0, False, b"q", [b""]]),
+        ("queue.put", [b"p", 1, 1, 0, False, b"q", [b""]]),
+        ("queue.put", [b"p" * 16, 1, 1, 0, False, [b"q", b"r"], [b""]]),
+        ("queue.put", [b"p" * 16, 1, 1, 0, False, b"q", [b""] * 100_001]),
         ("queue.put", [b"p" * 16, 1]),
         ("queue.get", [1, [[b"q", -1, 1]]]),
         ("queue.get", [1, [[b"q", 1]]]),
@@ -369,7 +367,7 @@ def test_waiting_is_bounded(tmp_path: Path) -> None:
         ("queue.commit", [b"q", b"g", 2**63]),
         ("queue.commit", [b"q", b"", 0]),
         ("queue.trim", [b"q", -5]),
-        ("queue.delete", [b"p" * 16, 1, 0, False, b""]),
+        ("queue.delete", [b"p" * 16, 1, 1, 0, False, b""]),
     ],
 )
 def test_a_request_that_is_wrong_is_refused_and_nothing_else(
@@ -396,23 +394,51 @@ def test_a_request_that_is_wrong_is_refused_and_nothing_else(
     asyncio.run(main())
 
 
-def test_producers_that_are_forgotten_are_said_to_be_unknown() -> None:
-    producers = Producers(producers_max=2, remembered=3)
-    names = [bytes([n]) * 16 for n in range(3)]
-    for name in names:
+def test_what_a_server_remembers_of_producers_is_bounded() -> None:
+    producers = Producers(producers_max=2, remembered=3, bytes_max=1000)
+    names = [bytes([n]) * 16 for n in range(4)]
+    for name in names[:3]:
         producers.know(name)
     assert len(producers) == 2
-    with pytest.raises(RemoteError, match="forgotten"):
-        producers.begin(names[0], 1, 0, True)
+    with pytest.raises(RemoteError, match="forgotten its producer"):
+        producers.begin(names[0], 1, 1, 0, True)
     for number in range(1, 6):
-        outcome, new = producers.begin(names[1], number, number - 1, False)
+        outcome, new = producers.begin(names[1], number, 1, number - 1, False)
         assert new
-        outcome.done(b"%d" % number)
-    assert not producers.begin(names[1], 3, 2, True)[1]
+        outcome.done(b"%d" % number * 10)
+    assert producers.bytes == 30
+    assert not producers.begin(names[1], 3, 1, 2, True)[1]
     with pytest.raises(RemoteError, match="older"):
-        producers.begin(names[1], 2, 1, False)
+        producers.begin(names[1], 2, 1, 1, False)
+    # What the producer has heard of is let go.
+    assert not producers.begin(names[1], 5, 5, 0, True)[1]
+    assert producers.bytes == 10
+    with pytest.raises(RemoteError, match="older"):
+        producers.begin(names[1], 4, 1, 0, True)
     with pytest.raises(RemoteError, match="before") as caught:
-        producers.begin(names[1], 8, 7, False)
+        producers.begin(names[1], 8, 5, 7, False)
     assert caught.value.retry_safe
+    # Too many bytes: who has been silent longest is forgotten, never who is speaking.
+    outcome, _ = producers.begin(names[2], 1, 1, 0, False)
+    outcome.done(bytes(5000))
+    assert (len(producers), producers.bytes) == (1, 5000)
+    assert not producers.begin(names[2], 1, 1, 0, True)[1]
+    for wrong in ((0, 0), (3, 4), (1 << 63, 1)):
+        with pytest.raises(UsageError):
+            producers.begin(names[2], *wrong, 0, False)
     with pytest.raises(UsageError):
         producers.know(b"short")
+
+
+def test_a_client_at_work_leaves_little_to_remember(tmp_path: Path) -> None:
+    async def main() -> None:
+        with QueueStore(tmp_path, durability="none", **SMALL) as store:
+            async with (
+                await broker.serve(store, "127.0.0.1:0") as server,
+                await broker.open_async(f"dragoman://{server.address}") as client,
+            ):
+                for _ in range(50):
+                    await client.put_many("q", [b""] * 1000)
+                assert server._service._producers.bytes < 10_000
+
+    asyncio.run(main())

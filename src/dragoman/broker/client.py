@@ -181,12 +181,12 @@ class ServedStore:
     # Putting.
 
     def _send(
-        self, method: str, make: Callable[[bytes, int, int, bool], wire.Asking], size: int
+        self, method: str, make: Callable[[bytes, int, int, int, bool], wire.Asking], size: int
     ) -> asyncio.Future[bytes]:
         async def send(
-            process: bytes, sequence: int, after: int, again: bool, timeout_ms: float
+            process: bytes, sequence: int, ended: int, after: int, again: bool, timeout_ms: float
         ) -> bytes:
-            body = wire.encode(make(process, sequence, after, again))
+            body = wire.encode(make(process, sequence, ended, after, again))
             return await self._caller.call(method, body, timeout_ms=timeout_ms)
 
         if self._closed:
@@ -200,8 +200,8 @@ class ServedStore:
         producer = self._producer
         return self._send(
             "queue.put",
-            lambda process, sequence, after, again: wire.Put(
-                process, producer, sequence, after, again, queues, messages
+            lambda process, sequence, ended, after, again: wire.Put(
+                process, producer, sequence, ended, after, again, queues, messages
             ),
             size,
         )
@@ -275,8 +275,8 @@ class ServedStore:
         try:
             reply = await self._send(
                 "queue.delete",
-                lambda process, sequence, after, again: wire.Delete(
-                    process, producer, sequence, after, again, name
+                lambda process, sequence, ended, after, again: wire.Delete(
+                    process, producer, sequence, ended, after, again, name
                 ),
                 len(name),
             )

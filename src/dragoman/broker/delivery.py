@@ -31,8 +31,8 @@ WINDOW = 64
 AGAIN_S = 0.05
 RESTARTED = "the server was restarted while the request was under way: it was done, or not"
 
-# Sends a request (process, sequence, after, again), for so many milliseconds at most.
-Send = Callable[[bytes, int, int, bool, float], Awaitable[bytes]]
+# Sends a request (process, sequence, ended, after, again), for so many milliseconds at most.
+Send = Callable[[bytes, int, int, int, bool, float], Awaitable[bytes]]
 
 
 class Batch:
@@ -166,7 +166,9 @@ class Delivery:
         left_s = max(0.001, self._left_s(batch))
         # The server takes it only if it has taken the one before, unless that has ended.
         after = max((number for number in self._under_way if number < batch.sequence), default=0)
-        return await batch.send(process, batch.sequence, after, batch.sent, left_s * 1000)
+        # What became of all before the oldest, the server need not remember.
+        ended = next(iter(self._under_way))
+        return await batch.send(process, batch.sequence, ended, after, batch.sent, left_s * 1000)
 
     def _left_s(self, batch: Batch) -> float:
         return batch.deadline_s - self._loop.time()

@@ -27,9 +27,10 @@ DEFAULT_NAME = "dragoman.queues"
 REQUEST_BYTES_MAX = 32 << 20
 REPLY_BYTES_MAX = 16 << 20
 COUNT_MAX = 100_000
-# How many requests of a producer a server remembers, and of how many producers.
+# How many outcomes of a producer a server remembers, of how many producers, with how many bytes.
 REMEMBERED = 1024
 PRODUCERS_MAX = 10_000
+REMEMBERED_BYTES = 256 << 20
 
 OTHER_PROCESS = 1001
 OUTCOME_UNKNOWN = 1002
@@ -72,6 +73,7 @@ class Put(Asking):
 
     producer: bytes
     sequence: int
+    ended: int
     after: int
     again: bool
     queues: bytes | list[bytes]
@@ -83,6 +85,7 @@ class Delete(Asking):
 
     producer: bytes
     sequence: int
+    ended: int
     after: int
     again: bool
     queue: bytes

@@ -166,7 +166,7 @@ class StoreService:
 
     def _begin(self, request: wire.Put | wire.Delete) -> tuple[Outcome, bool]:
         return self._producers.begin(
-            request.producer, request.sequence, request.after, request.again
+            request.producer, request.sequence, request.ended, request.after, request.again
         )
 
     async def _put_all(self) -> None:
