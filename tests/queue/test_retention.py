@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,40 @@ def test_the_journal_stays_within_its_bytes(tmp_path: Path) -> None:
     with QueueStore(tmp_path, **SMALL) as store:
         assert store.get("idle", 0) == [b"kept alive by the oldest journal file"]
         assert store.length("busy") == 20_000 and store.damage == []
+
+
+def journal_bytes(path: Path) -> int:
+    total = 0
+    for file in path.glob("*.jnl"):
+        with suppress(FileNotFoundError):  # it may go meanwhile
+            total += file.stat().st_size
+    return total
+
+
+def test_puts_wait_rather_than_let_the_journal_outgrow_its_bytes(tmp_path: Path) -> None:
+    bound = 2 << 20
+    with QueueStore(tmp_path, durability="interval(1)", journal_bytes=bound, **SMALL) as store:
+        most = 0
+        for number in range(300):
+            # Tails of many queues keep all of the journal needed.
+            store.put_many([f"q{n}" for n in range(500)], [b"%0100d" % number] * 500)
+            most = max(most, journal_bytes(tmp_path))
+        assert store.statistics().journal_written > 4 * bound
+        assert most <= bound
+    with QueueStore(tmp_path, **SMALL) as store:
+        assert store.damage == []
+        assert store.get("q77", 0, 300) == [b"%0100d" % number for number in range(300)]
+
+
+def test_a_store_closes_without_a_warning_while_its_journal_is_collected(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(6):
+        path = tmp_path / f"s{number}"
+        with QueueStore(path, durability="interval(1)", journal_bytes=1 << 20, **SMALL) as store:
+            for _ in range(10 + number):
+                store.put_many([f"q{n}" for n in range(300)], [os.urandom(300)] * 300)
+    assert [record.message for record in caplog.records] == []
 
 
 def test_a_tail_that_was_moved_in_the_journal_is_whole_after_a_crash(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ from dragoman.queue.ahead cimport touching_end
 from dragoman.queue.compaction cimport compact
 from dragoman.queue.files cimport Files
 from dragoman.queue.journal cimport (
-    frame_reserve, journal_end, journal_open, journal_put, journal_run, journal_tails,
-    journal_wait, log_flushed
+    frame_reserve, journal_end, journal_files_max, journal_measure, journal_open, journal_put,
+    journal_run, journal_tails, journal_wait, log_flushed,
 )
 from dragoman.queue.log cimport Fetch, log_adapt, log_run, path_of, slot_remove
 from dragoman.queue.meta cimport (
@@ -45,16 +45,18 @@ from dragoman.queue.rewrite cimport rewrite
 from dragoman.queue.state cimport (
     BATCH, BLOCK_CHUNKS_MAX, CURSORS, DONE, GATHERED, MESSAGE_MAX, NAME_MAX, NO_MEMORY, OVERCOPY,
     QUEUE_ALIVE, SECTOR, SEGMENT_SLOTS, SPIN, WAIT, Queue, Segment, Store, Table, cond_init,
-    entry_word, flag, hash_name, prefetch, pthread_cond_broadcast, pthread_cond_signal,
-    pthread_cond_wait, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
-    queue_first, queue_name, queue_name_length, queue_named, relax, spin_lock,
+    cond_wait_ms, entry_word, flag, hash_name, prefetch, pthread_cond_broadcast,
+    pthread_cond_signal, pthread_cond_wait, pthread_mutex_init, pthread_mutex_lock,
+    pthread_mutex_unlock, queue_first, queue_name, queue_name_length, queue_named, relax,
+    spin_lock,
 )
 from dragoman.queue.table cimport (
     table_add, table_close, table_find, table_open, table_touch, tail_detach, tail_put
 )
 
 from dragoman.queue.upkeep cimport (
-    dead_slot, drop_slot, oldest_birth, oldest_slot, queue_delete, queue_trim, trim_lengths
+    dead_slot, drop_slot, oldest_birth, oldest_slot, queue_delete, queue_trim, tails_to_log,
+    trim_lengths,
 )
 
 cdef extern from "Python.h":
@@ -67,7 +69,7 @@ cdef enum:
     # Beyond what tail_put returns.
     FAILED = 10
 
-# Frames of the journal that may wait for the disk before puts wait.
+# A frame of the journal may have so much, or an eighth of the journal, before puts wait.
 cdef uint64_t FRAME_MOST = 33554432
 # How many puts put_many looks up at a time, so that memory has time to come.
 cdef Py_ssize_t AHEAD = 32
@@ -142,8 +144,8 @@ cdef inline int put_known(
     if s.poison or s.closing:
         return FAILED
     if s.durability:
-        if s.frame.length > FRAME_MOST:
-            return FAILED if s.journal_error else WAIT
+        if s.frame.length > s.frame_most or s.journal_full:
+            return FAILED if s.journal_error or (s.journal_full and s.log_error) else WAIT
         if frame_reserve(&s.frame, 24 + m) != DONE:
             return NO_MEMORY
     pending = t.ring_tail
@@ -202,8 +204,9 @@ cdef int put_locked(
 
 cdef void wait_for_room(Store* s) noexcept nogil:
     # Under the lock and without the GIL: until it is worth trying again.
-    if s.durability and s.frame.length > FRAME_MOST:
+    if s.durability and (s.frame.length > s.frame_most or s.journal_full):
         pthread_cond_signal(&s.journal_work)
+        pthread_cond_signal(&s.upkeep)
         pthread_cond_wait(&s.durable, &s.lock)
     else:
         pthread_cond_wait(&s.space, &s.lock)
@@ -342,6 +345,7 @@ cdef class Engine:
         cond_init(&self.s.space)
         cond_init(&self.s.journal_work)
         cond_init(&self.s.durable)
+        cond_init(&self.s.upkeep)
         self.s.meta_fd = -1
         self.s.journal_fd = -1
         self.s.slot = -1
@@ -410,6 +414,7 @@ cdef class Engine:
         s.interval_ms = interval_ms
         s.memory = memory_bytes
         s.journal_bytes_max = journal_bytes
+        s.frame_most = min(FRAME_MOST, journal_bytes // 8)
         s.journal_file_bytes = journal_file_bytes
         s.tail_bytes_max = memory_bytes
         s.segments = <Segment*>calloc(SEGMENT_SLOTS, sizeof(Segment))
@@ -1228,25 +1233,42 @@ cdef class Engine:
             error = journal_tails(s, s.journal_file - 1)
         if error < 0:
             raise storage_error(error, f"{self.path}: the journal")
-        self._collect_journal(False)
+        self._collect_journal()
         with nogil:
             error = s.disk.sync_directory(s.disk, s.path)
         if error < 0:
             raise storage_error(error, self.path)
 
-    def _collect_journal(self, bint move):
-        # Journal files that no tail needs go; with ``move``, tails leave the oldest ones first.
+    def _await_upkeep(self, uint64_t ms):
+        """Wait that long, or until the journal needs work (True) or the store closes."""
+        cdef Store* s = &self.s
+        cdef bint due
+        with nogil:
+            pthread_mutex_lock(&s.lock)
+            if not s.closing and not s.journal_due:
+                cond_wait_ms(&s.upkeep, &s.lock, ms)
+            due = s.journal_due
+            s.journal_due = False
+            pthread_mutex_unlock(&s.lock)
+        return due
+
+    def _collect_journal(self):
+        # Journal files that no tail needs go. Tails leave the oldest ones first: near the bound
+        # they are written to the newest file again, at the bound they become blocks.
         cdef Store* s = &self.s
         cdef uint32_t current = s.journal_file
-        cdef uint32_t files = <uint32_t>(s.journal_bytes_max // s.journal_file_bytes)
+        cdef uint32_t files = journal_files_max(s)
+        cdef uint32_t some = files - files // 8
         cdef uint32_t needed
         cdef int error = 0
         cdef char path[4200]
         if current <= s.journal_oldest:
             return 0
         with nogil:
-            if move and current - s.journal_oldest > files:
-                error = journal_tails(s, current - files)
+            if s.journal_full:
+                error = tails_to_log(s, current - some // 2)
+            elif current - s.journal_oldest > some:
+                error = journal_tails(s, current - some)
             needed = oldest_birth(s)
             if error == 0 and needed > s.journal_oldest:
                 # What has left the tails meanwhile is durable in blocks before the files go.
@@ -1258,6 +1280,10 @@ cdef class Engine:
                     error = 0
                 if error == 0:
                     s.journal_oldest += 1
+            pthread_mutex_lock(&s.lock)
+            journal_measure(s)
+            pthread_cond_broadcast(&s.durable)
+            pthread_mutex_unlock(&s.lock)
         if error < 0:
             raise storage_error(error, f"{self.path}: removing a journal file")
         return needed
@@ -1271,6 +1297,7 @@ cdef class Engine:
         pthread_cond_broadcast(&s.space)
         pthread_cond_broadcast(&s.journal_work)
         pthread_cond_broadcast(&s.durable)
+        pthread_cond_broadcast(&s.upkeep)
         self._unlock()
 
     def _end(self):

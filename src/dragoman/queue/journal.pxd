@@ -14,3 +14,5 @@ cdef int journal_tails(Store* s, uint32_t birth) noexcept nogil
 cdef int log_flushed(Store* s) noexcept nogil
 cdef int journal_end(Store* s) noexcept nogil
 cdef void journal_run(Store* s) noexcept nogil
+cdef uint32_t journal_files_max(Store* s) noexcept nogil
+cdef void journal_measure(Store* s) noexcept nogil

@@ -193,6 +193,22 @@ cdef int log_flushed(Store* s) noexcept nogil:
     return error
 
 
+cdef uint32_t journal_files_max(Store* s) noexcept nogil:
+    """How many files the journal may have: fewer than fit, for frames that are under way."""
+    cdef uint64_t files = s.journal_bytes_max // s.journal_file_bytes
+    return <uint32_t>files - 3 if files > 5 else 3
+
+
+cdef void journal_measure(Store* s) noexcept nogil:
+    """Under the lock: must old tails leave it, or even puts wait until they have?"""
+    cdef uint32_t files = journal_files_max(s)
+    cdef uint32_t have = s.journal_file - s.journal_oldest + 1
+    s.journal_full = have > files
+    if have > files - files // 8:
+        s.journal_due = True
+        pthread_cond_signal(&s.upkeep)
+
+
 cdef int _roll(Store* s) noexcept nogil:
     # The next file, made durable before anything is written to it.
     cdef char path[4200]
@@ -211,6 +227,7 @@ cdef int _roll(Store* s) noexcept nogil:
         s.journal_fd = -1
         pthread_mutex_lock(&s.lock)
         s.journal_file += 1
+        journal_measure(s)
         pthread_mutex_unlock(&s.lock)
     number = s.journal_file
     path_of(s, number, "jnl", path)

@@ -288,6 +288,7 @@ cdef struct Store:
     pthread_cond_t space  # the ring has room, or the writer is done
     pthread_cond_t journal_work
     pthread_cond_t durable
+    pthread_cond_t upkeep  # the journal is near its bound, or the store closes
     Table table
     Disk* disk
     char path[4096]
@@ -346,6 +347,7 @@ cdef struct Store:
     uint64_t interval_ms
     Bytes frame  # being filled; begins with the frame's header
     Bytes frame_out  # being written, by the journal's thread
+    uint64_t frame_most  # bytes of a frame from which on puts wait
     uint32_t frame_entries
     uint64_t frame_number  # of the one being filled
     uint64_t frame_synced  # all up to this one are on the disk
@@ -358,6 +360,8 @@ cdef struct Store:
     uint64_t journal_file_bytes
     uint64_t journal_bytes_max
     bint journal_alive
+    bint journal_due  # old tails should leave it soon
+    bint journal_full  # puts wait until they have
     uint64_t journal_written
     uint64_t syncs
     # Read blocks: a ring of bytes, overwritten in turn, and a hash of where blocks lie in it.

@@ -95,10 +95,11 @@ class QueueStore(Engine):
     ``durability``: ``none``, ``interval(ms)`` or ``always``; ``docs/formats/queue.md`` says what
     each promises. ``memory_bytes``: about how much memory the store may use in all; more makes
     blocks longer. ``cache_bytes``: of that, for blocks that were read. ``segment_bytes``: for a
-    new store, the size of its files, a power of two. ``journal_bytes``: how large the journal may
-    grow before old tails are moved. ``compact_below``: segments of which less than this part is
-    alive are compacted in the background, so that the log takes at most live bytes divided by it,
-    and two segments; None: never. ``compaction_bytes_s`` and ``compaction_memory_bytes`` bound it.
+    new store, the size of its files, a power of two. ``journal_bytes``: the journal is
+    kept within it: old tails are moved, or become blocks early, and puts wait for that.
+    ``compact_below``: segments of which less than this part is alive are compacted in the
+    background, so that the log takes at most live bytes divided by it, and two segments; None:
+    never. ``compaction_bytes_s`` and ``compaction_memory_bytes`` bound it.
     ``read_only``: what is on the disk when it opens, beside a writer; what the writer compacts or
     drops meanwhile it cannot read any more, and says so.
 
@@ -185,7 +186,7 @@ class QueueStore(Engine):
                 memory_bytes=memory_bytes,
                 cache_bytes=cache_bytes,
                 journal_bytes=journal_bytes,
-                journal_file_bytes=min(64 << 20, max(1 << 20, journal_bytes // 8)),
+                journal_file_bytes=min(64 << 20, max(1 << 17, journal_bytes // 8)),
                 read_only=read_only,
             )
             if expected_queues and not read_only:
@@ -270,9 +271,19 @@ class QueueStore(Engine):
 
     def _run_upkeep(self) -> None:
         # A thread of its own; what fails is logged and tried again, and puts say why they fail.
-        while not self._ended.wait(UPKEEP_S):
+        # The journal near its bound does not wait for the second to pass.
+        next_s = time.monotonic() + UPKEEP_S
+        while not self._ended.is_set():
+            due = self._await_upkeep(max(1, round(1000 * (next_s - time.monotonic()))))
+            if self._ended.is_set():
+                return
             try:
-                self.upkeep()
+                if due:
+                    with self._kept:
+                        self._collect_journal()
+                if time.monotonic() >= next_s:
+                    next_s = time.monotonic() + UPKEEP_S
+                    self.upkeep()
             except DragomanError as error:
                 if not self._ended.is_set():
                     LOG.warning("%s: upkeep: %s", self.path, error)
@@ -304,7 +315,7 @@ class QueueStore(Engine):
                 if not freed:
                     break  # a reader holds it, or there is nothing to give
                 returned += freed
-            self._collect_journal(self._level != 0)
+            self._collect_journal()
             whole, dead = self._meta_dead()
             if dead > META_DEAD_BYTES and 2 * dead > whole:
                 self._rewrite_meta(self._committing, self._groups)

@@ -9,3 +9,4 @@ cdef int drop_slot(Store* s, int slot, uint32_t start, uint32_t end) noexcept no
 cdef int oldest_slot(Store* s) noexcept nogil
 cdef int dead_slot(Store* s) noexcept nogil
 cdef uint32_t oldest_birth(Store* s) noexcept nogil
+cdef int tails_to_log(Store* s, uint32_t birth) noexcept nogil

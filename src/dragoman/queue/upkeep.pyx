@@ -11,11 +11,13 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from dragoman.queue.meta cimport meta_delete, meta_trim
 from dragoman.queue.state cimport (
-    DONE, NO_MEMORY, PLACE_LOST, PLACE_PENDING, PLACE_SLOT_SHIFT, QUEUE_ALIVE, Queue, Store,
-    Table, block_cost, entry_code, entry_count, entry_place, entry_word, pthread_mutex_lock,
-    pthread_mutex_unlock, queue_first,
+    DONE, NO_MEMORY, PLACE_LOST, PLACE_PENDING, PLACE_SLOT_SHIFT, QUEUE_ALIVE, WAIT, Queue, Store,
+    Table, block_cost, entry_code, entry_count, entry_place, entry_word, pthread_cond_signal,
+    pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock, queue_first,
 )
-from dragoman.queue.table cimport index_rebuild, index_set_first, table_remove, tail_drop
+from dragoman.queue.table cimport (
+    index_rebuild, index_set_first, table_remove, tail_detach, tail_drop
+)
 
 
 cdef void _unlive(Store* s, uint64_t entry) noexcept nogil:
@@ -151,3 +153,36 @@ cdef uint32_t oldest_birth(Store* s) noexcept nogil:
             pthread_mutex_lock(&s.lock)
     pthread_mutex_unlock(&s.lock)
     return oldest
+
+
+cdef int tails_to_log(Store* s, uint32_t birth) noexcept nogil:
+    """Tails born up to journal file ``birth`` become blocks, however short. Takes the lock.
+
+    A negative errno says why not.
+    """
+    cdef uint32_t id = 1
+    cdef Queue* q
+    cdef int result, error = 0
+    pthread_mutex_lock(&s.lock)
+    while id < s.table.ids and error == 0:
+        q = &s.table.queues[id]
+        if q.count and q.birth and q.birth <= birth:
+            result = tail_detach(&s.table, id)
+            if result == WAIT:
+                if s.poison or s.log_error:
+                    error = -(s.poison if s.poison else s.log_error)
+                elif s.closing or not s.writer_alive:
+                    error = -5
+                else:
+                    pthread_cond_signal(&s.work)
+                    pthread_cond_wait(&s.space, &s.lock)
+                continue
+            if result != DONE:
+                error = -12
+        if id % 1024 == 0:
+            pthread_mutex_unlock(&s.lock)
+            pthread_mutex_lock(&s.lock)
+        id += 1
+    pthread_cond_signal(&s.work)
+    pthread_mutex_unlock(&s.lock)
+    return error
