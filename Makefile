@@ -5,13 +5,14 @@ BIN    := $(VENV)/bin
 
 SOURCES := $(shell find src -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help setup build race test verify checked-test lint types bench clean
+.PHONY: help setup build race test interop verify checked-test lint types bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup   prepare .venv with .venv/bin/dragoman"
 	@echo "make race    set up and run the race: the whole chain under load, with a real etcd"
 	@echo "make test    set up and run every test, the linter and the type checker"
+	@echo "make interop real Dubbo in Java beside the agents and the SDK: the matrix of docs/interop.md"
 	@echo "make verify  the long runs: fuzzing, crash cycles, soak"
 	@echo "make bench   dragoman beside the programs one would use instead"
 	@echo "make clean   remove what was built"
@@ -44,6 +45,10 @@ types: setup
 
 test: setup lint types
 	$(BIN)/python -m pytest -m 'not slow'
+
+# Java programs of three releases of Dubbo, built with Maven; `--docs` rewrites the page's tables.
+interop: setup
+	$(BIN)/python -m interop --json interop-result.json $(INTEROP)
 
 verify: setup
 	$(BIN)/python -m pytest -m slow

@@ -87,8 +87,13 @@ class JavaProgram(Program):
 
 
 def provider(release: str, serialization: str = "hessian2", **settings: object) -> JavaProgram:
-    """A provider on loopback; ``port`` is among the settings. Not ready yet."""
-    own = {"host": LOOPBACK, "serialization": serialization, **settings}
+    """A provider; ``port`` is among the settings. Not ready yet.
+
+    It is on loopback; one with a registry is where others find it, at the machine's own address.
+    """
+    own = {"serialization": serialization, **settings}
+    if "registry" not in settings:
+        own["host"] = LOOPBACK
     return JavaProgram(release, "Provider", **own)
 
 

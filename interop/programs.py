@@ -107,11 +107,17 @@ class Program:
 
     def __exit__(self, *exc: object) -> None:
         self.kill()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
         self._errors.close()
+
+
+def python_program(name: str, module: str, *arguments: str) -> Program:
+    """``python -m MODULE ARGUMENTS`` of this source tree."""
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    return Program(name, [sys.executable, "-m", module, *arguments], {"PYTHONPATH": path})
 
 
 def dragoman(name: str, *arguments: str) -> Program:
     """``dragoman ARGUMENTS`` of this source tree."""
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    command = [sys.executable, "-m", "dragoman", *arguments]
-    return Program(name, command, {"PYTHONPATH": path})
+    return python_program(name, "dragoman", *arguments)

@@ -51,7 +51,7 @@ def to_json(value: Described, declared: str = "") -> str:
         return f"{{{', '.join(members)}}}"
     if kind in ("char", "enum", "other"):
         return json.dumps({"char": content, "enum": value.get("name")}.get(kind, value.get("text")))
-    raise CannotSay(f"JSON has no {kind}")
+    raise CannotSay("JSON has no references" if kind == "ref" else f"JSON has no {kind}")
 
 
 def _key(value: Described) -> str:

@@ -1,4 +1,4 @@
-"""The ways to a Java provider that the matrix tries: by the agents, by the SDK.
+"""The ways to a Java provider that the matrix tries: by the agents, by the SDK, by both.
 
 A ``Way`` is opened over providers at ports; its ``call`` may be used by many threads. The
 invariant: whatever a call ends with becomes an ``Outcome``; nothing is swallowed.
@@ -6,15 +6,18 @@ invariant: whatever a call ends with becomes an ``Outcome``; nothing is swallowe
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from dragoman import dubbo
+from interop import python_values
 from interop.descriptors import java_names
-from interop.mesh import Caller, Mesh, mesh
-from interop.values import Described, differs, parse, to_json
+from interop.mesh import TYPES, Caller, Mesh, mesh
+from interop.values import CannotSay, Described, differs, parse, to_json
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,6 @@ class Endpoint:
 class Way(Protocol):
     """Calls of ``org.dragoman.interop.Types``."""
 
-    mesh: Mesh
-
     def call(
         self,
         method: str,
@@ -68,8 +69,9 @@ class Agents:
 
     def __init__(self, mesh: Mesh, port: int) -> None:
         self.mesh = mesh
-        self._port = port
+        self.port = port
         self._own = threading.local()
+        self._callers: list[Caller] = []
 
     def call(
         self,
@@ -87,7 +89,8 @@ class Agents:
         service = {"group": group, "version": version} if group else {}
         caller = getattr(self._own, "caller", None)
         if caller is None:
-            caller = self._own.caller = Caller(self._port)
+            caller = self._own.caller = Caller(self.port)
+            self._callers.append(caller)
         answer = caller.call(method, texts, names, timeout_ms=timeout_ms, **service)
         if answer.status == 200:
             return Outcome(value=parse(answer.body))
@@ -98,6 +101,11 @@ class Agents:
 
     def differs(self, want: Described, got: Any) -> str | None:
         return differs(want, got)
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        for caller in self._callers:
+            caller.close()
 
 
 @contextmanager
@@ -114,4 +122,79 @@ def agents(endpoints: list[Endpoint], serialization: str, groups: bool = False) 
                 made.provider_agent(endpoint.port, *own, *green)
         _, port = made.consumer_agent()
         made.wait_endpoints(port, len(endpoints) * (3 if groups else 1))
-        yield Agents(made, port)
+        way = Agents(made, port)
+        try:
+            yield way
+        finally:
+            way.close()
+
+
+class Sdk:
+    """The SDK's synchronous client, wherever it finds its providers."""
+
+    def __init__(self, client: dubbo.SyncClient, serialization: str) -> None:
+        self.client = client
+        self._json = serialization != "hessian2"
+        self._services: dict[tuple[str, str], dubbo.Reference] = {}
+
+    def _service(self, group: str, version: str) -> dubbo.Reference:
+        found = self._services.get((group, version))
+        if found is None:
+            found = self.client.service(TYPES, group=group, version=version)
+            self._services[group, version] = found
+        return found
+
+    def call(
+        self,
+        method: str,
+        descriptor: str,
+        arguments: list[Described],
+        *,
+        types: list[str] | None = None,
+        group: str = "",
+        version: str = "",
+        timeout_ms: int = 10000,
+    ) -> Outcome:
+        if self._json and '"ref"' in json.dumps(arguments):
+            raise CannotSay("JSON has no references")
+        typed = "Ljava/lang/Object;" in descriptor
+        values = [python_values.to_python(each, typed=typed) for each in arguments]
+        calling = self._service(group, version).method(method, descriptor)
+        try:
+            return Outcome(value=calling(*values, timeout_ms=timeout_ms))
+        except dubbo.JavaError as error:
+            return Outcome(throwable=f"{error.java_class}: {error}")
+        except dubbo.DeadlineError as error:
+            return Outcome(error=f"deadline: {error}")
+        except dubbo.DragomanError as error:
+            return Outcome(error=f"{type(error).__name__}: {error}")
+
+    def differs(self, want: Described, got: Any) -> str | None:
+        # Undeclared, what came in JSON is what JSON says of it: a Date is a number.
+        return differs(want, got) if self._json else python_values.differs(want, got)
+
+
+@contextmanager
+def sdk(endpoints: list[Endpoint], serialization: str, groups: bool = False) -> Iterator[Sdk]:
+    """The SDK, which speaks Dubbo to the providers itself."""
+    listed = ",".join(
+        f"127.0.0.1:{each.port}?limit={each.limit}&serialization={serialization}"
+        for each in endpoints
+    )
+    with dubbo.connect_sync(f"dubbo://{listed}") as client:
+        client.ready(client.service(TYPES), timeout_ms=20000, providers_min=len(endpoints))
+        yield Sdk(client, serialization)
+
+
+@contextmanager
+def sdk_by_agents(
+    endpoints: list[Endpoint], serialization: str, groups: bool = False
+) -> Iterator[Sdk]:
+    """The SDK, which finds the providers' agents in etcd."""
+    with mesh() as made:
+        for endpoint in endpoints:
+            own = ["--serialization", serialization, "--limit", str(endpoint.limit)]
+            made.provider_agent(endpoint.port, *own)
+        with dubbo.connect_sync(made.registry) as client:
+            client.ready(client.service(TYPES), timeout_ms=20000, providers_min=len(endpoints))
+            yield Sdk(client, serialization)

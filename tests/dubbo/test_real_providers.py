@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.errors import DeadlineError, OverloadError, UnavailableError
+from dragoman.errors import DeadlineError, NotFoundError, OverloadError, UnavailableError
 from tests.dubbo.fake import POOL_EXHAUSTED, Frame, way
 
 BODY = b"a.B\0m\0\0\0" + b'{"args": ["x"]}'
@@ -27,12 +27,11 @@ UNEXPORTED = [
         "com.alibaba.dubbo.remoting.RemotingException: Not found exported service: a.B:20880 in "
         "[], may be version or group mismatch , channel: consumer: ...",
     ),
-    (
-        BAD_REQUEST,
-        "Fail to decode request due to: java.lang.IllegalArgumentException: Service not found:a.B, "
-        "m\njava.lang.IllegalArgumentException: Service not found:a.B, m\n\tat org.apache...",
-    ),
 ]
+UNKNOWN_METHOD = (
+    "Fail to decode request due to: java.lang.IllegalArgumentException: Service not found:a.B, "
+    "m\njava.lang.IllegalArgumentException: Service not found:a.B, m\n\tat org.apache..."
+)
 
 
 @pytest.mark.parametrize(("status", "text"), UNEXPORTED)
@@ -47,6 +46,18 @@ def test_a_provider_that_exports_the_service_no_more_is_left_without_a_failure(
             with pytest.raises(UnavailableError) as caught:
                 await one.call("json", BODY)
             assert caught.value.retry_safe
+
+    asyncio.run(scenario())
+
+
+def test_a_method_that_2_7_does_not_know_does_not_take_the_provider_from_others() -> None:
+    def unknown(asked: Frame) -> bytes:
+        return asked.reply(json.dumps(UNKNOWN_METHOD).encode() + b"\n", status=BAD_REQUEST)
+
+    async def scenario() -> None:
+        async with way(unknown) as one:
+            with pytest.raises(NotFoundError):
+                await one.call("json", BODY)
 
     asyncio.run(scenario())
 

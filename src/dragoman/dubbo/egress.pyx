@@ -403,9 +403,12 @@ cdef int code_of_status(int status, str why):
         return C_OVERLOAD
     if status == DUBBO_SERVICE_NOT_FOUND:
         return C_NOT_FOUND
-    if "Not found exported service" in why or "Service not found:" in why:
+    if status == DUBBO_SERVICE_ERROR and "Not found exported service" in why:
         # Whoever registered it serves it no more: some say so on their connections only later.
         return C_UNAVAILABLE
+    if status == DUBBO_BAD_REQUEST and "Service not found:" in why:
+        # 2.7 says so of an unknown method too: no reason to take the provider from other callers.
+        return C_NOT_FOUND
     if status == DUBBO_SERVER_TIMEOUT or status == DUBBO_CLIENT_TIMEOUT:
         return C_DEADLINE
     if status == DUBBO_BAD_REQUEST:

@@ -13,7 +13,7 @@ import com.alibaba.dubbo.rpc.service.GenericService;
 
 /**
  * Calls {@link Types} with all that {@link Cases} holds, and in every manner; prints a line of JSON
- * for each call. Settings: address (host:port) or registry, serialization, heartbeat (ms), only (a
+ * for each call. Settings: address (host:port,...) or registry, serialization, heartbeat (ms), only (a
  * part of the names), linger (ms before the end), reference.NAME (parameters).
  */
 public final class Consumer extends Calls {
@@ -35,9 +35,12 @@ public final class Consumer extends Calls {
         String serialization = settings.get("serialization", "hessian2");
         parameters.put("heartbeat", settings.get("heartbeat", "60000"));
         if (settings.has("address")) {
-            reference.setUrl(
-                    "dubbo://" + settings.get("address", "") + "/" + path + "?serialization="
-                            + serialization);
+            StringBuilder urls = new StringBuilder();
+            for (String address : settings.get("address", "").split(",")) {
+                urls.append(urls.length() == 0 ? "" : ";").append("dubbo://" + address + "/" + path);
+                urls.append("?serialization=" + serialization);
+            }
+            reference.setUrl(urls.toString());
         }
         ApplicationConfig application = new ApplicationConfig("dragoman-interop-consumer");
         application.setQosEnable(false);
@@ -45,7 +48,7 @@ public final class Consumer extends Calls {
         reference.setRegistry(new RegistryConfig(settings.get("registry", "N/A")));
         reference.setParameters(parameters);
         reference.setCheck(true);
-        reference.setRetries(0);
+        reference.setRetries(settings.get("retries", 0));
         reference.setTimeout(manner.timeoutMs);
         if (!manner.group.isEmpty()) {
             reference.setGroup(manner.group);

@@ -14,7 +14,7 @@ import org.apache.dubbo.rpc.service.GenericService;
 
 /**
  * Calls {@link Types} with all that {@link Cases} holds, and in every manner; prints a line of JSON
- * for each call. Settings: address (host:port) or registry, serialization, heartbeat (ms), only (a
+ * for each call. Settings: address (host:port,...) or registry, serialization, heartbeat (ms), only (a
  * part of the names), linger (ms before the end), reference.NAME (parameters).
  */
 public final class Consumer extends Calls {
@@ -42,13 +42,16 @@ public final class Consumer extends Calls {
         String serialization = settings.get("serialization", "hessian2");
         parameters.put("heartbeat", settings.get("heartbeat", "60000"));
         if (settings.has("address")) {
-            reference.setUrl(
-                    "dubbo://" + settings.get("address", "") + "/" + path + "?serialization="
-                            + serialization + "&prefer.serialization=" + serialization);
+            StringBuilder urls = new StringBuilder();
+            for (String address : settings.get("address", "").split(",")) {
+                urls.append(urls.length() == 0 ? "" : ";").append("dubbo://" + address + "/" + path);
+                urls.append("?serialization=" + serialization + "&prefer.serialization=" + serialization);
+            }
+            reference.setUrl(urls.toString());
         }
         reference.setParameters(parameters);
         reference.setCheck(true);
-        reference.setRetries(0);
+        reference.setRetries(settings.get("retries", 0));
         reference.setTimeout(manner.timeoutMs);
         if (!manner.group.isEmpty()) {
             reference.setGroup(manner.group);

@@ -1,9 +1,12 @@
 package org.dragoman.interop;
 
+import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.atomic.AtomicInteger;
 
 /** What a consumer does, whatever its release of Dubbo. */
 public abstract class Calls {
@@ -70,6 +73,10 @@ public abstract class Calls {
         String only = settings.get("only", "");
         Types plain = types(new Manner());
         System.out.println("ready");
+        if (settings.has("load")) {
+            load(plain, settings.get("load", 0));
+            return;
+        }
         for (Case each : Cases.all()) {
             if (each.name.contains(only)) {
                 Object got = each.call(plain);
@@ -86,6 +93,39 @@ public abstract class Calls {
         }
         Thread.sleep(settings.get("linger", 0));
         System.out.println("done");
+    }
+
+    /** Call {@code sleep} from 16 threads for so many milliseconds; one line says how it went. */
+    private void load(Types plain, int ms) throws InterruptedException {
+        AtomicInteger succeeded = new AtomicInteger();
+        ConcurrentLinkedQueue<String> failures = new ConcurrentLinkedQueue<>();
+        long until = System.nanoTime() + ms * 1_000_000L;
+        List<Thread> threads = new ArrayList<>();
+        for (int i = 0; i < 16; i++) {
+            int number = i;
+            Thread thread = new Thread(() -> {
+                for (int count = 0; System.nanoTime() < until; count++) {
+                    String text = number + "-" + count;
+                    try {
+                        String got = plain.sleep(20, text);
+                        if (text.equals(got)) {
+                            succeeded.incrementAndGet();
+                        } else {
+                            failures.add("gave " + got);
+                        }
+                    } catch (RuntimeException thrown) {
+                        failures.add(thrown.toString());
+                    }
+                }
+            });
+            threads.add(thread);
+            thread.start();
+        }
+        for (Thread thread : threads) {
+            thread.join();
+        }
+        String why = failures.isEmpty() ? "null" : Describe.string(failures.peek());
+        System.out.println("{\"succeeded\": " + succeeded + ", \"failed\": " + failures.size() + ", \"why\": " + why + "}");
     }
 
     private void manners(Types plain) {

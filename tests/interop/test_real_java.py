@@ -1,0 +1,76 @@
+"""Real Dubbo in Java: a part of ``make interop`` that takes seconds. Without Java, Maven or its
+artefacts these tests skip and say so."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from interop.columns import AGENTS, JAVA, SDK, Column, run
+from interop.java import maven_present
+from interop.results import Result
+from interop.scenarios import exhausted_pool, shutdown
+
+from interop import java_callers, ways
+
+# Maven's downloads on a machine that has none of them yet; with them all of this takes a minute.
+pytestmark = pytest.mark.timeout(900)
+# What Python does not tell apart where Java's declaration says Object.
+SDK_SERVICE_LOSES = {
+    "Object Long",
+    "Object int[]",
+    "Object Object[]",
+    "Object List",
+    "Object LinkedHashSet",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built() -> None:
+    """The Java programs, built once."""
+    why = maven_present()
+    if why is not None:
+        pytest.skip(f"real Dubbo cannot be run: {why}")
+
+
+def failed(results: dict[str, Result]) -> dict[str, str]:
+    assert results
+    return {name: each.why for name, each in results.items() if each.cell == "fail"}
+
+
+@pytest.mark.parametrize(
+    ("caller", "release", "serialization"),
+    [(AGENTS, "2.7", "hessian2"), (SDK, "3.3", "hessian2")],
+)
+def test_a_java_provider_gives_back_every_value(
+    caller: str, release: str, serialization: str
+) -> None:
+    column = Column(caller, release, serialization)
+    run(column, lambda text: None, scenarios=False)
+    assert len(column.values) > 130
+    assert failed(column.values) == {}
+    assert failed(column.manners) == {}
+
+
+def test_a_java_consumer_calls_a_service_in_python() -> None:
+    column = Column(JAVA, "2.7", "hessian2")
+    run(column, lambda text: None, scenarios=False)
+    assert failed(column.values).keys() == SDK_SERVICE_LOSES
+    assert failed(column.manners) == {}
+
+
+def test_a_java_provider_that_stops_under_load_costs_no_call() -> None:
+    way = partial(ways.agents, serialization="hessian2")
+    result = shutdown("2.7", "hessian2", way, come_back=False)
+    assert result.cell == "pass", result.why
+
+
+def test_what_a_full_pool_rejects_runs_all_the_same() -> None:
+    way = partial(ways.sdk, serialization="hessian2")
+    result = exhausted_pool("3.3", "hessian2", way)
+    assert result.cell == "pass", result.why
+
+
+def test_providers_find_each_other_in_zookeeper() -> None:
+    for result in (java_callers.registered_java("2.7"), java_callers.registered_sdk("3.3")):
+        assert result.cell == "pass", result.why
