@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import random
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -363,6 +364,56 @@ def test_a_malformed_body_costs_its_own_call_alone() -> None:
         assert (await consumer.ask(nested)).status == 40
         assert (await consumer.ask(whole)).values == [1, 3]
         assert server.statistics().clients == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("serialization", [HESSIAN2, FASTJSON])
+def test_whatever_a_body_holds_it_has_one_answer(serialization: int) -> None:
+    """Bodies that were whole and are no longer; every request is answered, none twice."""
+    dice = random.Random(5)
+    user = dubbo.Bean("com.example.User", name="Ann", age=7, favourite=None)
+    whole = [
+        encode_request(HELLO, method, types, arguments, serialization=serialization)
+        for method, types, arguments in (
+            ("hash", STRING, ["abc"]),
+            ("add", "II", [1, 2]),
+            ("older", "Lcom/example/User;I", [user, 2]),
+            ("anything", OBJECT, [[1, {"a": [None, "x"]}]]),
+            ("$echo", OBJECT, [["x"]]),
+            ("$invoke", GENERIC, ["hash", ["java.lang.String"], ["abc"]]),
+        )
+    ]
+
+    def damaged() -> bytes:
+        body = bytearray(dice.choice(whole))
+        for _ in range(dice.randrange(1, 5)):
+            at = dice.randrange(len(body))
+            what = dice.randrange(4)
+            if what == 0:
+                body[at] = dice.randrange(256)
+            elif what == 1:
+                del body[at : at + dice.randrange(1, 9)]
+            elif what == 2:
+                body[at:at] = bytes(dice.randrange(256) for _ in range(dice.randrange(1, 5)))
+            else:
+                body[at:at] = body[dice.randrange(len(body)) :][: dice.randrange(1, 20)]
+            if not body:
+                break
+        return bytes(body)
+
+    async def test(consumer: Any, service: Hello, server: dubbo.Server) -> None:
+        for _ in range(20):
+            asked = {
+                consumer.send(damaged(), REQUEST | TWO_WAY | serialization) for _ in range(100)
+            }
+            for _ in range(100):
+                reply = await consumer.receive()
+                asked.remove(reply.id)
+                assert reply.status in (20, 40, 60, 70, 80), reply.text
+                assert reply.status != 80, reply.text
+            assert not asked
+        assert (await consumer.ask(call("hash", "abc", types=STRING))).values == [1, 3]
 
     run(test)
 

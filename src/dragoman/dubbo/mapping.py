@@ -207,7 +207,7 @@ class _Reader:
             if not isinstance(value, list | tuple | set):
                 raise Misfit(f"expected {made.__name__}, got {_name(value)}")
             if decode_one is None:
-                return value if made is list and type(value) is list else made(value)
+                return value if made is list and type(value) is list else _made(made, value)
             key = (id(value), id(decode))
             if key in memo:
                 return memo[key]
@@ -217,10 +217,7 @@ class _Reader:
                     items.append(decode_one(item, memo))
                 except Misfit as error:
                     raise error.within(f"[{index}]") from None
-            try:
-                result = memo[key] = items if made is list else made(items)
-            except TypeError as error:
-                raise Misfit(str(error)) from None
+            result = memo[key] = items if made is list else _made(made, items)
             return result
 
         return Mapping(descriptor, encode, decode)
@@ -317,6 +314,14 @@ class _Reader:
             fields.append((name, java_name, self.read(hints[name]), _default_of(kind, name)))
             self._where = outer
         return mapping
+
+
+def _made(made: Callable[[Any], Any], items: Any) -> Any:
+    try:
+        return made(items)
+    except TypeError as error:
+        # A set of what cannot be in one.
+        raise Misfit(str(error)) from None
 
 
 def _default_of(kind: Any, name: str) -> bool:

@@ -20,6 +20,7 @@ from dragoman.wire.descriptor cimport descriptor_count
 from dragoman.wire.dubbo cimport (
     DUBBO_BAD_REQUEST, DUBBO_BAD_RESPONSE, DUBBO_ERROR, DUBBO_EVENT_HEARTBEAT, DUBBO_FRAME,
     DUBBO_HEADER_BYTES, DUBBO_HESSIAN2, DUBBO_OK, DUBBO_POOL_EXHAUSTED, DUBBO_SERVER_TIMEOUT,
+    DUBBO_SERVER_ERROR,
     DUBBO_SERVICE_ERROR, DUBBO_SERVICE_NOT_FOUND, DubboDecoder, begin_frame, end_frame, event_kind,
     write_error_reply, write_heartbeat_reply, write_readonly,
 )
@@ -241,7 +242,14 @@ cdef class Provider:
             return call.refuse(
                 DUBBO_BAD_REQUEST, f"Fail to decode request due to: {_words(error)}"
             )
-        return self._invoke(call)
+        try:
+            return self._invoke(call)
+        except Exception as error:
+            # A fault of ours, or of a class that refuses what came: other calls are to go on.
+            log.exception("%s: %s could not be called", connection.peer, call.method)
+            if call.begun or call.answered:
+                return 0
+            return call.refuse(DUBBO_SERVER_ERROR, f"{type(error).__name__}: {_words(error)}")
 
     cdef int _decode(self, ServedCall call, const char* body, Py_ssize_t n) except -1:
         """Read a request's body; raises ProtocolError."""
