@@ -359,3 +359,9 @@ def test_a_text_that_reads_so_is_no_such_member(text: bytes) -> None:
 )
 def test_members_that_name_a_class_are_left_out(json: bytes, left: bytes) -> None:
     assert without_class(json) == left
+
+
+@pytest.mark.parametrize("json", [b"1x", b"{} {}", b'"a"b', b"1meter=1", b"[]]"])
+def test_what_follows_a_value_is_no_part_of_json(json: bytes) -> None:
+    with pytest.raises(UsageError):
+        names_a_type(json)

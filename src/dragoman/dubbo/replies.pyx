@@ -8,6 +8,7 @@ is an error of its call alone.
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint8_t
+from libc.string cimport memset
 
 from dragoman.dubbo.requests cimport AS_BODY, AS_TEXT, Asked
 from dragoman.wire.buffer cimport Buffer
@@ -59,6 +60,23 @@ cdef class Replies:
         if code != 0 or asked.answer == AS_BODY:
             return code
         return self._as_text() if asked.answer == AS_TEXT else self._as_json(asked)
+
+    def give(self, int serialization, bytes body not None, *, str answer, **wants):
+        """The answer to a reply as ``(code, bytes or text)`` (for tests).
+
+        ``answer`` is ``text``, ``json`` or ``body``; ``wants`` are the other members of Asked.
+        """
+        cdef Asked asked
+        memset(&asked, 0, sizeof(Asked))
+        asked.answer = ("text", "json", "body").index(answer)
+        asked.envelope = wants.get("envelope", False)
+        asked.class_names = wants.get("class_names", False)
+        asked.generic = wants.get("generic", False)
+        asked.gson = wants.get("gson", False)
+        cdef int code = self.read(&asked, serialization, PyBytes_AS_STRING(body), len(body))
+        if code != 0:
+            return code, self.problem
+        return 0, self.answer.data[:self.answer.length]
 
     cdef int _bad(self, str why) except -1:
         self.problem = f"the provider's reply is malformed: {why}"

@@ -5,4 +5,7 @@ class Requests:
     """Makes Dubbo requests for one provider; ``serialization`` is one of SERIALIZATIONS."""
 
     serialization: int
+    def make(self, method: bytes, id: int, body: bytes) -> bytes:
+        """The whole frame for a request by a mesh method (for tests). Raises UsageError."""
+
     def __init__(self, serialization: str, *, group: str = "", version: str = "") -> None: ...

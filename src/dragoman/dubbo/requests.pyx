@@ -111,6 +111,13 @@ cdef class Requests:
             (<uint8_t*>out.data)[start + 2] &= <uint8_t>(~DUBBO_TWO_WAY)
         return 0
 
+    def make(self, bytes method not None, uint64_t id, bytes body not None):
+        """The whole frame for a request by a mesh method (for tests). Raises UsageError."""
+        cdef Buffer out = Buffer()
+        cdef Asked asked
+        self.write(METHODS[method], out, id, PyBytes_AS_STRING(body), len(body), &asked)
+        return out.take()
+
     cdef int write_echo(self, Buffer out, uint64_t id, bytes interface) except -1:
         """Append a call of ``$echo``, which every service answers from its pool."""
         cdef Invocation invocation
@@ -290,10 +297,7 @@ cdef class Requests:
         asked.gson = generic == "gson"
         if generic:
             extra = {**extra, "generic": "gson" if asked.gson else "true"}
-            values = _generic(
-                invocation.method.data[:invocation.method.length].decode(), types, kinds, raws,
-                asked.gson,
-            )
+            values = _generic(method_name(invocation), types, kinds, raws, asked.gson)
             invocation.method.data = "$invoke"
             invocation.method.length = 7
             descriptor = GENERIC_DESCRIPTOR
@@ -333,11 +337,11 @@ cdef class Requests:
             asked.generic = True
             asked.gson = call.generic == "gson"
             extra = {**extra, "generic": "gson" if asked.gson else "true"}
-            method = invocation.method.data[:invocation.method.length]
+            named = method_name(invocation)
             if asked.gson:
                 kept = [_encode(raw.decode()) for raw in kept]
             kept = [
-                _encode(method.decode()),
+                _encode(named),
                 _encode(types if types is None else _java_names(types)),
                 b"[%b]" % b",".join(kept),
             ]
@@ -423,9 +427,12 @@ cdef class Requests:
             raise UsageError("a hessian2 call: attachments are not one hessian2 map of strings")
         for i in range(count):
             point(&slices[i], <bytes>kept[i])
-        members = _encode({
-            name: value for name, value in (extra or {}).items() if name not in SET_BY_CALL
-        })
+        try:
+            members = _encode({
+                name: value for name, value in (extra or {}).items() if name not in SET_BY_CALL
+            })
+        except UnicodeEncodeError:
+            raise UsageError("a hessian2 call: an attachment holds half a character") from None
         members = members[1:len(members) - 1]
         point(&invocation.attachments, members)
         code = write_json_request(out, id, invocation, slices, count)
@@ -438,6 +445,14 @@ cdef void point(Slice* slice, bytes text) noexcept:
     """Let a Slice borrow from ``text``; None is absent."""
     slice.data = NULL if text is None else PyBytes_AS_STRING(text)
     slice.length = 0 if text is None else len(text)
+
+
+cdef str method_name(const Invocation* invocation):
+    """The method's name as text."""
+    try:
+        return invocation.method.data[:invocation.method.length].decode()
+    except UnicodeDecodeError:
+        raise UsageError("the method's name is not UTF-8") from None
 
 
 cdef Py_ssize_t read_names(const char** at, Py_ssize_t n, Slice* parts, int count) except -1:

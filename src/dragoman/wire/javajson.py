@@ -12,7 +12,6 @@ none from the JDK pass.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -252,7 +251,7 @@ def _array(value: Any, kind: JavaType, beans: bool) -> Any:
         if element.name == "byte" and isinstance(value, str):
             try:
                 return base64.b64decode(value, validate=True)
-            except binascii.Error:
+            except ValueError:  # binascii.Error, or not ASCII
                 raise UsageError(f"{value!r:.200} is no byte[] in Base64") from None
         if element.name == "byte" and isinstance(value, list):
             return bytes([_integer(each, "byte") & 255 for each in value])

@@ -337,7 +337,9 @@ cdef int json_names_a_type(const char* json, Py_ssize_t n) noexcept nogil:
     """
     cdef const uint8_t* p = <const uint8_t*>json
     cdef Py_ssize_t end = walk(p, n, skip_space(p, 0, n), REFUSE_TYPE)
-    return JSON_OK if end >= 0 else <int>-end
+    if end < 0:
+        return <int>-end
+    return JSON_OK if skip_space(p, end, n) == n else JSON_BAD
 
 
 def check_value(bytes json not None):

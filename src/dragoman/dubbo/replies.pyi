@@ -1,0 +1,15 @@
+class Replies:
+    """Reads the replies of one provider."""
+
+    def give(
+        self,
+        serialization: int,
+        body: bytes,
+        *,
+        answer: str,
+        envelope: bool = False,
+        class_names: bool = False,
+        generic: bool = False,
+        gson: bool = False,
+    ) -> tuple[int, bytes | str]:
+        """The answer to a reply as ``(code, bytes or text)`` (for tests)."""
