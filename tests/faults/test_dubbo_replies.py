@@ -70,6 +70,7 @@ REPLIES = {
     "length over the limit": lambda id: frame(id, b"", length=(8 << 20) + 1),
     "wrong magic": lambda id: b"\xda\xbc" + frame(id, value())[2:],
     "zeros": lambda id: bytes(64),
+    "telnet": lambda id: b"Unsupported command: hash\r\ndubbo>",
 }
 EXPECTED = {
     "null": (200, ""),
@@ -85,7 +86,7 @@ EXPECTED = {
     "strangers first": (200, ""),
     "hessian": (200, ""),
 }
-ENDS = ("length negative", "length 2^31", "length over the limit", "wrong magic", "zeros")
+ENDS = ("length negative", "length 2^31", "length over the limit", "wrong magic", "zeros", "telnet")
 
 
 class Scripted:
