@@ -235,7 +235,7 @@ def test_a_damaged_segment_is_left_alone(tmp_path: Path) -> None:
         assert file.read_bytes() == content
         for queue in range(1, QUEUES):
             check(store, {queue: expected[queue]})
-        assert {d.queue for d in store.verify()} == {b"q0"}
+        assert [(d.queue, d.file) for d in store.verify()] == [(b"q0", file.name)]
 
 
 def test_memory_and_speed_are_bounded_by_options(tmp_path: Path) -> None:

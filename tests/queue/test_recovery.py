@@ -215,7 +215,7 @@ def lose_power(tmp_path: Path, seed: int) -> tuple[int, int]:
             if chance > 0.5:
                 store.compact()
         elif chance < 0.55:
-            store._rewrite_meta(store._committing, store._groups)
+            store._renew_meta()
         elif chance < 0.57:
             store.upkeep()
         if after.exists():

@@ -78,7 +78,7 @@ def test_a_meta_that_is_mostly_dead_is_rewritten(tmp_path: Path, durability: str
         # Numbers of deleted queues do not come back.
         assert opened.put("gone0", b"anew") == 0
         assert opened._id("gone0") > 81
-        opened._rewrite_meta(threading.Lock(), opened._groups)
+        opened._renew_meta()
     with QueueStore(tmp_path, **SMALL) as opened:
         assert opened.damage == [] and opened.get("gone0", 0, 9) == [b"anew"]
     assert not (tmp_path / "META.new").exists()
@@ -91,13 +91,13 @@ def test_a_removed_segment_is_not_missing_after_it(tmp_path: Path) -> None:
         opened.trim("q", 900)
         opened.upkeep()
         assert not (tmp_path / "0000000001.seg").exists()
-        opened._rewrite_meta(threading.Lock(), opened._groups)
+        opened._renew_meta()
     with QueueStore(tmp_path, **SMALL) as opened:
         assert opened.damage == []
         opened.delete("q")
         opened.sync()
         opened.upkeep()
-        opened._rewrite_meta(threading.Lock(), opened._groups)
+        opened._renew_meta()
     with QueueStore(tmp_path, **SMALL) as opened:
         assert opened.damage == [] and opened.put("q", b"") == 0
 
@@ -109,7 +109,7 @@ def test_a_missing_segment_is_still_missing_after_it(tmp_path: Path) -> None:
     for _ in range(2):
         with QueueStore(tmp_path, **SMALL) as opened:
             assert opened.damage[0].file == "0000000003.seg"
-            opened._rewrite_meta(threading.Lock(), opened._groups)
+            opened._renew_meta()
 
 
 def test_puts_commits_and_trims_go_on_meanwhile(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_puts_commits_and_trims_go_on_meanwhile(tmp_path: Path) -> None:
         for thread in threads:
             thread.start()
         for _ in range(30):
-            opened._rewrite_meta(opened._committing, opened._groups)
+            opened._renew_meta()
         ended.set()
         for thread in threads:
             thread.join()
@@ -163,7 +163,7 @@ def test_a_disk_that_fails_meanwhile_costs_nothing(tmp_path: Path, kind: str, co
         opened.sync()
         files.fail(kind, number, code)
         try:
-            opened._rewrite_meta(opened._committing, opened._groups)
+            opened._renew_meta()
             failed = False
         except StorageError:
             failed = True
@@ -175,7 +175,7 @@ def test_a_disk_that_fails_meanwhile_costs_nothing(tmp_path: Path, kind: str, co
             with pytest.raises(StorageError):
                 opened.close()
         else:
-            opened._rewrite_meta(opened._committing, opened._groups)
+            opened._renew_meta()
             opened.close()
         with QueueStore(path, **SMALL) as opened:
             assert opened.damage == []

@@ -97,6 +97,17 @@ def write_meta(files: Files, path: Path, data: bytes) -> None:
     _write_whole(files, path, "META", data)
 
 
+def store_header(identity: bytes, segment_bytes: int) -> bytes:
+    """All of STORE."""
+    head = _STORE.pack(b"DRGQUEUE", VERSION, segment_bytes, identity, int(time.time() * 1000))
+    return head + struct.pack("<I", crc32c(head))
+
+
+def write_store(files: Files, path: Path, data: bytes) -> None:
+    """Write STORE as a whole, durably."""
+    _write_whole(files, path, "STORE", data)
+
+
 def read_identity(path: Path) -> Identity | None:
     """What STORE says; None when there is no STORE. CorruptionError when it is not one."""
     try:
@@ -127,10 +138,7 @@ def prepare(files: Files, path: Path, segment_bytes: int, create: bool) -> Ident
             raise CorruptionError(f"{path}: STORE is missing beside {used[0]}")
         if not create:
             raise UsageError(f"{path}: there is no queue store here")
-        head = _STORE.pack(
-            b"DRGQUEUE", VERSION, segment_bytes, os.urandom(16), int(time.time() * 1000)
-        )
-        _write_whole(files, path, "STORE", head + struct.pack("<I", crc32c(head)))
+        write_store(files, path, store_header(os.urandom(16), segment_bytes))
         identity = read_identity(path)
         assert identity is not None
     if not (path / "META").exists():

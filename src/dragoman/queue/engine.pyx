@@ -34,7 +34,7 @@ from dragoman.queue.journal cimport (
 )
 from dragoman.queue.log cimport Fetch, log_adapt, log_run, path_of, slot_remove
 from dragoman.queue.meta cimport (
-    meta_closed, meta_commit, meta_dropped, meta_flush, meta_opened, meta_queue
+    meta_closed, meta_commit, meta_dropped, meta_flush, meta_lost, meta_opened, meta_queue
 )
 from dragoman.queue.reader cimport (
     Piece, Window, resolve, window_clear, window_done, window_free, window_place, window_submit,
@@ -58,6 +58,7 @@ from dragoman.queue.upkeep cimport (
     dead_slot, drop_slot, oldest_birth, oldest_slot, queue_delete, queue_trim, tails_to_log,
     trim_lengths,
 )
+from dragoman.queue.verify cimport SegmentCheck, blocks_between
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
@@ -1201,6 +1202,60 @@ cdef class Engine:
             raise StorageError(
                 f"{self.path}: META cannot be rewritten: {error.strerror}", errno=error.errno
             ) from error
+
+    def _segments(self):
+        # (slot, number, bytes) of all segments there are.
+        cdef uint32_t i
+        cdef list result = []
+        for i in range(self.s.slots_top):
+            if self.s.segments[i].state in (1, 2, 4, 5):
+                result.append((i, self.s.segments[i].number, self.s.segments[i].length))
+        return result
+
+    def _verify_segment(self, int slot, object progress):
+        # (bytes, [(offset, end, queue id, first, messages, reason)]); ``progress``: by bytes.
+        cdef SegmentCheck check = SegmentCheck.__new__(SegmentCheck)
+        cdef uint64_t before = 0
+        cdef bint more = True
+        check.begin(&self.s, slot)
+        if check.error == -2:
+            return []  # gone meanwhile
+        try:
+            while more and not check.error:
+                more = check.step()
+                progress(check.at - before)
+                before = check.at
+        finally:
+            check.end()
+        if check.error:
+            raise storage_error(check.error, f"{self.path}/{check.number:010}.seg")
+        found = []
+        for start, end, queue, first, messages, reason in check.problems:
+            # What queues have there, be it by the directory, says who is concerned.
+            blocks = blocks_between(&self.s, slot, start, max(end, start + 1))
+            for id, at, count, offset in blocks:
+                found.append((offset, end, id, at, count, reason))
+            if not blocks:
+                found.append((start, end, queue, first, 0, reason))
+        return found
+
+    def _note_lost(self, uint32_t id, uint64_t first, uint64_t messages):
+        # A repair gives these messages up.
+        cdef int result
+        self._lock()
+        result = meta_lost(&self.s, id, first, messages)
+        self._unlock()
+        if result != DONE:
+            raise MemoryError
+
+    def _note_dropped(self, uint64_t number):
+        # A repair gives this segment up.
+        cdef int result
+        self._lock()
+        result = meta_dropped(&self.s, number)
+        self._unlock()
+        if result != DONE:
+            raise MemoryError
 
     def _detach_tails(self):
         # All tails become blocks on their way to the log.

@@ -762,10 +762,13 @@ cdef class Recovery:
         """
         cdef uint64_t pair[2]
         cdef uint64_t i
-        holes, synced = self._pass(True)
+        holes, synced, torn = self._pass(True)
         for name, offset, frame in holes:
             if frame and frame <= synced:
                 self.damage.append((name, offset, 0, 0, 0, f"frame {frame} is damaged or missing"))
+        if torn and not self.damage:
+            # A torn end is none any more when frames follow it.
+            self.stale = True
         for i in range(self.apart.length // 16):
             memcpy(pair, self.apart.data + 16 * i, 16)
             if (
@@ -812,6 +815,7 @@ cdef class Recovery:
         holes = []  # (file, offset, a frame that should be there)
         synced = self.closed_frame
         place = None
+        torn = False
         for number in self.journals:
             name = f"{number:010}.jnl"
             w = window(self.s, f"{self.path}/{name}", name, self.s.direct)
@@ -825,11 +829,12 @@ cdef class Recovery:
                     continue
                 if not header:
                     holes.append((name, 0, fields[2]))
-                    header = True
+                    header = torn = True
                 if fields[3] > synced:
                     synced = fields[3]
                 if expected and fields[2] != expected and synced < expected:
                     # Frames between are missing that nobody had waited for: the journal ends there.
+                    torn = True
                     break
                 if fields[2] != expected and (place is not None or expected):
                     where = place if place is not None else (name, at)
@@ -840,8 +845,10 @@ cdef class Recovery:
                     w.at(at, 64 + fields[0]) + 64, fields[0], fields[1], number, name, at, first
                 )
                 at += align_up(64 + fields[0], SECTOR)
+            if place is not None:
+                torn = True
         self.frame_last = expected - 1 if expected else 0
-        return holes, synced
+        return holes, synced, torn
 
     cdef int _entries(self, char* body, uint64_t n, uint64_t entries, uint64_t number,
                       str name, uint64_t offset, bint first) except -1:

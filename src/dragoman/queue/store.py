@@ -6,11 +6,13 @@ The invariant: a store that could not be opened leaves no thread, lock or descri
 
 from __future__ import annotations
 
+import concurrent.futures
+import itertools
 import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +31,6 @@ UPKEEP_S = 1.0
 COMPACTION_S = 1.0
 # META is rewritten when so many bytes of it are dead, and more than half.
 META_DEAD_BYTES = 1 << 20
-VERIFIED_AT_ONCE = 4096
 
 # How often a store looks whether a queue that is waited for has grown: at first, and at the least.
 WAIT_S = 0.0005, 0.02
@@ -321,6 +322,10 @@ class QueueStore(Engine):
                 self._rewrite_meta(self._committing, self._groups)
         return returned
 
+    def _renew_meta(self) -> None:
+        with self._kept:
+            self._rewrite_meta(self._committing, self._groups)
+
     def _run_compaction(self) -> None:
         # A thread of its own; what fails is logged, and tried again after a while.
         wait_s = COMPACTION_S
@@ -399,43 +404,42 @@ class QueueStore(Engine):
     def _forget(self, id: int) -> None:
         self._groups.pop(id, None)
 
-    def verify(self) -> list[Damage]:
-        """Read every block that a queue has and say what is not as it was written.
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> list[Damage]:
+        """Read every segment from its first byte to its last and say what is not as written.
 
-        Runs beside everything else. Damage found when the store was opened is part of the answer.
+        Runs beside everything else, two segments at a time. ``progress`` is called with the bytes
+        read and the bytes in all, from any thread. Damage found when the store was opened is part
+        of the answer.
         """
         found = self.damage
-        for name in self.queues():
-            at = self.first_offset(name)
-            end = self.length(name)
-            while at < end:
-                try:
-                    at += len(self.get(name, at, min(VERIFIED_AT_ONCE, end - at))) or end
-                except CorruptionError:
-                    at = self._verify_slowly(name, at, end, found)
-                except UsageError:
-                    at = max(at + 1, self.first_offset(name))  # trimmed meanwhile
-        return found
+        known = {(damage.file, damage.offset) for damage in found}
+        known |= {(str(d.queue), d.first) for d in found if d.messages}
+        segments = self._segments()
+        whole = sum(length for _, _, length in segments)
+        lock = threading.Lock()
+        done = 0
 
-    def _verify_slowly(self, name: bytes, at: int, end: int, found: list[Damage]) -> int:
-        # One message after the other over a stretch that holds damage: bad ones are put together.
-        stop = min(end, at + VERIFIED_AT_ONCE)
-        first, reason = -1, ""
-        while at <= stop:
-            try:
-                if at < stop:
-                    self.get(name, at)
-                if first >= 0:
-                    found.append(Damage("", 0, name, first, at - first, reason))
-                    first = -1
-            except CorruptionError as error:
-                if first < 0 or str(error) != reason:
-                    if first >= 0 and not reason.startswith("queue"):
-                        found.append(Damage("", 0, name, first, at - first, reason))
-                    first = at if first < 0 else first
-                    reason = str(error)
-            at += 1
-        return stop
+        def advance(count: int) -> None:
+            nonlocal done
+            with lock:
+                done += count
+                if progress is not None:
+                    progress(min(done, whole), whole)
+
+        def one(slot: int, number: int) -> list[Damage]:
+            file = f"{number:010}.seg"
+            return [
+                Damage(file, offset, self._name(queue), first, messages, reason)
+                for offset, _, queue, first, messages, reason in self._verify_segment(slot, advance)
+            ]
+
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            parts = pool.map(lambda segment: one(segment[0], segment[1]), segments)
+            for damage in itertools.chain.from_iterable(parts):
+                key = (damage.file, damage.offset)
+                if key not in known and (str(damage.queue), damage.first) not in known:
+                    found.append(damage)
+        return found
 
     def close(self) -> None:
         """Make everything durable, stop the threads, let go of the files. Closing twice is once.
