@@ -287,6 +287,36 @@ def test_a_rejected_call_goes_to_another_provider_or_is_503(own: Chain) -> None:
     asyncio.run(scenario())
 
 
+def test_agents_that_share_a_provider_come_to_terms(own: Chain) -> None:
+    """Each believes to have 40 places; there are 40 for both. What is turned away in between goes
+    to the other provider, which has plenty."""
+
+    async def scenario() -> None:
+        small = own.provider("small", "--delay-ms", "20", "--limit", "40")
+        large = own.provider("large", "--delay-ms", "20", "--limit", "400")
+        where = listed((small, "&limit=40"), (large, "&limit=200"))
+        agents = [own.consumer_agent(f"agent{i}", registry=where) for i in range(2)]
+        await start(small, large, *agents)
+        for agent in agents:
+            await ready(agent, 2)
+        async with load(agents[0].port, 150) as one, load(agents[1].port, 150) as other:
+            await asyncio.gather(one.answered(6000, 30.0), other.answered(6000, 30.0))
+            assert set(await one.stop()) == set(await other.stop()) == {"ok"}
+        rejected = 0
+        for agent in agents:
+            (service,) = await agent.services()
+            for endpoint in service["endpoints"]:
+                rejected += endpoint["native"]["rejections"]
+                if endpoint["address"].endswith(f":{small.port}"):
+                    assert endpoint["native"]["limit"] < 40
+                    assert endpoint["replies"] > 200
+        await small.stop()
+        assert counts(small)["rejected"] == rejected
+        assert rejected < 400
+
+    asyncio.run(scenario())
+
+
 def test_a_protocol_that_is_not_spoken_is_named(own: Chain) -> None:
     async def scenario() -> None:
         provider = own.provider("one", "--delay-ms", "1")

@@ -20,7 +20,9 @@ cdef class Egress(Handler):
     cdef double _pressure
     cdef double _due_refusals
     cdef readonly bint learning
-    cdef int _limit_max
+    cdef readonly bint sharing
+    cdef public int limit_max
+    cdef int64_t _lowered_us
     cdef int _patience
     cdef int64_t _full_use
     cdef bint _rejected
@@ -40,6 +42,7 @@ cdef class Egress(Handler):
     cdef void _sent_one_way(self, EgressCall call, DubboConnection connection)
     cdef void _finish(self, EgressCall call, int code, bint retry_safe, str message)
     cdef void _learn(self, bint rejected)
+    cdef void _share(self, bint rejected)
 
 
 cdef class EgressCall(DubboCall):

@@ -11,6 +11,7 @@ class Egress(Handler):
     pool: CreditPool
     link: DubboLink
     in_progress: int
+    limit_max: int
     requests: int
     succeeded: int
     rejections: int
@@ -28,6 +29,7 @@ class Egress(Handler):
         version: str = "",
         serialization: str = "fastjson",
         learning: bool = False,
+        sharing: bool = False,
         limit_max: int = 10000,
         timeout_ms: int = 600000,
     ) -> None: ...

@@ -41,6 +41,8 @@ cdef enum:
 # A request that the provider never answered keeps its place this long after its deadline: an old
 # provider whose pool is exhausted answers nothing at all, and must not lose its places for ever.
 cdef int64_t FORGET_US = 60_000_000
+# How long a limit that was lowered for the sake of other processes is not lowered again.
+cdef int64_t LOWERED_US = 100_000
 # A call without reply keeps its place for as long as calls take here on average, at most this.
 cdef int64_t ONE_WAY_US_MAX = 10_000_000
 
@@ -65,15 +67,16 @@ cdef class Egress(Handler):
 
     def __init__(
         self, loop, DubboLink link, CreditPool pool, *, str group="", str version="",
-        str serialization="fastjson", bint learning=False, int limit_max=10000,
+        str serialization="fastjson", bint learning=False, bint sharing=False, int limit_max=10000,
         uint32_t timeout_ms=600000,
     ):
         self.loop = loop
         self.turn = turn_of(loop)
         self.link = link
         self.pool = pool
-        self.learning = learning
-        self._limit_max = limit_max
+        self.learning = learning or sharing
+        self.sharing = sharing
+        self.limit_max = limit_max
         self._patience = 1
         self._timeout_ms = timeout_ms
         self._requests = Requests(serialization, group=group, version=version)
@@ -234,6 +237,9 @@ cdef class Egress(Handler):
         as many replies; from then on by one, after twice as many replies each time.
         """
         cdef int limit = self.pool.limit
+        if self.sharing:
+            self._share(rejected)
+            return
         if rejected:
             # What is still there, but for this one, fitted.
             limit = max(1, min(limit - 1, <int>self.in_progress - 1))
@@ -241,7 +247,7 @@ cdef class Egress(Handler):
                 self._patience = min(self._patience * 2, PATIENCE_MAX)
             self._rejected = True
             self._full_use = 0
-        elif self.in_progress >= limit and limit < self._limit_max:
+        elif self.in_progress >= limit and limit < self.limit_max:
             self._full_use += 1
             if self._full_use < <int64_t>limit * self._patience:
                 return
@@ -249,6 +255,34 @@ cdef class Egress(Handler):
             limit += 1 if self._rejected else max(1, limit // 8)
         else:
             return
+        if limit != self.pool.limit:
+            self.pool.set_limit(limit)
+
+    cdef void _share(self, bint rejected):
+        """Several processes call the provider, and none can keep its limit for all of them.
+
+        On a rejection this one's limit falls by an eighth of what it has there, and not again at
+        once, since all that were sent meanwhile may be rejected too; it grows by one, up to
+        ``limit_max``, whenever it has been used in full for as many replies. So all of them come to
+        similar shares, with few rejections.
+        """
+        cdef int limit = self.pool.limit
+        cdef int64_t now
+        if rejected:
+            self._full_use = 0
+            now = self.turn.wheel.clock_us()
+            if now - self._lowered_us < LOWERED_US:
+                return
+            self._lowered_us = now
+            limit = max(1, min(limit, self.pool.in_use) * 7 // 8)
+        elif self.pool.in_use < limit or limit >= self.limit_max:
+            return
+        else:
+            self._full_use += 1
+            if self._full_use < limit:
+                return
+            self._full_use = 0
+            limit += 1
         if limit != self.pool.limit:
             self.pool.set_limit(limit)
 

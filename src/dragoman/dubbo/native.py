@@ -9,7 +9,7 @@ balance, credits, retries, breaker and deadlines are those of providers with an 
 Invariants: a session stands only while the provider takes requests, so an endpoint that is away is
 seen as away before anything is sent to it; a provider that is about to stop is given nothing new,
 and let go when all is answered; the pool's limit is never more than this process's share of the
-provider's.
+provider's, and less for as long as the provider turns calls away because others have its places.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ class Provider:
         self._loop = providers.loop
         count, heartbeat_s = link
         self.link = DubboLink(self._loop, host, port, self._on_change, count, heartbeat_s)
-        self.pool = CreditPool(providers.share_of(DEFAULT_LIMIT))
+        self.limit = providers.share_of(DEFAULT_LIMIT)
+        self.pool = CreditPool(self.limit)
         self.sessions: set[ServerSession] = set()
         self._users: set[NativeLink] = set()
         self._started = False
@@ -143,7 +144,11 @@ class Provider:
         """Take over what the registrations say now."""
         limits = [user.registration.limit or DEFAULT_LIMIT for user in self._users]
         limit = self._providers.share_of(max(limits))
-        if limit != self.pool.limit:
+        for user in self._users:
+            user.egress.limit_max = limit
+        if limit != self.limit:
+            # The egresses lower it where other processes have the provider's places.
+            self.limit = limit
             self.pool.set_limit(limit)
 
     @property
@@ -214,6 +219,7 @@ class Provider:
         return {
             "provider": f"{self.link.host}:{self.link.port}",
             "connections": len(self.link.connections),
+            "limit": self.limit,
             "credits": self.pool.statistics(),
         }
 
@@ -243,6 +249,8 @@ class NativeLink:
             version=registration.version,
             serialization=registration.serialization or "hessian2",
             timeout_ms=providers.timeout_ms,
+            sharing=True,
+            limit_max=self._provider.pool.limit,
         )
         self._session: ServerSession | None = None
         self._again: asyncio.TimerHandle | None = None

@@ -24,6 +24,7 @@ cdef class CreditPool:
     cdef readonly int limit
     cdef readonly int granted
     cdef readonly int orphaned
+    cdef readonly int in_use
     cdef set _holders
     cdef Ranks _ranks
     cdef Poorest _waiters

@@ -12,6 +12,7 @@ class CreditPool:
     limit: int
     granted: int
     orphaned: int
+    in_use: int
     def __init__(self, limit: int) -> None: ...
     def join(self, holder: Holder) -> int:
         """A caller has connected: it gets its share. ValueError if it is in a pool already."""

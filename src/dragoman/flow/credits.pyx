@@ -105,6 +105,7 @@ cdef class CreditPool:
         if holder.in_use >= holder.held:
             return False
         holder.in_use += 1
+        self.in_use += 1
         if holder._peak_turn < self._turn:
             self._wanted(holder)
         if holder.in_use >= holder._peak:
@@ -117,6 +118,7 @@ cdef class CreditPool:
     cdef int done(self, Holder holder):
         """A request of this holder has ended. How many credits (0 or 1) go back with the reply."""
         holder.in_use -= 1
+        self.in_use -= 1
         if holder.pool is None:
             self.orphaned -= 1
             self.granted -= 1
@@ -441,7 +443,7 @@ cdef class CreditPool:
         return {
             "limit": self.limit,
             "granted": self.granted,
-            "in_use": self.orphaned + sum((<Holder>holder).in_use for holder in self._holders),
+            "in_use": self.in_use,
             "holders": len(self._holders),
         }
 
