@@ -273,10 +273,9 @@ def test_a_rejected_call_goes_to_another_provider_or_is_503(own: Chain) -> None:
             await callers.answered(100)
             assert set(await callers.stop()) == {"ok"}
         (service,) = await both.services()
-        assert service["retried"] == sum(
-            each["native"]["rejections"] for each in service["endpoints"]
-        )
-        assert service["retried"] > 0
+        # Some may have been put to the same provider again.
+        rejections = sum(each["native"]["rejections"] for each in service["endpoints"])
+        assert 0 < service["retried"] <= rejections
         faulty = Faulty(own, "reject")
         await faulty.start()
         async with client(faulty.agent.port) as one:

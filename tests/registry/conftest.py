@@ -12,7 +12,10 @@ import pytest
 from dragoman.race.etcd import EtcdServer
 from dragoman.registry import Registration, Registry, open_registry
 from dragoman.registry.memory import MemoryRegistry
+from dragoman.registry.nacos import NacosRegistry, NacosSettings
+from dragoman.registry.url import parse_nacos
 
+from .fake_nacos import FakeNacos
 from .zookeeper_server import ZookeeperServer
 
 INTERFACE = "com.example.IHello"
@@ -74,6 +77,22 @@ def zookeeper_url(zookeeper: ZookeeperServer) -> str:
     return f"{zookeeper.url}/test{next(_serial)}/dubbo"
 
 
+@pytest.fixture(scope="session")
+def nacos() -> Iterator[FakeNacos]:
+    """A test double that no test disturbs."""
+    server = FakeNacos().start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def nacos_url(nacos: FakeNacos) -> str:
+    """The undisturbed double, with a namespace of the test's own."""
+    return f"{nacos.url}?namespace=test{next(_serial)}"
+
+
 @pytest.fixture
 def own_zookeeper(tmp_path: Path) -> Iterator[ZookeeperServer]:
     """A server for this test alone, running, to be stopped and broken by it."""
@@ -93,10 +112,15 @@ class World:
         self.url = url
 
     def open(self) -> Registry:
+        if self.kind == "nacos":
+            # Which is asked again and again: often, so that tests need not wait.
+            place = parse_nacos(self.url.partition("://")[2])
+            settings = NacosSettings(ttl_s=3.0, poll_s=0.05)
+            return NacosRegistry(place.hosts, namespace=place.namespace, settings=settings)
         return open_registry(self.url, lease_ttl_s=3)
 
 
-@pytest.fixture(params=["memory", "etcd", "zookeeper"])
+@pytest.fixture(params=["memory", "etcd", "zookeeper", "nacos"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Every implementation that takes registrations."""
     if request.param != "memory":
@@ -107,7 +131,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     MemoryRegistry.forget(name)
 
 
-@pytest.fixture(params=["memory", "etcd", "zookeeper", "static"])
+@pytest.fixture(params=["memory", "etcd", "zookeeper", "nacos", "static"])
 def filled_world(request: pytest.FixtureRequest) -> Iterator[tuple[World, list[Registration]]]:
     """Every implementation, already holding two endpoints of INTERFACE."""
     endpoints = [endpoint(30000, weight=2), endpoint(30001, weight=3)]

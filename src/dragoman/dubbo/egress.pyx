@@ -141,7 +141,7 @@ cdef class Egress(Handler):
             return True
         connection.sent()
         if (
-            self.in_progress * 2 >= self.pool.limit and not self.learning
+            self.pool.in_use * 2 >= self.pool.limit and (self.sharing or not self.learning)
             and connection.out.length - start <= FRAME_KEPT_BYTES_MAX
         ):
             call.frame = connection.out.data[start:connection.out.length]
@@ -262,9 +262,9 @@ cdef class Egress(Handler):
         """Several processes call the provider, and none can keep its limit for all of them.
 
         On a rejection this one's limit falls by an eighth of what it has there, and not again at
-        once, since all that were sent meanwhile may be rejected too; it grows by one, up to
-        ``limit_max``, whenever it has been used in full for as many replies. So all of them come to
-        similar shares, with few rejections.
+        once, since all that were sent meanwhile may be rejected too; whenever it has been used in
+        full for as many replies it grows by a little of what is missing to ``limit_max``. So all of
+        them come to similar shares, with few rejections.
         """
         cdef int limit = self.pool.limit
         cdef int64_t now
@@ -282,7 +282,7 @@ cdef class Egress(Handler):
             if self._full_use < limit:
                 return
             self._full_use = 0
-            limit += 1
+            limit += max(1, (self.limit_max - limit) // 32)
         if limit != self.pool.limit:
             self.pool.set_limit(limit)
 
@@ -298,7 +298,7 @@ cdef class EgressCall(DubboCall):
         cdef int code
         if status == DUBBO_POOL_EXHAUSTED:
             egress.rejections += 1
-            if egress.learning:
+            if egress.learning and (self.frame is None or self.rejected):
                 egress._learn(True)
             if self._sent_again_later():
                 return
@@ -332,8 +332,11 @@ cdef class EgressCall(DubboCall):
     cdef bint _sent_again_later(self) except -1:
         """A reply leaves a moment before its thread is back in the provider's pool, which has no
         queue: a call that comes in that moment is rejected although it is within the limit. It
-        never ran, and is put to the provider again."""
-        if self.frame is None or self.answered or self.rejected == SENT_AGAIN_MAX:
+        never ran, and is put to the provider again. Where others call the provider too, only once:
+        they may have its places for long."""
+        if self.frame is None or self.answered:
+            return False
+        if self.rejected == (1 if self.egress.sharing else SENT_AGAIN_MAX):
             return False
         self.waits = True
         self.egress.loop.call_later(0.001 * (1 << self.rejected), self._send_again)

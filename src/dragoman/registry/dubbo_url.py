@@ -80,7 +80,18 @@ def read_provider(text: str, interface: str) -> Provider:
     A provider of another protocol than Dubbo's is read like any other: who cannot speak it sees
     so from ``registration.protocol``.
     """
-    url = _split(text)
+    return _provider(_split(text), interface, text)
+
+
+def read_parameters(
+    protocol: str, address: str, parameters: dict[str, str], interface: str
+) -> Provider:
+    """The same from a registry that keeps a URL's parameters as a mapping."""
+    url = _Url(protocol, address, interface, parameters)
+    return _provider(url, interface, f"{protocol}://{address}/{interface}")
+
+
+def _provider(url: _Url, interface: str, text: str) -> Provider:
     said = url.parameters
     if said.get("category", "providers") != "providers" or said.get("side", "provider") != (
         "provider"
@@ -124,6 +135,17 @@ def write_provider(registration: Registration, *, timestamp_ms: int, pid: int) -
     What Dubbo does not know (``limit``, ``zone``) is written as parameters of these names, which
     its consumers ignore.
     """
+    said = parameters_of(registration, timestamp_ms=timestamp_ms, pid=pid)
+    for name in ("application", "group", "release", "serialization", "version", "zone"):
+        value = said.get(name, "")
+        if any(char in value for char in "&=?#") or value != value.strip():
+            raise UsageError(f"{name} {value!r}: cannot be said in a URL of Dubbo")
+    query = "&".join(f"{name}={value}" for name, value in said.items())
+    return f"{registration.protocol}://{registration.address}/{registration.interface}?{query}"
+
+
+def parameters_of(registration: Registration, *, timestamp_ms: int, pid: int) -> dict[str, str]:
+    """What that URL says after ``?``, by name."""
     # Only for readers that are Java, which no other protocol has.
     dubbo = registration.protocol == "dubbo"
     said = {
@@ -150,11 +172,7 @@ def write_provider(registration: Registration, *, timestamp_ms: int, pid: int) -
         "weight": str(registration.weight),
         "zone": registration.zone,
     }
-    for name in ("application", "group", "release", "serialization", "version", "zone"):
-        if any(char in said[name] for char in "&=?#") or said[name] != said[name].strip():
-            raise UsageError(f"{name} {said[name]!r}: cannot be said in a URL of Dubbo")
-    query = "&".join(f"{name}={value}" for name, value in said.items() if value)
-    return f"{registration.protocol}://{registration.address}/{registration.interface}?{query}"
+    return {name: value for name, value in said.items() if value}
 
 
 def read_override(text: str) -> Override | None:

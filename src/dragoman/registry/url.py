@@ -2,6 +2,7 @@
 
 ``etcd://[user:password@]host[:port][,host[:port]...][/prefix]``,
 ``zookeeper://[user:password@]host[:port][,host[:port]...][/root]``,
+``nacos://[user:password@]host[:port][,host[:port]...][/path][?namespace=...&group=...]``,
 ``static://host:port[?field=value&...] [,...]`` or ``memory://name``. The invariant: no message
 repeats the user or the password of a URL.
 """
@@ -20,10 +21,11 @@ from dragoman.registry.static import StaticRegistry, parse_static
 
 ETCD_PORT: Final = 2379
 ZOOKEEPER_PORT: Final = 2181
-SCHEMES: Final = ("etcd", "zookeeper", "static", "memory")
+NACOS_PORT: Final = 8848
+SCHEMES: Final = ("etcd", "zookeeper", "nacos", "static", "memory")
 EXPECTED: Final = (
     "expected etcd://host:port[,host:port...][/prefix], zookeeper://host:port[,host:port...], "
-    "static://host:port,... or memory://name"
+    "nacos://host:port[,host:port...], static://host:port,... or memory://name"
 )
 
 
@@ -41,6 +43,17 @@ class ZookeeperLocation(NamedTuple):
 
     hosts: list[str]
     root: str
+    user: str
+    password: str
+
+
+class NacosLocation(NamedTuple):
+    """What a ``nacos://`` URL says."""
+
+    hosts: list[str]
+    path: str
+    namespace: str
+    group: str
     user: str
     password: str
 
@@ -73,6 +86,19 @@ def open_registry(url: str, *, lease_ttl_s: int = 10) -> Registry:
             password=place.password,
             settings=ZookeeperSettings(session_timeout_s=float(lease_ttl_s)),
         )
+    if scheme == "nacos":
+        from dragoman.registry.nacos import NacosRegistry, NacosSettings
+
+        nacos = parse_nacos(rest)
+        return NacosRegistry(
+            nacos.hosts,
+            path=nacos.path,
+            namespace=nacos.namespace,
+            group=nacos.group,
+            user=nacos.user,
+            password=nacos.password,
+            settings=NacosSettings(ttl_s=float(lease_ttl_s)),
+        )
     if scheme == "static":
         return StaticRegistry(parse_static(rest))
     return MemoryRegistry(rest)
@@ -85,6 +111,8 @@ def check_registry_url(url: str) -> None:
         parse_etcd(rest)
     elif scheme == "zookeeper":
         parse_zookeeper(rest)
+    elif scheme == "nacos":
+        parse_nacos(rest)
     elif scheme == "static":
         parse_static(rest)
 
@@ -92,6 +120,7 @@ def check_registry_url(url: str) -> None:
 def redact_url(url: str) -> str:
     """``url`` without its user and password, for logs."""
     scheme, separator, rest = url.partition("://")
+    rest = rest.partition("?")[0] if scheme == "nacos" else rest
     authority, slash, path = rest.partition("/")
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
@@ -131,6 +160,33 @@ def parse_zookeeper(rest: str) -> ZookeeperLocation:
     if any(char.isspace() or char == "#" for char in root) or "//" in root:
         raise UsageError(f"registry: root {root!r}: expected a path such as /dubbo")
     return ZookeeperLocation(_addresses(hosts, ZOOKEEPER_PORT), root, user, password)
+
+
+def parse_nacos(rest: str) -> NacosLocation:
+    """What stands behind ``nacos://``. Raises UsageError, without the user or password.
+
+    They may also be given as Dubbo does, with ``?username=...&password=...``.
+    """
+    place, _, query = rest.partition("?")
+    hosts, path, user, password = _parts(place, "nacos")
+    said = {"namespace": "", "group": "DEFAULT_GROUP", "username": user, "password": password}
+    for pair in filter(None, query.split("&")):
+        name, _, value = pair.partition("=")
+        if name not in said:
+            raise UsageError(
+                f"registry: {name!r} in a nacos URL: expected one of {', '.join(said)}"
+            )
+        said[name] = unquote(value)
+    if bool(said["username"]) != bool(said["password"]):
+        raise UsageError("registry: expected a username and a password in a nacos URL, or none")
+    return NacosLocation(
+        _addresses(hosts, NACOS_PORT),
+        "/" + (path.strip("/") or "nacos"),
+        said["namespace"],
+        said["group"],
+        said["username"],
+        said["password"],
+    )
 
 
 def _parts(rest: str, scheme: str) -> tuple[str, str, str, str]:

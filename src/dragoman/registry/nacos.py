@@ -1,0 +1,429 @@
+"""The registry of Dubbo in Nacos: providers as instances of services, as Java has them.
+
+``open_registry("nacos://host:8848")`` makes it. A service is called
+``providers:<interface>:<version>:<group>``, and the parameters of the provider's URL are its
+instances' metadata (``dubbo_url``). What Dubbo cannot call, such as a provider's agent, stands in
+services called ``dragoman:...`` instead.
+
+Nacos is asked every ``poll_s``: one question for the names of all services, one for the instances
+of each that is wanted. What is registered here is looked at as often, and sends heartbeats.
+
+Invariants: discovery is never on the path of a request; an error changes no list; what vanished in
+an outage is served for ``grace_s`` after it, since Nacos keeps instances in memory only, and they
+come back with their next heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from dragoman.errors import ProtocolError, RegistryError
+from dragoman.registry.base import (
+    EVERY,
+    Handle,
+    OnChange,
+    Registration,
+    Registry,
+    RegistryStatistics,
+    Watch,
+    check_interface,
+    format_address,
+)
+from dragoman.registry.dubbo_url import Provider, parameters_of, read_parameters
+from dragoman.registry.nacos_client import Instance, NacosClient
+
+logger = logging.getLogger("dragoman.registry")
+
+CATEGORIES: Final = ("providers", "dragoman")
+DEFAULT_GROUP: Final = "DEFAULT_GROUP"
+DEFAULT_PATH: Final = "/nacos"
+READS_AT_ONCE: Final = 16
+# In an instance's metadata: which process and registration it is of.
+MARK: Final = "dragoman.id"
+
+
+class NacosSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in seconds. Tests shorten them."""
+
+    ttl_s: float = 10.0
+    """How long an entry outlives its process."""
+    poll_s: float = 1.0
+    timeout_s: float = 3.0
+    grace_s: float = 15.0
+    backoff_max_s: float = 2.0
+
+
+class NacosHandle(Handle):
+    """A registration of a NacosRegistry. See Handle."""
+
+    def __init__(self, registry: NacosRegistry, registration: Registration, mark: str) -> None:
+        self.registration = registration
+        self.mark = mark
+        self.standing = False
+        self.withdrawn = False
+        self.conflict = False
+        self.was_put = False
+        self.beat_at_s = 0.0
+        self.first = asyncio.Event()
+        self._registry = registry
+
+    @property
+    def registered(self) -> bool:
+        """See Handle."""
+        return self.standing
+
+    async def ready(self, timeout_s: float | None = None) -> None:
+        """See Handle."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.first.wait()
+        except TimeoutError:
+            raise RegistryError(
+                f"{self.registration.interface} at {self.registration.address} is not registered "
+                f"within {timeout_s:g} s: {self._registry.reason}"
+            ) from None
+
+    async def unregister(self, timeout_s: float = 3.0) -> bool:
+        """See Handle."""
+        return await self._registry.withdraw(self, timeout_s)
+
+
+class NacosRegistry(Registry):
+    """See Registry. ``hosts`` are ``host:port`` of one cluster."""
+
+    def __init__(
+        self,
+        hosts: list[str],
+        *,
+        path: str = DEFAULT_PATH,
+        namespace: str = "",
+        group: str = DEFAULT_GROUP,
+        user: str = "",
+        password: str = "",
+        settings: NacosSettings | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._settings = settings or NacosSettings()
+        self._rng = rng or random.Random()
+        self._client = NacosClient(
+            hosts,
+            path=path,
+            namespace=namespace,
+            group=group,
+            user=user,
+            password=password,
+            timeout_s=self._settings.timeout_s,
+        )
+        self.location = f"nacos://{','.join(hosts)}"
+        self._handles: dict[tuple[str, str], NacosHandle] = {}
+        self._watches: list[NacosWatch] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._last_timestamp_ms = 0
+        self._held: dict[tuple[str, str], tuple[Provider, float | None]] = {}
+        self._malformed: set[tuple[str, str]] = set()
+        self._answered = False
+        self._served_until_s = 0.0
+        self._lists_total = 0
+        self._lost_total = 0
+        self._conflicts_total = 0
+        self._closed = False
+
+    @property
+    def reason(self) -> str:
+        """Why something does not stand, as far as is known."""
+        return self._client.last_error
+
+    async def register(self, registration: Registration) -> Handle:
+        """See Registry."""
+        self._check_open()
+        self._last_timestamp_ms = max(int(time.time() * 1000), self._last_timestamp_ms + 1)
+        handle = NacosHandle(self, registration, f"{os.getpid()}-{self._rng.getrandbits(64):x}")
+        place = (service_of(registration), registration.address)
+        earlier = self._handles.get(place)
+        if earlier is not None:
+            earlier.withdrawn = True
+            earlier.standing = False
+        self._handles[place] = handle
+        self._start("keeper", self._keep)
+        self._wake.set()
+        return handle
+
+    def watch(self, interface: str, on_change: OnChange | None = None) -> Watch:
+        """See Registry."""
+        self._check_open()
+        check_interface(interface)
+        watch = NacosWatch(self, interface, on_change)
+        self._watches.append(watch)
+        self._start("follower", self._follow)
+        return watch
+
+    async def services(self) -> dict[str, list[Registration]]:
+        """See Registry. Malformed and disabled entries are left out."""
+        self._check_open()
+        found: dict[str, list[Registration]] = {}
+        for entry in (await self._list(EVERY)).values():
+            if not entry.disabled:
+                one = entry.registration
+                found.setdefault(one.interface, []).append(one)
+        return {interface: sorted(found[interface]) for interface in sorted(found)}
+
+    def statistics(self) -> RegistryStatistics:
+        """See Registry."""
+        watches = [watch for watch in self._watches if not watch.closed]
+        registered = sum(handle.standing for handle in self._handles.values())
+        return RegistryStatistics(
+            healthy=not self._closed
+            and (not watches or self._answered)
+            and registered == len(self._handles),
+            watches=len(watches),
+            endpoints=sum(len(watch.current) for watch in watches),
+            registrations=len(self._handles),
+            registered=registered,
+            malformed_entries=len(self._malformed),
+            held_entries=sum(gone is not None for _, gone in self._held.values()),
+            lists_total=self._lists_total,
+            errors_total=self._client.errors_total,
+            leases_lost_total=self._lost_total,
+            conflicts_total=self._conflicts_total,
+        )
+
+    async def close(self) -> None:
+        """See Registry."""
+        if self._closed:
+            return
+        self._closed = True
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*(self.withdraw(each, 3.0) for each in list(self._handles.values())))
+        for watch in self._watches:
+            await watch.close()
+        await self._client.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RegistryError(f"{self.location} is closed")
+
+    def _start(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._loop.create_task(self._for_ever(step), name=f"nacos {name}")
+
+    async def _for_ever(self, step: Callable[[], Awaitable[None]]) -> None:
+        failures = 0
+        while True:
+            try:
+                await step()
+                failures = 0
+                continue
+            except RegistryError as error:
+                failures += 1
+                if failures == 1:
+                    logger.warning("the last lists serve on: %s", error)
+            except Exception:
+                failures += 1
+                logger.exception("Nacos: a task failed; starting it again")
+            settings = self._settings
+            longest = min(settings.poll_s * 2 ** min(failures, 6), settings.backoff_max_s)
+            await asyncio.sleep(longest * self._rng.uniform(0.5, 1.0))
+
+    # The follower.
+
+    async def _follow(self) -> None:
+        interfaces = {watch.interface for watch in self._watches if not watch.closed}
+        wanted = EVERY if EVERY in interfaces else ""
+        try:
+            found: dict[tuple[str, str], Provider] = {}
+            for interface in [wanted] if wanted else sorted(interfaces):
+                found |= await self._list(interface)
+        except RegistryError:
+            self._answered = False
+            raise
+        now_s = self._loop.time()
+        if not self._answered and self._held:
+            self._served_until_s = now_s + self._settings.grace_s
+        self._answered = True
+        held: dict[tuple[str, str], tuple[Provider, float | None]] = {
+            place: (entry, None) for place, entry in found.items()
+        }
+        if now_s < self._served_until_s:
+            for place, (entry, gone_at_s) in self._held.items():
+                held.setdefault(place, (entry, gone_at_s or now_s))
+        self._held = held
+        for watch in self._watches:
+            if watch.interface in interfaces:
+                watch.refresh(self._snapshot(watch.interface))
+        await asyncio.sleep(self._settings.poll_s * self._rng.uniform(0.8, 1.0))
+
+    def _snapshot(self, interface: str) -> list[Registration]:
+        return [
+            entry.registration
+            for entry, _ in self._held.values()
+            if interface in (EVERY, entry.registration.interface) and not entry.disabled
+        ]
+
+    async def _list(self, interface: str) -> dict[tuple[str, str], Provider]:
+        """The providers of ``interface``, or of all, by service and address."""
+        services = []
+        for name in await self._client.services():
+            category, _, rest = name.partition(":")
+            parts = rest.split(":")
+            # Versions of Dubbo differ in whether they write parts that are empty.
+            if category in CATEGORIES and interface in (EVERY, parts[0]):
+                services.append((name, parts[0]))
+        found: dict[tuple[str, str], Provider] = {}
+        for first in range(0, len(services), READS_AT_ONCE):
+            some = services[first : first + READS_AT_ONCE]
+            lists = await asyncio.gather(*(self._client.instances(name) for name, _ in some))
+            for (name, each), instances in zip(some, lists, strict=True):
+                found |= self._providers(name, each, instances)
+        self._lists_total += 1
+        return found
+
+    def _providers(
+        self, service: str, interface: str, instances: Iterable[Instance]
+    ) -> dict[tuple[str, str], Provider]:
+        found = {}
+        for instance in instances:
+            said = {k: v for k, v in instance.metadata.items() if k not in ("path", MARK)}
+            address = format_address(instance.ip, instance.port)
+            place = (service, address)
+            try:
+                entry = read_parameters(said.pop("protocol", "dubbo"), address, said, interface)
+            except ProtocolError as error:
+                if place not in self._malformed:
+                    logger.warning("set aside: an entry of %s: %s", interface, error)
+                self._malformed.add(place)
+                continue
+            self._malformed.discard(place)
+            if instance.enabled and instance.healthy:
+                found[place] = entry
+        return found
+
+    # The keeper.
+
+    async def _keep(self) -> None:
+        self._wake.clear()
+        for place, handle in list(self._handles.items()):
+            if not handle.withdrawn:
+                await self._stand(place[0], handle)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.poll_s * self._rng.uniform(0.8, 1.0)):
+                await self._wake.wait()
+
+    async def _stand(self, service: str, handle: NacosHandle) -> None:
+        """Have the instance stand, unless somebody else has taken its place since."""
+        now_s = self._loop.time()
+        instance = self._instance(handle)
+        if handle.was_put:
+            there = await self._at(service, instance)
+            if there is not None and there.metadata.get(MARK) != handle.mark:
+                if not handle.conflict:
+                    handle.conflict = True
+                    self._conflicts_total += 1
+                    logger.warning("%s: another process registered the same address", service)
+                handle.standing = False
+                return
+            handle.conflict = False
+            if there is None and handle.standing:
+                self._lost_total += 1
+                handle.standing = False
+        if handle.withdrawn:
+            return
+        if not handle.standing:
+            await self._client.register(service, instance)
+            handle.was_put = True
+            handle.beat_at_s = now_s
+            handle.standing = not handle.withdrawn
+            handle.first.set()
+        if now_s >= handle.beat_at_s:
+            handle.beat_at_s = now_s + self._settings.ttl_s / 3
+            if not await self._client.beat(service, instance):
+                handle.standing = False
+                self._wake.set()
+
+    async def _at(self, service: str, instance: Instance) -> Instance | None:
+        for each in await self._client.instances(service):
+            if (each.ip, each.port) == (instance.ip, instance.port):
+                return each
+        return None
+
+    def _instance(self, handle: NacosHandle) -> Instance:
+        registration = handle.registration
+        ttl_ms = int(self._settings.ttl_s * 1000)
+        said = parameters_of(registration, timestamp_ms=self._last_timestamp_ms, pid=os.getpid())
+        return Instance(
+            ip=registration.host,
+            port=registration.port,
+            metadata={
+                **said,
+                "path": registration.interface,
+                "protocol": registration.protocol,
+                "preserved.heart.beat.interval": str(ttl_ms // 3),
+                "preserved.heart.beat.timeout": str(ttl_ms),
+                "preserved.ip.delete.timeout": str(ttl_ms),
+                MARK: handle.mark,
+            },
+        )
+
+    async def withdraw(self, handle: NacosHandle, timeout_s: float) -> bool:
+        """Delete an instance if it is ours. See Handle.unregister."""
+        if handle.withdrawn:
+            return not handle.standing
+        handle.withdrawn = True
+        service = service_of(handle.registration)
+        place = (service, handle.registration.address)
+        if self._handles.get(place) is handle:
+            del self._handles[place]
+        if not handle.was_put:
+            return True
+        instance = self._instance(handle)
+        try:
+            async with asyncio.timeout(timeout_s):
+                there = await self._at(service, instance)
+                if there is not None and there.metadata.get(MARK) == handle.mark:
+                    await self._client.deregister(service, instance)
+        except (RegistryError, TimeoutError):
+            logger.warning(
+                "%s stays registered for %g s: %s", service, self._settings.ttl_s, self.reason
+            )
+            return False
+        handle.standing = False
+        return True
+
+
+def service_of(registration: Registration) -> str:
+    """The name of the service in Nacos that a registration is an instance of."""
+    category = "providers" if registration.protocol == "dubbo" else "dragoman"
+    return f"{category}:{registration.interface}:{registration.version}:{registration.group}"
+
+
+class NacosWatch(Watch):
+    """See Watch. The registry's follower refreshes it."""
+
+    def __init__(self, registry: NacosRegistry, interface: str, on_change: OnChange | None) -> None:
+        super().__init__(interface, on_change)
+        self._registry = registry
+        self.closed = False
+
+    def refresh(self, registrations: list[Registration]) -> None:
+        """The list as it is now."""
+        if not self.closed:
+            self._publish(registrations)
+
+    async def close(self) -> None:
+        """See Watch."""
+        self.closed = True
+
+    def _reason(self) -> str:
+        return self._registry.reason

@@ -1,0 +1,209 @@
+"""Dubbo's registry in Nacos, against a test double of its server: see ``fake_nacos``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+import uvloop
+
+from dragoman.errors import RegistryError, UsageError
+from dragoman.registry import Registration, check_registry_url, open_registry
+from dragoman.registry.base import EVERY
+from dragoman.registry.nacos import NacosRegistry, NacosSettings
+from dragoman.registry.url import parse_nacos, redact_url
+
+from .conftest import INTERFACE, endpoint, eventually
+from .fake_nacos import FakeNacos
+
+QUICK = NacosSettings(ttl_s=0.6, poll_s=0.05, grace_s=1.0, backoff_max_s=0.1, timeout_s=1.0)
+
+
+@pytest.fixture
+def own_nacos() -> Iterator[FakeNacos]:
+    server = FakeNacos().start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def opened(server: FakeNacos) -> NacosRegistry:
+    return NacosRegistry([f"127.0.0.1:{server.port}"], settings=QUICK)
+
+
+def java_registers(server: FakeNacos, port: int, service: str, **metadata: str) -> None:
+    """As Dubbo's own registry does: the URL's parameters, category, path and protocol."""
+    import json
+
+    said = {
+        "side": "provider",
+        "category": "providers",
+        "protocol": "dubbo",
+        "path": INTERFACE,
+        "interface": INTERFACE,
+        "application": "shop",
+        "dubbo": "2.0.2",
+        "release": "2.7.23",
+        "methods": "greet,hash",
+        "timestamp": "1700000000000",
+        **metadata,
+    }
+    query = urllib.parse.urlencode(
+        {
+            "serviceName": service,
+            "ip": "127.0.0.1",
+            "port": port,
+            "ephemeral": "false",
+            "metadata": json.dumps(said),
+        }
+    )
+    url = f"http://127.0.0.1:{server.port}/nacos/v1/ns/instance?{query}"
+    with urllib.request.urlopen(urllib.request.Request(url, method="POST")) as reply:
+        assert reply.read() == b"ok"
+
+
+def test_a_url_names_hosts_path_namespace_group_and_user() -> None:
+    plain = parse_nacos("h1")
+    assert plain == (["h1:8848"], "/nacos", "", "DEFAULT_GROUP", "", "")
+    full = parse_nacos("me:p%3Aw@h1:1,h2/ctx?namespace=dev&group=shop")
+    assert full == (["h1:1", "h2:8848"], "/ctx", "dev", "shop", "me", "p:w")
+    assert parse_nacos("h?username=me&password=pw")[4:] == ("me", "pw")
+    for url in ("nacos://h?x=1", "nacos://h?username=me", "nacos://h:99999", "nacos://me@h"):
+        with pytest.raises(UsageError, match="expected"):
+            check_registry_url(url)
+    assert redact_url("nacos://me:geheim@h?password=geheim") == "nacos://h"
+
+
+def test_providers_that_java_registers_are_found(own_nacos: FakeNacos) -> None:
+    async def scenario() -> None:
+        registry = opened(own_nacos)
+        watch, everything = registry.watch(INTERFACE), registry.watch(EVERY)
+        await watch.ready(5)
+
+        def fill() -> None:
+            java_registers(own_nacos, 20880, f"providers:{INTERFACE}::", weight="7")
+            java_registers(
+                *(own_nacos, 20880, f"providers:{INTERFACE}:1.0.0:blue"),
+                version="1.0.0",
+                group="blue",
+            )
+            java_registers(own_nacos, 20881, f"providers:{INTERFACE}::", protocol="tri")
+            java_registers(own_nacos, 20882, f"providers:{INTERFACE}::", weight="x")
+            java_registers(own_nacos, 20883, f"consumers:{INTERFACE}::", side="consumer")
+
+        await asyncio.to_thread(fill)
+        await eventually(lambda: len(watch.current) == 3)
+        plain, blue, tri = watch.current
+        assert (plain.port, plain.weight, plain.protocol) == (20880, 7, "dubbo")
+        assert (plain.methods, plain.serialization) == (("greet", "hash"), "hessian2")
+        assert (blue.group, blue.version) == ("blue", "1.0.0")
+        assert tri.protocol == "tri"
+        assert everything.current == watch.current
+        assert registry.statistics().malformed_entries == 1
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+def test_what_is_registered_is_what_java_looks_for(own_nacos: FakeNacos) -> None:
+    async def scenario() -> None:
+        registry = opened(own_nacos)
+        native = Registration(
+            interface=INTERFACE,
+            host="127.0.0.1",
+            port=20880,
+            weight=100,
+            protocol="dubbo",
+            serialization="hessian2",
+            version="1.0.0",
+            methods=("greet",),
+            application="shop",
+            release="3.3.0",
+        )
+        await (await registry.register(native)).ready(5)
+        (service,) = await registry._client.services()
+        assert service == f"providers:{INTERFACE}:1.0.0:"
+        (instance,) = await registry._client.instances(service)
+        said = instance.metadata
+        assert (said["category"], said["protocol"], said["path"]) == (
+            "providers",
+            "dubbo",
+            INTERFACE,
+        )
+        assert (said["side"], said["methods"], said["release"]) == ("provider", "greet", "3.3.0")
+        assert await registry.services() == {INTERFACE: [native]}
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+def test_heartbeats_keep_a_registration_and_a_lost_one_is_made_again(own_nacos: FakeNacos) -> None:
+    async def scenario() -> None:
+        registry = opened(own_nacos)
+        handle = await registry.register(endpoint(30000))
+        await handle.ready(5)
+        for _ in range(15):
+            await asyncio.sleep(0.1)
+            assert await registry.services() == {INTERFACE: [endpoint(30000)]}
+        own_nacos._services.clear()
+        await eventually(lambda: registry.statistics().leases_lost_total == 1)
+        await eventually(lambda: handle.registered)
+        assert await registry.services() == {INTERFACE: [endpoint(30000)]}
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+def test_an_outage_changes_nothing_and_what_was_lost_in_it_comes_back(own_nacos: FakeNacos) -> None:
+    async def scenario() -> None:
+        provider, consumer, mortal = opened(own_nacos), opened(own_nacos), opened(own_nacos)
+        await (await provider.register(endpoint(30000))).ready(5)
+        await (await mortal.register(endpoint(30001))).ready(5)
+        seen: list[list[Registration]] = []
+        watch = consumer.watch(INTERFACE, seen.append)
+        await eventually(lambda: len(watch.current) == 2)
+        seen.clear()
+        await asyncio.to_thread(own_nacos.stop)
+        await eventually(lambda: not consumer.healthy)
+        await mortal.close()
+        with pytest.raises(RegistryError):
+            await consumer.services()
+        assert len(watch.current) == 2
+        await asyncio.to_thread(own_nacos.start)
+        await eventually(lambda: consumer.healthy and provider.healthy)
+        # The one that did not come back is dropped when the grace is over.
+        await eventually(lambda: watch.current == [endpoint(30000)])
+        assert seen == [[endpoint(30000)]]
+        await provider.close()
+        await consumer.close()
+
+    uvloop.run(scenario())
+
+
+def test_user_and_password_are_used_and_never_told(caplog: pytest.LogCaptureFixture) -> None:
+    server = FakeNacos(user="me", password="geheim").start()
+
+    async def scenario() -> None:
+        right = open_registry(server.url.replace("//", "//me:geheim@"))
+        await (await right.register(endpoint(30000))).ready(5)
+        assert await right.services() == {INTERFACE: [endpoint(30000)]}
+        wrong = open_registry(server.url.replace("//", "//me:falsch@"))
+        with pytest.raises(RegistryError, match="the login was refused"):
+            await wrong.services()
+        await wrong.watch(INTERFACE).close()
+        assert "geheim" not in right.location
+        await right.close()
+        await wrong.close()
+
+    try:
+        with caplog.at_level(logging.DEBUG):
+            uvloop.run(scenario())
+    finally:
+        server.stop()
+    assert "geheim" not in caplog.text and "falsch" not in caplog.text
+    assert "token-of" not in caplog.text
