@@ -34,7 +34,7 @@ VALUES = st.recursive(
     SCALARS,
     lambda inner: (
         st.lists(inner, max_size=10)
-        | st.dictionaries(TEXT | st.integers(), inner, max_size=4)
+        | st.dictionaries(TEXT | st.integers(-(2**63), 2**63 - 1), inner, max_size=4)
         | st.builds(
             lambda name, fields: Bean(f"a.{name.title()}", fields),
             NAMES,
