@@ -42,6 +42,7 @@ class StoreMachine(RuleBasedStateMachine):
             durability=self.durability,
             segment_bytes=1 << 16,
             memory_bytes=1 << 20,
+            compact_below=0.8,
             cache_bytes=1 << 14,
         )
 
@@ -97,6 +98,42 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def upkeep(self) -> None:
         self.store.upkeep()
+
+    @rule()
+    def blocks(self) -> None:
+        self.store._detach_tails()
+        self.store._flush_log()
+
+    @rule()
+    def compact(self) -> None:
+        self.store.compact()
+
+    @rule()
+    def rewrite(self) -> None:
+        self.store._renew_meta()
+
+    @rule(most=st.integers(1, 200))
+    def retain(self, most: int) -> None:
+        # Whole blocks go, so what remains is the store's to say, and at least that much.
+        self.store._trim_lengths(most)
+        for name, queue in self.model.items():
+            first = self.store.first_offset(name)
+            assert queue.first <= first <= max(queue.first, len(queue.messages) - most)
+            queue.first = first
+
+    @rule(name=NAMES, count=st.integers(0, 50))
+    def consume(self, name: str, count: int) -> None:
+        queue = self.model.get(name, Model())
+        consumer = self.store.consumer(name, "consumer")
+        start = max(queue.groups.get("consumer", 0), queue.first)
+        assert consumer.read(count) == queue.messages[start : start + count]
+        consumer.commit()
+        if name in self.model:
+            queue.groups["consumer"] = min(start + count, len(queue.messages))
+
+    @rule()
+    def verify(self) -> None:
+        assert self.store.verify() == []
 
     @rule()
     def reopen(self) -> None:
