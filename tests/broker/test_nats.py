@@ -417,8 +417,16 @@ def test_a_stream_of_others_is_left_alone(own: NatsServer) -> None:
         async with await broker.open_async(url_of([own], "mine", 1)) as store:
             assert isinstance(store, NatsStore)
             await store._streams.make({"name": "theirs", "subjects": ["theirs.events.>"]})
+            config = (await store._streams.info("mine") or {})["config"]
+            short = {**config, "name": "mine", "duplicate_window": 1_000_000_000}
+            await store._streams.api("STREAM.UPDATE.mine", short)
         with pytest.raises(UsageError, match="not one of queues"):
             await broker.open_async(url_of([own], "theirs", 1))
+        with pytest.raises(UsageError, match="duplicate window"):
+            await broker.open_async(url_of([own], "mine", 1))
+        async with await broker.open_async(url_of([own], "others", 1)) as store:
+            assert isinstance(store, NatsStore)
+            await store._streams.api("STREAM.UPDATE.mine", config)
         with pytest.raises(UsageError, match="replicas=1, not 3"):
             await broker.open_async(url_of([own], "mine", 3))
 

@@ -281,6 +281,16 @@ def test_damage_is_listed_and_the_exit_code_says_so(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert segment.name.encode() in out
     assert said_bytes.decode().splitlines()[-1].startswith("dragoman: store: 1 damaged place")
+    # What is before the damage is printed, then what is wrong is said.
+    for name in ("big", "q7"):
+        arguments = ("get", "store", name, "--all", "--raw")
+        with subprocess.Popen(
+            [*COMMAND, *arguments], cwd=tmp_path, env=ENVIRONMENT, stdout=-1, stderr=-1
+        ) as process:
+            out, said_bytes = process.communicate(timeout=WAIT_S)
+        if process.returncode:
+            assert segment.name in said_bytes.decode() and len(said_bytes.splitlines()) == 1
+            assert name != "big" or (out and len(out) % 60_000 == 0)
 
 
 def test_a_served_store_takes_every_command(tmp_path: Path) -> None:

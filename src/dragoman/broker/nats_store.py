@@ -49,6 +49,8 @@ Name = str | bytes
 
 # For how long JetStream itself drops what is published twice.
 DUPLICATES_S = 120
+# What a stream that was made or changed by others must have at the least.
+DUPLICATES_LEAST_S = 30
 RANGES_AT_ONCE = 64
 # How often a queue that is waited for is looked at, although nothing was heard.
 LOOK_S = 1.0
@@ -130,6 +132,11 @@ class NatsStore:
         config = queues["config"]
         if config.get("subjects") != [f"{self._prefix}.q.*"]:
             raise UsageError(f"{self.where}: stream {self._prefix} is not one of queues")
+        if config.get("duplicate_window", 0) < DUPLICATES_LEAST_S * 1_000_000_000:
+            raise UsageError(
+                f"{self.where}: the stream's duplicate window is under {DUPLICATES_LEAST_S} s:"
+                " two writers could get one offset"
+            )
         for name, key, wanted in (
             ("replicas", "num_replicas", location.replicas),
             ("storage", "storage", location.storage),
@@ -188,7 +195,7 @@ class NatsStore:
     async def _put(self, names: list[bytes], messages: list[bytes]) -> list[int]:
         self._check_open()
         future: asyncio.Future[list[int]] = self._loop.create_future()
-        puts = Puts(len(messages), self._streams.deadline_s(), future)
+        puts = Puts(len(messages), future)
         self._writer.put(names, messages, puts)
         return await future
 

@@ -41,11 +41,10 @@ ENDS_MAX = 100_000
 class Puts:
     """Messages that one call put, in whatever queues; ``future`` ends with their offsets."""
 
-    __slots__ = ("_left", "_offsets", "future", "until_s")
+    __slots__ = ("_left", "_offsets", "future")
 
-    def __init__(self, count: int, until_s: float, future: asyncio.Future[list[int]]) -> None:
+    def __init__(self, count: int, future: asyncio.Future[list[int]]) -> None:
         self.future = future
-        self.until_s = until_s
         self._left = count
         self._offsets = [0] * count
 
@@ -159,7 +158,8 @@ class Writer:
         return batch
 
     async def _append(self, name: bytes, batch: list[_Waiting]) -> None:
-        until_s = min(each.puts.until_s for each in batch)
+        # From when it is its turn: many queues in one call take their time.
+        until_s = self._streams.deadline_s()
         messages = [each.message for each in batch]
         try:
             while True:

@@ -203,8 +203,16 @@ def get(
             at = first if offset is None else offset
         end = store.length(own)
         stop = end if everything else min(end, at + count)
+        step = TOGETHER
         while at < stop:
-            messages = store.get(own, at, min(TOGETHER, stop - at))
+            try:
+                messages = store.get(own, at, min(step, stop - at))
+            except CorruptionError:
+                if step == 1:
+                    raise
+                # Everything before the damage, one by one.
+                step = 1
+                continue
             if not messages:
                 break
             write(sys.stdout.buffer, form, own, at, messages)
