@@ -1,8 +1,11 @@
-"""``python -m interop [--only TEXT ...] [--quick] [--json FILE] [--docs]``: the interop matrix.
+"""``python -m interop [--only TEXT ...] [--quick] [--with FILE] [--json FILE] [--docs]``.
+
+The interop matrix.
 
 Builds the Java programs, runs every column, prints tables. ``--only`` takes parts of the names of
 columns, such as ``SDK`` or ``2.7 hessian2``; ``--quick`` leaves out what takes long (timeouts, full
-pools, shutdown, kill); ``--docs`` writes the tables into ``docs/interop.md``, where they stand
+pools, shutdown, kill); ``--with`` takes what is not run from an earlier result; ``--docs``
+writes the tables into ``docs/interop.md``, where they stand
 between two marks. The exit code is 1 if something failed that Java does not lose itself.
 """
 
@@ -22,6 +25,7 @@ from dragoman.race import machine
 from interop import columns, peers, tables
 from interop.java import JavaMissing, build, environment
 from interop.programs import ROOT
+from interop.results import Result
 
 PAGE = ROOT / "docs" / "interop.md"
 MARKS = ("<!-- matrix -->\n", "<!-- end of the matrix -->\n")
@@ -42,6 +46,8 @@ def main() -> int:
             column, lambda text: console.print(f"interop: {text}"), scenarios=not options.quick
         )
     others = {} if options.quick or options.only else peers.run_all(console.print)
+    if options.earlier:
+        chosen, others = _with(json.loads(options.earlier.read_text()), chosen, others)
     report = {
         "date": datetime.date.today().isoformat(),
         "machine": machine.machine(),
@@ -65,9 +71,23 @@ def main() -> int:
     return 1 if failed else 0
 
 
+def _with(
+    earlier: dict[str, Any], chosen: list[columns.Column], others: dict[str, Any]
+) -> tuple[list[columns.Column], dict[str, Any]]:
+    """What was run now, and the rest of an earlier result, in the order of the columns."""
+    found = {_name(each): each for each in map(columns.Column.from_dict, earlier["columns"])}
+    found |= {_name(each): each for each in chosen}
+    results = {name: Result(*each) for name, each in earlier["peers"].items()}
+    order = [_name(each) for each in columns.columns()]
+    return [found[name] for name in order if name in found], results | others
+
+
+def _name(column: columns.Column) -> str:
+    return f"{column.caller}, {column.name}"
+
+
 def _is_chosen(column: columns.Column, only: list[str] | None) -> bool:
-    name = f"{column.caller}, {column.name}"
-    return not only or any(text in name for text in only)
+    return not only or any(text in _name(column) for text in only)
 
 
 def _show(console: Console, chosen: list[columns.Column], others: dict[str, Any]) -> None:
@@ -103,6 +123,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="TEXT")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--docs", action="store_true")
+    parser.add_argument("--with", type=Path, metavar="FILE", dest="earlier")
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args()
 

@@ -72,6 +72,17 @@ class Column:
             **parts,
         }
 
+    @classmethod
+    def from_dict(cls, made: dict[str, Any]) -> Column:
+        """What ``to_dict`` gave."""
+        parts = {
+            part: {name: Result(*each) for name, each in made[part].items()}
+            for part in ("values", "manners", "scenarios")
+        }
+        return cls(
+            made["caller"], made["release"], made["serialization"], **parts, absent=made["absent"]
+        )
+
 
 def columns() -> list[Column]:
     """All columns, not run yet."""
@@ -79,8 +90,7 @@ def columns() -> list[Column]:
     made += [Column(BY_AGENTS, *pair) for pair in PAIRS if pair[1] == "hessian2"]
     made += [Column(JAVA, *pair) for pair in PAIRS]
     for column in made:
-        spoken = ("hessian2",) if column.caller == JAVA else SPOKEN
-        if column.serialization not in spoken:
+        if column.serialization not in SPOKEN:
             column.absent = f"{column.serialization} is not offered"
     return made
 
@@ -93,7 +103,7 @@ def run(column: Column, tell: Callable[[str], None], *, scenarios: bool = True) 
     tell(f"{column.caller}, {column.name}")
     if column.caller == JAVA:
         column.values, column.manners = java_callers.call_all(*pair)
-        if scenarios:
+        if scenarios and column.serialization == "hessian2":
             tell(f"{column.caller}, {column.name}: shutdown under load")
             column.scenarios = {
                 "shutdown under load": java_callers.shutdown(*pair),

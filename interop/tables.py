@@ -116,6 +116,14 @@ def markdown(columns: list[Column]) -> str:
         out.append(f"|{' --- |' * len(head)}")
         out += [f"| {' | '.join(row)} |" for row in rows]
         out.append("")
+    seen = [
+        f"- {column.caller}, {column.name}: {name}: {each.why}"
+        for column in columns
+        for name, each in column.scenarios.items()
+        if each.cell == "pass" and each.why
+    ]
+    if seen:
+        out += ["### What was seen under load\n", *seen, ""]
     out.append("### What is not a pass, and why\n")
     out += [f"- {_escaped(note)}" for note in notes(columns)]
     return "\n".join(out) + "\n"
