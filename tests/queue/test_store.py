@@ -210,3 +210,25 @@ def test_a_path_that_is_no_directory_is_refused(tmp_path: Path) -> None:
         QueueStore(tmp_path / "none", create=False)
     with pytest.raises(UsageError, match="no queue store here"):
         QueueStore(tmp_path / "none", read_only=True)
+
+
+def test_memory_that_tails_do_not_need_any_more_goes_back(tmp_path: Path) -> None:
+    queues = [f"q{n}" for n in range(3000)]
+    with QueueStore(
+        tmp_path, durability="none", memory_bytes=100_000_000, cache_bytes=1 << 16
+    ) as store:
+        for number in range(36):
+            store.put_many(queues, [b"%01000d" % number] * 3000)
+            store._flush_log()
+        high = store._tail_memory()
+        # Other queues, whose names take most of the memory.
+        for first in range(0, 1000, 100):
+            names = [(b"%d " % n).ljust(60_000, b"n") for n in range(first, first + 100)]
+            store.put_many(names, [bytes(60_001)] * 100)  # blocks at once, without tails
+            store._flush_log()
+        for number in range(36, 200):
+            store.put_many(queues, [b"%01000d" % number] * 3000)
+            store._flush_log()
+        assert store._tail_memory() < high * 3 // 4
+        for queue in queues[::100]:
+            assert store.get(queue, 0, 200) == [b"%01000d" % number for number in range(200)]

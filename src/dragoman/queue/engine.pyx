@@ -1381,6 +1381,10 @@ cdef class Engine:
         self.contexts.clear()
         self._release()
 
+    def _tail_memory(self):
+        # Bytes that tails have of the system, in use or not.
+        return <uint64_t>self.s.table.chunks_top * 256
+
     def _statistics(self):
         cdef Store* s = &self.s
         cdef Table* t = &s.table

@@ -26,7 +26,9 @@ from dragoman.queue.state cimport (
     pthread_cond_wait, pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock,
     size_of_code, spin_lock, unix_s, varint_size,
 )
-from dragoman.queue.table cimport bytes_add, tail_copy, tail_detach
+from dragoman.queue.table cimport (
+    bytes_add, chunks_give, chunks_shrink, tail_copy, tail_detach
+)
 
 cdef extern from "fcntl.h" nogil:
     int O_DIRECT
@@ -582,8 +584,9 @@ cdef void log_adapt(Store* s) noexcept nogil:
     """Under the lock: how long blocks may get, by what memory there is and who shares it."""
     cdef Table* t = &s.table
     cdef uint64_t fixed, share, most
+    # The allocator takes up to three quarters more for indexes that grow than is in them.
     fixed = (
-        t.ids * sizeof(Queue) + (t.mask + 1) * 8 + t.index_bytes + t.name_bytes
+        t.ids * sizeof(Queue) + (t.mask + 1) * 8 + t.index_bytes * 7 // 4 + t.name_bytes
         + s.cache_bytes + GATHERED + s.directory.capacity + t.ring_bytes
     )
     most = s.memory - fixed if s.memory > fixed else 0
@@ -593,6 +596,7 @@ cdef void log_adapt(Store* s) noexcept nogil:
     if most < 16777216:
         most = 16777216
     s.tail_bytes_max = most
+    chunks_shrink(t, most)
     # On average a tail is half full, and half of its last chunk is empty.
     share = most // (t.alive if t.alive else 1)
     share = 2 * (share - 128) if share > 384 else 512
@@ -672,11 +676,7 @@ cdef void log_run(Store* s) noexcept nogil:
         _lock(s)
         for i in range(n):
             _publish(s, &batch[i], t.ring_head + i)
-        # The last first, so that they go out again in the order in which they came.
-        for i in range(s.freed_count):
-            t.free[t.free_count + i] = s.freed[s.freed_count - 1 - i]
-        t.free_count += s.freed_count
-        t.chunks_used -= s.freed_count
+        chunks_give(t, s.freed, s.freed_count)
         s.freed_count = 0
         t.ring_head += n
         if sealed != s.number:

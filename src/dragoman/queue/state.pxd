@@ -157,6 +157,9 @@ cdef enum:
     OVERCOPY = 64
     SECTOR = 4096
     CURSORS = 65536
+    # Chunks that go back to the system at once: 16 MiB, or a sixteenth where there are few.
+    RETIRE = 65536
+    RETIRE_LEAST = 1024
     BATCH = 128  # blocks that the writer takes from the ring at once
     BLOCK_CHUNKS_MAX = 264
     # Tries for the lock before sleeping: with the GIL held, and without.
@@ -249,6 +252,10 @@ cdef struct Table:
     uint32_t chunks_max
     uint32_t* free
     uint32_t free_count
+    uint32_t retiring  # chunks from this one on are on their way out; 0: none
+    uint32_t* retired  # those that are out already
+    uint32_t retired_count
+    uint64_t touched  # bytes of chunks that were taken from the system ahead of their use
     uint64_t chunks_used
     uint64_t index_bytes
     uint64_t name_bytes

@@ -25,12 +25,13 @@ from posix.mman cimport (
 
 from dragoman.queue.state cimport (
     BLOCK_MESSAGES_MAX, CHUNK_DATA, DONE, GROUP, INLINE_NAME, MIXED, NO_MEMORY, PLACE_PENDING,
-    QUEUE_ALIVE, QUEUE_DIRTY, RING, RING_BYTES_MAX, TAIL_RECORD_MAX, WAIT, Bytes, Chunk, Pending,
-    Queue, Table, align_up, code_of_size, entry_count, entry_of, entry_word, prefetch, queue_name,
-    queue_name_length, varint_put, varint_size,
+    QUEUE_ALIVE, QUEUE_DIRTY, RETIRE, RETIRE_LEAST, RING, RING_BYTES_MAX, TAIL_RECORD_MAX, WAIT,
+    Bytes, Chunk, Pending, Queue, Table, align_up, code_of_size, entry_count, entry_of,
+    entry_word, prefetch, queue_name, queue_name_length, varint_put, varint_size,
 )
 
 cdef extern from "sys/mman.h" nogil:
+    int MADV_DONTNEED
     int MAP_NORESERVE
     int MADV_HUGEPAGE
     int madvise(void*, size_t, int)
@@ -72,6 +73,7 @@ cdef int table_open(Table* t, uint64_t seed) noexcept nogil:
     t.queues = <Queue*>_reserve(IDS_MAX * sizeof(Queue), True)
     t.chunks = <Chunk*>_reserve(CHUNKS_MAX * sizeof(Chunk), True)
     t.free = <uint32_t*>_reserve(CHUNKS_MAX * sizeof(uint32_t), False)
+    t.retired = <uint32_t*>malloc(RETIRE * sizeof(uint32_t))
     t.ring = <Pending*>malloc(RING * sizeof(Pending))
     t.slots = <uint64_t*>_reserve(SLOTS_LEAST * 8, False)
     t.mask = SLOTS_LEAST - 1
@@ -79,7 +81,7 @@ cdef int table_open(Table* t, uint64_t seed) noexcept nogil:
     t.ring_size = RING
     t.ring_mask = RING - 1
     t.ring_bytes_max = RING_BYTES_MAX
-    if not (t.queues and t.chunks and t.free and t.ring and t.slots):
+    if not (t.queues and t.chunks and t.free and t.retired and t.ring and t.slots):
         return NO_MEMORY
     return DONE
 
@@ -94,6 +96,7 @@ cdef int table_touch(Table* t, uint64_t queues, uint64_t chunk_bytes) noexcept n
         madvise(t.slots, (t.mask + 1) * 8, MADV_POPULATE_WRITE)
     if chunk_bytes:
         madvise(t.chunks, align_up(chunk_bytes, 4096), MADV_POPULATE_WRITE)
+        t.touched = align_up(chunk_bytes, 4096)
         madvise(t.free, align_up(chunk_bytes // 64, 4096), MADV_POPULATE_WRITE)
     return DONE
 
@@ -119,6 +122,7 @@ cdef void table_close(Table* t) noexcept nogil:
     if t.slots != NULL:
         munmap(t.slots, (t.mask + 1) * 8)
     free(t.ring)
+    free(t.retired)
     memset(t, 0, sizeof(Table))
 
 
@@ -231,6 +235,8 @@ cdef void table_remove(Table* t, uint32_t id) noexcept nogil:
 
 cdef inline uint32_t _chunk(Table* t) noexcept nogil:
     cdef uint32_t id
+    if t.free_count == 0 and t.retiring:
+        _keep_all(t)
     if t.free_count:
         t.free_count -= 1
         id = t.free[t.free_count]
@@ -245,14 +251,87 @@ cdef inline uint32_t _chunk(Table* t) noexcept nogil:
     return id
 
 
+cdef inline void _give(Table* t, uint32_t id) noexcept nogil:
+    if t.retiring and id >= t.retiring:
+        t.retired[t.retired_count] = id
+        t.retired_count += 1
+    else:
+        t.free[t.free_count] = id
+        t.free_count += 1
+
+
+cdef void _keep_all(Table* t) noexcept nogil:
+    # Chunks are needed after all.
+    while t.retired_count:
+        t.retired_count -= 1
+        t.free[t.free_count] = t.retired[t.retired_count]
+        t.free_count += 1
+    t.retiring = 0
+
+
+cdef void chunks_shrink(Table* t, uint64_t bytes_max) noexcept nogil:
+    """Let memory go that tails, which may have ``bytes_max`` now, do not use any more.
+
+    The topmost chunks are not lent again; when the last of them has come back, which takes as long
+    as the tails that are there need to become blocks, their pages go back to the system.
+    """
+    cdef uint64_t top, end, i
+    cdef uint32_t kept = 0
+    cdef uint32_t part
+    if t.retiring:
+        if t.retired_count < t.chunks_top - t.retiring:
+            return
+        end = <uint64_t>t.chunks_top * sizeof(Chunk)
+        if t.touched > end:
+            end = t.touched
+        top = align_up(<uint64_t>t.retiring * sizeof(Chunk), 4096)
+        if end > top:
+            madvise(<char*>t.chunks + top, align_up(end - top, 4096), MADV_DONTNEED)
+        t.touched = 0
+        t.chunks_top = t.retiring
+        t.retired_count = 0
+        t.retiring = 0
+    part = t.chunks_top // 16
+    if part > RETIRE:
+        part = RETIRE
+    if part < RETIRE_LEAST:
+        return
+    if (
+        <uint64_t>(t.chunks_top - part) * sizeof(Chunk) < bytes_max or t.free_count < 2 * part
+    ):
+        return
+    t.retiring = t.chunks_top - part
+    for i in range(t.free_count):
+        if t.free[i] >= t.retiring:
+            t.retired[t.retired_count] = t.free[i]
+            t.retired_count += 1
+        else:
+            t.free[kept] = t.free[i]
+            kept += 1
+    t.free_count = kept
+
+
+cdef void chunks_give(Table* t, const uint32_t* ids, uint32_t n) noexcept nogil:
+    """Give back chunks that were ``n`` in a list."""
+    cdef uint32_t i
+    t.chunks_used -= n
+    if t.retiring:
+        for i in range(n):
+            _give(t, ids[n - 1 - i])
+        return
+    # The last first, so that they go out again in the order in which they came.
+    for i in range(n):
+        t.free[t.free_count + i] = ids[n - 1 - i]
+    t.free_count += n
+
+
 cdef void chunks_free(Table* t, uint32_t head, uint64_t n) noexcept nogil:
     """Give back the chain that holds ``n`` bytes."""
     cdef uint64_t count = (n + CHUNK_DATA - 1) // CHUNK_DATA
     t.chunks_used -= count
     while count:
-        t.free[t.free_count] = head
-        t.free_count += 1
         count -= 1
+        _give(t, head)
         if count:
             head = t.chunks[head].next
 
