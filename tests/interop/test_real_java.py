@@ -9,7 +9,7 @@ import pytest
 from interop.columns import AGENTS, JAVA, SDK, Column, run
 from interop.java import maven_present
 from interop.results import Result
-from interop.scenarios import exhausted_pool, shutdown
+from interop.scenarios import full_pool, shutdown
 
 from interop import java_callers, ways
 
@@ -67,7 +67,7 @@ def test_a_java_provider_that_stops_under_load_costs_no_call() -> None:
 
 def test_what_a_full_pool_rejects_runs_all_the_same() -> None:
     way = partial(ways.sdk, serialization="hessian2")
-    result = exhausted_pool("3.3", "hessian2", way)
+    result = full_pool("3.3", "hessian2", way)
     assert result.cell == "pass", result.why
 
 
