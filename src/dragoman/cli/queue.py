@@ -31,7 +31,7 @@ from dragoman.cli.queue_text import (
     size_text,
     write,
 )
-from dragoman.errors import CorruptionError, UsageError
+from dragoman.errors import CorruptionError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from dragoman.queue import Damage, MessageStore
@@ -65,6 +65,8 @@ Durability = Annotated[
 # How much is read and printed at a time.
 TOGETHER = 1000
 FOLLOW_S = 1.0
+# How often in a row a directory that is followed may fail to open.
+TRIES = 5
 
 
 def _command(name: str) -> Callable[[F], F]:
@@ -274,13 +276,21 @@ def _tail_directory(
     import time
 
     at: int | None = None
+    failures = 0
     while True:
-        with _reading(where) as store:
-            if at is None:
-                if not follow:
-                    _must_exist(store, own)
-                at = _begin_at(store, own, count, offset)
-            at = _print_rest(store, own, at, form, None)
+        try:
+            with _reading(where) as store:
+                if at is None:
+                    if not follow:
+                        _must_exist(store, own)
+                    at = _begin_at(store, own, count, offset)
+                at = _print_rest(store, own, at, form, None)
+            failures = 0
+        except (StorageError, CorruptionError):
+            # A writer may take a file away in the moment in which it is read; damage stays.
+            failures += 1
+            if not follow or failures == TRIES:
+                raise
         if not follow:
             return
         time.sleep(FOLLOW_S)
