@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q 'setuptools>=77' 'Cython>=3.1,<4'
-	$(BIN)/python -m pip install -q --no-build-isolation -e '.[dev]'
+	DRAGOMAN_EXTENSIONS=0 $(BIN)/python -m pip install -q --no-build-isolation -e '.[dev]'
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.installed setup.py $(SOURCES)

@@ -2,7 +2,9 @@
 
 Every ``.pyx`` below ``src/dragoman`` becomes one extension module. ``DRAGOMAN_CHECKED=1`` builds
 with bounds checks (`make checked-test`), ``DRAGOMAN_ANNOTATE=1`` writes Cython's annotated HTML
-beside the sources.
+beside the sources. ``DRAGOMAN_EXTENSIONS=0`` leaves them out: `make setup` installs the package so,
+and builds them itself, since an editable install builds them all in a place where the next build
+does not find them.
 """
 
 import os
@@ -12,6 +14,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 CORES = os.cpu_count() or 1
+WANTED = os.environ.get("DRAGOMAN_EXTENSIONS") != "0"
 CHECKED = os.environ.get("DRAGOMAN_CHECKED") == "1"
 SOURCE = Path("src")
 
@@ -25,6 +28,7 @@ def extensions() -> list[Extension]:
             extra_compile_args=["-O3", "-g0", "-fno-strict-aliasing", "-w"],
         )
         for path in sorted(SOURCE.rglob("*.pyx"))
+        if WANTED
     ]
 
 
