@@ -179,9 +179,11 @@ def lose_power(tmp_path: Path, seed: int) -> tuple[int, int]:
 
     def crash(files: PowerLoss) -> None:
         nonlocal at_crash
-        at_crash = durable.copy()
-        at_crash.trim = dict(told.trim)
-        files.crash(after, rng)
+        with files.lock:
+            if not after.exists():
+                at_crash = durable.copy()
+                at_crash.trim = dict(told.trim)
+                files.crash(after, rng)
 
     files = PowerLoss(root, rng.randrange(20, 300), crash)
     durability = rng.choice(["always", "none", "interval(5)"])
@@ -222,9 +224,7 @@ def lose_power(tmp_path: Path, seed: int) -> tuple[int, int]:
             break
     statistics = store.statistics()
     done = (statistics.compactions, statistics.meta_rewrites)
-    if not after.exists():
-        with files.lock:
-            crash(files)
+    crash(files)
     files.at = 0
     store.close()
     lengths = check_store(after, at_crash)
@@ -479,3 +479,25 @@ def test_a_directory_that_cannot_be_written_is_refused_and_left_alone(tmp_path: 
         result = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
         assert result.returncode == 7
     assert {name: (path / name).read_bytes() for name in os.listdir(path)} == before
+
+
+def test_the_end_of_a_torn_write_proves_nothing_for_its_beginning(tmp_path: Path) -> None:
+    with QueueStore(tmp_path, durability="none", **SMALL) as store:
+        for part in range(8):
+            store.put_many("q0", [message(0, part * 50 + i) for i in range(50)])
+            store._detach_tails()
+    # Nothing says that the segment had been synced, whose directory and trailer are there.
+    for file in tmp_path.glob("*.jnl"):
+        file.unlink()
+    meta = (tmp_path / "META").read_bytes()
+    (tmp_path / "META").write_bytes(meta[:-25])
+    segment = tmp_path / "0000000001.seg"
+    content = bytearray(segment.read_bytes())
+    content[12288:12800] = bytes(512)
+    segment.write_bytes(content)
+    with QueueStore(tmp_path, **SMALL) as store:
+        assert store.damage == [] and store.verify() == []
+        length = store.length("q0")
+        assert 0 < length < 400
+        assert store.get("q0", 0, 400) == [message(0, i) for i in range(length)]
+    assert check_store(tmp_path, {0: length}) == {0: length}

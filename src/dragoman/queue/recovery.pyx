@@ -469,7 +469,10 @@ cdef class Recovery:
             s.segments[slot].state = 1
             w = window(s, f"{self.path}/{name}", name, s.direct)
             s.segments[slot].length = w.length
-            if not self._directory(w, slot, number):
+            # The end of the last one may be there although what is before it is not: only evidence
+            # that all of it had been synced makes its directory worth more than its blocks.
+            trusted = number != last or self.evidence >= (number << 32 | w.length)
+            if not (trusted and self._directory(w, slot, number)):
                 self._scan(w, slot, number, number == last)
         s.number = len(expected)
         return 0
@@ -519,6 +522,7 @@ cdef class Recovery:
         cdef uint64_t marked = self.evidence if self.evidence >> 32 == number else 0
         cdef uint64_t end, cut, known
         cdef bint lost = False
+        cdef bint sealed = False
         entries = []
         bad = []
         if not last or self.evidence >> 32 > number:
@@ -534,6 +538,7 @@ cdef class Recovery:
                     at = w.at(position, BLOCK_HEADER + h.length)
                     if at != NULL and crc(0, at + BLOCK_HEADER, h.length) == h.payload_check:
                         lost = False
+                        sealed = h.kind == KIND_TRAILER and position + BLOCK_HEADER == w.length
                         if h.kind == KIND_MARK and marked != <uint64_t>EVERYTHING:
                             if h.offset > marked:
                                 marked = h.offset
@@ -594,7 +599,7 @@ cdef class Recovery:
                 break
             kept.append(entry)
             self.block(slot, entry[0], entry[1], entry[2], entry[3], entry[4], entry[5])
-        if last:
+        if last and (bad or not sealed):
             self.unsealed = (slot, number, max(cut, 64), kept)
         return 0
 
