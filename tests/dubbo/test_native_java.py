@@ -80,6 +80,12 @@ def test_real_providers_are_found_called_and_left_without_a_failure(shop: Shop) 
                     assert value(await one.ask(asked("text", {"args": [text]}))) == text
             exact = {"types": ["long"], "args": [2**53 + 1]}
             assert value(await one.ask(asked("primitiveLong", exact))) == 2**53 + 1
+            # 3.3 publishes its signatures: a small number is a long without being called so.
+            untyped = asked("primitiveLong", {"args": [7]})
+            async with asyncio.timeout(20):
+                while any([(await one.ask(untyped)).status != 200 for _ in RELEASES]):
+                    await asyncio.sleep(0.1)
+            assert value(await one.ask(untyped)) == 7
             blue = ("x-dragoman-group: blue", "x-dragoman-version: 1.0.0")
             assert value(await one.ask(asked("which", {"args": []}, *blue))) == "blue/1.0.0"
 

@@ -16,12 +16,13 @@ from dragoman.agent.bounds import MemoryGuard, connections_allowed, memory_bytes
 from dragoman.agent.config import ConsumerConfig
 from dragoman.agent.ingress import Ingress, Limits
 from dragoman.agent.listening import BACKLOG, listening_socket
+from dragoman.agent.published import PublishedTypes
 from dragoman.cluster.directory import Directory
 from dragoman.cluster.service import Options
 from dragoman.dubbo.native import PROTOCOL, Providers
 from dragoman.errors import RegistryError
 from dragoman.observe.metrics import Snapshot
-from dragoman.registry.base import EVERY, Registry
+from dragoman.registry.base import EVERY, Registration, Registry
 from dragoman.registry.report import add_registry_metrics
 from dragoman.registry.url import open_registry
 
@@ -55,6 +56,7 @@ class ConsumerAgent:
                 links={PROTOCOL: self.providers.link},
             ),
         )
+        self._published = PublishedTypes(self._loop, self._registry)
         self.ingress = Ingress(
             self._loop,
             self.directory,
@@ -66,6 +68,7 @@ class ConsumerAgent:
                 request_timeout_ms=config.header_timeout_ms,
                 idle_timeout_ms=config.idle_timeout_ms,
             ),
+            self._published.types,
         )
         self._memory = MemoryGuard(
             self._loop, memory_bytes_max(config.memory_mb_max), self.ingress.shed
@@ -77,12 +80,16 @@ class ConsumerAgent:
 
     async def start(self) -> None:
         """Listen and follow the registry; raises UsageError when the address cannot be used."""
-        self._registry.watch(EVERY, self.directory.update)
+        self._registry.watch(EVERY, self._listed)
         self._memory.start()
         if self._reuse_port:
             self._opening = self._loop.create_task(self._listen_when_known())
         else:
             await self._listen()
+
+    def _listed(self, registrations: list[Registration]) -> None:
+        self.directory.update(registrations)
+        self._published.update(registrations)
 
     async def _listen_when_known(self) -> None:
         """A worker that was started again while etcd is away has no list, but its fellows have:
@@ -124,6 +131,7 @@ class ConsumerAgent:
                     await asyncio.sleep(READY_POLL_S)
         self.ingress.abort()
         self._memory.stop()
+        await self._published.close()
         await self.directory.close()
         await self.providers.close()
         with contextlib.suppress(RegistryError):

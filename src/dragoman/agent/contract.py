@@ -7,6 +7,7 @@ it to users.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Literal
 from urllib.parse import unquote_to_bytes
 
@@ -68,6 +69,9 @@ class JsonCall(msgspec.Struct, rename={"class_names": "class"}):
 
 
 _decoder = msgspec.json.Decoder(JsonCall)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+# Interface, group, version, method and number of arguments -> the types that providers publish.
+Published = Callable[[str, str, str, str, int], list[str] | None]
 
 
 def status_of(code: int) -> int:
@@ -115,12 +119,13 @@ def form_service(interface: bytes, group: bytes, version: bytes) -> tuple[str, s
 
 
 def json_call(
-    path: bytes, group: bytes, version: bytes, body: bytes
+    path: bytes, group: bytes, version: bytes, body: bytes, published: Published | None = None
 ) -> tuple[str, str, str, bytes, bool]:
     """Interface, group, version, the payload for the provider's agent, and whether there is no
     result to wait for, of a call by the JSON contract.
 
-    The payload is ``interface NUL method NUL group NUL version NUL`` and the JSON body. Raises
+    The payload is ``interface NUL method NUL group NUL version NUL`` and the JSON body. A call
+    without types gets those that ``published`` knows, if it does. Raises
     UsageError for what is malformed, NotFoundError for a path that is not
     ``/{interface}/{method}``.
     """
@@ -135,6 +140,10 @@ def json_call(
         raise UsageError(f"body: {error}") from None
     wanted_group = _group("group", group or call.group.encode())
     wanted_version = _group("version", version or call.version.encode())
+    if call.types is None and call.args and published is not None:
+        types = published(interface, wanted_group, wanted_version, method, len(call.args))
+        if types is not None:
+            body = _with_types(body, types)
     payload = b"%s\0%s\0%s\0%s\0%s" % (
         interface.encode(),
         method.encode(),
@@ -143,6 +152,13 @@ def json_call(
         body or b"{}",
     )
     return interface, wanted_group, wanted_version, payload, call.oneway
+
+
+def _with_types(body: bytes, types: list[str]) -> bytes:
+    """The JSON call with its types named, all else as it was."""
+    fields = _fields(body)
+    fields["types"] = msgspec.Raw(msgspec.json.encode(types))
+    return msgspec.json.encode(fields)
 
 
 def accepted_response(keep_alive: bool, http_1_0: bool) -> bytes:

@@ -11,6 +11,7 @@ cdef class Ingress:
     cdef readonly object loop
     cdef Turn turn
     cdef readonly object directory
+    cdef object published
     cdef dict _services
     cdef Buffer _scratch
     cdef readonly set connections

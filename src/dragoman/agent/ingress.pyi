@@ -1,5 +1,6 @@
 import asyncio
 
+from dragoman.agent.contract import Published
 from dragoman.cluster.directory import Directory
 from dragoman.observe.histogram import Histogram
 
@@ -23,7 +24,8 @@ class IngressConnection(asyncio.Protocol):
     """One HTTP connection."""
 
 class Ingress:
-    """What all connections of one loop share. ``directory`` tells which services there are."""
+    """What all connections of one loop share. ``directory`` tells which services there are,
+    ``published``, unless it is None, the types of their methods (see ``contract.json_call``)."""
 
     connections: set[IngressConnection]
     draining: bool
@@ -36,7 +38,11 @@ class Ingress:
     latency: Histogram
     in_progress: int
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, directory: Directory, limits: Limits
+        self,
+        loop: asyncio.AbstractEventLoop,
+        directory: Directory,
+        limits: Limits,
+        published: Published | None = None,
     ) -> None: ...
     def connection(self) -> IngressConnection:
         """A protocol for a new connection: the factory for ``loop.create_server``."""

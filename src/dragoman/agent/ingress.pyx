@@ -63,9 +63,11 @@ class Limits:
 
 
 cdef class Ingress:
-    """What all connections of one loop share. ``directory`` tells which services there are."""
+    """What all connections of one loop share. ``directory`` tells which services there are,
+    ``published``, unless it is None, the types of their methods (see ``contract.json_call``)."""
 
-    def __init__(self, loop, directory, limits):
+    def __init__(self, loop, directory, limits, published=None):
+        self.published = published
         self.loop = loop
         self.turn = turn_of(loop)
         self.directory = directory
@@ -329,7 +331,7 @@ cdef class IngressConnection(Timed):
             raise UsageError("Content-Type application/json was expected")
         interface, group, version, payload, oneway = contract.json_call(
             request.path[:request.path_length], self._wanted(1), self._wanted(2),
-            request.body[:request.body_length],
+            request.body[:request.body_length], self.ingress.published,
         )
         call.service = self.ingress.directory.find(interface, group, version)
         call.method = JSON_METHOD

@@ -15,7 +15,6 @@ from dragoman.errors import JavaError, RegistryError, RemoteError, UsageError
 
 if TYPE_CHECKING:
     from dragoman.registry import Registration
-    from dragoman.registry.base import Method
 
 REGISTRY = "etcd://127.0.0.1:2379"
 
@@ -95,6 +94,7 @@ def call(
 
     async def main() -> tuple[Any, float]:
         from dragoman import dubbo
+        from dragoman.registry.base import types_of
 
         async with dubbo.Client(registry, timeout_ms=int(timeout)) as client:
             service = client.service(
@@ -102,7 +102,7 @@ def call(
             )
             known, given = names, values
             if known is None and not generic:
-                known = _published(await client.methods(service), method, len(texts))
+                known = types_of(await client.methods(service), method, len(texts))
                 if known is not None:
                     given = _values(texts, known, generic=False)
             began = time.perf_counter()
@@ -159,13 +159,6 @@ def services(
         _write(json_file, json.dumps([_plain(each) for each in listed]))
         return
     _print_table(listed)
-
-
-def _published(methods: tuple[Method, ...], name: str, count: int) -> list[str] | None:
-    """The types of the one method of this name with so many parameters that providers publish."""
-    fitting = {each.parameter_types for each in methods if each.name == name}
-    fitting = {types for types in fitting if len(types) == count}
-    return list(fitting.pop()) if len(fitting) == 1 else None
 
 
 def _plain(registration: Registration) -> dict[str, Any]:

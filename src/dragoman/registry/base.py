@@ -12,7 +12,7 @@ import asyncio
 import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -348,6 +348,17 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     parameter_types: tuple[str, ...] = ()
     return_type: str = ""
+
+
+def types_of(methods: Iterable[Method], name: str, count: int) -> list[str] | None:
+    """The types of the one method called ``name`` with ``count`` parameters; None if there is none,
+    or several."""
+    fitting = {
+        each.parameter_types
+        for each in methods
+        if each.name == name and len(each.parameter_types) == count
+    }
+    return list(fitting.pop()) if len(fitting) == 1 else None
 
 
 class Registry(ABC):

@@ -1,0 +1,156 @@
+"""Types that providers publish, for JSON calls without types."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from dragoman.agent import published
+from dragoman.agent.contract import json_call
+from dragoman.agent.published import PublishedTypes
+from dragoman.errors import RegistryError
+from dragoman.registry import MemoryRegistry, Registration
+from dragoman.registry.base import Method, types_of
+
+STATED = (
+    Method(name="add", parameter_types=("long", "long"), return_type="long"),
+    Method(name="find", parameter_types=("long",)),
+    Method(name="find", parameter_types=("java.lang.String",)),
+    Method(name="find", parameter_types=("java.util.List<long>", "int")),
+)
+SERVICE = ("com.example.Sums", "blue", "1.0")
+
+
+class Publishing(MemoryRegistry):
+    """A registry with the signatures of ``SERVICE``."""
+
+    def __init__(self) -> None:
+        super().__init__("published")
+        self.asked: list[tuple[str, str, str]] = []
+        self.methods: tuple[Method, ...] = STATED
+        self.away = False
+
+    async def metadata(
+        self, interface: str, *, group: str = "", version: str = ""
+    ) -> tuple[Method, ...]:
+        await asyncio.sleep(0)
+        self.asked.append((interface, group, version))
+        if self.away:
+            raise RegistryError("away")
+        return self.methods
+
+
+def listed(protocol: str = "dubbo", interface: str = SERVICE[0]) -> Registration:
+    return Registration(
+        interface=interface, host="h", port=1, protocol=protocol, group="blue", version="1.0"
+    )
+
+
+def run(work: Callable[[PublishedTypes, Publishing], Awaitable[None]]) -> None:
+    async def main() -> None:
+        registry = Publishing()
+        types = PublishedTypes(asyncio.get_running_loop(), registry)
+        await work(types, registry)
+        await types.close()
+        await registry.close()
+
+    asyncio.run(main())
+
+
+async def settled() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_only_one_signature_of_a_name_and_a_number_of_parameters_is_sure() -> None:
+    assert types_of(STATED, "add", 2) == ["long", "long"]
+    assert types_of(STATED, "add", 1) is None
+    assert types_of(STATED, "find", 1) is None
+    assert types_of(STATED, "find", 2) == ["java.util.List<long>", "int"]
+    assert types_of(STATED, "other", 0) is None
+
+
+def test_listed_providers_without_an_agent_are_asked_for_once() -> None:
+    async def work(types: PublishedTypes, registry: Publishing) -> None:
+        types.update([listed(), listed("mesh", "com.example.Other")])
+        assert types.types(*SERVICE, "add", 2) is None
+        await settled()
+        assert types.types(*SERVICE, "add", 2) == ["long", "long"]
+        types.update([listed()])
+        await settled()
+        assert registry.asked == [SERVICE]
+        assert types.types("com.example.Other", "blue", "1.0", "add", 2) is None
+
+    run(work)
+
+
+def test_a_service_that_is_gone_is_forgotten() -> None:
+    async def work(types: PublishedTypes, registry: Publishing) -> None:
+        types.update([listed()])
+        await settled()
+        types.update([])
+        assert types.types(*SERVICE, "add", 2) is None
+
+    run(work)
+
+
+def test_old_answers_are_renewed_when_used_and_stand_while_the_registry_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def work(types: PublishedTypes, registry: Publishing) -> None:
+        monkeypatch.setattr(published, "KEEP_S", -1.0)
+        types.update([listed()])
+        await settled()
+        registry.away = True
+        for _ in range(3):
+            assert types.types(*SERVICE, "add", 2) == ["long", "long"]
+            await settled()
+        registry.away = False
+        registry.methods = (Method(name="add", parameter_types=("int", "int")),)
+        types.types(*SERVICE, "add", 2)
+        await settled()
+        assert types.types(*SERVICE, "add", 2) == ["int", "int"]
+        assert len(registry.asked) == 5
+
+    run(work)
+
+
+def test_a_registry_without_signatures_is_never_asked() -> None:
+    async def main() -> None:
+        registry = MemoryRegistry("published")
+        types = PublishedTypes(asyncio.get_running_loop(), registry)
+        types.update([listed()])
+        await settled()
+        assert types.types(*SERVICE, "add", 2) is None
+        await types.close()
+        await registry.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        (b'{"args": [1, 2.50]}', ["long", "double"]),
+        (b'{"types": null, "args": [1, 2.50]}', ["long", "double"]),
+        (b'{"types": ["int", "float"], "args": [1, 2.50]}', ["int", "float"]),
+        (b'{"args": [1]}', None),
+        (b'{"args": []}', None),
+    ],
+)
+def test_a_call_without_types_gets_those_published(body: bytes, sent: list[str] | None) -> None:
+    def known(
+        interface: str, group: str, version: str, method: str, count: int
+    ) -> list[str] | None:
+        assert (interface, group, version, method) == (*SERVICE, "add")
+        return ["long", "double"] if count == 2 else None
+
+    payload = json_call(b"/com.example.Sums/add", b"blue", b"1.0", body, known)[3]
+    names, _, call = payload.rpartition(b"\0")
+    assert names.split(b"\0") == [b"com.example.Sums", b"add", b"blue", b"1.0"]
+    assert json.loads(call).get("types") == sent
+    # What the caller wrote stays as it was, digit by digit.
+    assert b"2.50" in call or b"2.50" not in body
