@@ -12,8 +12,9 @@ from dragoman.agent import published
 from dragoman.agent.contract import json_call
 from dragoman.agent.published import PublishedTypes
 from dragoman.errors import RegistryError
-from dragoman.registry import MemoryRegistry, Registration
+from dragoman.registry import Registration
 from dragoman.registry.base import Method, types_of
+from dragoman.registry.memory import MemoryRegistry
 
 STATED = (
     Method(name="add", parameter_types=("long", "long"), return_type="long"),

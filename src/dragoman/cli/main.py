@@ -7,6 +7,7 @@ The only place that prints or exits. Each family of commands is a module of this
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -31,8 +32,9 @@ BAD_OPTION: type[Exception] = typer.BadParameter.__mro__[1]
 FAMILIES = ("agent", "bench", "call", "demo", "queue", "race")
 
 
+@cache
 def build() -> typer.Typer:
-    """The whole command tree."""
+    """The whole command tree, made once: families add to it."""
     for family in FAMILIES:
         import_module(f"dragoman.cli.{family}").register(app)
     return app
