@@ -134,7 +134,7 @@ def test_what_is_registered_is_what_java_looks_for(zookeeper_url: str) -> None:
             release="3.3.0",
         )
         await (await registry.register(native)).ready(5)
-        await (await registry.register(endpoint(30000))).ready(5)
+        await (await registry.register(endpoint(30000))).ready(20)
         root = root_of(zookeeper_url)
         with java(zookeeper_url) as other:
 
@@ -358,7 +358,7 @@ def test_credentials_are_used_and_never_told(
         url = f"zookeeper://me:geheim@127.0.0.1:{own_zookeeper.port}"
         registry = open_registry(url)
         assert "geheim" not in registry.location
-        await (await registry.register(endpoint(30000))).ready(5)
+        await (await registry.register(endpoint(30000))).ready(20)
         assert await addresses(registry) == ["127.0.0.1:30000"]
         stranger = opened(own_zookeeper)
         with pytest.raises(RegistryError, match="NoAuth"):

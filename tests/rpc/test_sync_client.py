@@ -249,15 +249,6 @@ def test_an_iteration_takes_bodies_only_as_its_replies_are_taken() -> None:
             next(slow_ones)
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt, also in a process that was started in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 def test_a_keyboard_interrupt_withdraws_the_call() -> None:
     with served() as server, rpc.connect_sync(server.address) as client:
         main = threading.main_thread().ident
