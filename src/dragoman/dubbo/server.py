@@ -20,9 +20,10 @@ from typing import Any, Final
 import uvloop
 
 from dragoman.cluster.opening import advertised
+from dragoman.dubbo.binding import BoundService
 from dragoman.dubbo.declaration import Declaration
 from dragoman.dubbo.request import ServerStatistics
-from dragoman.dubbo.serving import BoundService, Provider
+from dragoman.dubbo.serving import Provider
 from dragoman.errors import ConnectError, RegistryError, UsageError
 from dragoman.registry import Handle, Registration, Registry, open_registry
 from dragoman.registry.base import LIMIT_MAX, METHODS_MAX

@@ -1,27 +1,9 @@
 import asyncio
 from collections.abc import Iterable
 from concurrent.futures import Executor
-from typing import Any
 
-from dragoman.dubbo.declaration import Declaration
+from dragoman.dubbo.binding import BoundService
 from dragoman.dubbo.request import RequestInfo, ServerStatistics
-
-class BoundService:
-    """An object whose methods are served; ``declaration`` says how."""
-
-    interface: str
-    version: str
-    group: str
-    methods: list[str]
-    def __init__(
-        self,
-        declaration: Declaration,
-        instance: Any,
-        *,
-        threads: bool,
-        version: str | None = None,
-        group: str | None = None,
-    ) -> None: ...
 
 class Provider:
     """What a server's connections share: the services, the pool and the counters."""
@@ -63,9 +45,3 @@ def current_request() -> RequestInfo:
 
     Works in the method itself and in whatever it awaits or starts. Raises UsageError elsewhere.
     """
-
-def generalized(value: Any) -> Any:
-    """A value as generic callers get it: beans as maps with their class under ``class``."""
-
-def throwable_of(error: BaseException, generic: bool = False) -> Any:
-    """The Java exception that an exception of Python travels as, a Bean."""

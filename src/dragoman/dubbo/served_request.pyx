@@ -1,0 +1,126 @@
+"""A request as its provider reads it, and the body of its reply, by serialization.
+
+``dubbo.serving`` builds its calls on this. The invariants: a malformed body raises before anything
+of it is acted upon; attachments go back only to who reads them.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint8_t
+
+from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.descriptor cimport descriptor_count
+from dragoman.wire.dubbo cimport DUBBO_HESSIAN2
+from dragoman.wire.hessian2 cimport Hessian2Reader, Hessian2Writer
+
+from dragoman.dubbo.results import throwable_of
+from dragoman.errors import UsageError
+from dragoman.wire.descriptor import count_parameters
+from dragoman.wire.hessian2 import CONTAINERS_MAX, DEPTH_MAX
+from dragoman.wire.invocation import decode_request, encode_reply
+
+cdef int DEPTH = DEPTH_MAX
+cdef Py_ssize_t CONTAINERS = CONTAINERS_MAX
+
+
+cdef class ServedRequest(Timed):
+    """What a request says. Its time in the wheel is its call's."""
+
+    cdef int decode(self, Hessian2Reader reader, const char* body, Py_ssize_t n) except -1:
+        """Read a request's body; raises ProtocolError."""
+        cdef bytes descriptor
+        cdef int count, i
+        if self.serialization != DUBBO_HESSIAN2:
+            request = decode_request(body[:n], self.serialization)
+            self.protocol_version = request.protocol
+            self.path = request.path
+            self.version = request.service_version
+            self.method = request.method
+            self.descriptor = request.descriptor
+            self.arguments = request.arguments
+            self.attachments = {
+                name: value for name, value in request.attachments.items() if type(value) is str
+            }
+            return 0
+        reader.start(None, <const uint8_t*>body, n, False, DEPTH, CONTAINERS)
+        self.protocol_version = reader.text()
+        self.path = reader.text()
+        self.version = reader.text()
+        self.method = reader.text()
+        self.descriptor = reader.text()
+        if self.path is None or self.method is None or self.descriptor is None:
+            raise UsageError("no path, method or descriptor")
+        descriptor = self.descriptor.encode()
+        count = descriptor_count(PyBytes_AS_STRING(descriptor), PyBytes_GET_SIZE(descriptor))
+        if count < 0:
+            count_parameters(descriptor)
+        # What is echoed is to be what it was.
+        reader.exact = self.method == "$echo"
+        self.arguments = [reader.value() for i in range(count)]
+        reader.exact = False
+        self.attachments = reader.text_map() if reader.at < reader.n else {}
+        return 0
+
+    cdef int64_t timeout_ms(self) except -1:
+        """What the caller says that the call may take, or 0."""
+        cdef int64_t least = 0, given
+        cdef str name
+        for name in ("_TO", "timeout"):
+            text = self.attachments.get(name)
+            if text is not None and text.isascii() and text.isdigit() and len(text) < 10:
+                given = int(text)
+                if given > 0 and (least == 0 or given < least):
+                    least = given
+        return least
+
+    cdef int write_value(
+        self, Hessian2Writer writer, Buffer out, value, str descriptor
+    ) except -1:
+        """The body of a reply with a value, or null."""
+        cdef bint more = self._has_attachments()
+        if self.serialization != DUBBO_HESSIAN2:
+            out.write(encode_reply(
+                value, attachments=self.reply_attachments if more else None,
+                serialization=self.serialization, type=descriptor,
+            ))
+            return 0
+        writer.start(out, DEPTH)
+        writer.int32((2 if value is None else 1) + (3 if more else 0))
+        if value is not None:
+            if descriptor is None:
+                writer.value(value)
+            else:
+                writer.typed(value, descriptor)
+        if more:
+            writer.text_map(self.reply_attachments)
+        return 0
+
+    cdef int write_exception(self, Hessian2Writer writer, Buffer out, error) except -1:
+        """The body of a reply with an exception."""
+        cdef bint more = self._has_attachments()
+        thrown = throwable_of(error, self.generic is not None)
+        if self.serialization != DUBBO_HESSIAN2:
+            out.write(encode_reply(
+                exception=thrown, attachments=self.reply_attachments if more else None,
+                serialization=self.serialization,
+            ))
+            return 0
+        writer.start(out, DEPTH)
+        writer.int32(3 if more else 0)
+        writer.value(thrown)
+        if more:
+            writer.text_map(self.reply_attachments)
+        return 0
+
+    cdef bint _has_attachments(self):
+        """Whether the reply is to carry attachments."""
+        return bool(self.reply_attachments) and _takes_attachments(self.protocol_version)
+
+
+cdef bint _takes_attachments(str version):
+    """Whether who claims this version of the protocol reads attachments in replies: 2.0.2 to
+    2.0.99.
+    """
+    if version is None or version[:4] != "2.0.":
+        return False
+    patch = version[4:]
+    return patch.isascii() and patch.isdigit() and 2 <= int(patch) <= 99

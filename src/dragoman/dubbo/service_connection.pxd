@@ -1,0 +1,35 @@
+from libc.stdint cimport int64_t, uint64_t
+
+from dragoman.rpc.turn cimport Gathering, Turn
+from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.dubbo cimport DubboDecoder
+
+
+cdef class Connected:
+    cdef readonly object loop
+    cdef Turn turn
+    cdef Py_ssize_t payload_bytes_max
+    cdef int64_t idle_us
+    cdef int clients_max
+    cdef set connections
+    cdef readonly bint draining
+    cdef bint closed
+    cdef readonly uint64_t connected, refused, heartbeats
+
+    cdef int serve(self, ServiceConnection connection) except -1
+
+
+cdef class ServiceConnection(Gathering):
+    cdef readonly object loop
+    cdef Connected provider
+    cdef object transport
+    cdef DubboDecoder decoder
+    cdef Buffer out
+    cdef readonly str peer
+    cdef readonly bint closed
+    cdef bint half_closed
+    cdef int owed
+    cdef int64_t read_us
+
+    cdef int _event(self) except -1
+    cdef int error(self, uint64_t id, int serialization, int status, str text) except -1

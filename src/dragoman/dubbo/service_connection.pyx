@@ -1,0 +1,200 @@
+"""The provider's end of a Dubbo connection: frames in, replies out, heartbeats, silence.
+
+``dubbo.serving.Provider`` is the ``Connected`` that a server's connections share: it makes them and
+is given their requests. The invariants: what is written in a turn leaves in one write; a peer that
+does not read its replies is not read from; what is no Dubbo ends the connection.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint64_t
+
+from dragoman.dubbo.results cimport TEXT_MAX
+from dragoman.rpc.turn cimport turn_of
+from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.dubbo cimport (
+    DUBBO_ERROR, DUBBO_EVENT_HEARTBEAT, DUBBO_FRAME, DUBBO_HESSIAN2, DubboDecoder, event_kind,
+    write_error_reply, write_heartbeat_reply, write_readonly,
+)
+
+import logging
+
+log = logging.getLogger("dragoman.dubbo")
+
+
+cdef class Connected:
+    """What a server's connections share: their bounds, their turn of the loop and counters."""
+
+    def __init__(self, loop, Py_ssize_t payload_bytes_max, idle_s, int clients_max):
+        self.loop = loop
+        self.turn = turn_of(loop)
+        self.payload_bytes_max = payload_bytes_max
+        self.idle_us = <int64_t>(idle_s * 1e6)
+        self.clients_max = clients_max
+        self.connections = set()
+
+    cdef int serve(self, ServiceConnection connection) except -1:
+        """Take the request that the connection's decoder has; the Provider's."""
+        raise NotImplementedError
+
+    def connection(self):
+        """A protocol for one more connection."""
+        return ServiceConnection(self)
+
+    def announce_stop(self):
+        """Tell every connection that this provider is about to stop (the event ``R``)."""
+        cdef ServiceConnection connection
+        self.draining = True
+        for connection in list(self.connections):
+            write_readonly(connection.out, 0, DUBBO_HESSIAN2)
+            self.turn.mark(connection)
+
+    def close(self, *, at_once=False):
+        """Close every connection, once what has been written is sent, or at once; calls at work go
+        on, but nobody hears of them.
+        """
+        cdef ServiceConnection connection
+        self.closed = True
+        for connection in list(self.connections):
+            connection.close()
+            if at_once:
+                connection.transport.abort()
+
+    @property
+    def open_connections(self):
+        """How many connections there are now."""
+        return len(self.connections)
+
+
+cdef class ServiceConnection(Gathering):
+    """One connection: an ``asyncio.Protocol``."""
+
+    def __init__(self, Connected provider not None):
+        self.loop = provider.loop
+        self.provider = provider
+        self.decoder = DubboDecoder(payload_bytes_max=provider.payload_bytes_max)
+        self.out = Buffer()
+        self.peer = "?"
+
+    def connection_made(self, transport):
+        """The loop: a peer has connected."""
+        cdef Connected provider = self.provider
+        self.transport = transport
+        if provider.closed:
+            self.closed = True
+            transport.abort()
+            return
+        if len(provider.connections) >= provider.clients_max:
+            log.warning("a connection beyond %d is refused", provider.clients_max)
+            self.closed = True
+            transport.abort()
+            return
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple) and len(name) >= 2:
+            self.peer = f"{name[0]}:{name[1]}"
+        provider.connections.add(self)
+        provider.connected += 1
+        if provider.draining:
+            write_readonly(self.out, 0, DUBBO_HESSIAN2)
+            provider.turn.mark(self)
+        self.read_us = provider.turn.wheel.clock_us()
+        provider.turn.wheel.schedule(self, self.read_us + provider.idle_us)
+
+    def connection_lost(self, error):
+        """The loop: the connection is gone. What runs goes on, and nobody hears of it."""
+        self.closed = True
+        self.provider.connections.discard(self)
+        if self._wheel is not None:
+            self._wheel.cancel(self)
+
+    def pause_writing(self):
+        """The loop: the peer does not read its replies, so its requests wait."""
+        if not self.closed:
+            self.transport.pause_reading()
+
+    def resume_writing(self):
+        """The loop: the peer reads again."""
+        if not self.closed:
+            self.transport.resume_reading()
+
+    def eof_received(self):
+        """The loop: the peer sends no more. Replies still under way go out before the close."""
+        self.half_closed = True
+        return self.owed > 0
+
+    def data_received(self, bytes data not None):
+        """The loop: bytes have come."""
+        cdef Connected provider = self.provider
+        cdef DubboDecoder frame = self.decoder
+        cdef int outcome = DUBBO_FRAME
+        self.read_us = provider.turn.wheel.clock_us()
+        provider.turn.read_begins()
+        try:
+            frame.receive(data)
+            while not self.closed:
+                outcome = frame.next_frame()
+                if outcome != DUBBO_FRAME:
+                    break
+                if frame.is_event:
+                    self._event()
+                elif frame.is_request:
+                    provider.serve(self)
+                # A reply answers nothing that this side asked: dropped.
+            if outcome == DUBBO_ERROR and not self.closed:
+                # Telnet, HTTP, or a frame that is none: there is no way back into step.
+                provider.refused += 1
+                log.info("%s: closing the connection: %s", self.peer, frame.error)
+                self.close()
+        finally:
+            provider.turn.read_ends(self.read_us)
+
+    cdef int _event(self) except -1:
+        """Answer a heartbeat; any other event says nothing to a provider."""
+        cdef DubboDecoder frame = self.decoder
+        if frame.is_request and frame.two_way \
+                and event_kind(frame.body, frame.body_length) == DUBBO_EVENT_HEARTBEAT:
+            self.provider.heartbeats += 1
+            write_heartbeat_reply(
+                self.out, frame.id, frame.serialization, frame.body, frame.body_length
+            )
+            self.provider.turn.mark(self)
+        return 0
+
+    cdef int error(self, uint64_t id, int serialization, int status, str text) except -1:
+        """Answer a request with a status other than 20."""
+        cdef bytes utf8 = text[:TEXT_MAX].encode("utf-8", "replace")
+        if not self.closed:
+            write_error_reply(
+                self.out, id, serialization, status, PyBytes_AS_STRING(utf8),
+                PyBytes_GET_SIZE(utf8),
+            )
+            self.provider.turn.mark(self)
+        return 0
+
+    cdef void flush(self):
+        if self.out.length and not self.closed:
+            self.transport.write(self.out.take())
+        if self.half_closed and self.owed == 0 and not self.closed:
+            self.transport.close()
+
+    cdef void on_due(self):
+        """A peer that is silent for long is let go: a live one would have sent a heartbeat."""
+        cdef Connected provider = self.provider
+        cdef int64_t due_us = self.read_us + provider.idle_us
+        if self.closed:
+            return
+        if self.owed == 0 and provider.turn.wheel.clock_us() >= due_us:
+            log.info("%s: closing the connection: silent for too long", self.peer)
+            self.close()
+            return
+        if due_us <= provider.turn.wheel.clock_us():
+            due_us = provider.turn.wheel.clock_us() + provider.idle_us
+        provider.turn.wheel.schedule(self, due_us)
+
+    def close(self):
+        """Send what there is, and close."""
+        if not self.closed:
+            self.flush()
+            self.closed = True
+            if self._wheel is not None:
+                self._wheel.cancel(self)
+            self.transport.close()
