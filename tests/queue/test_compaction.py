@@ -141,18 +141,42 @@ def test_readers_and_writers_notice_nothing(tmp_path: Path) -> None:
         threads.append(threading.Thread(target=write))
         for thread in threads:
             thread.start()
-        for _ in range(15):
-            store.compact()
-            store.upkeep()
-            ended.wait(0.02)
-        ended.set()
-        for thread in threads:
-            thread.join()
+        try:
+            for _ in range(15):
+                store.compact()
+                store.upkeep()
+                ended.wait(0.02)
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
         assert failures == []
         lengths = {q: store.length(f"q{q}") for q in range(QUEUES)}
     with QueueStore(tmp_path, **SMALL) as store:
         assert store.damage == [] and store.verify() == []
         check(store, {q: (store.first_offset(f"q{q}"), lengths[q]) for q in range(QUEUES)})
+
+
+def test_it_ends_although_there_is_always_more_to_compact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with QueueStore(tmp_path, durability="none", **SMALL) as store:
+        thin_out(store, random.Random(6))
+        remove_dead = store._remove_dead
+        runs = 0
+
+        def remove_dead_and_make_more() -> int:
+            nonlocal runs
+            runs += 1
+            assert runs < 50, "it compacts what was put meanwhile"
+            thin_out(store, random.Random(runs), rounds=10)
+            return remove_dead()
+
+        store._ended.set()  # none in the background
+        monkeypatch.setattr(store, "_remove_dead", remove_dead_and_make_more)
+        assert store.compact() > 0
+        assert runs > 0
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize(

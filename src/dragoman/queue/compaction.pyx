@@ -645,14 +645,17 @@ cdef void _switch(Run* r) noexcept nogil:
     pthread_mutex_unlock(&s.lock)
 
 
-cdef object choose(Store* s, double below, uint64_t* projected):
+cdef object choose(Store* s, double below, uint64_t before, uint64_t* projected):
     """The slots of neighbouring segments that are worth compacting, None when there are none.
+
+    Only segments with numbers below ``before`` are looked at.
 
     Worth it is what leaves at most ``below`` of its bytes, or four neighbours that together are
     small.
     """
     cdef uint32_t i, n = 0
     cdef uint64_t newest = 0
+    cdef uint64_t limit
     cdef uint64_t room = s.segment_bytes
     cdef uint32_t top = s.slots_top
     cdef Segment* copies = <Segment*>malloc((top + 1) * sizeof(Segment))
@@ -668,9 +671,10 @@ cdef object choose(Store* s, double below, uint64_t* projected):
     for i in range(n):
         if copies[i].state and copies[i].number > newest:
             newest = copies[i].number
+    limit = min(newest, before)
     for i in range(n):
         if copies[i].state:
-            usable = copies[i].state == 1 and not copies[i].aside and copies[i].number < newest
+            usable = copies[i].state == 1 and not copies[i].aside and copies[i].number < limit
             slots.append((copies[i].number, i, copies[i].length, copies[i].live, usable))
     free(copies)
     slots.sort()
@@ -737,8 +741,8 @@ cdef int _pin(Run* r, int* target) noexcept nogil:
 
 
 cdef object compact(
-    Store* s, object files, str path, object kept, double below, uint64_t bytes_s,
-    uint64_t memory_bytes
+    Store* s, object files, str path, object kept, double below, uint64_t before,
+    uint64_t bytes_s, uint64_t memory_bytes
 ):
     """One run. Returns (bytes before, bytes after), None when nothing was worth it.
 
@@ -756,7 +760,7 @@ cdef object compact(
     cdef char temporary[4300]
     cdef char final[4200]
     cdef bint renamed = False
-    slots = choose(s, below, &projected)
+    slots = choose(s, below, before, &projected)
     if slots is None:
         return None
     memset(&r, 0, sizeof(Run))

@@ -1176,11 +1176,16 @@ cdef class Engine:
             if error < 0:
                 raise storage_error(error, f"{self.path}: removing a segment")
 
-    def _compact(self, object kept, double below, uint64_t bytes_s, uint64_t memory_bytes):
-        # One run of segments: (bytes before, after), None when nothing is worth it.
+    def _compact(
+        self, object kept, double below, uint64_t before, uint64_t bytes_s,
+        uint64_t memory_bytes
+    ):
+        # One run of segments: (bytes before, after), None when nothing is worth it. Segments with
+        # numbers from ``before`` on are left alone.
         try:
             return compact(
-                &self.s, self.files, self.path, kept, below, bytes_s, memory_bytes
+                &self.s, self.files, self.path, kept, below, before, bytes_s,
+                memory_bytes
             )
         except OSError as error:
             raise StorageError(

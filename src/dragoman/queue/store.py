@@ -29,6 +29,7 @@ from dragoman.queue.report import Damage
 LOG = logging.getLogger(__name__)
 UPKEEP_S = 1.0
 COMPACTION_S = 1.0
+ANY_SEGMENT = 2**64 - 1
 # META is rewritten when so many bytes of it are dead, and more than half.
 META_DEAD_BYTES = 1 << 20
 
@@ -331,7 +332,7 @@ class QueueStore(Engine):
         wait_s = COMPACTION_S
         while not self._ended.wait(wait_s):
             try:
-                self._compact_once(self._compaction_bytes_s)
+                self._compact_once(ANY_SEGMENT, self._compaction_bytes_s)
                 wait_s = COMPACTION_S
             except DragomanError as error:
                 if self._ended.is_set() or self.statistics().poisoned:
@@ -339,13 +340,13 @@ class QueueStore(Engine):
                 LOG.warning("%s: compaction: %s", self.path, error)
                 wait_s = min(60.0, 2 * wait_s + 1)
 
-    def _compact_once(self, bytes_s: int) -> int | None:
+    def _compact_once(self, before: int, bytes_s: int) -> int | None:
         # One run: bytes given back, None when there was nothing to do.
         if self._compact_below is None:
             return None
         with self._compacting:
             result = self._compact(
-                self._kept, self._compact_below, bytes_s, self._compaction_memory_bytes
+                self._kept, self._compact_below, before, bytes_s, self._compaction_memory_bytes
             )
             if result is None:
                 return None
@@ -359,13 +360,16 @@ class QueueStore(Engine):
     def compact(self) -> int:
         """Do at once, and as fast as the disk allows, what a thread does in the background.
 
-        Segments of which most is dead are replaced by what is alive of them. Returns the bytes
+        Segments of which most is dead are replaced by what is alive of them, of those that
+        there are when it is called. Returns the bytes
         that gave. Raises StorageError when the disk refuses; nothing is lost then.
         """
         if not self.open or self.read_only:
             raise UsageError("the store is closed, or was opened read-only")
+        # Not those that writers begin meanwhile: it would not end before they do.
+        before = max((number for _, number, _ in self._segments()), default=0)
         returned = 0
-        while (freed := self._compact_once(0)) is not None:
+        while (freed := self._compact_once(before, 0)) is not None:
             returned += freed
         return returned
 
