@@ -9,6 +9,7 @@ nothing that was put in before stays there: both hold because compiled code keep
 lock from looking at ``_refusal`` to putting in.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_GET_SIZE
 from cpython.pythread cimport PyThread_get_thread_ident
 
@@ -19,6 +20,8 @@ from dragoman.errors import UsageError
 
 # Waiters that are kept to be used again.
 cdef Py_ssize_t KEPT = 256
+# A signal that comes as the thread is about to block does not wake it: it looks so often.
+cdef double SIGNALS_S = 1.0
 _new_lock = threading.Lock
 
 
@@ -77,7 +80,8 @@ cdef class Waiter:
         """
         cdef object error
         try:
-            self._lock.acquire()
+            while not self._lock.acquire(True, SIGNALS_S):
+                PyErr_CheckSignals()
         except BaseException:
             self._cancelled = True
             raise
