@@ -154,11 +154,12 @@ def match(said: list[dict[str, Any]], frames: list[Frame]) -> list[dict[str, Any
 
 
 def wanted(call: dict[str, Any], release: str, serialization: str) -> bool:
-    """Whether to keep a call: few of the large ones."""
+    """Whether to keep a call: few of the large ones, and what Java loses."""
     size = (len(call["request"]) + len(call.get("reply", ""))) // 2
     if size > KEPT_BYTES_MAX:
         return False
-    return size < LARGE_BYTES or (release, serialization) in LARGE_KEPT
+    lost = call["outcome"] != "pass"
+    return lost or size < LARGE_BYTES or (release, serialization) in LARGE_KEPT
 
 
 def event_pairs(frames: list[Frame]) -> list[dict[str, Any]]:

@@ -20,7 +20,8 @@ import pytest
 from dragoman import dubbo
 from dragoman.dubbo import java
 from dragoman.dubbo.declaration import Declaration
-from dragoman.dubbo.mapping import Misfit, mapping_of
+from dragoman.dubbo.mapping import mapping_of
+from dragoman.dubbo.scalars import Misfit
 from dragoman.wire import hessian2
 from dragoman.wire.java import BigInteger, Double, Long, TypedList
 
@@ -340,3 +341,41 @@ def test_type_checkers_see_what_is_declared() -> None:
         env={**os.environ, "MYPYPATH": str(root / "src")},
     )
     assert ran.returncode == 0, ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "decoded"),
+    [
+        (datetime.date, "2020-02-29", datetime.date(2020, 2, 29)),
+        (datetime.time, "01:02:03", datetime.time(1, 2, 3)),
+        (java.LocalDateTime, "2020-02-29T01:02:03", datetime.datetime(2020, 2, 29, 1, 2, 3)),
+        (datetime.timedelta, "PT-1H30M0.5S", datetime.timedelta(hours=-1, minutes=30, seconds=0.5)),
+        (uuid.UUID, "12345678-1234-5678-1234-567812345678", uuid.UUID("12345678" + "12345678" * 3)),
+        (dict[java.long, str], {"5000000000": "many"}, {5000000000: "many"}),
+        (dict[bool, int], {"true": 1}, {True: 1}),
+        (dict[float, list[decimal.Decimal]], {"0.5": [9]}, {0.5: [decimal.Decimal(9)]}),
+    ],
+)
+def test_what_only_json_has_as_text_is_what_the_annotation_says(
+    annotation: Any, value: Any, decoded: Any
+) -> None:
+    decode = mapping_of(annotation, "here").decode
+    assert decode is not None
+    assert decode(value, {}) == decoded
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (datetime.date, "tomorrow"),
+        (datetime.timedelta, "PT"),
+        (uuid.UUID, "x"),
+        (dict[java.long, str], {"one": "x"}),
+        (dict[bool, int], {"True": 1}),
+    ],
+)
+def test_text_that_says_nothing_of_the_annotation_is_a_misfit(annotation: Any, value: Any) -> None:
+    decode = mapping_of(annotation, "here").decode
+    assert decode is not None
+    with pytest.raises(Misfit):
+        decode(value, {})

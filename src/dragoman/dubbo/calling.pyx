@@ -29,8 +29,9 @@ from enum import Enum
 
 import msgspec
 
-from dragoman.dubbo.mapping import Misfit, mapping_of
+from dragoman.dubbo.mapping import mapping_of
 from dragoman.dubbo.request import Result
+from dragoman.dubbo.scalars import Misfit
 from dragoman.errors import DragomanError, JavaError, ProtocolError, UsageError
 from dragoman.rpc.arguments import timeout_us as checked_timeout_us
 from dragoman.wire.descriptor import count_parameters, descriptor_of

@@ -19,7 +19,8 @@ import typing
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from dragoman.dubbo.mapping import Mapping, mapping_of
+from dragoman.dubbo.mapping import mapping_of
+from dragoman.dubbo.scalars import Mapping
 from dragoman.errors import JavaError, UsageError
 from dragoman.registry.base import check_interface
 

@@ -10,15 +10,10 @@ work is linear in what was read, however often its parts refer to each other.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import collections.abc
 import dataclasses
-import datetime
-import decimal
 import types
 import typing
-import uuid
 from collections.abc import Callable
 from enum import Enum
 from typing import Annotated, Any
@@ -26,70 +21,27 @@ from typing import Annotated, Any
 import msgspec
 
 from dragoman.dubbo.java import JavaType, declared_bean, fields_of
+from dragoman.dubbo.scalars import (
+    BOXED,
+    INTEGERS,
+    PLAIN,
+    UNBOXED,
+    Decode,
+    Encode,
+    Mapping,
+    Memo,
+    Misfit,
+    big_integer,
+    decode_int_or_null,
+    integer,
+    key_decoder,
+    name_of,
+)
 from dragoman.errors import UsageError
-from dragoman.wire.java import Bean, BigInteger, Date, Double, Long, TypedList
-
-Memo = dict[tuple[int, int], Any]
-Encode = Callable[[Any], Any]
-Decode = Callable[[Any, Memo], Any]
+from dragoman.wire.java import Bean, TypedList
 
 _MISSING: Any = object()
-_EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
-
-
-class Misfit(ValueError):
-    """A value does not fit its annotation; ``str`` says where in it, and why."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
-        self.path = ""
-
-    def within(self, place: str) -> Misfit:
-        """The same, seen from one level further out."""
-        self.path = place + self.path
-        return self
-
-    def __str__(self) -> str:
-        return f"{self.what} in {self.path}" if self.path else self.what
-
-
-class Mapping:
-    """How values of one annotation travel.
-
-    ``descriptor`` is the JVM's; ``encode`` and ``decode`` are None where a value is its own.
-    ``encode`` is for what is written as the descriptor says, ``encode_inner`` for the rest:
-    elements and fields, whose types Java has erased or keeps to itself.
-    """
-
-    __slots__ = ("decode", "descriptor", "encode", "encode_inner")
-
-    def __init__(
-        self,
-        descriptor: str,
-        encode: Encode | None = None,
-        decode: Decode | None = None,
-        encode_inner: Encode | None = None,
-    ) -> None:
-        self.descriptor = descriptor
-        self.encode = encode
-        self.decode = decode
-        self.encode_inner = encode_inner or encode
-
-
 OBJECT = "Ljava/lang/Object;"
-_BOXED = {
-    "Z": "Ljava/lang/Boolean;",
-    "B": "Ljava/lang/Byte;",
-    "S": "Ljava/lang/Short;",
-    "I": "Ljava/lang/Integer;",
-    "J": "Ljava/lang/Long;",
-    "F": "Ljava/lang/Float;",
-    "D": "Ljava/lang/Double;",
-    "C": "Ljava/lang/Character;",
-}
-_UNBOXED = {boxed: primitive for primitive, boxed in _BOXED.items()}
-_INTEGERS = ("B", "S", "I", "J")
 # The Java classes of the enums that have been declared.
 ENUMS: set[str] = set()
 
@@ -118,7 +70,7 @@ class _Reader:
             return Mapping("V", decode=_none)
         if annotation in (Any, object):
             return Mapping(OBJECT)
-        plain = _PLAIN.get(annotation)
+        plain = PLAIN.get(annotation)
         if plain is not None:
             return plain
         origin = typing.get_origin(annotation)
@@ -166,11 +118,11 @@ class _Reader:
     def _as(self, java: JavaType, base: Mapping, inner: Any) -> Mapping:
         """``base`` with the Java type that the annotation names."""
         descriptor = java.descriptor
-        primitive = _UNBOXED.get(descriptor, descriptor)
-        if primitive in _INTEGERS and inner is int:
-            return _integer(descriptor, primitive)
+        primitive = UNBOXED.get(descriptor, descriptor)
+        if primitive in INTEGERS and inner is int:
+            return integer(descriptor, primitive)
         if descriptor == "Ljava/math/BigInteger;" and inner is int:
-            return Mapping(descriptor, None, _decode_int_or_null, _big_integer)
+            return Mapping(descriptor, None, decode_int_or_null, big_integer)
         decode = base.decode if descriptor == primitive else _unless_none_decode(base.decode)
         return Mapping(descriptor, base.encode, decode, base.encode_inner)
 
@@ -180,7 +132,7 @@ class _Reader:
             raise self._wrong(annotation, f"the union {annotation}")
         inner = self.read(kinds[0])
         return Mapping(
-            _BOXED.get(inner.descriptor, inner.descriptor),
+            BOXED.get(inner.descriptor, inner.descriptor),
             _unless_none(inner.encode),
             _unless_none_decode(inner.decode),
             _unless_none(inner.encode_inner),
@@ -194,7 +146,7 @@ class _Reader:
             if value is None or encode_one is None:
                 return value
             if not isinstance(value, list | tuple | set | frozenset):
-                raise Misfit(f"expected {made.__name__}, got {_name(value)}")
+                raise Misfit(f"expected {made.__name__}, got {name_of(value)}")
             items = []
             for index, item in enumerate(value):
                 try:
@@ -205,7 +157,7 @@ class _Reader:
 
         def decode(value: Any, memo: Memo) -> Any:
             if not isinstance(value, list | tuple | set):
-                raise Misfit(f"expected {made.__name__}, got {_name(value)}")
+                raise Misfit(f"expected {made.__name__}, got {name_of(value)}")
             if decode_one is None:
                 return value if made is list and type(value) is list else _made(made, value)
             key = (id(value), id(decode))
@@ -227,7 +179,7 @@ class _Reader:
             return Mapping("Ljava/util/Map;", decode=_fits(dict))
         keys, values = (self.read(argument) for argument in arguments)
         encode_key, encode_value = keys.encode_inner, values.encode_inner
-        decode_key, decode_value = keys.decode, values.decode
+        decode_key, decode_value = key_decoder(keys), values.decode
 
         def encode(value: Any) -> Any:
             if value is None or (encode_key is None and encode_value is None):
@@ -244,7 +196,7 @@ class _Reader:
 
         def decode(value: Any, memo: Memo) -> Any:
             if not isinstance(value, dict):
-                raise Misfit(f"expected dict, got {_name(value)}")
+                raise Misfit(f"expected dict, got {name_of(value)}")
             if decode_key is None and decode_value is None:
                 return value
             place = (id(value), id(decode))
@@ -278,7 +230,7 @@ class _Reader:
             if value is None:
                 return None
             if type(value) is not kind:
-                raise Misfit(f"expected {kind.__name__}, got {_name(value)}")
+                raise Misfit(f"expected {kind.__name__}, got {name_of(value)}")
             return Bean(java_class, name=value.name)
 
         def decode(value: Any, memo: Memo) -> Any:
@@ -348,7 +300,7 @@ def _bean_encoder(kind: type, java_class: str | None, fields: list[Field]) -> En
             if isinstance(value, dict):
                 # A mapping stands for a bean wherever one is expected.
                 return value if java_class is None else Bean(java_class, value)
-            raise Misfit(f"expected {kind.__name__}, got {_name(value)}")
+            raise Misfit(f"expected {kind.__name__}, got {name_of(value)}")
         result = {}
         for name, java_name, mapping, _ in fields:
             each = mapping.encode_inner
@@ -372,7 +324,7 @@ def _bean_decoder(kind: Any, fields: list[Field]) -> Decode:
 
     def decode(value: Any, memo: Memo) -> Any:
         if not isinstance(value, dict):
-            raise Misfit(f"expected {kind.__name__}, got {_name(value)}")
+            raise Misfit(f"expected {kind.__name__}, got {name_of(value)}")
         place = (id(value), id(decode))
         if place in memo:
             return memo[place]
@@ -405,13 +357,6 @@ def _class_descriptor(java_class: str) -> str:
     return f"L{java_class.replace('.', '/')};"
 
 
-def _name(value: Any) -> str:
-    if value is None:
-        return "null"
-    java_class = getattr(value, "java_class", None)
-    return java_class if isinstance(java_class, str) and java_class else type(value).__name__
-
-
 def _unless_none(encode: Encode | None) -> Encode | None:
     if encode is None:
         return None
@@ -436,7 +381,7 @@ def _fits(kind: type) -> Decode:
     def decode(value: Any, memo: Memo) -> Any:
         if isinstance(value, kind):
             return value
-        raise Misfit(f"expected {kind.__name__}, got {_name(value)}")
+        raise Misfit(f"expected {kind.__name__}, got {name_of(value)}")
 
     return decode
 
@@ -444,131 +389,10 @@ def _fits(kind: type) -> Decode:
 def _none(value: Any, memo: Memo) -> Any:
     if value is None:
         return None
-    raise Misfit(f"expected None, got {_name(value)}")
+    raise Misfit(f"expected None, got {name_of(value)}")
 
 
 def _as_dict(value: Any) -> Any:
     if value is None or isinstance(value, collections.abc.Mapping):
         return value
-    raise Misfit(f"expected dict, got {_name(value)}")
-
-
-def _big_integer(value: Any) -> Any:
-    if value is None:
-        return None
-    if not isinstance(value, int) or type(value) is bool:
-        raise Misfit(f"expected int, got {_name(value)}")
-    return BigInteger(value)
-
-
-def _decode_int_or_null(value: Any, memo: Memo) -> Any:
-    return None if value is None else _decode_int(value, memo)
-
-
-def _integer(descriptor: str, primitive: str) -> Mapping:
-    return Mapping(
-        descriptor,
-        None,
-        _decode_int if descriptor == primitive else _decode_int_or_null,
-        _long if primitive == "J" else None,
-    )
-
-
-def _long(value: Any) -> Any:
-    if value is None:
-        return None
-    if not isinstance(value, int) or type(value) is bool:
-        raise Misfit(f"expected int, got {_name(value)}")
-    if not -(1 << 63) <= value < 1 << 63:
-        raise Misfit(f"{value} does not fit Java's long")
-    return Long(value)
-
-
-def _decode_int(value: Any, memo: Memo) -> Any:
-    if type(value) is int:
-        return value
-    if isinstance(value, int) and type(value) is not bool:
-        return int(value)
-    raise Misfit(f"expected int, got {_name(value)}")
-
-
-def _double(value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, int | float) and type(value) is not bool:
-        return Double(value)
-    raise Misfit(f"expected float, got {_name(value)}")
-
-
-def _decode_float(value: Any, memo: Memo) -> Any:
-    if type(value) is float:
-        return value
-    if isinstance(value, int | float | decimal.Decimal) and type(value) is not bool:
-        return float(value)
-    raise Misfit(f"expected float, got {_name(value)}")
-
-
-def _decode_decimal(value: Any, memo: Memo) -> Any:
-    if isinstance(value, decimal.Decimal):
-        return value
-    if isinstance(value, int | float | str) and type(value) is not bool:
-        # As fastjson writes one.
-        try:
-            return decimal.Decimal(str(value))
-        except decimal.InvalidOperation:
-            pass
-    raise Misfit(f"expected Decimal, got {_name(value)}")
-
-
-def _decode_datetime(value: Any, memo: Memo) -> Any:
-    if isinstance(value, datetime.datetime):
-        return value
-    if type(value) is int or isinstance(value, Date):
-        # As fastjson writes one: milliseconds.
-        try:
-            return _EPOCH + datetime.timedelta(milliseconds=value)
-        except OverflowError:
-            pass
-    raise Misfit(f"expected datetime, got {_name(value)}")
-
-
-def _decode_bytes(value: Any, memo: Memo) -> Any:
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        # As fastjson writes them.
-        try:
-            return base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError):
-            pass
-    raise Misfit(f"expected bytes, got {_name(value)}")
-
-
-def _decode_exact(kind: type) -> Decode:
-    name = kind.__name__
-
-    def decode(value: Any, memo: Memo) -> Any:
-        if type(value) is kind or isinstance(value, kind):
-            return value
-        raise Misfit(f"expected {name}, got {_name(value)}")
-
-    return decode
-
-
-def _own(kind: type, descriptor: str) -> Mapping:
-    return Mapping(descriptor, decode=_decode_exact(kind))
-
-
-_PLAIN: dict[Any, Mapping] = {
-    bool: _own(bool, "Z"),
-    int: _integer("I", "I"),
-    float: Mapping("D", None, _decode_float, _double),
-    str: _own(str, "Ljava/lang/String;"),
-    bytes: Mapping("[B", decode=_decode_bytes),
-    decimal.Decimal: Mapping("Ljava/math/BigDecimal;", decode=_decode_decimal),
-    datetime.datetime: Mapping("Ljava/util/Date;", decode=_decode_datetime),
-    datetime.date: _own(datetime.date, "Ljava/time/LocalDate;"),
-    datetime.time: _own(datetime.time, "Ljava/time/LocalTime;"),
-    datetime.timedelta: _own(datetime.timedelta, "Ljava/time/Duration;"),
-    uuid.UUID: _own(uuid.UUID, "Ljava/util/UUID;"),
-}
+    raise Misfit(f"expected dict, got {name_of(value)}")

@@ -29,11 +29,13 @@ from contextvars import ContextVar, copy_context
 
 import msgspec
 
-from dragoman.dubbo.mapping import Misfit
 from dragoman.dubbo.request import RequestInfo, ServerStatistics
 from dragoman.dubbo.results import generalized
+from dragoman.dubbo.scalars import Misfit
 from dragoman.errors import DragomanError, JavaError, OverloadError, UsageError
 from dragoman.wire.descriptor import descriptor_of
+from dragoman.wire.javajson import read_json
+from dragoman.wire.jsonplain import plain
 
 log = logging.getLogger("dragoman.dubbo")
 
@@ -164,9 +166,9 @@ cdef class Provider(Connected):
                 descriptor = ""
             if call.generic == "gson":
                 arguments = [
-                    None if each is None else msgspec.json.decode(each) for each in arguments
+                    None if each is None else plain(read_json(each.encode())) for each in arguments
                 ]
-        except (DragomanError, msgspec.DecodeError, TypeError) as error:
+        except (DragomanError, AttributeError, UnicodeError) as error:
             return call.refuse(
                 DUBBO_BAD_REQUEST, f"Fail to decode request due to: {words(error)}"
             )

@@ -22,7 +22,8 @@ from dragoman.wire.descriptor import count_parameters, java_name
 from dragoman.wire.dubbo import Serialization
 from dragoman.wire.hessian2 import Hessian2Reader, Hessian2Writer, encode, to_json
 from dragoman.wire.java import Bean
-from dragoman.wire.javajson import fit, java_type, natural, read_json
+from dragoman.wire.javajson import java_type, natural, read_json
+from dragoman.wire.jsonplain import received
 from dragoman.wire.jsonstring import decode_string
 
 # To which replies may carry attachments; older ones do not.
@@ -155,7 +156,7 @@ def _fastjson_request(body: bytes) -> Request:
                 # Not a number is null in fastjson.
                 math.nan
                 if argument == b"null" and kind in ("D", "F")
-                else fit(read_json(argument), java_type(java_name(kind)))
+                else received(read_json(argument), java_type(java_name(kind)))
                 for argument, kind in zip(raw.arguments, parameters(descriptor), strict=True)
             ],
             _attachments(read_json(raw.attachments)),
