@@ -32,17 +32,23 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free
 from libc.math cimport isfinite, isnan
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memcpy, memmove, strlen
+from libc.string cimport memcpy, memmove
 
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.hessian2_string cimport (
-    StringShape, one_chunk, string_shape, utf8_point,
+from dragoman.wire.hessian2_fold cimport (
+    AS_NUMBER, AS_PART, AS_VALUE, BY_NAME, PLAIN, ROLES, fold_time,
 )
-from dragoman.wire.jsonstring cimport JSON_OK, write_json_string
+from dragoman.wire.hessian2_walker cimport (
+    OPEN, SKIPPED, ClassInfo, FieldInfo, Hessian2Walker, Reference, read32, read64,
+)
+from dragoman.wire.jsonprint cimport (
+    is_number, put, put_byte, put_int, put_moment, put_thousandths,
+)
+from dragoman.wire.jsonstring cimport write_json_string
 from dragoman.wire.jsontext cimport JSON_DEPTH_MAX, JSON_NUMBER_BYTES_MAX
 
-from dragoman.errors import LimitError, ProtocolError, UsageError
-from dragoman.wire.hessian2_classes import HANDLE, JAVA8, json_text
+from dragoman.errors import LimitError, UsageError
+from dragoman.wire.hessian2_classes import json_text
 from dragoman.wire.hessian2_reader import CONTAINERS_MAX
 
 cdef extern from "Python.h":
@@ -51,286 +57,14 @@ cdef extern from "Python.h":
 
 cdef enum:
     JSON_BYTES = 64 * 1024 * 1024
-    ROLES = 4
-    NAMES_BYTES_MAX = 0x40000000
-    HIDING_FIELDS_MAX = 256  # a class of more fields is not searched for two of one name
-    OPEN = -1      # of Reference.end: still being written
-    SKIPPED = -2
 
 JSON_BYTES_MAX = JSON_BYTES
 cdef Py_ssize_t CONTAINERS = CONTAINERS_MAX
 
-# What a class is written as. The folds of one field come first, then those done here in C.
-cdef enum:
-    PLAIN
-    AS_VALUE       # what its one field is, if that is text: enums, UUID, java.sql.*
-    AS_PART        # what one of its fields is, whatever it is
-    AS_NUMBER      # BigDecimal
-    AS_DATE        # LocalDate
-    AS_TIME        # LocalTime
-    AS_DATETIME    # LocalDateTime
-    BY_NAME        # the rest: by hessian2_classes.json_text
-
-cdef struct ClassInfo:
-    Py_ssize_t name, name_length    # in names, as a JSON string
-    Py_ssize_t first, count         # in fields
-    int kind
-    int cause                       # the number of the field ``cause``, or -1
-
-# Small, since a field may be a single byte on the wire.
-cdef struct FieldInfo:
-    uint32_t name, name_length      # in names, as a JSON string and a colon
-    int8_t role                     # in its class's fold, or -1
-    uint8_t hidden                  # by a field of the same name behind it
-
-cdef struct Reference:
-    Py_ssize_t start, end           # in json, or in aside
-    int height
-    bint aside
-
-# Class -> how it is folded, and the fields that it is made of.
-cdef dict FOLDS = {
-    b"java.math.BigDecimal": (AS_NUMBER, (b"value",)),
-    b"java.math.BigInteger": (BY_NAME, (b"signum", b"mag")),
-    b"java.util.UUID": (BY_NAME, (b"value", b"mostSigBits", b"leastSigBits")),
-    b"java.sql.Date": (AS_VALUE, (b"value",)),
-    b"java.sql.Time": (AS_VALUE, (b"value",)),
-    b"java.sql.Timestamp": (AS_VALUE, (b"value",)),
-    b"java.io.File": (AS_VALUE, (b"value",)),
-} | {
-    (HANDLE + name).encode(): value
-    for name, value in {
-        "LocaleHandle": (AS_VALUE, (b"value",)),
-        "CalendarHandle": (AS_VALUE, (b"date",)),
-        "EnumSetHandler": (AS_PART, (b"objects",)),
-    }.items()
-} | {
-    (JAVA8 + name).encode(): value
-    for name, value in {
-        "LocalDateHandle": (AS_DATE, (b"year", b"month", b"day")),
-        "LocalTimeHandle": (AS_TIME, (b"hour", b"minute", b"second", b"nano")),
-        "LocalDateTimeHandle": (AS_DATETIME, (b"date", b"time")),
-        "InstantHandle": (BY_NAME, (b"seconds", b"nanos")),
-        "DurationHandle": (BY_NAME, (b"seconds", b"nanos")),
-        "PeriodHandle": (BY_NAME, (b"years", b"months", b"days")),
-        "YearHandle": (AS_PART, (b"year",)),
-        "YearMonthHandle": (BY_NAME, (b"year", b"month")),
-        "MonthDayHandle": (BY_NAME, (b"month", b"day")),
-        "OffsetDateTimeHandle": (BY_NAME, (b"dateTime", b"offset")),
-        "OffsetTimeHandle": (BY_NAME, (b"localTime", b"zoneOffset")),
-        "ZonedDateTimeHandle": (BY_NAME, (b"dateTime", b"offset", b"zoneId")),
-        "ZoneOffsetHandle": (BY_NAME, (b"seconds",)),
-        "ZoneIdHandle": (AS_VALUE, (b"zoneId",)),
-    }.items()
-}
 cdef const char* BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
-cdef inline uint32_t read32(const uint8_t* p) noexcept nogil:
-    return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
-
-
-cdef inline uint64_t read64(const uint8_t* p) noexcept nogil:
-    return (<uint64_t>read32(p) << 32) | read32(p + 4)
-
-
-cdef int put(Buffer out, const char* text) except -1:
-    return out.append(text, strlen(text))
-
-
-cdef inline int put_byte(Buffer out, char byte) except -1:
-    out.reserve(1)[0] = byte
-    out.length += 1
-    return 0
-
-
-cdef int put_int(Buffer out, int64_t value) except -1:
-    """A number in decimal."""
-    cdef char digits[24]
-    cdef int at = 24
-    cdef uint64_t rest = <uint64_t>value if value >= 0 else 0 - <uint64_t>value
-    while True:
-        at -= 1
-        digits[at] = 48 + <char>(rest % 10)
-        rest //= 10
-        if rest == 0:
-            break
-    if value < 0:
-        at -= 1
-        digits[at] = 45
-    return out.append(digits + at, 24 - at)
-
-
-cdef int put_thousandths(Buffer out, int64_t value) except -1:
-    """A number in thousandths as a decimal fraction, as Python writes it."""
-    cdef char* to
-    cdef int64_t rest
-    if value < 0:
-        put_byte(out, 45)
-        value = -value
-    put_int(out, value // 1000)
-    rest = value % 1000
-    to = out.reserve(4)
-    to[0] = 46
-    to[1] = 48 + <char>(rest // 100)
-    to[2] = 48 + <char>(rest // 10 % 10)
-    to[3] = 48 + <char>(rest % 10)
-    out.length += 2 if rest % 100 == 0 else 3 if rest % 10 == 0 else 4
-    return 0
-
-
-cdef inline char* two(char* to, int value) noexcept nogil:
-    to[0] = 48 + value // 10
-    to[1] = 48 + value % 10
-    return to + 2
-
-
-cdef int put_year(Buffer out, int64_t year) except -1:
-    """As ISO 8601 has it: four digits, with a sign if they are not enough."""
-    cdef char* to
-    if 0 <= year <= 9999:
-        to = out.reserve(4)
-        two(two(to, <int>(year // 100)), <int>(year % 100))
-        out.length += 4
-        return 0
-    put_byte(out, 45 if year < 0 else 43)
-    year = -year if year < 0 else year
-    if year < 1000:
-        out.append(b"000", 3 if year < 10 else 2 if year < 100 else 1)
-    return put_int(out, year)
-
-
-cdef int put_date(Buffer out, int64_t year, int month, int day) except -1:
-    cdef char* to
-    put_year(out, year)
-    to = out.reserve(6)
-    to[0] = 45
-    to = two(to + 1, month)
-    to[0] = 45
-    two(to + 1, day)
-    out.length += 6
-    return 0
-
-
-cdef int put_moment(Buffer out, int64_t ms) except -1:
-    """``"2026-01-31T12:00:00.000Z"`` with its quotes."""
-    cdef int64_t days = ms // 86400000, rest = ms - days * 86400000
-    cdef int64_t z, era, of_era, year_of_era, of_year, shifted, month
-    cdef char* to
-    if rest < 0:  # C's division
-        rest += 86400000
-        days -= 1
-    # The Gregorian calendar in eras of 400 years that begin on the first of March.
-    z = days + 719468
-    era = (z if z >= 0 else z - 146096) // 146097
-    of_era = z - era * 146097
-    year_of_era = (of_era - of_era // 1460 + of_era // 36524 - of_era // 146096) // 365
-    of_year = of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    shifted = (5 * of_year + 2) // 153
-    month = shifted + 3 if shifted < 10 else shifted - 9
-    put_byte(out, 34)
-    put_date(
-        out, year_of_era + era * 400 + (1 if month <= 2 else 0), <int>month,
-        <int>(of_year - (153 * shifted + 2) // 5 + 1),
-    )
-    to = out.reserve(15)
-    to[0] = 84  # T
-    to = two(to + 1, <int>(rest // 3600000))
-    to[0] = 58
-    to = two(to + 1, <int>(rest // 60000 % 60))
-    to[0] = 58
-    to = two(to + 1, <int>(rest // 1000 % 60))
-    to[0] = 46
-    to[1] = 48 + <char>(rest // 100 % 10)
-    two(to + 2, <int>(rest % 100))
-    to[4] = 90  # Z
-    to[5] = 34
-    out.length += 15
-    return 0
-
-
-cdef int put_point(Buffer out, uint32_t point) except -1:
-    """One character of a JSON string."""
-    cdef uint8_t* to = <uint8_t*>out.reserve(6)
-    cdef int i
-    if point < 0x20 or point == 34 or point == 92 or 0xD800 <= point <= 0xDFFF:
-        if point == 34 or point == 92:
-            to[0] = 92
-            to[1] = point
-            out.length += 2
-            return 0
-        to[0] = 92
-        to[1] = 117  # u
-        for i in range(4):
-            to[5 - i] = b"0123456789abcdef"[(point >> (4 * i)) & 15]
-        out.length += 6
-    elif point < 0x80:
-        to[0] = point
-        out.length += 1
-    elif point < 0x800:
-        to[0] = 0xC0 | (point >> 6)
-        to[1] = 0x80 | (point & 63)
-        out.length += 2
-    elif point < 0x10000:
-        to[0] = 0xE0 | (point >> 12)
-        to[1] = 0x80 | ((point >> 6) & 63)
-        to[2] = 0x80 | (point & 63)
-        out.length += 3
-    else:
-        to[0] = 0xF0 | (point >> 18)
-        to[1] = 0x80 | ((point >> 12) & 63)
-        to[2] = 0x80 | ((point >> 6) & 63)
-        to[3] = 0x80 | (point & 63)
-        out.length += 4
-    return 0
-
-
-cdef bint is_number(const char* p, Py_ssize_t n) noexcept nogil:
-    """Whether ``p[:n]`` is a number as JSON has it (RFC 8259 section 6)."""
-    cdef Py_ssize_t i = 0, start
-    if i < n and p[i] == 45:
-        i += 1
-    start = i
-    while i < n and 48 <= p[i] <= 57:
-        i += 1
-    if i == start or (p[start] == 48 and i > start + 1):
-        return False
-    if i < n and p[i] == 46:
-        i += 1
-        start = i
-        while i < n and 48 <= p[i] <= 57:
-            i += 1
-        if i == start:
-            return False
-    if i < n and (p[i] == 69 or p[i] == 101):
-        i += 1
-        if i < n and (p[i] == 43 or p[i] == 45):
-            i += 1
-        start = i
-        while i < n and 48 <= p[i] <= 57:
-            i += 1
-        if i == start:
-            return False
-    return i == n
-
-
-cdef bint small_int(const char* p, Py_ssize_t n, int64_t* value) noexcept nogil:
-    """Whether ``p[:n]`` is an int of at most 10 digits."""
-    cdef Py_ssize_t i = 1 if n > 0 and p[0] == 45 else 0
-    if n == i or n - i > 10:
-        return False
-    value[0] = 0
-    while i < n:
-        if not 48 <= p[i] <= 57:
-            return False
-        value[0] = value[0] * 10 + (p[i] - 48)
-        i += 1
-    if p[0] == 45:
-        value[0] = -value[0]
-    return True
-
-
-cdef class Hessian2Scanner:
+cdef class Hessian2Scanner(Hessian2Walker):
     """Turns the values of one stream into JSON, or skips them, one after another.
 
     ``data`` is kept until the scanner goes or starts again. Beans have a member ``class`` first
@@ -365,22 +99,8 @@ cdef class Hessian2Scanner:
         self.start(kept, <const uint8_t*>PyBytes_AS_STRING(kept), PyBytes_GET_SIZE(kept))
 
     cdef int start(self, object owner, const uint8_t* data, Py_ssize_t n) except -1:
-        """Begin a stream with ``data[:n]``, which ``owner`` keeps alive (for compiled callers)."""
-        self.owner = owner
-        self.data = data
-        self.n = n
-        self.at = 0
-        self.json.clear()
         self.aside.clear()
-        self.names.clear()
-        self.classes.clear()
-        self.fields.clear()
-        self.references.clear()
-        self.class_count = 0
-        self.type_count = 0
-        self.reference_count = 0
-        self.containers_left = self.containers_max
-        return 0
+        return Hessian2Walker.start(self, owner, data, n)
 
     # ---- for Python callers
 
@@ -401,148 +121,12 @@ cdef class Hessian2Scanner:
 
     # ---- for compiled callers
 
-    cdef int32_t int32(self) except? -1:
-        """The next value, which must be an int (or a long in its range)."""
-        cdef Py_ssize_t at = self.at
-        cdef int64_t number
-        if at >= self.n:
-            self.cut("a value")
-        self.at += 1
-        number = self.number(self.data[at])
-        if not -0x80000000 <= number <= 0x7FFFFFFF:
-            self.bad("a number beyond an int", at)
-        return <int32_t>number
-
-    cdef int text(self, Buffer out) except -1:
-        """Append the next value, which must be a string, to ``out`` as a JSON string; 1 for null.
-        """
-        cdef uint8_t tag
-        if self.at >= self.n:
-            self.cut("a value")
-        tag = self.data[self.at]
-        if tag == 78:
-            self.at += 1
-            return 1
-        if not (tag < 0x20 or 0x30 <= tag < 0x34 or tag == 0x52 or tag == 0x53):
-            self.bad(f"no string but a value that begins with 0x{tag:02x}", self.at)
-        self.put_text(out)
-        return 0
-
-    cdef int skip(self) except -1:
-        """Pass over the next value. What refers to it later cannot be transcoded."""
-        self.pass_value(0)
-        return 0
-
     cdef const char* value(self, Py_ssize_t* length) except NULL:
         """The JSON of the next value, and its length; it lasts until the next call."""
         cdef Py_ssize_t start = self.json.length
         self.any(0)
         length[0] = self.json.length - start
         return self.json.data + start
-
-    # ---- errors
-
-    cdef object bad(self, str what, Py_ssize_t at):
-        raise ProtocolError(f"hessian2: {what} at byte {at}")
-
-    cdef object cut(self, str what):
-        raise ProtocolError(f"hessian2: {what} is cut short at byte {self.n}")
-
-    cdef object too_much(self):
-        raise LimitError(
-            f"hessian2: more than {self.json_bytes_max} bytes of JSON at byte {self.at}"
-        )
-
-    # ---- pieces
-
-    cdef int64_t number(self, uint8_t tag) except? -1:
-        """The int or long that begins with ``tag``, which has been taken."""
-        cdef const uint8_t* p = self.data + self.at
-        cdef Py_ssize_t left = self.n - self.at
-        cdef int size = -1
-        cdef int64_t result = 0
-        if 0x80 <= tag <= 0xBF:
-            return <int64_t>tag - 0x90
-        if 0xD8 <= tag <= 0xEF:
-            return <int64_t>tag - 0xE0
-        if 0xC0 <= tag <= 0xCF or tag >= 0xF0:
-            size = 1
-            if left >= 1:
-                result = (<int64_t>tag - (0xC8 if tag < 0xF0 else 0xF8)) * 256 + p[0]
-        elif 0xD0 <= tag <= 0xD7 or 0x38 <= tag <= 0x3F:
-            size = 2
-            if left >= 2:
-                result = (
-                    (<int64_t>tag - (0xD4 if tag >= 0xD0 else 0x3C)) * 65536 + (p[0] << 8) + p[1]
-                )
-        elif tag == 73 or tag == 0x59:
-            size = 4
-            if left >= 4:
-                result = <int32_t>read32(p)
-        elif tag == 76:
-            size = 8
-            if left >= 8:
-                result = <int64_t>read64(p)
-        else:
-            self.bad(f"no int but a value that begins with 0x{tag:02x}", self.at - 1)
-        if left < size:
-            self.cut("a number")
-        self.at += size
-        return result
-
-    cdef int put_text(self, Buffer out) except -1:
-        """The string at ``at`` as a JSON string; only passed over if ``out`` is None."""
-        cdef StringShape shape
-        cdef const uint8_t* p = self.data
-        cdef Py_ssize_t at, units = 0
-        cdef uint32_t point = 0, high = 0
-        cdef bint last
-        cdef int size
-        if out is not None:
-            at = one_chunk(p, self.n, self.at, &units)
-            if at >= 0 and write_json_string(out, <const char*>p + at, units) == JSON_OK:
-                self.at = at + units
-                return 0
-        if string_shape(p, self.n, self.at, &shape):
-            if shape.end >= self.n:
-                self.cut("a string")
-            self.bad("a string's text or chunk is malformed", shape.end)
-        self.at = shape.end
-        if out is None:
-            return 0
-        put_byte(out, 34)
-        at = shape.start
-        while True:
-            last = p[at] != 0x52
-            if p[at] < 0x20:
-                units = p[at]
-                at += 1
-            elif p[at] < 0x34:
-                units = ((p[at] - 0x30) << 8) | p[at + 1]
-                at += 2
-            else:
-                units = (p[at + 1] << 8) | p[at + 2]
-                at += 3
-            while units > 0:
-                size = utf8_point(p + at, shape.end - at, &point)
-                at += size
-                units -= 2 if size == 4 else 1
-                if high:
-                    if 0xDC00 <= point <= 0xDFFF:
-                        put_point(out, 0x10000 + ((high - 0xD800) << 10) + (point - 0xDC00))
-                        high = 0
-                        continue
-                    put_point(out, high)
-                    high = 0
-                if 0xD800 <= point <= 0xDBFF:
-                    high = point
-                else:
-                    put_point(out, point)
-            if last:
-                break
-        if high:
-            put_point(out, high)
-        return put_byte(out, 34)
 
     cdef int put_double(self, uint8_t tag) except -1:
         """The double that begins with ``tag``, which has been taken."""
@@ -590,33 +174,6 @@ cdef class Hessian2Scanner:
         finally:
             PyMem_Free(text)
 
-    cdef Py_ssize_t pass_binary(self) except -1:
-        """Pass over the binary value at ``at``; how many bytes it holds."""
-        cdef const uint8_t* p = self.data
-        cdef Py_ssize_t at = self.at, total = 0, size, head
-        cdef bint last = False
-        while not last:
-            if at >= self.n:
-                self.cut("a binary value")
-            last = p[at] != 0x41
-            if 0x20 <= p[at] < 0x30:
-                head = 1
-                size = p[at] - 0x20
-            elif 0x34 <= p[at] < 0x38:
-                head = 2
-                size = ((p[at] - 0x34) << 8) + p[at + 1] if self.n - at > 1 else 0
-            elif p[at] == 0x41 or p[at] == 0x42:
-                head = 3
-                size = (p[at + 1] << 8) + p[at + 2] if self.n - at > 2 else 0
-            else:
-                self.bad(f"no chunk of a binary value begins with 0x{p[at]:02x}", at)
-            if self.n - at < head + size:
-                self.cut("a binary value")
-            at += head + size
-            total += size
-        self.at = at
-        return total
-
     cdef int put_binary(self) except -1:
         """The binary value at ``at`` in base64."""
         cdef const uint8_t* p = self.data
@@ -660,128 +217,10 @@ cdef class Hessian2Scanner:
         self.json.length = (to + 1) - <uint8_t*>self.json.data
         return 0
 
-    cdef int pass_type(self) except -1:
-        """The type of a list or a map."""
-        cdef Py_ssize_t at = self.at
-        cdef uint8_t tag
-        cdef int64_t index
-        if at >= self.n:
-            self.cut("a type")
-        tag = self.data[at]
-        if tag < 0x20 or 0x30 <= tag < 0x34 or tag == 0x52 or tag == 0x53:
-            self.type_count += 1
-            return self.put_text(None)
-        self.at += 1
-        index = self.number(tag)
-        if not 0 <= index < self.type_count:
-            self.bad(f"type {index} of {self.type_count}", at)
-        return 0
-
-    cdef Py_ssize_t enter(self, Py_ssize_t at) except -1:
-        """Count a container, and give it its place among the references."""
-        cdef Reference* reference
-        if self.containers_left <= 0:
-            raise LimitError(
-                f"hessian2: more than {self.containers_max} lists, maps and objects at byte {at}"
-            )
-        self.containers_left -= 1
-        reference = <Reference*>self.references.reserve(sizeof(Reference))
-        reference.start = self.json.length
-        reference.end = OPEN
-        reference.height = 0
-        reference.aside = False
-        self.references.length += sizeof(Reference)
-        self.reference_count += 1
-        return self.reference_count - 1
-
-    cdef int define(self) except -1:
-        """A class definition whose first byte has been taken."""
-        cdef Py_ssize_t at = self.at, length
-        cdef int64_t count, i
-        cdef ClassInfo* known
-        cdef ClassInfo made
-        cdef FieldInfo* field
-        cdef tuple roles = ()
-        cdef uint64_t letters = 0, letter
-        cdef bytes name = None
-        cdef const char* text
-        made.kind = PLAIN
-        made.cause = -1
-        made.name = self.names.length
-        if self.text(self.names):
-            self.bad("a class without a name", at)
-        made.name_length = self.names.length - made.name
-        text = self.names.data + made.name + 1
-        length = made.name_length - 2
-        if length == 0:
-            self.bad("a class without a name", at)
-        if length > 5 and (memcmp(text, b"java.", 5) == 0 or memcmp(text, b"com.a", 5) == 0):
-            found = FOLDS.get(text[:length])
-            if found is not None:
-                made.kind = found[0]
-                roles = found[1]
-        at = self.at
-        if at >= self.n:
-            self.cut("a class definition")
-        self.at += 1
-        count = self.number(self.data[at])
-        if not 0 <= count <= self.n - self.at:
-            self.bad(f"a class of {count} fields in {self.n - self.at} bytes", at)
-        made.first = <Py_ssize_t>(self.fields.length // sizeof(FieldInfo))
-        made.count = count
-        for i in range(count):
-            field = <FieldInfo*>self.fields.reserve(sizeof(FieldInfo))
-            self.fields.length += sizeof(FieldInfo)
-            if self.names.length > NAMES_BYTES_MAX:
-                raise LimitError(
-                    f"hessian2: more than {NAMES_BYTES_MAX} bytes of names at byte {self.at}"
-                )
-            field.name = <uint32_t>self.names.length
-            field.role = -1
-            field.hidden = False
-            at = self.at
-            if self.text(self.names):
-                self.bad("a field without a name", at)
-            put_byte(self.names, 58)
-            field.name_length = <uint32_t>(self.names.length - field.name)
-            text = self.names.data + field.name + 1
-            length = field.name_length - 3
-            # Almost never are there two of one name: look only where they might be.
-            letter = 1ULL << ((length * 7 + <uint8_t>text[0] + 3 * <uint8_t>text[length - 1]) & 63)
-            if letters & letter and i < HIDING_FIELDS_MAX:
-                self.hide(made.first, i)
-            letters |= letter
-            if roles:
-                name = text[:length]
-                if name in roles:
-                    field.role = roles.index(name)
-            elif length == 5 and memcmp(text, b"cause", 5) == 0:
-                made.cause = <int>i
-            elif count == 1 and length == 4 and memcmp(text, b"name", 4) == 0:
-                name = (self.names.data + made.name + 1)[:made.name_length - 2]
-                if self.enums is None or name == b"java.lang.Class" or name in self.enums:
-                    made.kind = AS_VALUE
-                    field.role = 0
-        known = <ClassInfo*>self.classes.reserve(sizeof(ClassInfo))
-        known[0] = made
-        self.classes.length += sizeof(ClassInfo)
-        self.class_count += 1
-        return 0
-
-    cdef int hide(self, Py_ssize_t first, Py_ssize_t last) except -1:
-        """Mark the fields from ``first`` on that have the name of the one ``last`` after it.
-
-        A subclass may have a field of the same name; Java's reader, too, takes the last.
-        """
-        cdef FieldInfo* fields = (<FieldInfo*>self.fields.data) + first
-        cdef Py_ssize_t i
-        for i in range(last):
-            if fields[i].name_length == fields[last].name_length and memcmp(
-                self.names.data + fields[i].name, self.names.data + fields[last].name,
-                fields[i].name_length
-            ) == 0:
-                fields[i].hidden = True
-        return 0
+    cdef object too_much(self):
+        raise LimitError(
+            f"hessian2: more than {self.json_bytes_max} bytes of JSON at byte {self.at}"
+        )
 
     # ---- to JSON; each returns how high the value is, 0 for what does not nest
 
@@ -1056,10 +495,7 @@ cdef class Hessian2Scanner:
         cdef Buffer json = self.json
         cdef char* text = json.data
         cdef Py_ssize_t length = spans[1] - spans[0]
-        cdef int64_t a = 0, b = 0, c = 0, d = 0
         cdef int role
-        cdef char* to
-        cdef char both[48]
         if kind == AS_VALUE or kind == AS_PART or kind == AS_NUMBER:
             if spans[1] < 0 or (kind != AS_PART and text[spans[0]] != 34):
                 return 0
@@ -1076,68 +512,15 @@ cdef class Hessian2Scanner:
             memmove(text + start, text + spans[0] + (1 if kind == AS_NUMBER else 0), length)
             json.length = start + length
             return 0
-        if kind == AS_DATE:
-            if not (
-                small_int(text + spans[0], spans[1] - spans[0], &a)
-                and small_int(text + spans[2], spans[3] - spans[2], &b)
-                and small_int(text + spans[4], spans[5] - spans[4], &c)
-                and 1 <= b <= 12 and 1 <= c <= 31
-            ):
+        if kind != BY_NAME:
+            if self._folded is None:
+                self._folded = Buffer()
+            self._folded.clear()
+            if not fold_time(self._folded, kind, text, spans):
                 return 0
             self.keep_aside(start, own + 1)
             json.length = start
-            put_byte(json, 34)
-            put_date(json, a, <int>b, <int>c)
-            return put_byte(json, 34)
-        if kind == AS_TIME:
-            if not (
-                small_int(text + spans[0], spans[1] - spans[0], &a)
-                and small_int(text + spans[2], spans[3] - spans[2], &b)
-                and small_int(text + spans[4], spans[5] - spans[4], &c)
-                and small_int(text + spans[6], spans[7] - spans[6], &d)
-                and 0 <= a <= 23 and 0 <= b <= 59 and 0 <= c <= 59 and 0 <= d <= 999999999
-            ):
-                return 0
-            self.keep_aside(start, own + 1)
-            json.length = start
-            to = json.reserve(20)
-            to[0] = 34
-            to = two(to + 1, <int>a)
-            to[0] = 58
-            to = two(to + 1, <int>b)
-            to[0] = 58
-            to = two(to + 1, <int>c)
-            if d:
-                to[0] = 46
-                role = 9
-                while role > 0:
-                    to[role] = 48 + <char>(d % 10)
-                    d //= 10
-                    role -= 1
-                role = 9
-                while to[role] == 48:
-                    role -= 1
-                to += role + 1
-            to[0] = 34
-            json.length = (to + 1) - json.data
-            return 0
-        if kind == AS_DATETIME:
-            # A date is text without T, a time is text with colons; neither has an escape.
-            if (
-                spans[1] < 0 or spans[3] < 0 or not 12 <= spans[1] - spans[0] <= 20
-                or not 10 <= spans[3] - spans[2] <= 20 or text[spans[0]] != 34
-                or text[spans[2]] != 34 or text[spans[2] + 3] != 58
-                or text[spans[1] - 4] != 45 or memchr(text + spans[0], 84, length) != NULL
-                or memchr(text + spans[0], 92, length) != NULL
-                or memchr(text + spans[2], 92, spans[3] - spans[2]) != NULL
-            ):
-                return 0
-            memcpy(both, text + spans[0], length - 1)
-            both[length - 1] = 84
-            memcpy(both + length, text + spans[2] + 1, spans[3] - spans[2] - 1)
-            self.keep_aside(start, own + 1)
-            json.length = start
-            return json.append(both, length + spans[3] - spans[2] - 1)
+            return json.append(self._folded.data, self._folded.length)
         # The rare ones in Python.
         name = (self.names.data + (<ClassInfo*>self.classes.data)[index].name + 1)[
             :(<ClassInfo*>self.classes.data)[index].name_length - 2
@@ -1156,118 +539,6 @@ cdef class Hessian2Scanner:
         self.keep_aside(start, own + 1)
         json.length = start
         return json.append(PyBytes_AS_STRING(folded), PyBytes_GET_SIZE(folded))
-
-    # ---- past values
-
-    cdef int pass_value(self, int depth) except -1:
-        """The next value leaves nothing but its entries in the tables."""
-        cdef Py_ssize_t at = self.at, own
-        cdef uint8_t tag
-        cdef int64_t count, index, i
-        cdef int size
-        if at >= self.n:
-            self.cut("a value")
-        tag = self.data[at]
-        if tag < 0x20 or 0x30 <= tag < 0x34 or tag == 0x52 or tag == 0x53:
-            return self.put_text(None)
-        self.at = at + 1
-        if tag >= 0x80 or tag == 73 or tag == 76 or tag == 0x59 or 0x38 <= tag < 0x40:
-            self.number(tag)
-            return 0
-        if tag == 78 or tag == 84 or tag == 70:
-            return 0
-        if tag < 0x30 or 0x34 <= tag < 0x38 or tag == 0x41 or tag == 0x42:
-            self.at = at
-            self.pass_binary()
-            return 0
-        if 0x5B <= tag <= 0x5F or tag == 68 or tag == 0x4A or tag == 0x4B:
-            size = 0
-            if tag == 68 or tag == 0x4A:
-                size = 8
-            elif tag == 0x4B or tag == 0x5F:
-                size = 4
-            elif tag >= 0x5D:
-                size = tag - 0x5C
-            if self.n - self.at < size:
-                self.cut("a value")
-            self.at += size
-            return 0
-        if tag == 0x51:
-            if self.at >= self.n:
-                self.cut("a reference")
-            self.at += 1
-            index = self.number(self.data[at + 1])
-            if not 0 <= index < self.reference_count:
-                self.bad(f"reference {index} of {self.reference_count}", at)
-            return 0
-        if depth >= self.depth_max:
-            raise LimitError(f"hessian2: nested deeper than {self.depth_max} at byte {at}")
-        while tag == 67:
-            self.define()
-            at = self.at
-            if at >= self.n:
-                self.cut("a value")
-            tag = self.data[at]
-            if not (tag == 67 or 0x60 <= tag < 0x70 or tag == 79):
-                return self.pass_value(depth + 1)
-            self.at = at + 1
-        if 0x60 <= tag < 0x70 or tag == 79:
-            index = tag - 0x60
-            if tag == 79:
-                if self.at >= self.n:
-                    self.cut("an object")
-                self.at += 1
-                index = self.number(self.data[self.at - 1])
-            if not 0 <= index < self.class_count:
-                self.bad(f"class {index} of {self.class_count}", at)
-            own = self.enter(at)
-            (<Reference*>self.references.data)[own].end = SKIPPED
-            count = (<ClassInfo*>self.classes.data)[index].count
-            for i in range(count):
-                self.pass_value(depth + 1)
-            return 0
-        if tag == 72 or tag == 77:
-            own = self.enter(at)
-            (<Reference*>self.references.data)[own].end = SKIPPED
-            if tag == 77:
-                self.pass_type()
-            while True:
-                if self.at >= self.n:
-                    self.cut("a map")
-                if self.data[self.at] == 90:
-                    self.at += 1
-                    return 0
-                self.pass_value(depth + 1)
-                self.pass_value(depth + 1)
-        if not (0x70 <= tag or 0x55 <= tag <= 0x58):
-            self.bad(f"no value begins with 0x{tag:02x}", at)
-        own = self.enter(at)
-        (<Reference*>self.references.data)[own].end = SKIPPED
-        if tag == 0x55 or tag == 0x56 or 0x70 <= tag < 0x78:
-            self.pass_type()
-        count = -1
-        if tag >= 0x70:
-            count = tag & 7
-        elif tag == 0x56 or tag == 0x58:
-            at = self.at
-            if at >= self.n:
-                self.cut("a list")
-            self.at += 1
-            count = self.number(self.data[at])
-            if not 0 <= count <= 0x7FFFFFFF:
-                self.bad(f"a list of {count} values", at)
-        i = 0
-        while i != count:
-            if count < 0:
-                if self.at >= self.n:
-                    self.cut("a list")
-                if self.data[self.at] == 90:
-                    self.at += 1
-                    return 0
-            self.pass_value(depth + 1)
-            i += 1
-        return 0
-
 
 # A scanner of the usual options that ``to_json`` has done with, and will use again.
 cdef Hessian2Scanner spare = None
