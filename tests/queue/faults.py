@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import random
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +52,22 @@ class FaultyFiles(Files):
         self._called("open")
         return super().open(path, flags & ~os.O_DIRECT)
 
+    def truncate(self, fd: int, length: int) -> None:
+        self._called("truncate")
+        super().truncate(fd, length)
+
+    def unlink(self, path: str) -> None:
+        self._called("unlink")
+        super().unlink(path)
+
+    def rename(self, source: str, target: str) -> None:
+        self._called("rename")
+        super().rename(source, target)
+
+    def sync_directory(self, path: str) -> None:
+        self._called("sync_directory")
+        super().sync_directory(path)
+
 
 class Inode:
     """A file's content: what was synced, and what was written since."""
@@ -65,8 +83,9 @@ class PowerLoss(FaultyFiles):
     ``crash(target, rng)`` makes a copy of the directory as a disk might hold it after the power
     went: of each file the synced content, with any of the later sectors, in any order of arrival,
     whole or torn. Names are those of the last sync of the directory, with the first few of the
-    later changes (names made, removed, renamed). ``at``: the call, counted over all kinds, before
-    which ``on_crash`` is called, from whatever thread makes it.
+    later changes (names made, removed, renamed). What is there at first is taken for synced.
+    ``at``: the call, counted over all kinds, before which ``on_crash`` is called, from whatever
+    thread makes it.
     """
 
     def __init__(
@@ -82,6 +101,11 @@ class PowerLoss(FaultyFiles):
         self.names: dict[str, Inode] = {}
         self.durable_names: dict[str, Inode] = {}
         self.changes: list[dict[str, Inode]] = []
+        for file in root.glob("*") if root.is_dir() else ():
+            if file.name != "LOCK":
+                self.names[file.name] = Inode()
+                self.names[file.name].synced = file.read_bytes()
+        self.durable_names = dict(self.names)
 
     def _called(self, kind: str) -> None:
         super()._called(kind)
@@ -92,9 +116,6 @@ class PowerLoss(FaultyFiles):
     def _renamed(self) -> None:
         self.changes.append(dict(self.names))
 
-    def read(self, fd: int, n: int, offset: int) -> bytes:
-        return super().read(fd, n, offset)
-
     def open(self, path: str, flags: int) -> int:
         with self.lock:
             fd = super().open(path, flags)
@@ -104,6 +125,11 @@ class PowerLoss(FaultyFiles):
                 self._renamed()
             self.open_files[fd] = self.names[name]
             return fd
+
+    def close(self, fd: int) -> None:
+        with self.lock:
+            self.open_files.pop(fd, None)
+            super().close(fd)
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
         with self.lock:
@@ -117,8 +143,9 @@ class PowerLoss(FaultyFiles):
             self.open_files[fd].pending.append(length)
 
     def sync(self, fd: int) -> None:
+        # What is synced is for this object to say: the disk of the tests may be busy for long.
         with self.lock:
-            super().sync(fd)
+            self._called("sync")
             inode = self.open_files[fd]
             for change in inode.pending:
                 inode.synced = apply(inode.synced, change)
@@ -126,14 +153,12 @@ class PowerLoss(FaultyFiles):
 
     def rename(self, source: str, target: str) -> None:
         with self.lock:
-            self._called("rename")
             super().rename(source, target)
             self.names[os.path.basename(target)] = self.names.pop(os.path.basename(source))
             self._renamed()
 
     def unlink(self, path: str) -> None:
         with self.lock:
-            self._called("unlink")
             super().unlink(path)
             self.names.pop(os.path.basename(path), None)
             self._renamed()
@@ -141,7 +166,6 @@ class PowerLoss(FaultyFiles):
     def sync_directory(self, path: str) -> None:
         with self.lock:
             self._called("sync_directory")
-            super().sync_directory(path)
             self.durable_names = dict(self.names)
             self.changes = []
 
@@ -160,6 +184,68 @@ class PowerLoss(FaultyFiles):
                         for part in torn(change, rng):
                             content = apply(content, part)
                 (target / name).write_bytes(content)
+
+
+class Machine(PowerLoss):
+    """A machine on which processes die and the power goes, one after the other.
+
+    ``dies_at``: the call, counted over all kinds, within which the process is killed; no later call
+    of it reaches the files. What it wrote stays in the page cache: ``revived`` lets the next
+    process find that, and ``crash`` still forgets what nobody synced. ``fails_at``: the call that
+    fails with ``code``; with ``fails_on`` those of ``kinds`` after it do, too.
+    """
+
+    def __init__(self, root: Path, rng: random.Random) -> None:
+        super().__init__(root)
+        self.rng = rng
+        self.dead = False
+        self.revived()
+
+    def revived(self) -> Machine:
+        """For the next process."""
+        self.dies_at = self.fails_at = self.total = 0
+        self.code = errno.EIO
+        self.fails_on = False
+        self.kinds: tuple[str, ...] = ()
+        self.dead = False
+        self.open_files.clear()
+        return self
+
+    def fork(self, target: Path) -> Machine:
+        """Another machine in the same state, its files in ``target``."""
+        shutil.copytree(self.root, target)
+        other = Machine(target, self.rng)
+        state = (self.names, self.durable_names, self.changes)
+        other.names, other.durable_names, other.changes = copy.deepcopy(state)
+        return other
+
+    def _called(self, kind: str) -> None:
+        with self.lock:
+            if self.dead:
+                raise OSError(errno.EIO, "the process is dead")
+            super()._called(kind)
+            if self.total == self.dies_at:
+                self.dead = True
+                raise OSError(errno.EIO, "the process is dead")
+            if (
+                self.fails_at
+                and (not self.kinds or kind in self.kinds)
+                and (self.total == self.fails_at or (self.fails_on and self.total > self.fails_at))
+            ):
+                raise OSError(self.code, os.strerror(self.code))
+
+    def write(self, fd: int, data: bytes, offset: int) -> int:
+        with self.lock:
+            dead = self.dead
+            try:
+                return super().write(fd, data, offset)
+            except OSError:
+                if self.dead and not dead:
+                    # It was killed within: some of it was taken.
+                    part = data[: self.rng.randrange(len(data) + 1)]
+                    os.pwrite(fd, part, offset)
+                    self.open_files[fd].pending.append((offset, part))
+                raise
 
 
 def torn(change: tuple[int, bytes], rng: random.Random) -> list[tuple[int, bytes]]:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -169,6 +170,51 @@ def test_what_was_acknowledged_survives_hundreds_of_kills(tmp_path: Path) -> Non
     cycles(tmp_path, 250)
 
 
+def live(
+    store: QueueStore,
+    rng: random.Random,
+    told: Told,
+    durable: Told,
+    alive: Callable[[], bool] = lambda: True,
+) -> None:
+    """Up to a hundred things that a user does, or the store by itself, while ``alive``."""
+    always = store.durability == "always"
+    for _ in range(rng.randrange(1, 120)):
+        queue = rng.randrange(8)
+        name = f"q{queue}"
+        count = rng.randrange(1, 40)
+        offset = store.length(name)
+        store.put_many(name, [message(queue, offset + i) for i in range(count)])
+        told.put[queue] = offset + count
+        if always:
+            durable.put[queue] = told.put[queue]
+        chance = rng.random()
+        if chance < 0.3 and queue % 4:
+            before = max(0, offset - rng.randrange(100))
+            told.trim[queue] = max(before, told.trim.get(queue, 0))
+            store.trim(name, before)
+        elif chance < 0.4:
+            store.commit(name, "group", offset)
+            told.commit[queue] = offset
+            if always:
+                durable.commit[queue] = offset
+        elif chance < 0.45:
+            state = told.copy()
+            store.sync()
+            durable.put, durable.commit = state.put, state.commit
+        elif chance < 0.53:
+            store._detach_tails()
+            store._flush_log()
+            if chance > 0.5:
+                store.compact()
+        elif chance < 0.55:
+            store._renew_meta()
+        elif chance < 0.57:
+            store.upkeep()
+        if not alive():
+            break
+
+
 def lose_power(tmp_path: Path, seed: int) -> tuple[int, int]:
     """One run until the power goes, somewhere; (compactions, rewritings) before that."""
     rng = random.Random(seed)
@@ -188,40 +234,7 @@ def lose_power(tmp_path: Path, seed: int) -> tuple[int, int]:
     files = PowerLoss(root, rng.randrange(20, 300), crash)
     durability = rng.choice(["always", "none", "interval(5)"])
     store = QueueStore(root, durability=durability, files=files, compact_below=0.8, **SMALL)
-    for _ in range(rng.randrange(1, 120)):
-        queue = rng.randrange(8)
-        name = f"q{queue}"
-        count = rng.randrange(1, 40)
-        offset = store.length(name)
-        store.put_many(name, [message(queue, offset + i) for i in range(count)])
-        told.put[queue] = offset + count
-        if durability == "always":
-            durable.put[queue] = told.put[queue]
-        chance = rng.random()
-        if chance < 0.3 and queue % 4:
-            before = max(0, offset - rng.randrange(100))
-            told.trim[queue] = max(before, told.trim.get(queue, 0))
-            store.trim(name, before)
-        elif chance < 0.4:
-            store.commit(name, "group", offset)
-            told.commit[queue] = offset
-            if durability == "always":
-                durable.commit[queue] = offset
-        elif chance < 0.45:
-            state = told.copy()
-            store.sync()
-            durable.put, durable.commit = state.put, state.commit
-        elif chance < 0.53:
-            store._detach_tails()
-            store._flush_log()
-            if chance > 0.5:
-                store.compact()
-        elif chance < 0.55:
-            store._renew_meta()
-        elif chance < 0.57:
-            store.upkeep()
-        if after.exists():
-            break
+    live(store, rng, told, durable, lambda: not after.exists())
     statistics = store.statistics()
     done = (statistics.compactions, statistics.meta_rewrites)
     crash(files)
