@@ -453,7 +453,12 @@ cdef class Engine:
             for name in os.listdir(path):
                 if name.endswith(".new"):
                     files.unlink(f"{path}/{name}")  # of a rewriting that was cut short
-            error = s.disk.truncate(s.disk, s.meta_fd, s.meta_start)
+            # Names too: what was renamed or made may be so in the page cache only.
+            error = s.disk.sync_directory(s.disk, s.path)
+            if error == 0 and self.recovery.meta_torn:
+                error = s.disk.truncate(s.disk, s.meta_fd, s.meta_start)
+                if error == 0:
+                    error = s.disk.sync(s.disk, s.meta_fd)
             s.meta_synced = 0
             if error == 0 and meta_opened(s) != DONE:
                 raise MemoryError
@@ -464,6 +469,9 @@ cdef class Engine:
             for number in self.recovery.journals:
                 # What was found may be in the page cache only; it is relied on from now on.
                 self._sync_file(f"{path}/{number:010}.jnl")
+            if self.recovery.unsynced:
+                self._sync_file(f"{path}/{self.recovery.unsynced:010}.seg")
+            s.synced = self.recovery.evidence
             error = mend(s, self.recovery)
             if error < 0:
                 raise storage_error(error, f"{path}: the last segment")

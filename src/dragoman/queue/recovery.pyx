@@ -225,13 +225,15 @@ cdef class Recovery:
     cdef uint64_t meta_base
     cdef readonly uint64_t meta_dead
     cdef readonly uint32_t ids  # that META knows of
-    cdef uint64_t evidence  # synced position by journal and META
+    cdef readonly uint64_t evidence  # synced position by journal and META
     cdef dict meta_evidence  # generation -> synced length, by the journal
     cdef uint64_t closed_frame  # 0 unless the store was closed in order
     cdef Bytes strays
     cdef bint gaps
     cdef Bytes apart  # (queue id, end) of entries that did not join
     cdef object unsealed  # (slot, number, end, entries) of the last segment
+    cdef readonly uint64_t unsynced  # the last segment, sealed, but nothing says that durably; or 0
+    cdef readonly bint meta_torn  # META has an end that is to be cut
     cdef readonly list journals
     cdef readonly uint64_t frame_last
     cdef readonly bint stale  # entries were left out; they must not join later
@@ -285,6 +287,7 @@ cdef class Recovery:
             at = self._next_record(w, at + 1)
             self.damage.append(("META", bad, 0, 0, 0, f"{at - bad} bytes are not records"))
         self.meta_end = at
+        self.meta_torn = at < w.length
         if evidence > w.length:
             self.damage.append(("META", w.length, 0, 0, 0, "the file ends too early"))
         if self.ids > self.s.table.ids:
@@ -601,6 +604,8 @@ cdef class Recovery:
             self.block(slot, entry[0], entry[1], entry[2], entry[3], entry[4], entry[5])
         if last and (bad or not sealed):
             self.unsealed = (slot, number, max(cut, 64), kept)
+        elif last:
+            self.unsynced = number
         return 0
 
     cdef int settle(self) except -1:
@@ -1088,6 +1093,13 @@ cdef int mend(Store* s, object recovery) except -1:
     if got < 0 or (<uint64_t>got < end - start and end > 64):
         s.disk.close(s.disk, fd)
         return -5 if got >= 0 else <int>got
+    # First what is cut is gone for good: blocks behind the new end would be found beside it.
+    error = s.disk.truncate(s.disk, fd, end)
+    if error == 0:
+        error = s.disk.sync(s.disk, fd)
+    if error < 0:
+        s.disk.close(s.disk, fd)
+        return error
     d.length = 0
     for first, count, queue, place16, length, time_s in kept:
         packed = struct.pack(
@@ -1117,8 +1129,5 @@ cdef int mend(Store* s, object recovery) except -1:
     error = log_seal(s, False)
     if error == 0:
         log_published(s)
-        error = s.disk.truncate(s.disk, fd, s.segments[<int>slot].length)
-    if error == 0:
-        error = s.disk.sync(s.disk, fd)
     r.unsealed = None
     return error
