@@ -205,5 +205,5 @@ def test_a_fault_at_every_step_of_opening_many_stores_loses_nothing(memory_path:
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_thousands_of_faults_after_faults_lose_nothing(memory_path: Path) -> None:
-    for seed in range(1000, 1600):
+    for seed in range(1000, 5000):
         fault_after_fault(memory_path, seed)
