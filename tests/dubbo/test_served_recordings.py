@@ -12,7 +12,7 @@ import pytest
 from interop.service import Blue, Green, Plain
 
 from dragoman import dubbo
-from dragoman.wire import fastjson
+from dragoman.wire import fastjson, hessian2
 from tests.dubbo.peer import Reply, peer
 
 RECORDED = Path(__file__).parent.parent / "conformance" / "dubbo"
@@ -67,3 +67,32 @@ def test_in_fastjson_the_sdk_answers_with_the_text_of_a_real_provider(name: str)
         if (have.kind, told(have.value or b"null")) != (want.kind, told(want.value or b"null")):
             differ[call["name"]] = (have.value, want.value)
     assert differ == {}
+
+
+@pytest.mark.parametrize("name", ["2.6-hessian2", "2.7-hessian2", "3.3-hessian2"])
+def test_what_hessian2_brings_as_object_goes_back_with_javas_types(name: str) -> None:
+    undeclared = {"any", "order", "node", "$echo"}
+    calls = [each for each in recorded(name) if each["method"] in undeclared]
+    # A null has no type.
+    calls = [each for each in calls if each["name"] != "cycle" and each["result"] is not None]
+    assert len(calls) > 20
+    got = asyncio.run(answers(calls))
+    differ = {}
+    for call in calls:
+        want = hessian2.decode_stream(bytes.fromhex(call["reply"])[16:], exact=True)
+        reply = got[call["name"]]
+        assert reply.status == 20, (call["name"], reply.body)
+        have = hessian2.decode_stream(reply.body, exact=True)
+        if (have[0] % 3, types_of(have[1:2])) != (want[0] % 3, types_of(want[1:2])):
+            differ[call["name"]] = (have, want)
+    assert differ == {}
+
+
+def types_of(value: Any) -> Any:
+    """A value with the types that it has, Java's where they are known."""
+    java_class = getattr(value, "java_class", None) or type(value).__name__
+    if isinstance(value, dict):
+        return java_class, {key: types_of(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return java_class, [types_of(each) for each in value]
+    return java_class, value

@@ -16,7 +16,17 @@ from dragoman.dubbo.results import throwable_of
 from dragoman.errors import UsageError
 from dragoman.wire.descriptor import count_parameters
 from dragoman.wire.hessian2 import CONTAINERS_MAX, DEPTH_MAX
-from dragoman.wire.invocation import decode_request, encode_reply
+from dragoman.wire.invocation import decode_request, encode_reply, parameters
+
+# By descriptor: which of the arguments may hold values whose types nobody declared.
+cdef dict _keeps = {}
+cdef Py_ssize_t KEEPS_MAX = 1024
+# Parameters of these are what their declarations say.
+SIMPLE = frozenset((
+    "Ljava/lang/String;", "Ljava/lang/Boolean;", "Ljava/lang/Byte;", "Ljava/lang/Short;",
+    "Ljava/lang/Integer;", "Ljava/lang/Long;", "Ljava/lang/Float;", "Ljava/lang/Double;",
+    "Ljava/lang/Character;", "Ljava/math/BigDecimal;", "Ljava/math/BigInteger;",
+))
 
 cdef int DEPTH = DEPTH_MAX
 cdef Py_ssize_t CONTAINERS = CONTAINERS_MAX
@@ -55,8 +65,14 @@ cdef class ServedRequest(Timed):
             count_parameters(descriptor)
         # What is echoed is to be what it was.
         reader.exact = self.method == "$echo"
-        self.arguments = [reader.value() for i in range(count)]
-        reader.exact = False
+        kept = _keeps.get(self.descriptor)
+        if kept is None:
+            kept = _kept_types(self.descriptor)
+        self.arguments = []
+        for i in range(count):
+            reader.typed = reader.exact or (<tuple>kept)[i]
+            self.arguments.append(reader.value())
+        reader.exact = reader.typed = False
         self.attachments = reader.text_map() if reader.at < reader.n else {}
         return 0
 
@@ -114,6 +130,20 @@ cdef class ServedRequest(Timed):
     cdef bint _has_attachments(self):
         """Whether the reply is to carry attachments."""
         return bool(self.reply_attachments) and _takes_attachments(self.protocol_version)
+
+
+cdef tuple _kept_types(str descriptor):
+    """Which parameters keep Java's types: a ``Long`` or a ``TypedList`` for what an Object, a
+    collection or a bean may hold, so that what a function hands back is what it was given.
+    """
+    kept = tuple([
+        not (len(kind.lstrip("[")) == 1 or kind.lstrip("[") in SIMPLE)
+        for kind in parameters(descriptor)
+    ])
+    if len(_keeps) >= KEEPS_MAX:
+        _keeps.clear()
+    _keeps[descriptor] = kept
+    return kept
 
 
 cdef bint _takes_attachments(str version):

@@ -12,7 +12,7 @@ cdef class Hessian2Reader:
     cdef Py_ssize_t n
     cdef readonly Py_ssize_t at
     cdef list references, classes, types
-    cdef bint exact
+    cdef bint exact, typed
     cdef int depth, depth_max
     cdef Py_ssize_t containers_left, containers_max, costly_keys
 

@@ -86,8 +86,10 @@ cdef class Hessian2Reader:
     """Reads the values of one stream, one after another.
 
     ``data`` (bytes-like) is kept until the reader goes. With ``exact`` all of Java's types are kept
-    (``dragoman.wire.java``). Every method raises ProtocolError with the place, LimitError beyond
-    ``depth_max`` or ``containers_max``; afterwards the reader is of no more use.
+    (``dragoman.wire.java``); compiled callers may set ``typed`` alone, for what subclasses of
+    Python's types can keep: ``Long``, ``TypedList``, ``TypedMap``. Every method raises
+    ProtocolError with the place, LimitError beyond ``depth_max`` or ``containers_max``; afterwards
+    the reader is of no more use.
     """
 
     def __init__(
@@ -120,7 +122,7 @@ cdef class Hessian2Reader:
             self.classes = []
         if self.types is None or len(self.types):
             self.types = []
-        self.exact = exact
+        self.exact = self.typed = exact
         self.depth = 0
         self.depth_max = depth_max
         self.containers_max = containers_max
@@ -351,7 +353,7 @@ cdef class Hessian2Reader:
         self.at = at + 1
         if tag >= 0x80:
             number = self.number(tag)
-            if self.exact and (0xD8 <= tag <= 0xEF or tag >= 0xF0):
+            if self.typed and (0xD8 <= tag <= 0xEF or tag >= 0xF0):
                 return Long(number)
             if -16 <= number < 256:
                 return SMALL[number + 16]
@@ -368,7 +370,7 @@ cdef class Hessian2Reader:
             return self.number(tag)
         if tag == 76 or tag == 0x59 or 0x38 <= tag < 0x40:
             number = self.number(tag)
-            return Long(number) if self.exact else number
+            return Long(number) if self.typed else number
         if 0x5B <= tag <= 0x5F or tag == 68:
             return self.double(tag)
         if tag < 0x30 or 0x34 <= tag < 0x38 or tag == 0x41 or tag == 0x42:
@@ -419,7 +421,7 @@ cdef class Hessian2Reader:
             count = self.number(self.tag())
             if not 0 <= count <= 0x7FFFFFFF:
                 self.bad(f"a list of {count} values", at)
-        if self.exact and name:
+        if self.typed and name:
             result = TypedList(name)
         else:
             result = []
@@ -449,7 +451,7 @@ cdef class Hessian2Reader:
         if typed:
             name = self.type_name()
             # Maps of somebody's own class, too: other languages write objects so.
-            if name and (self.exact or not name.startswith("java.")):
+            if name and (self.typed or not name.startswith("java.")):
                 result = TypedMap(name)
             else:
                 result = {}
