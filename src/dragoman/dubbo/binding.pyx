@@ -5,6 +5,8 @@ that a request means. The invariant: a request finds a method only if its types 
 or if they fit no other method of the name.
 """
 
+from dragoman.wire.descriptor cimport split_descriptor
+
 import inspect
 
 # Descriptors other than those declared, under which a service's methods have been found.
@@ -25,19 +27,6 @@ for _family in (
 ):
     for _name in _family:
         _FAMILIES[_name if len(_name) == 1 else f"L{_name};"] = _family[0]
-
-
-def _parameters_of(str descriptor):
-    """The types in a descriptor, one by one."""
-    cdef list found = []
-    cdef Py_ssize_t at = 0, start
-    while at < len(descriptor):
-        start = at
-        while descriptor[at] == "[":
-            at += 1
-        at = descriptor.index(";", at) + 1 if descriptor[at] == "L" else at + 1
-        found.append(descriptor[start:at])
-    return found
 
 
 def _alike(str declared, str asked):
@@ -105,10 +94,10 @@ cdef class BoundService:
         if descriptor is None:
             # A generic call without types: there must be no other of the name.
             return <Bound>candidates[0][1] if len(candidates) == 1 else None
-        asked = _parameters_of(descriptor)
+        asked = split_descriptor(descriptor)
         fitting = []
         for declared, bound in candidates:
-            own = _parameters_of(declared)
+            own = split_descriptor(declared)
             if len(own) == len(asked) and all([_alike(a, b) for a, b in zip(own, asked)]):
                 fitting.append(bound)
         if len(fitting) != 1:

@@ -43,6 +43,3 @@ class Caller:
 
     def variant(self, what: str) -> Caller:
         """The same method ``whole`` or ``one_way``; made once."""
-
-def split_descriptor(descriptor: str) -> list[str]:
-    """The parameters of a well-formed descriptor, one by one."""

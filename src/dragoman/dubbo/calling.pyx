@@ -34,7 +34,7 @@ from dragoman.dubbo.request import Result
 from dragoman.dubbo.scalars import Misfit
 from dragoman.errors import DragomanError, JavaError, ProtocolError, UsageError
 from dragoman.rpc.arguments import timeout_us as checked_timeout_us
-from dragoman.wire.descriptor import count_parameters, descriptor_of
+from dragoman.wire.descriptor import count_parameters, descriptor_of, java_name, split_descriptor
 from dragoman.wire.hessian2 import CONTAINERS_MAX, DEPTH_MAX
 from dragoman.wire.java import BigInteger, Date, Double, Long, TypedList, TypedMap
 
@@ -482,10 +482,10 @@ cdef class Caller:
         if self._types is not None:
             if len(self._types) != len(args):
                 raise UsageError(f"{len(self._types)} types for {len(args)} arguments")
-            names = TypedList("[string", [_java_name(each) for each in self._types])
+            names = TypedList("[string", [java_name(each) for each in self._types])
         elif self.method is not None:
             names = TypedList(
-                "[string", [_java_name(m.descriptor) for m in self.method.parameters[:len(args)]]
+                "[string", [java_name(m.descriptor) for m in self.method.parameters[:len(args)]]
             )
         if self.method is not None:
             values = [
@@ -514,30 +514,3 @@ def _descriptors_of(types):
             return []
         return split_descriptor(types)
     return split_descriptor(descriptor_of(list(types)))
-
-
-def split_descriptor(str descriptor not None):
-    """The parameters of a well-formed descriptor, one by one."""
-    found = []
-    at = 0
-    while at < len(descriptor):
-        start = at
-        while descriptor[at] == "[":
-            at += 1
-        at = descriptor.index(";", at) + 1 if descriptor[at] == "L" else at + 1
-        found.append(descriptor[start:at])
-    return found
-
-
-cdef dict PRIMITIVE_NAMES = {
-    "Z": "boolean", "B": "byte", "C": "char", "S": "short", "I": "int", "J": "long", "F": "float",
-    "D": "double",
-}
-
-
-def _java_name(str descriptor not None):
-    """A type's name as people write it."""
-    depth = len(descriptor) - len(descriptor.lstrip("["))
-    name = descriptor[depth:]
-    name = PRIMITIVE_NAMES.get(name) or name[1:len(name) - 1].replace("/", ".")
-    return name + "[]" * depth

@@ -10,3 +10,6 @@ def descriptor_of(types: Sequence[str]) -> str:
 
 def java_name(descriptor: str) -> str:
     """The name in Java's source of the one type in ``descriptor``. UsageError otherwise."""
+
+def split_descriptor(descriptor: str) -> list[str]:
+    """The parameters of a well-formed descriptor, one by one."""

@@ -154,6 +154,20 @@ def count_parameters(bytes descriptor not None):
     return count
 
 
+cpdef list split_descriptor(str descriptor):
+    """The parameters of a well-formed descriptor, one by one."""
+    cdef list parts = []
+    cdef Py_ssize_t start = 0, at = 0, n = len(descriptor)
+    while at < n:
+        if descriptor[at] == "[":
+            at += 1
+            continue
+        at = descriptor.index(";", at) + 1 if descriptor[at] == "L" else at + 1
+        parts.append(descriptor[start:at])
+        start = at
+    return parts
+
+
 def descriptor_of(types):
     """The descriptor of a list of Java type names. UsageError names the type that is none.
 

@@ -22,6 +22,11 @@ from libc.string cimport memcpy
 
 from dragoman.wire.bean cimport Bean
 from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.descriptor cimport split_descriptor
+from dragoman.wire.hessian2_plan cimport (
+    ARRAY, AS_IS, BOOLEAN, BYTES, CHARACTER, CHARACTERS, CONVERTED, DOUBLE, INTEGER, LIST, LONG,
+    MAP, NUMBER, SET, TEXT, Plan, plan_of,
+)
 from dragoman.wire.hessian2_string cimport write_hessian_string, write_text
 
 import datetime as _datetime
@@ -32,36 +37,16 @@ from collections.abc import Mapping
 
 from dragoman.errors import UsageError
 from dragoman.wire.descriptor import count_parameters, descriptor_of
-from dragoman.wire.hessian2_classes import TO_JAVA, plain_bean
+from dragoman.wire.hessian2_classes import plain_bean
 from dragoman.wire.java import BigInteger, Date, Long, TypedList, TypedMap
 
 cdef enum:
     DEPTH = 256
-    PLANS_CACHED_MAX = 4096
     SLOTS_LEAST = 16    # of the table of references, a power of two
     SLOTS_KEPT = 4096   # a larger one goes back to the allocator with its stream
     CHUNK_BYTES = 0x8000
 
 DEPTH_MAX = DEPTH
-
-# What a descriptor asks for.
-cdef enum:
-    AS_IS
-    BOOLEAN
-    INTEGER
-    LONG
-    DOUBLE
-    CHARACTER
-    TEXT
-    BYTES
-    CHARACTERS
-    ARRAY
-    LIST
-    SET
-    MAP
-    CONVERTED
-    NUMBER
-    OBJECT
 
 cdef object EPOCH = _datetime.datetime(1970, 1, 1, tzinfo=_datetime.timezone.utc)
 cdef object MILLISECOND = _datetime.timedelta(milliseconds=1)
@@ -69,158 +54,6 @@ cdef object DATETIME = _datetime.datetime
 cdef tuple WELL_KNOWN = (
     _datetime.date, _datetime.time, _datetime.timedelta, decimal.Decimal, uuid.UUID,
 )
-cdef dict plans = {}
-
-cdef dict PRIMITIVES = {
-    "Z": (BOOLEAN, "boolean", 0, 0),
-    "B": (INTEGER, "byte", -0x80, 0x7F),
-    "S": (INTEGER, "short", -0x8000, 0x7FFF),
-    "I": (INTEGER, "int", -0x80000000, 0x7FFFFFFF),
-    "J": (LONG, "long", -0x8000000000000000, 0x7FFFFFFFFFFFFFFF),
-    "F": (DOUBLE, "float", 0, 0),
-    "D": (DOUBLE, "double", 0, 0),
-    "C": (CHARACTER, "char", 0, 0),
-}
-cdef dict BOXES = {
-    "java.lang.Boolean": "Z", "java.lang.Byte": "B", "java.lang.Short": "S",
-    "java.lang.Integer": "I", "java.lang.Long": "J", "java.lang.Float": "F",
-    "java.lang.Double": "D", "java.lang.Character": "C",
-}
-# Where any value will do: it is written as without a descriptor.
-cdef frozenset OPEN = frozenset((
-    "java.lang.Object", "java.io.Serializable", "java.lang.Comparable", "java.lang.Cloneable",
-))
-cdef dict LISTS = {name: None for name in (
-    "java.util.List", "java.util.Collection", "java.lang.Iterable", "java.util.ArrayList",
-    "java.util.AbstractList", "java.util.AbstractCollection",
-)} | {name: name for name in (
-    "java.util.LinkedList", "java.util.Vector", "java.util.Stack", "java.util.ArrayDeque",
-    "java.util.PriorityQueue", "java.util.concurrent.CopyOnWriteArrayList",
-)} | {"java.util.Queue": "java.util.LinkedList", "java.util.Deque": "java.util.LinkedList"}
-cdef dict SETS = {
-    "java.util.Set": "java.util.HashSet", "java.util.AbstractSet": "java.util.HashSet",
-    "java.util.SortedSet": "java.util.TreeSet", "java.util.NavigableSet": "java.util.TreeSet",
-} | {name: name for name in (
-    "java.util.HashSet", "java.util.LinkedHashSet", "java.util.TreeSet",
-    "java.util.concurrent.CopyOnWriteArraySet",
-)}
-cdef dict MAPS = {
-    "java.util.Map": None, "java.util.HashMap": None, "java.util.AbstractMap": None,
-    "java.util.SortedMap": "java.util.TreeMap", "java.util.NavigableMap": "java.util.TreeMap",
-    "java.util.concurrent.ConcurrentMap": "java.util.concurrent.ConcurrentHashMap",
-} | {name: name for name in (
-    "java.util.LinkedHashMap", "java.util.TreeMap", "java.util.Hashtable",
-    "java.util.IdentityHashMap", "java.util.WeakHashMap", "java.util.Properties",
-    "java.util.concurrent.ConcurrentHashMap", "java.util.concurrent.ConcurrentSkipListMap",
-)}
-
-
-cdef class Plan:
-    """What one parameter's type asks for."""
-
-    cdef int kind
-    cdef str java_class       # as people write it, for messages and for objects
-    cdef str wire_class       # of the list, array or map; None for the untyped form
-    cdef object least, most   # of integers
-    cdef Plan element         # of arrays
-    cdef bint nullable
-    cdef object convert
-
-    def __cinit__(self, kind, java_class, nullable=True):
-        self.kind = kind
-        self.java_class = java_class
-        self.nullable = nullable
-
-
-cdef Plan primitive_plan(str letter, str java_class):
-    kind, name, least, most = PRIMITIVES[letter]
-    plan = Plan(kind, java_class or name, java_class is not None)
-    (<Plan>plan).least = least
-    (<Plan>plan).most = most
-    return plan
-
-
-cdef str element_class(Plan plan):
-    """How hessian names an array's elements."""
-    if plan.kind == ARRAY or plan.kind == BYTES or plan.kind == CHARACTERS:
-        return plan.wire_class
-    if plan.java_class == "java.lang.String":
-        return "string"
-    if plan.java_class == "java.lang.Object":
-        return "object"
-    if plan.java_class == "java.util.Date":
-        return "date"
-    return plan.java_class
-
-
-cdef Plan make_plan(str descriptor):
-    cdef Plan plan
-    cdef str name
-    if descriptor[0] == "[":
-        element = plan_of(descriptor[1:])
-        if descriptor == "[B":
-            plan = Plan(BYTES, "byte[]")
-            plan.wire_class = "[byte"
-        elif descriptor == "[C":
-            plan = Plan(CHARACTERS, "char[]")
-            plan.wire_class = "[char"
-        else:
-            plan = Plan(ARRAY, f"{element.java_class}[]")
-            plan.element = element
-            plan.wire_class = "[" + element_class(element)
-        return plan
-    if descriptor in PRIMITIVES:
-        return primitive_plan(descriptor, None)
-    name = descriptor[1:len(descriptor) - 1].replace("/", ".")
-    if name in BOXES:
-        return primitive_plan(BOXES[name], name)
-    if name in ("java.lang.String", "java.lang.CharSequence"):
-        return Plan(TEXT, name)
-    if name in OPEN:
-        return Plan(AS_IS, name)
-    if name == "java.lang.Number":
-        return Plan(NUMBER, name)
-    if name in LISTS or name in SETS or name in MAPS:
-        kind, known = (
-            (LIST, LISTS) if name in LISTS else (SET, SETS) if name in SETS else (MAP, MAPS)
-        )
-        plan = Plan(kind, name)
-        plan.wire_class = known[name]
-        return plan
-    if name in TO_JAVA:
-        plan = Plan(CONVERTED, name)
-        plan.convert = TO_JAVA[name]
-        return plan
-    return Plan(OBJECT, name)
-
-
-cdef Plan plan_of(str descriptor):
-    """The plan of one well-formed descriptor; those seen are remembered."""
-    found = plans.get(descriptor)
-    if found is not None:
-        return <Plan>found
-    plan = make_plan(descriptor)
-    if len(plans) >= PLANS_CACHED_MAX:
-        plans.clear()
-    if len(descriptor) <= 256:
-        plans[descriptor] = plan
-    return plan
-
-
-cdef list split_descriptor(str descriptor):
-    """The parameters of a well-formed descriptor, one by one."""
-    cdef list parts = []
-    cdef Py_ssize_t start = 0, at = 0, n = len(descriptor)
-    while at < n:
-        if descriptor[at] == "[":
-            at += 1
-            continue
-        at = descriptor.index(";", at) + 1 if descriptor[at] == "L" else at + 1
-        parts.append(descriptor[start:at])
-        start = at
-    return parts
-
-
 cdef str one_descriptor(str text):
     """The descriptor of one type, given as such or as people write it."""
     try:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from dragoman.errors import ProtocolError, UsageError
 from dragoman.wire import fastjson
-from dragoman.wire.descriptor import count_parameters, java_name
+from dragoman.wire.descriptor import count_parameters, java_name, split_descriptor
 from dragoman.wire.dubbo import Serialization
 from dragoman.wire.hessian2 import Hessian2Reader, Hessian2Writer, encode, to_json
 from dragoman.wire.java import Bean
@@ -29,7 +29,6 @@ from dragoman.wire.jsonstring import decode_string
 # To which replies may carry attachments; older ones do not.
 PROTOCOL: Final = "2.0.2"
 _NO_ATTACHMENTS = re.compile(r"2\.0\.[01]\Z|1\.")
-_PARAMETER = re.compile(r"\[*(?:L[^;]*;|.)")
 _HEADER_BYTES = 16
 
 HESSIAN2: Final = int(Serialization.HESSIAN2)
@@ -65,7 +64,7 @@ class Reply(NamedTuple):
 def parameters(descriptor: str) -> list[str]:
     """The descriptors of the single parameters. Raises UsageError."""
     count_parameters(descriptor.encode("utf-8", "replace"))
-    return _PARAMETER.findall(descriptor)
+    return split_descriptor(descriptor)
 
 
 def encode_request(
