@@ -26,6 +26,9 @@ QUICK = ZookeeperSettings(
     session_timeout_s=1.0, request_timeout_s=1.0, check_s=0.5, reconcile_s=60.0, grace_s=3.0
 )
 
+# Where a slow answer is not what is looked at.
+PATIENT = ZookeeperSettings(session_timeout_s=30.0, request_timeout_s=30.0)
+
 
 def opened(server: ZookeeperServer, settings: ZookeeperSettings = QUICK) -> ZookeeperRegistry:
     return ZookeeperRegistry([f"127.0.0.1:{server.port}"], settings=settings)
@@ -358,12 +361,16 @@ def test_credentials_are_used_and_never_told(
         url = f"zookeeper://me:geheim@127.0.0.1:{own_zookeeper.port}"
         registry = open_registry(url)
         assert "geheim" not in registry.location
-        await (await registry.register(endpoint(30000))).ready(20)
-        assert await addresses(registry) == ["127.0.0.1:30000"]
-        stranger = opened(own_zookeeper)
+        await (await registry.register(endpoint(30000))).ready(60)
+        stranger = opened(own_zookeeper, PATIENT)
         with pytest.raises(RegistryError, match="NoAuth"):
             await stranger.services()
         await stranger.close()
+        friend = ZookeeperRegistry(
+            [f"127.0.0.1:{own_zookeeper.port}"], user="me", password="geheim", settings=PATIENT
+        )
+        assert await addresses(friend) == ["127.0.0.1:30000"]
+        await friend.close()
         await registry.close()
 
     with caplog.at_level(logging.DEBUG):
