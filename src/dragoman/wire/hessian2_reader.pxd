@@ -1,5 +1,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
+cdef object date_of(int64_t ms)
+
 cdef class ClassDefinition:
     cdef readonly str name
     cdef readonly tuple fields

@@ -1,0 +1,39 @@
+from libc.stdint cimport int64_t, uint8_t
+
+
+cdef class JsonbReader:
+    cdef object owner
+    cdef const uint8_t* data
+    cdef Py_ssize_t n
+    cdef readonly Py_ssize_t at
+    cdef list symbols, later
+    cdef bint exact
+    cdef int depth, depth_max
+    cdef Py_ssize_t containers_left, containers_max, costly_keys
+
+    cdef int start(
+        self, object owner, const uint8_t* data, Py_ssize_t n, bint exact, int depth_max,
+        Py_ssize_t containers_max
+    ) except -1
+    cdef object document(self)
+
+    cdef object bad(self, str what, Py_ssize_t at)
+    cdef object cut(self, str what)
+    cdef const uint8_t* take(self, Py_ssize_t count, str what) except NULL
+    cdef int64_t number(self) except? -1
+    cdef int64_t int32(self, int64_t least, int64_t most, str what) except? -1
+    cdef object integer(self)
+    cdef str text(self)
+    cdef str name(self)
+    cdef str type_name(self)
+    cdef str numbered(self)
+    cdef str by_number(self)
+    cdef object date(self, uint8_t tag)
+    cdef object moment(self, uint8_t tag)
+    cdef object value(self)
+    cdef object nested(self, uint8_t tag, Py_ssize_t at)
+    cdef object typed(self)
+    cdef object list_of(self, uint8_t tag, str java_class)
+    cdef object map_of(self, str java_class)
+    cdef object key(self)
+    cdef bint reference(self, object container, object key) except -1

@@ -1,0 +1,35 @@
+from typing import Any
+
+from typing_extensions import Buffer as BytesLike
+
+DEPTH_MAX: int
+CONTAINERS_MAX: int
+
+class JsonbReader:
+    """Reads the documents in ``data``, one after another, each with names and references of its own.
+
+    ``data`` (bytes-like) is kept until the reader goes. With ``exact`` all of Java's types are kept
+    (``dragoman.wire.java``). ``read`` raises ProtocolError with the place, LimitError beyond
+    ``depth_max`` or ``containers_max``; afterwards the reader is of no more use.
+    """
+
+    at: int
+    def __init__(
+        self,
+        data: BytesLike,
+        *,
+        exact: bool = False,
+        depth_max: int = ...,
+        containers_max: int = ...,
+    ) -> None: ...
+    def read(self) -> Any:
+        """The value of the next document."""
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all has been read."""
+
+def decode(
+    data: BytesLike, *, exact: bool = False, depth_max: int = ..., containers_max: int = ...
+) -> Any:
+    """The value that ``data`` is. ProtocolError when it is not exactly one."""

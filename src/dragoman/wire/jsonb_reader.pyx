@@ -1,0 +1,540 @@
+"""The reader of JSONB, fastjson2's binary JSON: bytes to Java's values in Python.
+
+Dubbo 3 writes each field of a body in it (``wire.invocation_fastjson2``). A document is one value:
+
+| first byte | value |
+| --- | --- |
+| ``49``-``78``, ``79`` length | text in Latin-1 (ASCII as a rule) |
+| ``7a``, ``7b``, ``7c``, ``7d``, ``7e``, and a length in bytes | text in UTF-8, UTF-16 with a mark, little and big endian, GB 18030 |
+| ``f0``-``ff``, ``00``-``2f``; ``30``-``3f`` b; ``40``-``47`` b b; ``48`` i32 | int; all lengths are such |
+| ``d8``-``ef``; ``c8``-``d7`` b; ``c0``-``c7`` b b; ``bf`` i32; ``be`` i64 | long |
+| ``bd`` i8, ``bc`` i16, ``ba`` long, ``bb`` length bytes | byte, short, BigInteger |
+| ``b2`` 0, ``b3`` 1, ``b4`` long, ``b5`` f64, ``b6`` int, ``b7`` f32 | double, float |
+| ``b8`` long, ``b9`` scale number | BigDecimal |
+| ``af``, ``b0``, ``b1``, ``90`` int, ``91`` length bytes | null, false, true, char, binary |
+| ``ab`` i64 milliseconds, ``ac`` i32 seconds, ``ad`` i32 minutes, ``ae`` long int | Date, Instant |
+| ``a7``, ``a8``, ``a9``, ``aa`` | LocalTime, LocalDateTime, LocalDate, one with a zone |
+| ``94``-``a3``, ``a4`` length | list |
+| ``a6`` (key value)* ``a5`` | object |
+| ``92`` type value | a value of a class |
+| ``93`` text | reference: a path (``jsonb_path``), ``..`` (what it stands in), ``#-1`` (the last one) |
+
+A name is a text, ``7f`` text int (which numbers it) or ``7f`` int (one that was numbered); a type
+is a text and its number, or the number of one. References are resolved when the document has been
+read, for only then all places are there.
+
+The invariants are those of ``hessian2_reader``: what a peer names is never looked up; a length is
+believed only as far as bytes are there; depth, containers, digits and costly keys of maps are
+bounded; whatever is wrong is a ProtocolError that names the byte.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF16
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from dragoman.wire.bean cimport Bean, is_plain_key, new_bean
+from dragoman.wire.hessian2_reader cimport date_of as moment_of
+
+from dragoman.errors import LimitError, ProtocolError, UsageError
+from dragoman.wire.java import BigInteger, Long, TypedList, TypedMap
+from dragoman.wire.jsonb_classes import (
+    MAPS, PLAIN, date_of, datetime_of, decimal_of, instant_of, model_name, time_of, zoned_of,
+)
+from dragoman.wire.jsonb_path import find
+
+cdef enum:
+    DEPTH = 256               # as in hessian2_reader, for the same reasons
+    CONTAINERS = 500_000
+    COSTLY_KEYS_MAX = 2000
+    BIG_BYTES_MAX = 8192      # of a number: making its digits costs the square of its length
+
+DEPTH_MAX = DEPTH
+CONTAINERS_MAX = CONTAINERS
+
+
+cdef inline uint32_t read32(const uint8_t* p) noexcept nogil:
+    return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
+
+
+cdef inline uint64_t read64(const uint8_t* p) noexcept nogil:
+    return (<uint64_t>read32(p) << 32) | read32(p + 4)
+
+
+cdef class JsonbReader:
+    """Reads the documents in ``data``, one after another, each with names and references of its own.
+
+    ``data`` (bytes-like) is kept until the reader goes. With ``exact`` all of Java's types are kept
+    (``dragoman.wire.java``). ``read`` raises ProtocolError with the place, LimitError beyond
+    ``depth_max`` or ``containers_max``; afterwards the reader is of no more use.
+    """
+
+    def __init__(
+        self, data, *, bint exact=False, int depth_max=DEPTH, Py_ssize_t containers_max=CONTAINERS
+    ):
+        cdef bytes kept
+        if not 1 <= depth_max <= 2000:
+            raise UsageError(f"depth_max is 1 to 2000, not {depth_max}")
+        if containers_max < 0:
+            raise UsageError(f"containers_max is no less than 0, not {containers_max}")
+        kept = data if isinstance(data, bytes) else bytes(memoryview(data))
+        self.start(
+            kept, <const uint8_t*>PyBytes_AS_STRING(kept), len(kept), exact, depth_max,
+            containers_max
+        )
+
+    cdef int start(
+        self, object owner, const uint8_t* data, Py_ssize_t n, bint exact, int depth_max,
+        Py_ssize_t containers_max
+    ) except -1:
+        """Begin with ``data[:n]``, which ``owner`` keeps alive (for compiled callers)."""
+        self.owner = owner
+        self.data = data
+        self.n = n
+        self.at = 0
+        self.exact = exact
+        self.depth_max = depth_max
+        self.containers_max = containers_max
+        self.containers_left = containers_max
+        self.costly_keys = 0
+        return 0
+
+    def read(self):
+        """The value of the next document."""
+        return self.document()
+
+    @property
+    def at_end(self):
+        """Whether all has been read."""
+        return self.at >= self.n
+
+    cdef object document(self):
+        cdef object result, last = None
+        cdef bint resolved = False
+        self.symbols = []
+        self.later = []
+        self.depth = 0
+        result = self.value()
+        for container, key, path in self.later:
+            if path != "#-1":
+                last = find(result, path)
+                resolved = True
+            elif not resolved:
+                raise ProtocolError("fastjson2: a reference to the last one, and there is none")
+            container[key] = last
+        return result
+
+    # ---- errors
+
+    cdef object bad(self, str what, Py_ssize_t at):
+        raise ProtocolError(f"fastjson2: {what} at byte {at}")
+
+    cdef object cut(self, str what):
+        raise ProtocolError(f"fastjson2: {what} is cut short at byte {self.n}")
+
+    cdef const uint8_t* take(self, Py_ssize_t count, str what) except NULL:
+        """The next ``count`` bytes."""
+        cdef const uint8_t* p = self.data + self.at
+        if count > self.n - self.at:
+            self.cut(what)
+        self.at += count
+        return p
+
+    # ---- numbers
+
+    cdef int64_t number(self) except? -1:
+        """An int or a long."""
+        cdef Py_ssize_t at = self.at
+        cdef uint8_t tag = self.take(1, "a number")[0]
+        cdef const uint8_t* p
+        if tag >= 0xF0 or tag < 0x30:
+            return <int8_t>tag
+        if tag < 0x40:
+            return ((<int64_t>tag - 0x38) << 8) + self.take(1, "a number")[0]
+        if tag < 0x48:
+            p = self.take(2, "a number")
+            return ((<int64_t>tag - 0x44) << 16) + (p[0] << 8) + p[1]
+        if tag == 0x48 or tag == 0xBF:
+            return <int32_t>read32(self.take(4, "a number"))
+        if 0xD8 <= tag:
+            return <int64_t>tag - 0xE0
+        if 0xC8 <= tag:
+            return ((<int64_t>tag - 0xD0) << 8) + self.take(1, "a number")[0]
+        if 0xC0 <= tag:
+            p = self.take(2, "a number")
+            return ((<int64_t>tag - 0xC4) << 16) + (p[0] << 8) + p[1]
+        if tag == 0xBE:
+            return <int64_t>read64(self.take(8, "a number"))
+        if tag == 0xBD:
+            return <int8_t>self.take(1, "a number")[0]
+        if tag == 0xBC:
+            p = self.take(2, "a number")
+            return <int16_t>((p[0] << 8) | p[1])
+        self.bad(f"no number but a value that begins with 0x{tag:02x}", at)
+
+    cdef int64_t int32(self, int64_t least, int64_t most, str what) except? -1:
+        """A number in a range: lengths, scales and such."""
+        cdef Py_ssize_t at = self.at
+        cdef int64_t number = self.number()
+        if not least <= number <= most:
+            self.bad(f"{what} of {number}", at)
+        return number
+
+    cdef object integer(self):
+        """The number of a BigDecimal, or what follows the mark of a BigInteger."""
+        cdef uint8_t tag
+        cdef int64_t size
+        if self.at >= self.n:
+            self.cut("a number")
+        tag = self.data[self.at]
+        if tag == 0xBA:
+            self.at += 1
+            return self.number()
+        if tag != 0xBB:
+            return self.number()
+        self.at += 1
+        size = self.int32(1, 0x7FFFFFFF, "a number with a length")
+        if size > BIG_BYTES_MAX:
+            raise LimitError(f"fastjson2: a number of {size} bytes at byte {self.at}")
+        data = PyBytes_FromStringAndSize(<const char*>self.take(size, "a number"), size)
+        return int.from_bytes(data, "big", signed=True)
+
+    # ---- texts
+
+    cdef str text(self):
+        """A text, whatever its encoding; None for null."""
+        cdef Py_ssize_t at = self.at
+        cdef uint8_t tag = self.take(1, "a text")[0]
+        cdef const uint8_t* p
+        cdef int64_t size
+        cdef int order = -1
+        if 0x49 <= tag < 0x79:
+            size = tag - 0x49
+            return PyUnicode_DecodeLatin1(<const char*>self.take(size, "a text"), size, NULL)
+        if tag == 0xAF:
+            return None
+        if not 0x79 <= tag < 0x7F:
+            self.bad(f"no text but a value that begins with 0x{tag:02x}", at)
+        # A negative length means a table of names that both sides were given beforehand.
+        size = self.int32(0, 0x7FFFFFFF, "a text with a length")
+        p = self.take(size, "a text")
+        try:
+            if tag == 0x79:
+                return PyUnicode_DecodeLatin1(<const char*>p, size, NULL)
+            if tag == 0x7A:
+                return (<const char*>p)[:size].decode("utf-8", "surrogatepass")
+            if tag == 0x7E:
+                return (<const char*>p)[:size].decode("gb18030")
+            if size % 2:
+                self.bad(f"a text in UTF-16 of {size} bytes", at)
+            if tag == 0x7D:
+                order = 1
+            elif tag == 0x7B:
+                order = -1 if size >= 2 and p[0] == 0xFF and p[1] == 0xFE else 1
+                if size >= 2 and p[0] + p[1] == 0xFE + 0xFF and p[0] >= 0xFE:
+                    p += 2
+                    size -= 2
+            return PyUnicode_DecodeUTF16(<char*>p, size, "surrogatepass", &order)
+        except UnicodeDecodeError as error:
+            raise ProtocolError(f"fastjson2: a text that is none ({error}) at byte {at}") from None
+
+    cdef str name(self):
+        """The name of a field or of an entry: a text, or one that was numbered."""
+        if self.data[self.at] != 0x7F:
+            return self.text()
+        self.at += 1
+        if self.at >= self.n:
+            self.cut("a name")
+        if 0x49 <= self.data[self.at] < 0x7F:
+            return self.numbered()
+        return self.by_number()
+
+    cdef str type_name(self):
+        """A type: a text and its number, or the number of a text that was there before."""
+        if self.at >= self.n:
+            self.cut("a type")
+        if self.data[self.at] == 0x7F:
+            return self.name()
+        if 0x49 <= self.data[self.at] < 0x7F:
+            return self.numbered()
+        return self.by_number()
+
+    cdef str numbered(self):
+        """A text and the number that it has from now on."""
+        cdef str found = self.text()
+        cdef Py_ssize_t count = len(self.symbols)
+        # Writers count; a gap would let a few bytes ask for a large table.
+        cdef int64_t index = self.int32(0, count, "a name that is given the number")
+        if index == count:
+            self.symbols.append(found)
+        else:
+            self.symbols[index] = found
+        return found
+
+    cdef str by_number(self):
+        """A text that was given a number before."""
+        cdef Py_ssize_t at = self.at
+        cdef int64_t index = self.number()
+        if not 0 <= index < len(self.symbols):
+            self.bad(f"name {index} of {len(self.symbols)}", at)
+        return <str>self.symbols[index]
+
+    # ---- dates
+
+    cdef object date(self, uint8_t tag):
+        """LocalTime, LocalDateTime, LocalDate, or one with a zone."""
+        cdef Py_ssize_t at = self.at - 1
+        cdef const uint8_t* p
+        cdef object day = None, time
+        cdef int nano
+        try:
+            if tag != 0xA7:
+                p = self.take(4, "a date")
+                day = date_of(<int16_t>((p[0] << 8) | p[1]), p[2], p[3])
+                if tag == 0xA9:
+                    return day
+            p = self.take(3, "a time")
+            nano = <int>self.int32(0, 999999999, "nanoseconds")
+            time = time_of(p[0], p[1], p[2], nano)
+        except ValueError as error:
+            raise ProtocolError(f"fastjson2: no date ({error}) at byte {at}") from None
+        if tag == 0xA7:
+            return time
+        if tag == 0xA8:
+            return datetime_of(day, time)
+        zone = self.text()
+        if zone is None:
+            self.bad("a date with a zone that has none", at)
+        return zoned_of(datetime_of(day, time), zone, self.exact)
+
+    cdef object moment(self, uint8_t tag):
+        """java.util.Date, or an Instant."""
+        cdef int64_t seconds
+        if tag == 0xAB:
+            return moment_of(<int64_t>read64(self.take(8, "a date")))
+        if tag == 0xAC:
+            return moment_of(<int64_t>(<int32_t>read32(self.take(4, "a date"))) * 1000)
+        if tag == 0xAD:
+            return moment_of(<int64_t>(<int32_t>read32(self.take(4, "a date"))) * 60000)
+        seconds = self.number()
+        return instant_of(
+            Long(seconds) if self.exact else seconds,
+            self.int32(0, 999999999, "nanoseconds"), self.exact
+        )
+
+    # ---- values
+
+    cdef object value(self):
+        """The next value of the document."""
+        cdef Py_ssize_t at = self.at
+        cdef uint8_t tag
+        cdef int64_t number
+        cdef uint32_t bits32
+        cdef uint64_t bits64
+        cdef float single
+        cdef double real
+        if at >= self.n:
+            self.cut("a value")
+        tag = self.data[at]
+        if 0x49 <= tag < 0x7F or tag == 0xAF:
+            return self.text()
+        if tag < 0x49 or tag >= 0xF0 or tag == 0xBC or tag == 0xBD:
+            return self.number()
+        if tag >= 0xBE:
+            number = self.number()
+            return Long(number) if self.exact else number
+        self.at = at + 1
+        if tag == 0xA6 or 0x92 <= tag <= 0xA4:
+            return self.nested(tag, at)
+        if tag == 0xB0 or tag == 0xB1:
+            return tag == 0xB1
+        if tag == 0xB2 or tag == 0xB3:
+            return 1.0 if tag == 0xB3 else 0.0
+        if tag == 0xB4:
+            return float(self.number())
+        if tag == 0xB5:
+            bits64 = read64(self.take(8, "a number"))
+            memcpy(&real, &bits64, 8)
+            return real
+        if tag == 0xB6:
+            return float(self.number())
+        if tag == 0xB7:
+            bits32 = read32(self.take(4, "a number"))
+            memcpy(&single, &bits32, 4)
+            return <double>single
+        if tag == 0xB8:
+            return decimal_of(self.number(), 0)
+        if tag == 0xB9:
+            number = self.int32(-0x80000000, 0x7FFFFFFF, "a scale")
+            return decimal_of(self.integer(), number)
+        if tag == 0xBA or tag == 0xBB:
+            self.at = at
+            big = self.integer()
+            return BigInteger(big) if self.exact else big
+        if tag == 0x90:
+            return chr(<int>self.int32(0, 0xFFFF, "a char"))
+        if tag == 0x91:
+            number = self.int32(0, 0x7FFFFFFF, "bytes with a length")
+            return PyBytes_FromStringAndSize(<const char*>self.take(number, "bytes"), number)
+        if 0xA7 <= tag <= 0xAA:
+            return self.date(tag)
+        if 0xAB <= tag <= 0xAE:
+            return self.moment(tag)
+        self.bad(f"no value begins with 0x{tag:02x}", at)
+
+    cdef object nested(self, uint8_t tag, Py_ssize_t at):
+        """A value that may hold others."""
+        cdef object result
+        if self.depth >= self.depth_max:
+            raise LimitError(f"fastjson2: nested deeper than {self.depth_max} at byte {at}")
+        self.depth += 1
+        if tag == 0x92:
+            result = self.typed()
+        elif tag == 0x93:
+            self.bad("a reference where there can be none", at)
+        else:
+            if self.containers_left == 0:
+                raise LimitError(
+                    f"fastjson2: more than {self.containers_max} lists and objects at byte {at}"
+                )
+            self.containers_left -= 1
+            result = self.map_of(None) if tag == 0xA6 else self.list_of(tag, None)
+        self.depth -= 1
+        return result
+
+    cdef object typed(self):
+        """A value of a class."""
+        cdef str java_class = model_name(self.type_name())
+        cdef Py_ssize_t at = self.at
+        cdef uint8_t tag
+        cdef object value
+        if at >= self.n:
+            self.cut("a value")
+        tag = self.data[at]
+        if tag == 0xA6 or 0x94 <= tag <= 0xA4:
+            if self.containers_left == 0:
+                raise LimitError(
+                    f"fastjson2: more than {self.containers_max} lists and objects at byte {at}"
+                )
+            self.containers_left -= 1
+            self.at = at + 1
+            if tag == 0xA6:
+                return self.map_of(java_class)
+            return self.list_of(tag, java_class)
+        value = self.value()
+        if type(value) is str and not java_class.startswith("["):
+            # An enum's constant; a class or a currency by its name.
+            bean = new_bean(java_class)
+            (<dict>bean)["name"] = value
+            return bean
+        return value
+
+    cdef object list_of(self, uint8_t tag, str java_class):
+        cdef Py_ssize_t i, count = tag - 0x94
+        cdef object result  # a list or a subclass of it
+        if tag == 0xA4:
+            count = self.int32(0, 0x7FFFFFFF, "a list with a length")
+        # Each value takes a byte at least.
+        if count > self.n - self.at:
+            self.cut(f"a list of {count} values")
+        if self.exact and java_class is not None and java_class not in PLAIN:
+            result = TypedList(java_class)
+        else:
+            result = []
+        for i in range(count):
+            if self.at < self.n and self.data[self.at] == 0x93:
+                (<list>result).append(None)
+                self.reference(result, i)
+            else:
+                (<list>result).append(self.value())
+        if java_class == "[byte":
+            try:
+                return bytes([each & 255 for each in <list>result])
+            except TypeError:
+                self.bad("an array of bytes with something else in it", self.at)
+        return result
+
+    cdef object map_of(self, str java_class):
+        cdef object result  # a dict or a subclass of it
+        cdef object key
+        cdef uint8_t tag
+        cdef bint fields = False
+        if self.at >= self.n:
+            self.cut("an object")
+        tag = self.data[self.at]
+        if java_class is None or java_class in PLAIN:
+            result = {}
+        elif java_class in MAPS:
+            result = TypedMap(java_class) if self.exact else {}
+        elif 0x49 <= tag <= 0x7F or tag == 0xA5:
+            result = new_bean(java_class)
+            fields = True
+        else:
+            result = TypedMap(java_class)
+        while True:
+            if self.at >= self.n:
+                self.cut("an object")
+            tag = self.data[self.at]
+            if tag == 0xA5:
+                self.at += 1
+                return result
+            if 0x49 <= tag <= 0x7F:
+                key = self.name()
+            elif fields:
+                self.bad(f"an object of {java_class} with a field that has no name", self.at)
+            else:
+                key = self.key()
+            if self.at < self.n and self.data[self.at] == 0x93:
+                (<dict>result)[key] = None
+                self.reference(result, key)
+            else:
+                (<dict>result)[key] = self.value()
+
+    cdef object key(self):
+        """A key that is no text, as Python can have it."""
+        cdef Py_ssize_t at = self.at
+        cdef object key = self.value()
+        if isinstance(key, list):
+            key = tuple(key)
+            for part in key:
+                if not is_plain_key(part):
+                    self.bad(f"a map's key that is a list of {type(part).__name__}", at)
+        elif isinstance(key, int) and -0x8000000000000000 <= key <= 0x7FFFFFFFFFFFFFFF:
+            return key
+        elif not is_plain_key(key) and not isinstance(key, Bean):
+            self.bad(f"a map's key that is a {type(key).__name__}", at)
+        self.costly_keys += 1
+        if self.costly_keys > COSTLY_KEYS_MAX:
+            raise LimitError(
+                f"fastjson2: more than {COSTLY_KEYS_MAX} keys of maps that are neither text nor a"
+                f" number of 64 bits at byte {at}"
+            )
+        try:
+            hash(key)
+        except TypeError as error:
+            raise ProtocolError(f"fastjson2: {error} at byte {at}") from None
+        return key
+
+    cdef bint reference(self, object container, object key) except -1:
+        """What ``container[key]`` refers to: put there at once, or in the end."""
+        cdef str path
+        self.at += 1
+        path = self.text()
+        if path is None:
+            self.bad("a reference to nothing", self.at)
+        if path == "..":
+            container[key] = container
+        else:
+            self.later.append((container, key, path))
+        return True
+
+
+def decode(data, *, bint exact=False, int depth_max=DEPTH, Py_ssize_t containers_max=CONTAINERS):
+    """The value that ``data`` is."""
+    cdef JsonbReader reader = JsonbReader(
+        data, exact=exact, depth_max=depth_max, containers_max=containers_max
+    )
+    result = reader.document()
+    if reader.at != reader.n:
+        reader.bad("more than one value", reader.at)
+    return result
