@@ -38,7 +38,7 @@ OPENED: dict[str, Any] = {
     BY_AGENTS: ways.sdk_by_agents,
 }
 # What the agents and the SDK put requests in.
-SPOKEN = ("hessian2", "fastjson")
+SPOKEN = ("hessian2", "fastjson", "fastjson2")
 
 
 @dataclass

@@ -134,7 +134,8 @@ class Sdk:
 
     def __init__(self, client: dubbo.SyncClient, serialization: str) -> None:
         self.client = client
-        self._json = serialization != "hessian2"
+        self._json = serialization == "fastjson"
+        self._declared = serialization == "fastjson2"
         self._services: dict[tuple[str, str], dubbo.Reference] = {}
 
     def _service(self, group: str, version: str) -> dubbo.Reference:
@@ -171,7 +172,9 @@ class Sdk:
 
     def differs(self, want: Described, got: Any) -> str | None:
         # Undeclared, what came in JSON is what JSON says of it: a Date is a number.
-        return differs(want, got) if self._json else python_values.differs(want, got)
+        if self._json:
+            return differs(want, got)
+        return python_values.differs(want, got, declared=self._declared)
 
 
 @contextmanager

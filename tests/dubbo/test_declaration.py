@@ -44,6 +44,16 @@ class Pair:
     second: str = "x"
 
 
+@dubbo.bean("com.example.Labelled")
+@dataclass
+class Labelled:
+    label: str
+    count: int
+    done: bool
+    weight: float
+    note: str | None
+
+
 @dataclass
 class Plain:
     value: java.long
@@ -189,7 +199,7 @@ def test_elements_have_the_java_types_that_are_said() -> None:
         (list[int], {}, "expected list, got dict"),
         (list[int], [1, "x"], r"expected int, got str in \[1\]"),
         (dict[str, int], {"a": "x"}, r"expected int, got str in \['a'\]"),
-        (Pair, dubbo.Bean("com.example.Pair", zweites="y"), "field 'first' is missing"),
+        (Labelled, dubbo.Bean("com.example.Labelled", count=1), "field 'label' is missing"),
         (Pair, {"first": "x"}, r"expected int, got str in \.first"),
         (Pair, [], "expected Pair, got list"),
         (Color, dubbo.enum("com.example.Color", "BLUE"), "expected Color, got 'BLUE'"),
@@ -204,6 +214,15 @@ def test_what_does_not_fit_says_where(annotation: Any, value: Any, said: str) ->
     assert decode is not None
     with pytest.raises(Misfit, match=said):
         decode(value, {})
+
+
+def test_fields_that_java_left_out_have_the_values_that_they_have_in_java() -> None:
+    # fastjson leaves out nulls, fastjson2 zeros too.
+    decode = mapping_of(Labelled, "here").decode
+    assert decode is not None
+    assert decode(dubbo.Bean("com.example.Labelled", label="x"), {}) == Labelled(
+        "x", 0, False, 0.0, None
+    )
 
 
 def test_what_json_has_for_javas_values_fits_too() -> None:

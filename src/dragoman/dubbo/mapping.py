@@ -38,12 +38,12 @@ from dragoman.dubbo.scalars import (
     name_of,
 )
 from dragoman.errors import UsageError
-from dragoman.wire.java import Bean, TypedList
+from dragoman.wire.java import BEAN_CLASSES, ENUM_CLASSES, Bean, TypedList
 
 _MISSING: Any = object()
 OBJECT = "Ljava/lang/Object;"
 # The Java classes of the enums that have been declared.
-ENUMS: set[str] = set()
+ENUMS = ENUM_CLASSES
 
 _LISTS = (list, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
 _SETS = (set, frozenset, collections.abc.Set)
@@ -225,6 +225,7 @@ class _Reader:
         java_class = declared.java_class
         ENUMS.add(java_class)
         constants = kind.__members__
+        order = list(constants.values())
 
         def encode(value: Any) -> Any:
             if value is None:
@@ -235,6 +236,9 @@ class _Reader:
 
         def decode(value: Any, memo: Memo) -> Any:
             name = value.get("name") if isinstance(value, dict) else value
+            if type(name) is int and 0 <= name < len(order):
+                # As fastjson2 has it where Java declares the enum: by its place.
+                return order[name]
             if not isinstance(name, str) or name not in constants:
                 raise Misfit(f"expected {kind.__name__}, got {name!r:.60}")
             return constants[name]
@@ -247,6 +251,8 @@ class _Reader:
             return known
         declared = declared_bean(kind)
         java_class = declared.java_class if declared else None
+        if java_class is not None:
+            BEAN_CLASSES.add(java_class)
         fields: list[Field] = []
         mapping = self._beans[kind] = Mapping(
             "Ljava/util/Map;" if java_class is None else _class_descriptor(java_class),
@@ -290,6 +296,19 @@ def _default_of(kind: Any, name: str) -> bool:
 
 
 Field = tuple[str, str, Mapping, bool]
+_PRIMITIVE_DEFAULTS = {**dict.fromkeys("BSIJ", 0), **dict.fromkeys("FD", 0.0), "Z": False}
+
+
+def _default_in_java(java_name: str, mapping: Mapping, memo: Memo) -> Any:
+    """What Java has in a field that was not written: fastjson and fastjson2 leave out nulls,
+    fastjson2 zeros too. What no value of the annotation stands for is a Misfit."""
+    value = _PRIMITIVE_DEFAULTS.get(mapping.descriptor)
+    if value is None and mapping.decode is not None:
+        try:
+            mapping.decode(None, memo)
+        except Misfit:
+            raise Misfit(f"field {java_name!r} is missing") from None
+    return value
 
 
 def _bean_encoder(kind: type, java_class: str | None, fields: list[Field]) -> Encode:
@@ -334,7 +353,7 @@ def _bean_decoder(kind: Any, fields: list[Field]) -> Decode:
             if item is _MISSING:
                 if optional:
                     continue
-                raise Misfit(f"field {java_name!r} is missing")
+                item = _default_in_java(java_name, mapping, memo)
             if name not in settable:
                 continue
             each = mapping.decode

@@ -9,6 +9,7 @@ cdef class Replies:
     cdef Buffer _first
     cdef Buffer _second
     cdef Hessian2Scanner _scanner
+    cdef bytes _kept         # a reply made hessian2, while it is read
     cdef Slice answer        # what goes back to the caller; valid until the next call
     cdef Slice attachments   # as JSON; absent if there are none
     cdef str problem         # or why nothing goes back
@@ -19,6 +20,7 @@ cdef class Replies:
     cdef int _bad(self, str why) except -1
     cdef int _fastjson(self, const Asked* asked, const char* body, Py_ssize_t n) except -1
     cdef int _fastjson_body(self, const FastjsonReply* reply) except -1
+    cdef int _fastjson2(self, const Asked* asked, const char* body, Py_ssize_t n) except -1
     cdef int _hessian2_exception(self, bytes rest) except -1
     cdef int _hessian2(self, const Asked* asked, const char* body, Py_ssize_t n) except -1
     cdef Buffer _other(self)

@@ -32,11 +32,13 @@ cdef class Requests:
     cdef bytes _group
     cdef bytes _version
     cdef Buffer _scratch
+    cdef Requests _inner
 
     cdef int write(
         self, int method, Buffer out, uint64_t id, const char* body, Py_ssize_t n, Asked* asked
     ) except -1
     cdef int write_echo(self, Buffer out, uint64_t id, bytes interface) except -1
+    cdef int _fastjson2(self, Buffer out, uint64_t id) except -1
     cdef void _invocation(self, Invocation* to) noexcept
     cdef int _form(self, Buffer out, uint64_t id, const char* body, Py_ssize_t n) except -1
     cdef int _form_json(

@@ -14,7 +14,10 @@ from libc.string cimport memchr, memcmp, memset
 
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.descriptor cimport descriptor_count
-from dragoman.wire.dubbo cimport DUBBO_FASTJSON, DUBBO_HESSIAN2, DUBBO_TWO_WAY
+from dragoman.wire.dubbo cimport (
+    DUBBO_FASTJSON, DUBBO_FASTJSON2, DUBBO_HEADER_BYTES, DUBBO_HESSIAN2, DUBBO_REQUEST,
+    DUBBO_TWO_WAY, begin_frame, end_frame,
+)
 from dragoman.wire.fastjson cimport (
     FASTJSON_OK, Invocation, fastjson_problem, write_json_request, write_string_request,
 )
@@ -35,6 +38,7 @@ from dragoman.wire.descriptor import descriptor_of, java_name
 from dragoman.wire.hessian2 import Hessian2Scanner
 from dragoman.wire.hessian2 import decode as hessian2_decode
 from dragoman.wire.hessian2 import encode as hessian2_encode
+from dragoman.wire.invocation_fastjson2 import request_of
 from dragoman.wire.javajson import OBJECT, fit, java_type, read_json
 
 cdef enum:
@@ -49,6 +53,7 @@ METHODS = {
 # fastjson-lengths is its later wire form, with a length before each field.
 SERIALIZATIONS = {
     "fastjson": DUBBO_FASTJSON, "fastjson-lengths": DUBBO_FASTJSON, "hessian2": DUBBO_HESSIAN2,
+    "fastjson2": DUBBO_FASTJSON2,
 }
 
 # Attachments that a call sets itself: a caller who set them would reach what it did not ask for.
@@ -91,6 +96,9 @@ cdef class Requests:
         self._group = group.encode() if group else None
         self._version = version.encode() if version else None
         self._scratch = Buffer()
+        if self.serialization == DUBBO_FASTJSON2:
+            # What is to be said is settled in hessian2.
+            self._inner = Requests("hessian2", group=group, version=version)
 
     cdef int write(
         self, int method, Buffer out, uint64_t id, const char* body, Py_ssize_t n, Asked* asked
@@ -98,7 +106,11 @@ cdef class Requests:
         """Append the request that ``body`` asks for to ``out``; UsageError for what is wrong."""
         cdef size_t start = out.length
         memset(asked, 0, sizeof(Asked))
-        if method == METHOD_FORM:
+        if self._inner is not None:
+            self._scratch.clear()
+            self._inner.write(method, self._scratch, id, body, n, asked)
+            self._fastjson2(out, id)
+        elif method == METHOD_FORM:
             self._form(out, id, body, n)
         elif method == METHOD_JSON:
             asked.answer = AS_JSON
@@ -121,6 +133,10 @@ cdef class Requests:
     cdef int write_echo(self, Buffer out, uint64_t id, bytes interface) except -1:
         """Append a call of ``$echo``, which every service answers from its pool."""
         cdef Invocation invocation
+        if self._inner is not None:
+            self._scratch.clear()
+            self._inner.write_echo(self._scratch, id, interface)
+            return self._fastjson2(out, id)
         self._invocation(&invocation)
         point(&invocation.interface, interface)
         invocation.method.data = "$echo"
@@ -130,6 +146,21 @@ cdef class Requests:
         if self.serialization == DUBBO_HESSIAN2:
             return write_hessian_text_request(out, id, &invocation, b"OK", 2)
         return write_string_request(out, id, &invocation, b"OK", 2)
+
+    cdef int _fastjson2(self, Buffer out, uint64_t id) except -1:
+        """The request in hessian2 that ``_scratch`` holds."""
+        cdef Py_ssize_t start
+        cdef bytes body
+        try:
+            body = request_of(
+                self._scratch.data[DUBBO_HEADER_BYTES:<Py_ssize_t>self._scratch.length]
+            )
+        except ProtocolError as error:
+            raise UsageError(f"a call that cannot be read: {error}") from None
+        start = begin_frame(out, DUBBO_REQUEST | DUBBO_TWO_WAY | DUBBO_FASTJSON2, 0, id)
+        out.append(PyBytes_AS_STRING(body), len(body))
+        end_frame(out, start)
+        return 0
 
     cdef void _invocation(self, Invocation* to) noexcept:
         memset(to, 0, sizeof(Invocation))

@@ -234,6 +234,9 @@ def _decode_uuid(value: Any, memo: Memo) -> Any:
             return uuid.UUID(value)
         except ValueError:
             raise Misfit(f"expected UUID, got {value!r:.60}") from None
+    if isinstance(value, bytes) and len(value) == 16:
+        # As fastjson2 writes one.
+        return uuid.UUID(bytes=value)
     return _decode_exact(uuid.UUID)(value, memo)
 
 

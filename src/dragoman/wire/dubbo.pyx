@@ -28,6 +28,8 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from dragoman.errors import ProtocolError, UsageError
+from dragoman.wire.jsonb_reader import decode as decode_jsonb
+from dragoman.wire.jsonb_writer import encode as encode_jsonb
 
 PAYLOAD_BYTES_MAX = DUBBO_PAYLOAD_BYTES_MAX
 
@@ -129,17 +131,26 @@ cdef int write_readonly(Buffer out, uint64_t id, int serialization) except -1:
 cdef int write_error_reply(
     Buffer out, uint64_t id, int serialization, int status, const char* utf8, Py_ssize_t n
 ) except -1:
-    """Append a reply under a status other than 20 whose body is a text, in fastjson or else in
-    hessian2.
+    """Append a reply under a status other than 20 whose body is a text, in fastjson, fastjson2 or
+    else in hessian2.
 
     Returns 1, with nothing appended, when the text is not UTF-8.
     """
-    cdef bint fastjson = serialization == DUBBO_FASTJSON
+    cdef bint spoken = serialization == DUBBO_FASTJSON or serialization == DUBBO_FASTJSON2
     cdef Py_ssize_t start = begin_frame(
-        out, DUBBO_FASTJSON if fastjson else DUBBO_HESSIAN2, <uint8_t>status, id
+        out, serialization if spoken else DUBBO_HESSIAN2, <uint8_t>status, id
     )
     cdef int refused
-    if fastjson:
+    cdef bytes field
+    if serialization == DUBBO_FASTJSON2:
+        try:
+            field = encode_jsonb(utf8[:n].decode())
+            refused = 0
+            out.append(PyBytes_AS_STRING(len(field).to_bytes(4)), 4)
+            out.append(PyBytes_AS_STRING(field), PyBytes_GET_SIZE(field))
+        except UnicodeDecodeError:
+            refused = 1
+    elif spoken:
         refused = write_json_string(out, utf8, n)
         if not refused:
             out.append(b"\n", 1)
@@ -187,8 +198,7 @@ cdef int event_kind(const char* body, Py_ssize_t n) noexcept nogil:
 cdef str error_text(int serialization, const char* body, Py_ssize_t n):
     """The text of a reply under a status other than 20, best effort, at most 4 KiB, on one line.
 
-    Reads the serialization's string where that is known (hessian2, fastjson) and else says how many
-    bytes there were. Java's stack traces, which providers send whole, are left out.
+    Reads the serialization's string where that is known and else says how many bytes there were. Java's stack traces, which providers send whole, are left out.
     """
     cdef bytes room
     cdef Py_ssize_t length = -1, used = 0
@@ -202,6 +212,14 @@ cdef str error_text(int serialization, const char* body, Py_ssize_t n):
         while n > 0 and (body[n - 1] == 10 or body[n - 1] == 13):
             n -= 1
         length = json_string_to_utf8(body, n, PyBytes_AS_STRING(room))
+    elif serialization == DUBBO_FASTJSON2 and n > 4:
+        try:
+            text = decode_jsonb(body[4:n])
+        except ProtocolError:
+            text = None
+        if isinstance(text, str):
+            room = text.encode("utf-8", "replace")
+            length = PyBytes_GET_SIZE(room)
     if length < 0:
         return f"(an error text of {n} bytes in serialization {serialization})"
     text = room[:min(length, ERROR_TEXT_BYTES_MAX)].decode("utf-8", "replace")

@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dragoman.errors import ProtocolError, UsageError
-from dragoman.wire import fastjson
+from dragoman.wire import fastjson, invocation_fastjson2
 from dragoman.wire.descriptor import count_parameters, java_name, split_descriptor
 from dragoman.wire.dubbo import Serialization
-from dragoman.wire.hessian2 import Hessian2Reader, Hessian2Writer, encode, to_json
+from dragoman.wire.hessian2 import Hessian2Reader, Hessian2Writer, decode, encode, to_json
 from dragoman.wire.java import Bean
 from dragoman.wire.javajson import java_type, natural, read_json
 from dragoman.wire.jsonplain import received
@@ -33,6 +33,7 @@ _HEADER_BYTES = 16
 
 HESSIAN2: Final = int(Serialization.HESSIAN2)
 FASTJSON: Final = int(Serialization.FASTJSON)
+FASTJSON2: Final = int(Serialization.FASTJSON2)
 
 
 class Request(NamedTuple):
@@ -118,6 +119,13 @@ def encode_request(
             lengths=lengths,
         )
         return frame[_HEADER_BYTES:]
+    if serialization == FASTJSON2:
+        fitted = [_fitted(value, kind) for value, kind in zip(arguments, kinds, strict=True)]
+        return invocation_fastjson2.encode_request(
+            invocation_fastjson2.Fields(
+                protocol, interface, service_version, method, descriptor, fitted, together
+            )
+        )
     raise _unknown(serialization)
 
 
@@ -138,6 +146,9 @@ def decode_request(body: bytes, serialization: int) -> Request:
         return Request(protocol, path, version, method, descriptor or "", arguments, attachments)
     if serialization == FASTJSON:
         return _fastjson_request(body)
+    if serialization == FASTJSON2:
+        said = invocation_fastjson2.decode_request(body)
+        return Request(*said[:6], _attachments(said.attachments))
     raise ProtocolError(str(_unknown(serialization)))
 
 
@@ -200,6 +211,10 @@ def encode_reply(
         if attachments is not None:
             fields.append(_json(dict(attachments)))
         return b"".join(field + b"\n" for field in fields)
+    if serialization == FASTJSON2:
+        return invocation_fastjson2.encode_reply(
+            code, exception if kind == 0 else _fitted(value, type), attachments, type
+        )
     raise _unknown(serialization)
 
 
@@ -226,6 +241,11 @@ def decode_reply(body: bytes, serialization: int) -> Reply:
         if raw.kind == "exception":
             return Reply(None, throwable(value), True, attachments)
         return Reply(natural(value, beans=False), None, False, attachments)
+    if serialization == FASTJSON2:
+        kind, value, more = invocation_fastjson2.decode_reply(body)
+        if kind % 3 == 0:
+            return Reply(None, value, True, _attachments(more))
+        return Reply(value, None, False, _attachments(more))
     raise ProtocolError(str(_unknown(serialization)))
 
 
@@ -241,6 +261,13 @@ def throwable(value: Any) -> Bean:
         name if isinstance(name, str) and name else "java.lang.RuntimeException",
         {"detailMessage": said if isinstance(said, str) else None, **fields},
     )
+
+
+def _fitted(value: Any, kind: str | None) -> Any:
+    """A value as the type has it, with all of Java's types."""
+    if kind is None or value is None or type(value) in (str, bool):
+        return value
+    return decode(encode(value, types=[kind]), exact=True)
 
 
 def _json(value: Any) -> bytes:

@@ -31,7 +31,7 @@ The invariant: what a peer names is text, never a class that is looked up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from dragoman.wire.bean import Bean
 
@@ -106,6 +106,15 @@ class TypedMap(dict[Any, Any]):
         return TypedMap, (self.java_class, dict(self))
 
 
+# Classes of which this program has said whether they are enums: in memory, and in hessian2, a
+# constant looks like a bean whose one field is ``name``, but fastjson2 writes the two differently.
+ENUM_CLASSES: Final[set[str]] = set()
+BEAN_CLASSES: Final[set[str]] = set()
+_NAMED_MAX = 10_000
+
+
 def enum(java_class: str, name: str) -> Bean:
     """The constant ``name`` of an enum."""
+    if len(ENUM_CLASSES) < _NAMED_MAX:
+        ENUM_CLASSES.add(java_class)
     return Bean(java_class, name=name)

@@ -20,7 +20,7 @@ from typing import Any, Final
 from dragoman.errors import UsageError
 from dragoman.wire.bean import Bean
 from dragoman.wire.hessian2_classes import FROM_BEAN, HANDLE, JAVA8
-from dragoman.wire.java import Date
+from dragoman.wire.java import BEAN_CLASSES, ENUM_CLASSES, Date
 
 _PACKAGES = {
     "com.alibaba.fastjson2": "JSONArray JSONObject",
@@ -74,14 +74,13 @@ LONG: Final = (
 )
 _BY_FIELDS = {handle: name for name, handle in _HANDLES.items()}
 # Maps of the JDK: what has another class and names its members is a bean.
-MAPS: Final = frozenset(
-    f"java.util.{name}"
-    for name in (
-        "HashMap LinkedHashMap TreeMap Hashtable IdentityHashMap WeakHashMap EnumMap Properties"
-        " concurrent.ConcurrentHashMap concurrent.ConcurrentSkipListMap"
-        " Collections$UnmodifiableMap Collections$SynchronizedMap Collections$SingletonMap"
-    ).split()
-)
+MAPS: Final = frozenset((
+    "java.util.HashMap", "java.util.LinkedHashMap", "java.util.TreeMap", "java.util.Hashtable",
+    "java.util.IdentityHashMap", "java.util.WeakHashMap", "java.util.EnumMap",
+    "java.util.Properties", "java.util.concurrent.ConcurrentHashMap",
+    "java.util.concurrent.ConcurrentSkipListMap", "java.util.Collections$UnmodifiableMap",
+    "java.util.Collections$SynchronizedMap", "java.util.Collections$SingletonMap",
+))  # fmt: skip
 # What these are read as needs no type: a list or a map says it all.
 PLAIN: Final = frozenset(("java.util.ArrayList", "java.util.HashMap", "java.util.Arrays$ArrayList"))
 
@@ -339,11 +338,19 @@ def _period(bean: Bean) -> bytes:
     return _text(f"P{years}Y{months}M{days}D")
 
 
-def _big(bean: Bean) -> bytes:
+def _decimal(bean: Bean) -> bytes:
     value = FROM_BEAN[bean.java_class](bean)
     if value is None:
         raise ValueError(bean.java_class)
-    return put_decimal(value) if isinstance(value, Decimal) else put_integer(value)
+    return put_decimal(value)
+
+
+def _integer(bean: Bean) -> bytes:
+    # Its words are an array with a type.
+    value = FROM_BEAN[bean.java_class](Bean(bean.java_class, bean, mag=list(bean["mag"])))
+    if value is None:
+        raise ValueError(bean.java_class)
+    return put_integer(value)
 
 
 def _uuid(bean: Bean) -> bytes:
@@ -360,8 +367,8 @@ def _sql_time(bean: Bean) -> bytes:
 # Class of the data model -> the bytes of its value; KeyError, ValueError and the like when the
 # fields are not what they should be, and the bean is written as it is.
 TO_BYTES: Final[dict[str, Callable[[Bean], bytes]]] = {
-    "java.math.BigDecimal": _big,
-    "java.math.BigInteger": _big,
+    "java.math.BigDecimal": _decimal,
+    "java.math.BigInteger": _integer,
     "java.util.UUID": _uuid,
     "java.sql.Date": _sql_time,
     "java.sql.Time": _sql_time,
@@ -403,9 +410,12 @@ _CONSTANT = re.compile(r"[A-Z_$][A-Z0-9_$]*\Z")
 def is_constant(bean: Bean) -> bool:
     """Whether a bean is taken for the constant of an enum, which Java wants as text.
 
-    Nothing tells an enum from a bean whose one field is ``name``. Constants are in capitals.
+    Where the program has not said which classes are enums, nothing tells them from a bean whose
+    one field is ``name``: then capitals are taken for a constant.
     """
-    if len(bean) != 1:
+    if len(bean) != 1 or bean.java_class in BEAN_CLASSES:
         return False
     name = bean.get("name")
+    if bean.java_class in ENUM_CLASSES:
+        return type(name) is str
     return type(name) is str and _CONSTANT.match(name) is not None

@@ -33,6 +33,7 @@ cdef class JsonbReader:
     cdef object value(self)
     cdef object nested(self, uint8_t tag, Py_ssize_t at)
     cdef object typed(self)
+    cdef object of_class(self, str java_class)
     cdef object list_of(self, uint8_t tag, str java_class)
     cdef object map_of(self, str java_class)
     cdef object key(self)

@@ -6,7 +6,7 @@ DEPTH_MAX: int
 CONTAINERS_MAX: int
 
 class JsonbReader:
-    """Reads the documents in ``data``, one after another, each with names and references of its own.
+    """Reads the documents in ``data`` one after another; each has its own names and references.
 
     ``data`` (bytes-like) is kept until the reader goes. With ``exact`` all of Java's types are kept
     (``dragoman.wire.java``). ``read`` raises ProtocolError with the place, LimitError beyond

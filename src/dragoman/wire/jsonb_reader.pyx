@@ -5,19 +5,21 @@ Dubbo 3 writes each field of a body in it (``wire.invocation_fastjson2``). A doc
 | first byte | value |
 | --- | --- |
 | ``49``-``78``, ``79`` length | text in Latin-1 (ASCII as a rule) |
-| ``7a``, ``7b``, ``7c``, ``7d``, ``7e``, and a length in bytes | text in UTF-8, UTF-16 with a mark, little and big endian, GB 18030 |
-| ``f0``-``ff``, ``00``-``2f``; ``30``-``3f`` b; ``40``-``47`` b b; ``48`` i32 | int; all lengths are such |
+| ``7a``, ``7e``, and a length in bytes | text in UTF-8, in GB 18030 |
+| ``7b``, ``7c``, ``7d``, the same | in UTF-16 with a mark, little endian, big endian |
+| ``f0``-``ff``, ``00``-``2f``; ``30``-``3f`` b; ``40``-``47`` b b; ``48`` i32 | int, as lengths are |
 | ``d8``-``ef``; ``c8``-``d7`` b; ``c0``-``c7`` b b; ``bf`` i32; ``be`` i64 | long |
 | ``bd`` i8, ``bc`` i16, ``ba`` long, ``bb`` length bytes | byte, short, BigInteger |
 | ``b2`` 0, ``b3`` 1, ``b4`` long, ``b5`` f64, ``b6`` int, ``b7`` f32 | double, float |
 | ``b8`` long, ``b9`` scale number | BigDecimal |
 | ``af``, ``b0``, ``b1``, ``90`` int, ``91`` length bytes | null, false, true, char, binary |
-| ``ab`` i64 milliseconds, ``ac`` i32 seconds, ``ad`` i32 minutes, ``ae`` long int | Date, Instant |
+| ``ab`` i64 milliseconds, ``ac`` i32 seconds, ``ad`` i32 minutes | java.util.Date |
+| ``ae`` long int | Instant: seconds, nanoseconds |
 | ``a7``, ``a8``, ``a9``, ``aa`` | LocalTime, LocalDateTime, LocalDate, one with a zone |
 | ``94``-``a3``, ``a4`` length | list |
 | ``a6`` (key value)* ``a5`` | object |
 | ``92`` type value | a value of a class |
-| ``93`` text | reference: a path (``jsonb_path``), ``..`` (what it stands in), ``#-1`` (the last one) |
+| ``93`` text | reference: a path (``jsonb_path``), ``..`` (its container), ``#-1`` (the last) |
 
 A name is a text, ``7f`` text int (which numbers it) or ``7f`` int (one that was numbered); a type
 is a text and its number, or the number of one. References are resolved when the document has been
@@ -61,8 +63,15 @@ cdef inline uint64_t read64(const uint8_t* p) noexcept nogil:
     return (<uint64_t>read32(p) << 32) | read32(p + 4)
 
 
+cdef str element_class(str java_class):
+    """The class of an array's elements if it is somebody's own: they come without it."""
+    if java_class is None or java_class[:1] != "[" or java_class[1:2] == "[":
+        return None
+    return java_class[1:] if "." in java_class and java_class[1:6] != "java." else None
+
+
 cdef class JsonbReader:
-    """Reads the documents in ``data``, one after another, each with names and references of its own.
+    """Reads the documents in ``data`` one after another; each has its own names and references.
 
     ``data`` (bytes-like) is kept until the reader goes. With ``exact`` all of Java's types are kept
     (``dragoman.wire.java``). ``read`` raises ProtocolError with the place, LimitError beyond
@@ -403,8 +412,11 @@ cdef class JsonbReader:
         return result
 
     cdef object typed(self):
-        """A value of a class."""
-        cdef str java_class = model_name(self.type_name())
+        """A value of a class that is named."""
+        return self.of_class(model_name(self.type_name()))
+
+    cdef object of_class(self, str java_class):
+        """The next value, of a class unless it says another."""
         cdef Py_ssize_t at = self.at
         cdef uint8_t tag
         cdef object value
@@ -416,11 +428,14 @@ cdef class JsonbReader:
                 raise LimitError(
                     f"fastjson2: more than {self.containers_max} lists and objects at byte {at}"
                 )
+            if self.depth >= self.depth_max:
+                raise LimitError(f"fastjson2: nested deeper than {self.depth_max} at byte {at}")
             self.containers_left -= 1
             self.at = at + 1
-            if tag == 0xA6:
-                return self.map_of(java_class)
-            return self.list_of(tag, java_class)
+            self.depth += 1
+            value = self.map_of(java_class) if tag == 0xA6 else self.list_of(tag, java_class)
+            self.depth -= 1
+            return value
         value = self.value()
         if type(value) is str and not java_class.startswith("["):
             # An enum's constant; a class or a currency by its name.
@@ -432,6 +447,7 @@ cdef class JsonbReader:
     cdef object list_of(self, uint8_t tag, str java_class):
         cdef Py_ssize_t i, count = tag - 0x94
         cdef object result  # a list or a subclass of it
+        cdef str element = element_class(java_class)
         if tag == 0xA4:
             count = self.int32(0, 0x7FFFFFFF, "a list with a length")
         # Each value takes a byte at least.
@@ -445,6 +461,8 @@ cdef class JsonbReader:
             if self.at < self.n and self.data[self.at] == 0x93:
                 (<list>result).append(None)
                 self.reference(result, i)
+            elif element is not None:
+                (<list>result).append(self.of_class(element))
             else:
                 (<list>result).append(self.value())
         if java_class == "[byte":

@@ -45,6 +45,7 @@ cdef enum:
 DEPTH_MAX = DEPTH
 
 cdef object DATETIME = _datetime.datetime
+cdef str OPTIONAL = "java.util.Optional"
 cdef tuple WELL_KNOWN = (
     _datetime.date, _datetime.time, _datetime.timedelta, decimal.Decimal, uuid.UUID,
 )
@@ -449,6 +450,11 @@ cdef class JsonbWriter:
                 pass
             else:
                 return self.raw(data)
+        if bean.java_class == OPTIONAL and len(bean) <= 1:
+            # On the wire it is what is in it.
+            for value in bean.values():
+                return self.any(value, None, path)
+            return self.tag(0xAF)
         self.type_name(class_by_fields(bean.java_class))
         if is_constant(bean):
             return self.text(bean["name"])
