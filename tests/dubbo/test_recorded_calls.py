@@ -19,6 +19,7 @@ from dragoman.wire.invocation import HESSIAN2, decode_reply, decode_request, enc
 from tests.dubbo.fake import Frame, way
 
 RECORDED = Path(__file__).parent.parent / "conformance" / "dubbo"
+FASTJSON2 = ("3.3-fastjson2",)
 HESSIAN = ("2.6-hessian2", "2.7-hessian2", "3.3-hessian2")
 FASTJSON = ("2.6-fastjson", "2.7-fastjson")
 BODY = b"a.B\0m\0\0\0{}"
@@ -164,7 +165,7 @@ def test_recorded_replies_of_fastjson_come_back_as_json_and_as_hessian2(name: st
     assert len(recorded) > 40
 
 
-@pytest.mark.parametrize("name", [*HESSIAN, *FASTJSON])
+@pytest.mark.parametrize("name", [*HESSIAN, *FASTJSON, *FASTJSON2])
 def test_recorded_requests_are_read(name: str) -> None:
     for each in calls(name):
         frame = bytes.fromhex(each["request"])

@@ -198,7 +198,8 @@ cdef int event_kind(const char* body, Py_ssize_t n) noexcept nogil:
 cdef str error_text(int serialization, const char* body, Py_ssize_t n):
     """The text of a reply under a status other than 20, best effort, at most 4 KiB, on one line.
 
-    Reads the serialization's string where that is known and else says how many bytes there were. Java's stack traces, which providers send whole, are left out.
+    Reads the serialization's string where that is known and else says how many bytes there were.
+    Java's stack traces, which providers send whole, are left out.
     """
     cdef bytes room
     cdef Py_ssize_t length = -1, used = 0

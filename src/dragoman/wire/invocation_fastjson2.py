@@ -110,7 +110,9 @@ def decode_request(body: bytes) -> Fields:
         _typed(decode_field(part, exact=exact), kind)
         for part, kind in zip(parts[5:-1], kinds, strict=True)
     ]
-    return Fields(*head, arguments, decode_field(parts[-1]))
+    protocol, path, version, method, descriptor = head
+    attachments = decode_field(parts[-1])
+    return Fields(protocol, path, version, method, descriptor, arguments, attachments)
 
 
 def _typed(value: Any, kind: str) -> Any:
@@ -156,14 +158,15 @@ def decode_reply(body: bytes, *, exact: bool = False) -> tuple[int, Any, Any]:
 def request_of(body: bytes) -> bytes:
     """A request's body in hessian2, in fastjson2. Raises ProtocolError and UsageError."""
     reader = Hessian2Reader(body, exact=True)
-    head = [reader.read_text() for _ in range(5)]
-    _texts(head)
-    arguments = [reader.read() for _ in _kinds(head[4] or "")]
+    protocol, path, version, method, descriptor = [reader.read_text() for _ in range(5)]
+    if path is None or method is None or descriptor is None:
+        raise ProtocolError("a request without path, method or descriptor")
+    arguments = [reader.read() for _ in _kinds(descriptor)]
     attachments = reader.read()
     if not reader.at_end:
         raise ProtocolError(f"a body goes on after its last field, at byte {reader.at}")
     return encode_request(
-        Fields(head[0], head[1] or "", head[2], head[3] or "", head[4] or "", arguments, attachments)
+        Fields(protocol, path, version, method, descriptor, arguments, attachments)
     )
 
 

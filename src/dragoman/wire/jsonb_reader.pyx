@@ -7,7 +7,7 @@ Dubbo 3 writes each field of a body in it (``wire.invocation_fastjson2``). A doc
 | ``49``-``78``, ``79`` length | text in Latin-1 (ASCII as a rule) |
 | ``7a``, ``7e``, and a length in bytes | text in UTF-8, in GB 18030 |
 | ``7b``, ``7c``, ``7d``, the same | in UTF-16 with a mark, little endian, big endian |
-| ``f0``-``ff``, ``00``-``2f``; ``30``-``3f`` b; ``40``-``47`` b b; ``48`` i32 | int, as lengths are |
+| ``f0``-``2f``; ``30``-``3f`` b; ``40``-``47`` b b; ``48`` i32 | int, as all lengths are |
 | ``d8``-``ef``; ``c8``-``d7`` b; ``c0``-``c7`` b b; ``bf`` i32; ``be`` i64 | long |
 | ``bd`` i8, ``bc`` i16, ``ba`` long, ``bb`` length bytes | byte, short, BigInteger |
 | ``b2`` 0, ``b3`` 1, ``b4`` long, ``b5`` f64, ``b6`` int, ``b7`` f32 | double, float |
