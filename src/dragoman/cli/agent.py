@@ -202,8 +202,8 @@ def provider(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What the provider is asked in: fastjson, fastjson-lengths, hessian2. Replies are "
-            "understood in each.  \\[default: fastjson]",
+            help="What the provider is asked in: fastjson, fastjson-lengths, fastjson2, hessian2. "
+            "Replies are understood in each.  \\[default: fastjson]",
         ),
     ] = None,
     weight: Annotated[

@@ -12,18 +12,16 @@ body that is not all that it should be is a ProtocolError, whatever is wrong in 
 from __future__ import annotations
 
 import datetime
-import re
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dragoman.errors import ProtocolError, UsageError
-from dragoman.wire.descriptor import count_parameters
+from dragoman.wire.descriptor import count_parameters, split_descriptor
 from dragoman.wire.hessian2 import Hessian2Reader, Hessian2Writer
 from dragoman.wire.jsonb_reader import decode as decode_field
 from dragoman.wire.jsonb_writer import JsonbWriter
 
-_PARAMETER = re.compile(r"\[*(?:L[^;]*;|.)")
 _ECHO = "$echo"
 
 
@@ -57,7 +55,7 @@ def _kinds(descriptor: str) -> list[str]:
         count_parameters(descriptor.encode("utf-8", "replace"))
     except UsageError as error:
         raise ProtocolError(str(error)) from None
-    return _PARAMETER.findall(descriptor)
+    return split_descriptor(descriptor)
 
 
 class _Body:
@@ -107,12 +105,19 @@ def decode_request(body: bytes) -> Fields:
     # What is echoed is to be what it was.
     exact = head[3] == _ECHO
     arguments = [
-        _typed(decode_field(part, exact=exact), kind)
+        _typed(decode_field(part, exact=exact, typed=_is_open(kind)), kind)
         for part, kind in zip(parts[5:-1], kinds, strict=True)
     ]
     protocol, path, version, method, descriptor = head
     attachments = decode_field(parts[-1])
     return Fields(protocol, path, version, method, descriptor, arguments, attachments)
+
+
+def _is_open(kind: str) -> bool:
+    """Whether an argument may hold values whose types nobody declared: they keep Java's."""
+    name = kind.lstrip("[")
+    simple = len(name) == 1 or name.startswith(("Ljava/lang/", "Ljava/math/"))
+    return not simple or name == "Ljava/lang/Object;"
 
 
 def _typed(value: Any, kind: str) -> Any:

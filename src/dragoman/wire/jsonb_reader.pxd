@@ -7,7 +7,7 @@ cdef class JsonbReader:
     cdef Py_ssize_t n
     cdef readonly Py_ssize_t at
     cdef list symbols, later
-    cdef bint exact
+    cdef bint exact, typed
     cdef int depth, depth_max
     cdef Py_ssize_t containers_left, containers_max, costly_keys
 
@@ -32,7 +32,7 @@ cdef class JsonbReader:
     cdef object moment(self, uint8_t tag)
     cdef object value(self)
     cdef object nested(self, uint8_t tag, Py_ssize_t at)
-    cdef object typed(self)
+    cdef object with_class(self)
     cdef object of_class(self, str java_class)
     cdef object list_of(self, uint8_t tag, str java_class)
     cdef object map_of(self, str java_class)

@@ -9,8 +9,9 @@ class JsonbReader:
     """Reads the documents in ``data`` one after another; each has its own names and references.
 
     ``data`` (bytes-like) is kept until the reader goes. With ``exact`` all of Java's types are kept
-    (``dragoman.wire.java``). ``read`` raises ProtocolError with the place, LimitError beyond
-    ``depth_max`` or ``containers_max``; afterwards the reader is of no more use.
+    (``dragoman.wire.java``), with ``typed`` what subclasses of Python's types can keep: ``Long``,
+    ``BigInteger``, ``TypedList``, ``TypedMap``. ``read`` raises ProtocolError with the place,
+    LimitError beyond ``depth_max`` or ``containers_max``; afterwards the reader is of no more use.
     """
 
     at: int
@@ -19,6 +20,7 @@ class JsonbReader:
         data: BytesLike,
         *,
         exact: bool = False,
+        typed: bool = False,
         depth_max: int = ...,
         containers_max: int = ...,
     ) -> None: ...
@@ -30,6 +32,11 @@ class JsonbReader:
         """Whether all has been read."""
 
 def decode(
-    data: BytesLike, *, exact: bool = False, depth_max: int = ..., containers_max: int = ...
+    data: BytesLike,
+    *,
+    exact: bool = False,
+    typed: bool = False,
+    depth_max: int = ...,
+    containers_max: int = ...,
 ) -> Any:
     """The value that ``data`` is. ProtocolError when it is not exactly one."""

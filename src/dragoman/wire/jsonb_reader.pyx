@@ -74,12 +74,14 @@ cdef class JsonbReader:
     """Reads the documents in ``data`` one after another; each has its own names and references.
 
     ``data`` (bytes-like) is kept until the reader goes. With ``exact`` all of Java's types are kept
-    (``dragoman.wire.java``). ``read`` raises ProtocolError with the place, LimitError beyond
-    ``depth_max`` or ``containers_max``; afterwards the reader is of no more use.
+    (``dragoman.wire.java``), with ``typed`` what subclasses of Python's types can keep: ``Long``,
+    ``BigInteger``, ``TypedList``, ``TypedMap``. ``read`` raises ProtocolError with the place,
+    LimitError beyond ``depth_max`` or ``containers_max``; afterwards the reader is of no more use.
     """
 
     def __init__(
-        self, data, *, bint exact=False, int depth_max=DEPTH, Py_ssize_t containers_max=CONTAINERS
+        self, data, *, bint exact=False, bint typed=False, int depth_max=DEPTH,
+        Py_ssize_t containers_max=CONTAINERS
     ):
         cdef bytes kept
         if not 1 <= depth_max <= 2000:
@@ -91,6 +93,7 @@ cdef class JsonbReader:
             kept, <const uint8_t*>PyBytes_AS_STRING(kept), len(kept), exact, depth_max,
             containers_max
         )
+        self.typed = exact or typed
 
     cdef int start(
         self, object owner, const uint8_t* data, Py_ssize_t n, bint exact, int depth_max,
@@ -101,7 +104,7 @@ cdef class JsonbReader:
         self.data = data
         self.n = n
         self.at = 0
-        self.exact = exact
+        self.exact = self.typed = exact
         self.depth_max = depth_max
         self.containers_max = containers_max
         self.containers_left = containers_max
@@ -351,7 +354,7 @@ cdef class JsonbReader:
             return self.number()
         if tag >= 0xBE:
             number = self.number()
-            return Long(number) if self.exact else number
+            return Long(number) if self.typed else number
         self.at = at + 1
         if tag == 0xA6 or 0x92 <= tag <= 0xA4:
             return self.nested(tag, at)
@@ -379,7 +382,7 @@ cdef class JsonbReader:
         if tag == 0xBA or tag == 0xBB:
             self.at = at
             big = self.integer()
-            return BigInteger(big) if self.exact else big
+            return BigInteger(big) if self.typed else big
         if tag == 0x90:
             return chr(<int>self.int32(0, 0xFFFF, "a char"))
         if tag == 0x91:
@@ -398,7 +401,7 @@ cdef class JsonbReader:
             raise LimitError(f"fastjson2: nested deeper than {self.depth_max} at byte {at}")
         self.depth += 1
         if tag == 0x92:
-            result = self.typed()
+            result = self.with_class()
         elif tag == 0x93:
             self.bad("a reference where there can be none", at)
         else:
@@ -411,7 +414,7 @@ cdef class JsonbReader:
         self.depth -= 1
         return result
 
-    cdef object typed(self):
+    cdef object with_class(self):
         """A value of a class that is named."""
         return self.of_class(model_name(self.type_name()))
 
@@ -453,7 +456,7 @@ cdef class JsonbReader:
         # Each value takes a byte at least.
         if count > self.n - self.at:
             self.cut(f"a list of {count} values")
-        if self.exact and java_class is not None and java_class not in PLAIN:
+        if self.typed and java_class is not None and java_class not in PLAIN:
             result = TypedList(java_class)
         else:
             result = []
@@ -483,7 +486,7 @@ cdef class JsonbReader:
         if java_class is None or java_class in PLAIN:
             result = {}
         elif java_class in MAPS:
-            result = TypedMap(java_class) if self.exact else {}
+            result = TypedMap(java_class) if self.typed else {}
         elif 0x49 <= tag <= 0x7F or tag == 0xA5:
             result = new_bean(java_class)
             fields = True
@@ -547,10 +550,13 @@ cdef class JsonbReader:
         return True
 
 
-def decode(data, *, bint exact=False, int depth_max=DEPTH, Py_ssize_t containers_max=CONTAINERS):
+def decode(
+    data, *, bint exact=False, bint typed=False, int depth_max=DEPTH,
+    Py_ssize_t containers_max=CONTAINERS
+):
     """The value that ``data`` is."""
     cdef JsonbReader reader = JsonbReader(
-        data, exact=exact, depth_max=depth_max, containers_max=containers_max
+        data, exact=exact, typed=typed, depth_max=depth_max, containers_max=containers_max
     )
     result = reader.document()
     if reader.at != reader.n:
