@@ -210,12 +210,12 @@ async def against_client(loop: SimulatedLoop) -> None:
 
 def once(seed: int) -> None:
     """Check the invariant for one seed."""
-    started_s = time.monotonic()
+    started_s = time.process_time()
     try:
         simulate_rpc(seed, against_server if seed % 2 else against_client)
     except Exception as error:
         raise AssertionError(f"seed {seed}: {error!r}") from error
-    assert time.monotonic() - started_s < INPUT_S_MAX, f"seed {seed} took too long"
+    assert time.process_time() - started_s < INPUT_S_MAX, f"seed {seed} took too long"
 
 
 def attack(*, seed: int, inputs: int = 0, seconds: float = 0.0) -> int:

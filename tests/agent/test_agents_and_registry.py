@@ -18,6 +18,7 @@ import uvloop
 
 from dragoman.race.etcd import EtcdServer, free_ports
 from dragoman.registry import open_registry
+from tests.pace import pace
 
 INTERFACE = "com.alibaba.dubbo.performance.demo.provider.IHelloService"
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +100,7 @@ class Chain:
             return found
 
     async def eventually(self, condition: Callable[[], Any], timeout_s: float) -> None:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s * pace()):
             while not await condition():
                 await asyncio.sleep(0.02)
 
@@ -154,7 +155,7 @@ def test_no_request_fails_while_etcd_is_killed_wiped_and_started_again(tmp_path:
                 return INTERFACE in await registry.services()
 
             await chain.eventually(stands, 1.5)
-            assert time.monotonic() - answered_s < 1.5
+            assert time.monotonic() - answered_s < 1.5 * pace()
             # Longer than the grace of what vanished: had nobody registered, it would be gone.
             await asyncio.sleep(3.3)
             assert await load.stop() > 100

@@ -22,6 +22,7 @@ from dragoman.agent.config import ConsumerConfig
 from dragoman.agent.crew import RestartPolicy
 from dragoman.agent.supervisor import Supervisor
 from dragoman.errors import DragomanError, UsageError
+from tests.pace import pace
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRIES = "tests.agent.entries"
@@ -53,7 +54,7 @@ def free_port() -> int:
 
 
 async def eventually(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
+    async with asyncio.timeout(timeout_s * pace()):
         while not condition():
             await asyncio.sleep(0.01)
 

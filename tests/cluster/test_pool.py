@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from tests.pace import pace
 
 from dragoman import cluster, rpc
 from dragoman.balance.policies import POLICIES
@@ -203,7 +204,7 @@ def test_a_greedy_caller_leaves_the_others_their_share() -> None:
                 await modest.call("work", b"modest")
                 took.append(loop.time() - started_s)
             # Behind all the others it would be 3000 / 16 * 5 ms: nearly a second.
-            assert sorted(took)[10] < 0.1
+            assert sorted(took)[10] < 0.1 * pace()
             assert not all(call.done() for call in flood)
             assert all(node.most <= 8 for node in made.values())
             for call in flood:

@@ -24,6 +24,7 @@ import msgspec
 from dragoman.race.etcd import EtcdServer
 from dragoman.race.network import Network, accepts
 from tests.faults.http import exchange
+from tests.pace import pace
 
 INTERFACE = "com.alibaba.dubbo.performance.demo.provider.IHelloService"
 HOST = "127.0.0.1"
@@ -310,5 +311,5 @@ async def eventually(
         took_s = time.monotonic() - began_s
         if result:
             return took_s
-        assert took_s < timeout_s, f"after {timeout_s:g} s: {why()}"
+        assert took_s < timeout_s * pace(), f"after {timeout_s:g} s: {why()}"
         await asyncio.sleep(0.01)

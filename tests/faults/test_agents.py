@@ -16,6 +16,7 @@ from tests.faults.chain import INTERFACE, Chain, Pair, Program, chain, eventuall
 from tests.faults.conftest import Mesh
 from tests.faults.http import client, form, is_hash
 from tests.faults.load import load
+from tests.pace import pace
 
 PROVIDER = ("--interface", INTERFACE)
 
@@ -178,7 +179,7 @@ def test_both_crews_told_to_stop_fail_nobody(crews: Crews) -> None:
                 assert is_hash(await one.response(), str(i))
             assert await crews.consumer.ended() == 0
             assert await crews.agent.stop() == 0
-            assert time.monotonic() - began_s < 5.0
+            assert time.monotonic() - began_s < 5.0 * pace()
 
     asyncio.run(scenario())
 
@@ -207,7 +208,7 @@ def test_a_consumer_agent_told_to_stop_answers_what_is_in_flight(mesh: Mesh) -> 
             began_s = time.monotonic()
             agent.signal(signal.SIGTERM)
             await idle.ends()
-            assert time.monotonic() - began_s < 0.3
+            assert time.monotonic() - began_s < 0.3 * pace()
             partial.send(form("e", slow)[-1:])
             answer = await one.response()
             assert is_hash(answer, "b")
@@ -220,7 +221,7 @@ def test_a_consumer_agent_told_to_stop_answers_what_is_in_flight(mesh: Mesh) -> 
                 async with client(agent.port) as late:
                     await late.ask(form("late"))
             assert await agent.ended() == 0
-            assert time.monotonic() - began_s < 2.0
+            assert time.monotonic() - began_s < 2.0 * pace()
 
     asyncio.run(scenario())
 
@@ -263,7 +264,7 @@ def test_a_draining_provider_agent_takes_nobody_back(mesh: Mesh) -> None:
                 await later.answered(32)
                 assert set(await later.stop()) == {"ok"}
             assert await stopping == 0
-            assert time.monotonic() - began_s < 3.0
+            assert time.monotonic() - began_s < 3.0 * pace()
             assert set(await busy.stop()) == {"ok"}
         for program in consumers:
             program.kill()
@@ -395,7 +396,7 @@ def test_a_provider_agent_with_a_hung_provider_still_ends_within_10_s(mesh: Mesh
             pair.agent.signal(signal.SIGTERM)
             assert (await one.response()).status == 504
             await pair.agent.ended(12.0)
-            assert time.monotonic() - began_s < 10.0
+            assert time.monotonic() - began_s < 10.0 * pace()
         pair.provider.kill()
 
     asyncio.run(scenario())

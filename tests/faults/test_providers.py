@@ -13,6 +13,7 @@ from tests.faults.chain import Pair, Program, eventually, start
 from tests.faults.conftest import Mesh
 from tests.faults.http import client, form
 from tests.faults.load import Load, load
+from tests.pace import pace
 
 GROUP = "trio"
 LIMIT = 30
@@ -149,7 +150,7 @@ def test_all_dead_is_503_at_once(trio: Trio) -> None:
                 assert (answer.status, answer.error) == (503, "unavailable")
                 assert answer.headers["retry-after"] == "1"
                 await asyncio.sleep(0.01)
-            assert sorted(took_s)[15] < 0.01
+            assert sorted(took_s)[15] < 0.01 * pace()
         requests = sum(
             [await pair.agent.metric("dragoman_provider_requests_total") for pair in trio.pairs]
         )
@@ -184,7 +185,7 @@ def test_a_provider_agent_told_to_stop_fails_nobody(trio: Trio) -> None:
             await callers.answered(200)
             began_s = time.monotonic()
             assert await pair.agent.stop() == 0
-            assert time.monotonic() - began_s < 3.0
+            assert time.monotonic() - began_s < 3.0 * pace()
             assert await trio.endpoint(pair) == {}, "it is no longer registered"
             await callers.answered(200)
             await pair.agent.start()

@@ -14,6 +14,7 @@ from dragoman.registry import Registration, Registry, open_registry
 from dragoman.registry.memory import MemoryRegistry
 from dragoman.registry.nacos import NacosRegistry, NacosSettings
 from dragoman.registry.url import parse_nacos
+from tests.pace import pace
 
 from .fake_nacos import FakeNacos
 from .zookeeper_server import ZookeeperServer
@@ -28,7 +29,7 @@ def endpoint(port: int, *, interface: str = INTERFACE, weight: int = 1) -> Regis
 
 async def eventually(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
     """Return once ``condition`` holds; fail after ``timeout_s``."""
-    async with asyncio.timeout(timeout_s):
+    async with asyncio.timeout(timeout_s * pace()):
         while not condition():
             await asyncio.sleep(0.005)
 

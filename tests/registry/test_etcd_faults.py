@@ -26,6 +26,7 @@ from dragoman.registry.etcd import DEFAULT_PREFIX, EtcdRegistry
 from dragoman.registry.etcd_lease import LeaseSettings
 from dragoman.registry.etcd_watch import WatchSettings
 from dragoman.registry.gateway import EtcdGateway, KeyValue, LeaseNotFound, range_end
+from tests.pace import pace
 
 from .conftest import INTERFACE, endpoint, eventually
 from .proxy import proxy_to
@@ -86,7 +87,7 @@ class Mesh:
             assert all(kv.lease for kv in kvs), "a key without a lease would stay for ever"
             if len(kvs) == 2:
                 return
-            assert time.monotonic() - began_s < within_s
+            assert time.monotonic() - began_s < within_s * pace()
             await asyncio.sleep(0.01)
 
 
