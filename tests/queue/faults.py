@@ -69,6 +69,55 @@ class FaultyFiles(Files):
         super().sync_directory(path)
 
 
+class SmallDisk(FaultyFiles):
+    """A disk of so many blocks of 4 KiB. What has no block left is refused, without any change."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.lock = threading.RLock()
+        self.paths: dict[int, str] = {}
+        self.taken: dict[str, set[int]] = {}
+
+    def free(self) -> int:
+        return self.blocks - sum(map(len, self.taken.values()))
+
+    def _take(self, fd: int, offset: int, n: int) -> bool:
+        taken = self.taken.setdefault(self.paths[fd], set())
+        new = set(range(offset // 4096, (offset + n + 4095) // 4096)) - taken
+        if len(new) > self.free():
+            return False
+        taken |= new
+        return True
+
+    def open(self, path: str, flags: int) -> int:
+        with self.lock:
+            fd = super().open(path, flags)
+            self.paths[fd] = path
+            return fd
+
+    def write(self, fd: int, data: bytes, offset: int) -> int:
+        with self.lock:
+            if not self._take(fd, offset, len(data)):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(fd, data, offset)
+
+    def reserve(self, fd: int, offset: int, n: int) -> bool:
+        with self.lock:
+            return self._take(fd, offset, n)
+
+    def unlink(self, path: str) -> None:
+        with self.lock:
+            super().unlink(path)
+            self.taken.pop(path, None)
+
+    def rename(self, source: str, target: str) -> None:
+        with self.lock:
+            super().rename(source, target)
+            self.taken[target] = self.taken.pop(source, set())
+            self.paths = {fd: target if path == source else path for fd, path in self.paths.items()}
+
+
 class Inode:
     """A file's content: what was synced, and what was written since."""
 

@@ -72,6 +72,8 @@ cdef enum:
 
 # A frame of the journal may have so much, or an eighth of the journal, before puts wait.
 cdef uint64_t FRAME_MOST = 33554432
+# Room that META has on the disk beyond its end: for this, and the trims of all queues.
+cdef uint64_t META_RESERVE = 1048576
 # How many puts put_many looks up at a time, so that memory has time to come.
 cdef Py_ssize_t AHEAD = 32
 # After so many puts elsewhere the next queue is not expected any more.
@@ -145,8 +147,11 @@ cdef inline int put_known(
     if s.poison or s.closing:
         return FAILED
     if s.durability:
+        if s.journal_error:
+            # Nothing more is promised until the journal has taken what it has.
+            return FAILED
         if s.frame.length > s.frame_most or s.journal_full:
-            return FAILED if s.journal_error or (s.journal_full and s.log_error) else WAIT
+            return FAILED if s.journal_full and s.log_error else WAIT
         if frame_reserve(&s.frame, 24 + m) != DONE:
             return NO_MEMORY
     pending = t.ring_tail
@@ -337,6 +342,8 @@ cdef class Engine:
     cdef str path
     cdef readonly bint open
     cdef int users
+    cdef uint64_t reserved  # META has room up to here
+    cdef uint64_t reserved_generation  # if it is this one
 
     def __cinit__(self):
         memset(&self.s, 0, sizeof(Store))
@@ -1203,6 +1210,17 @@ cdef class Engine:
     def _meta_dead(self):
         # (bytes of META, of which so many are dead).
         return self.s.meta_start + self.s.meta.length, self.s.meta_dead
+
+    def _reserve_meta(self):
+        # META can always say what goes, or a full disk could not be given space back.
+        cdef Store* s = &self.s
+        cdef uint64_t end = s.meta_start + s.meta.length
+        cdef uint64_t want = META_RESERVE + 32 * <uint64_t>s.table.alive
+        if s.meta_generation != self.reserved_generation:
+            self.reserved = 0
+        if self.reserved < end + want // 2 and self.files.reserve(s.meta_fd, end, want):
+            self.reserved = end + want
+            self.reserved_generation = s.meta_generation
 
     def _rewrite_meta(self, object committing, dict groups):
         # META without what is dead; False when the store closes meanwhile.

@@ -20,6 +20,9 @@ from posix.unistd cimport close as c_close
 from posix.unistd cimport fdatasync, fsync, ftruncate
 from posix.unistd cimport unlink as c_unlink
 
+cdef extern from "fcntl.h" nogil:
+    int c_fallocate "fallocate"(int fd, int mode, off_t offset, off_t n)
+    int FALLOC_FL_KEEP_SIZE
 cdef extern from "unistd.h" nogil:
     ssize_t c_pread "pread"(int fd, void* into, size_t n, off_t offset)
     ssize_t c_pwrite "pwrite"(int fd, const void* data, size_t n, off_t offset)
@@ -213,6 +216,16 @@ cdef class Files:
     def truncate(self, int fd, uint64_t length):
         """Cut or extend the file."""
         os.ftruncate(fd, length)
+
+    def reserve(self, int fd, uint64_t offset, uint64_t n):
+        """Room for ``n`` bytes at ``offset``, beyond the file's end, which stays where it is.
+
+        False where the file system cannot do that, or has not got them.
+        """
+        cdef int result
+        with nogil:
+            result = c_fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, n)
+        return result == 0
 
     def unlink(self, str path):
         """Remove the name."""

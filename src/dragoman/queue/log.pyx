@@ -626,7 +626,9 @@ cdef void log_run(Store* s) noexcept nogil:
     """The writer's thread, until the store closes."""
     cdef Pending batch[BATCH]
     cdef Table* t = &s.table
-    cdef uint64_t n, i, asked, adapted = 0
+    cdef uint64_t n, i, adapted = 0
+    cdef uint64_t asked = s.flush_done
+    cdef uint64_t barrier = 0
     cdef uint64_t sealed = s.number
     cdef uint32_t freed
     cdef int error
@@ -637,13 +639,19 @@ cdef void log_run(Store* s) noexcept nogil:
         ):
             pthread_cond_wait(&s.work, &s.lock)
         n = t.ring_tail - t.ring_head
+        if s.flush_asked != s.flush_done:
+            # Up to what was there when it was asked for: puts without a pause must not hold it up.
+            if asked == s.flush_done:
+                asked = s.flush_asked
+                barrier = t.ring_tail
+            if n > barrier - t.ring_head:
+                n = barrier - t.ring_head
         if n > BATCH:
             n = BATCH
         if n == 0 and s.flush_asked == s.flush_done:
             break  # closing
         for i in range(n):
             batch[i] = t.ring[(t.ring_head + i) & t.ring_mask]
-        asked = s.flush_asked
         pthread_mutex_unlock(&s.lock)
         error = 0
         freed = 0

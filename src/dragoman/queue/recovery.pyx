@@ -867,6 +867,10 @@ cdef class Recovery:
         with nogil:
             bad = replay_entries(self.s, body, n, entries, <uint32_t>number, apart)
         if bad == <uint64_t>EVERYTHING:
+            error = self.s.poison if self.s.poison else self.s.log_error
+            if error:
+                # No room in memory for what the log does not take.
+                raise OSError(error, os.strerror(error), self.path)
             raise MemoryError
         if bad:
             self.damage.append((name, offset, 0, 0, 0, f"{bad} entries do not join their queues"))
@@ -903,7 +907,7 @@ cdef bint _ring_space(Store* s) noexcept nogil:
     # Under the lock: until the ring may have room. False: it never will.
     if s.read_only:
         return _grow_ring(&s.table)
-    if not s.writer_alive or s.poison:
+    if not s.writer_alive or s.poison or s.log_error:
         return False
     pthread_cond_signal(&s.work)
     pthread_cond_wait(&s.space, &s.lock)
@@ -913,7 +917,7 @@ cdef bint _ring_space(Store* s) noexcept nogil:
 cdef uint64_t replay_entries(
     Store* s, char* body, uint64_t n, uint64_t entries, uint32_t number, Bytes* apart
 ) noexcept nogil:
-    # Returns how many entries did not join; all ones for no memory.
+    # Returns how many entries did not join; all ones for no memory, or no log to write to.
     cdef Table* t = &s.table
     cdef uint64_t at = 0
     cdef uint64_t bad = 0

@@ -213,6 +213,7 @@ class QueueStore(Engine):
             self._thread("dragoman-queue-journal", self._run_journal)
             if self.recovery.stale:
                 self._leave_journal()
+            self._reserve_meta()
         self._groups = self.recovery.groups
         if not self.read_only:
             self._thread("dragoman-queue-upkeep", self._run_upkeep)
@@ -321,6 +322,7 @@ class QueueStore(Engine):
             whole, dead = self._meta_dead()
             if dead > META_DEAD_BYTES and 2 * dead > whole:
                 self._rewrite_meta(self._committing, self._groups)
+            self._reserve_meta()
         return returned
 
     def _renew_meta(self) -> None:
