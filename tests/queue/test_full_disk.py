@@ -78,6 +78,50 @@ def test_what_goes_gives_space_back_although_the_disk_is_full(
             assert store.get("q1", first, kept) == [message(1, i) for i in range(first, kept)]
 
 
+@pytest.mark.parametrize("durability", ["interval(5)", "always", "none"])
+def test_upkeep_by_itself_gives_space_back_and_does_not_complain_all_the_time(
+    tmp_path: Path,
+    durability: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # The journal is at its bound, too: nothing leaves it while the log cannot be written.
+    monkeypatch.setattr("dragoman.queue.store.UPKEEP_S", 0.05)
+    files = SmallDisk(1500)
+    with QueueStore(
+        tmp_path,
+        durability=durability,
+        files=files,
+        segment_bytes=1 << 16,
+        memory_bytes=1 << 20,
+        journal_bytes=1 << 20,
+    ) as store:
+        length = 0
+        with pytest.raises(StorageError) as refused:
+            while length < 100_000:
+                store.put_many("q1", [message(1, length + i) for i in range(200)])
+                length = store.length("q1")
+                if durability == "none":
+                    store._detach_tails()
+                    store.sync()
+        assert refused.value.errno == errno.ENOSPC
+        time.sleep(0.5)
+        store.trim("q1", length // 2)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                store.put("q2", b"there is room again")
+                store.sync()
+                break
+            except StorageError:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) < 20, said
+    with QueueStore(tmp_path, **SMALL) as store:
+        assert store.damage == [] and store.length("q2") > 0
+
+
 @pytest.mark.parametrize("durability", ["interval(5)", "always"])
 def test_nothing_is_promised_while_the_journal_cannot_be_written(
     tmp_path: Path, durability: str

@@ -28,6 +28,8 @@ from dragoman.queue.report import Damage
 
 LOG = logging.getLogger(__name__)
 UPKEEP_S = 1.0
+# After the journal could not be made shorter.
+UPKEEP_RETRY_S = 0.05
 COMPACTION_S = 1.0
 ANY_SEGMENT = 2**64 - 1
 # META is rewritten when so many bytes of it are dead, and more than half.
@@ -163,6 +165,7 @@ class QueueStore(Engine):
         self._retention_bytes = retention_bytes
         self._retention_messages = retention_messages
         self._level = level
+        self._complaint = "", 0.0
         self._ended = threading.Event()
         self._kept = threading.Lock()
         self._groups: dict[int, dict[bytes, int]] = {}
@@ -280,16 +283,28 @@ class QueueStore(Engine):
             due = self._await_upkeep(max(1, round(1000 * (next_s - time.monotonic()))))
             if self._ended.is_set():
                 return
-            try:
-                if due:
+            if due:
+                try:
                     with self._kept:
                         self._collect_journal()
-                if time.monotonic() >= next_s:
-                    next_s = time.monotonic() + UPKEEP_S
+                except DragomanError as error:
+                    # What gives space back has its turn all the same.
+                    self._complain(error)
+                    self._ended.wait(UPKEEP_RETRY_S)
+            if time.monotonic() >= next_s:
+                next_s = time.monotonic() + UPKEEP_S
+                try:
                     self.upkeep()
-            except DragomanError as error:
-                if not self._ended.is_set():
-                    LOG.warning("%s: upkeep: %s", self.path, error)
+                    self._complaint = "", 0.0
+                except DragomanError as error:
+                    self._complain(error)
+
+    def _complain(self, error: DragomanError) -> None:
+        # Once a minute if it stays the same.
+        said, until_s = self._complaint
+        if not self._ended.is_set() and (said != str(error) or time.monotonic() > until_s):
+            self._complaint = str(error), time.monotonic() + 60
+            LOG.warning("%s: upkeep: %s", self.path, error)
 
     def upkeep(self) -> int:
         """What a thread does each second: retention, giving space back; how many bytes it gave.
