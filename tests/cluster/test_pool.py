@@ -22,7 +22,7 @@ from dragoman import cluster, rpc
 from dragoman.balance.policies import POLICIES
 from dragoman.cluster import Pool
 from dragoman.cluster.directory import Directory
-from dragoman.cluster.service import Options
+from dragoman.cluster.options import Options
 from dragoman.errors import (
     BatchError,
     DeadlineError,

@@ -17,7 +17,8 @@ from tests.simulation.mesh import Server
 
 from dragoman.balance.policies import POLICIES
 from dragoman.cluster.adapters import ServiceRequest, submit
-from dragoman.cluster.service import Options, Service
+from dragoman.cluster.options import Options
+from dragoman.cluster.service import Service
 from dragoman.errors import (
     DeadlineError,
     DragomanError,

@@ -18,7 +18,7 @@ from dragoman.agent.ingress import Ingress, Limits
 from dragoman.agent.listening import BACKLOG, listening_socket
 from dragoman.agent.published import PublishedTypes
 from dragoman.cluster.directory import Directory
-from dragoman.cluster.service import Options
+from dragoman.cluster.options import Options
 from dragoman.dubbo.native import PROTOCOL, Providers
 from dragoman.errors import RegistryError
 from dragoman.observe.metrics import Snapshot

@@ -14,8 +14,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from dragoman.cluster.options import Options
 from dragoman.cluster.server import PROTOCOL
-from dragoman.cluster.service import Options, Service
+from dragoman.cluster.service import Service
 from dragoman.errors import NotFoundError, UnavailableError
 from dragoman.registry.base import EVERY
 

@@ -1,12 +1,12 @@
 from libc.stdint cimport int64_t
 
-from dragoman.balance.policies cimport Candidate
+from dragoman.cluster.endpoint cimport Endpoint
 from dragoman.flow.waiting cimport Waiter
 
 
 cdef class Lane:
     cdef bytes key
-    cdef Candidate place
+    cdef Endpoint place
     cdef int under_way
     cdef readonly Py_ssize_t waiting
     cdef object _line
@@ -17,3 +17,14 @@ cdef class Lane:
     cdef Waiter first(self)
     cdef void remove(self, int64_t turn)
     cdef list calls(self)
+
+
+cdef class Lanes:
+    cdef dict by_key
+    cdef object unplaced
+
+    cdef Lane of(self, bytes key)
+    cdef void queue(self, Lane lane)
+    cdef void unqueue(self, Lane lane)
+    cdef void move(self, Lane lane, Endpoint endpoint)
+    cdef void tidy(self, Lane lane)

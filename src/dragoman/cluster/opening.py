@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from dragoman.balance.policies import POLICIES
 from dragoman.cluster.member import Member
+from dragoman.cluster.options import Options
 from dragoman.cluster.pool import Pool
 from dragoman.cluster.server import PROTOCOL, RegisteredServer
-from dragoman.cluster.service import Options, Service
+from dragoman.cluster.service import Service
 from dragoman.errors import RegistryError, UnavailableError, UsageError
 from dragoman.registry import Registration, Registry, format_address, open_registry
 from dragoman.registry.base import parse_address

@@ -17,12 +17,13 @@ from libc.stdint cimport int64_t
 from dragoman.cluster.calls cimport (
     Account, Batch, CallbackCall, FutureCall, Notification, PoolCall,
 )
-from dragoman.cluster.service cimport READY, Endpoint, Service
+from dragoman.cluster.endpoint cimport READY, Endpoint
+from dragoman.cluster.service cimport Service
 from dragoman.timers cimport Timed
 
 import asyncio
 
-from dragoman.cluster.service import STATES
+from dragoman.cluster.endpoint import STATES
 from dragoman.cluster.statistics import EndpointStatistics, PoolStatistics
 from dragoman.rpc.arguments import (
     body_bytes, check_in_flight, method_name, order_key_bytes, timeout_us,

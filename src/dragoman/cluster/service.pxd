@@ -1,50 +1,12 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
-from dragoman.balance.policies cimport Candidate, Policy
-from dragoman.cluster.lanes cimport Lane
-from dragoman.flow.breaker cimport Breaker, RetryBudget
+from dragoman.balance.policies cimport Policy
+from dragoman.cluster.endpoint cimport Endpoint
+from dragoman.cluster.endpoints cimport Endpoints
+from dragoman.cluster.lanes cimport Lane, Lanes
+from dragoman.flow.breaker cimport RetryBudget
 from dragoman.flow.waiting cimport WaitingQueue
-from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
-from dragoman.rpc.turn cimport Turn
-from dragoman.timers cimport Timed
-
-cdef enum:
-    CONNECTING = 0
-    READY = 1
-    DOWN = 2
-    DRAINING = 3
-    REMOVED = 4
-
-
-cdef class Endpoint(Candidate):
-    cdef readonly object registration
-    cdef readonly str address
-    cdef readonly Service service
-    cdef readonly object link
-    # The link, if it is no plain one.
-    cdef object special
-    cdef ClientSession session
-    cdef EndpointOwner _owner
-    cdef readonly int state
-    cdef readonly str reason
-    cdef readonly Breaker breaker
-    cdef readonly uint64_t requests
-    cdef readonly uint64_t replies
-    cdef readonly uint64_t failures
-    cdef double ewma_us
-    cdef int64_t replied_us
-    cdef int64_t unavailable_us
-    cdef bint _suspect
-    cdef int64_t _suspect_until_us
-    cdef object lanes
-    cdef bint _odd
-    cdef bint _held
-
-    cdef void refresh(self)
-
-
-cdef class EndpointOwner(SessionOwner):
-    cdef Endpoint endpoint
+from dragoman.rpc.client_session cimport Call, ClientSession
 
 
 cdef class ServiceCall(Call):
@@ -76,29 +38,17 @@ cdef class ServiceCall(Call):
     cdef void withdraw(self)
 
 
-cdef class Service:
-    cdef readonly bytes key
-    cdef readonly str name
-    cdef readonly object loop
-    cdef Turn turn
+cdef class Service(Endpoints):
     cdef Policy policy
     cdef Endpoint _favoured
     cdef int _quantum
     cdef int64_t _favoured_us
     cdef readonly WaitingQueue waiting
     cdef readonly RetryBudget retries
-    cdef readonly dict endpoints
-    cdef readonly dict unusable
-    cdef list _ready
-    cdef list _taking_part
-    cdef set _leaving
-    cdef dict _lanes
-    cdef object _unplaced
+    cdef Lanes _lanes
     cdef int64_t _turns
-    cdef int _hopes
     cdef bint _fail
     cdef bint _wait_on
-    cdef bint _pings
     cdef int _calls_max
     cdef int64_t _bytes_max
     cdef readonly int calls
@@ -106,10 +56,6 @@ cdef class Service:
     cdef readonly Py_ssize_t lined
     cdef readonly int64_t waiting_bytes
     cdef int64_t more
-    cdef readonly bint closed
-    cdef readonly bint known
-    cdef object _options
-    cdef Watchdog _watchdog
     cdef readonly uint64_t requests
     cdef readonly uint64_t retried
     cdef readonly uint64_t shed
@@ -131,10 +77,6 @@ cdef class Service:
     cdef void _leave_line(self, ServiceCall call)
     cdef void _submit_in_lane(self, ServiceCall call)
     cdef Endpoint _home(self, Lane lane)
-    cdef void _queue(self, Lane lane)
-    cdef void _unqueue(self, Lane lane)
-    cdef void _move(self, Lane lane, Endpoint endpoint)
-    cdef void _tidy(self, Lane lane)
     cdef void _left_lane(self, Lane lane)
     cdef void _place_lanes(self)
     cdef void _drain_lanes(self, Endpoint endpoint, int64_t now, int64_t most)
@@ -147,10 +89,4 @@ cdef class Service:
         self, ServiceCall call, Endpoint endpoint, int code, bint retry_safe, str message
     )
     cdef void _missed(self, ServiceCall call, Endpoint endpoint, int64_t now, str why)
-    cdef void _survey(self)
-    cdef void changed(self)
     cdef void sweep(self)
-
-
-cdef class Watchdog(Timed):
-    cdef Service service

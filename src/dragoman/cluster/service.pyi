@@ -1,38 +1,9 @@
 import asyncio
-import ssl
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
-from dragoman.cluster.member import LinkFactory, Listed
-
-STATES: tuple[str, ...]
-
-class Options:
-    """What a service is configured with."""
-
-    policy: str
-    queue_max: int
-    body_bytes_max: int
-    seed: int | None
-    links: dict[str, LinkFactory]
-    def __init__(
-        self,
-        policy: str = "demand",
-        queue_max: int = 1024,
-        body_bytes_max: int = 16777216,
-        seed: int | None = None,
-        *,
-        on_full: Literal["shed", "wait", "fail"] = "shed",
-        calls_max: int = ...,
-        bytes_max: int = ...,
-        waiting_bytes_max: int = ...,
-        heartbeat_ms: int = 5000,
-        identity: bytes = ...,
-        tls: ssl.SSLContext | None = None,
-        server_hostname: str | None = None,
-        pings: bool = False,
-        links: Mapping[str, LinkFactory] | None = None,
-    ) -> None: ...
+from dragoman.cluster.member import Listed
+from dragoman.cluster.options import Options
 
 class Service:
     """The endpoints of one service. ``key`` is its name on the wire."""

@@ -1,10 +1,9 @@
-"""All endpoints of one service on one loop: who gets the next request, who waits, who is turned
-away.
+"""The calls of one service on one loop: who gets the next request, who waits, who is turned away.
 
-A ``Service`` keeps a session to each endpoint, asks its policy for an endpoint with credit, lets
-requests wait in a bounded queue when there is none, retries elsewhere what certainly never ran, and
-sets aside endpoints that fail or fall silent. The consumer agent, ``cluster.pool`` and the SDK call
-``submit`` with their own kind of ``ServiceCall``. It knows neither HTTP nor Dubbo.
+A ``Service`` asks its policy for an endpoint with credit, lets requests wait in a bounded queue
+when there is none, and retries elsewhere what certainly never ran; its endpoints are kept by
+``cluster.endpoints``. The consumer agent, ``cluster.pool`` and the SDK call ``submit`` with their
+own kind of ``ServiceCall``. It knows neither HTTP nor Dubbo.
 
 Calls with an order key go in lanes: all of a key to one endpoint while any of them is under way or
 waits, else to the endpoint that the key belongs to among those that take part.
@@ -17,34 +16,19 @@ waits only while some endpoint may still take it; ``lined`` calls wait, in ``wai
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
-from dragoman.balance.affinity cimport hash_of, home
-from dragoman.balance.policies cimport Candidate
-from dragoman.cluster.lanes cimport Lane
-from dragoman.flow.breaker cimport Breaker, RetryBudget
+from dragoman.balance.affinity cimport home
+from dragoman.cluster.endpoint cimport READY, Endpoint
+from dragoman.cluster.endpoints cimport Endpoints
+from dragoman.cluster.lanes cimport Lane, Lanes
+from dragoman.flow.breaker cimport RetryBudget
 from dragoman.flow.waiting cimport WaitingQueue
-from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
-from dragoman.rpc.turn cimport turn_of
-from dragoman.timers cimport Timed
-from dragoman.wire.mesh cimport F_PING, FEATURE_NO_REPLY, FEATURE_ORDER
-
-import logging
-import random
-from collections import OrderedDict
+from dragoman.rpc.client_session cimport Call, ClientSession
+from dragoman.wire.mesh cimport FEATURE_NO_REPLY, FEATURE_ORDER
 
 from dragoman.balance.policies import policy as make_policy
+from dragoman.cluster.options import NO_BOUND
 from dragoman.errors import Code, UsageError
-from dragoman.rpc.address import Address
-from dragoman.rpc.backoff import Backoff
-from dragoman.rpc.link import Link
 
-log = logging.getLogger("dragoman.cluster")
-
-cdef int64_t WATCH_US = 100_000
-# An endpoint with requests in flight that has answered nothing for this long, and for eight times
-# its usual latency, has fallen silent.
-cdef int64_t SILENCE_US = 500_000
-cdef double SILENCE_LATENCIES = 8.0
-cdef int64_t SUSPECT_US = 500_000
 # An agent whose provider is away is asked again this soon at first: its refusal costs it nothing.
 cdef int64_t UNAVAILABLE_PAUSE_US = 50_000
 # A deadline counts against an endpoint that had this long, and twice its usual latency: callers in
@@ -57,10 +41,7 @@ cdef int64_t TOGETHER_US = 500
 
 # "Without end", in a request frame and in the waiting queue.
 cdef uint32_t TIMEOUT_MS_NONE = 0xFFFFFFFF
-cdef int64_t NEVER_US = 0x7FFFFFFFFFFFFFFF
-cdef bytes NO_IDENTITY = b"\0" * 16
-# What a Link connects to: mesh sessions, with the bodies of agents or of anybody.
-cdef tuple MESH_PROTOCOLS = ("mesh", "rpc")
+cdef int64_t NEVER_US = NO_BOUND
 
 cdef int C_MALFORMED = Code.MALFORMED
 cdef int C_UNAVAILABLE = Code.UNAVAILABLE
@@ -69,160 +50,6 @@ cdef int C_DEADLINE = Code.DEADLINE
 cdef int C_UPSTREAM_LOST = Code.UPSTREAM_LOST
 cdef int C_UPSTREAM_PROTOCOL = Code.UPSTREAM_PROTOCOL
 cdef int C_TOO_LARGE = Code.TOO_LARGE
-
-STATES = ("connecting", "ready", "down", "draining", "removed")
-
-
-def protocol_of(registration):
-    """What is spoken to a server; ``mesh`` unless it is said."""
-    return getattr(registration, "protocol", "mesh")
-
-
-def spoken(registration):
-    """What of a registration makes a link another one."""
-    return protocol_of(registration), getattr(registration, "serialization", "")
-
-
-cdef class Endpoint(Candidate):
-    """One server of a service and the session to it."""
-
-    def __init__(self, Service service, registration):
-        Candidate.__init__(self, registration.weight)
-        self.service = service
-        self.registration = registration
-        self.address = registration.address
-        self.identity = hash_of(self.address.encode())
-        self.lanes = OrderedDict()
-        self.breaker = Breaker()
-        self.state = CONNECTING
-        self._owner = EndpointOwner()
-        self._owner.endpoint = self
-        options = service._options
-        seed = options.seed
-        make = options.links.get(protocol_of(registration))
-        if make is not None:
-            self.link = self.special = make(registration, self._new_session, self._on_down)
-            return
-        self.link = Link(
-            service.loop, Address.parse(self.address), self._new_session, self._on_down,
-            None if seed is None else Backoff(source=random.Random(f"{seed} {self.address}")),
-            tls=options.tls, server_hostname=options.server_hostname,
-        )
-
-    def _new_session(self):
-        options = self.service._options
-        return ClientSession(
-            self.service.loop, self._owner, name=b"dragoman", identity=options.identity,
-            body_bytes_max=options.body_bytes_max, heartbeat_s=options.heartbeat_ms / 1000,
-        )
-
-    def _on_down(self, str reason):
-        """The link could not connect."""
-        if self.state == REMOVED:
-            return
-        if self.reason != reason:
-            log.warning("%s: endpoint %s is down: %s", self.service.name, self.address, reason)
-        self.reason = reason
-        self.state = DOWN
-        self.service.changed()
-
-    cdef void refresh(self):
-        """Take over the session's figures for the policy."""
-        self.room = 0
-        if self.session is not None and not self.breaker.open:
-            self.room = self.session.room()
-
-    def close(self):
-        """No longer registered: nothing new goes there, what is in flight ends in peace."""
-        cdef ClientSession session = self.session
-        self.state = REMOVED
-        self.room = 0
-        self.service.loop.create_task(self.link.stop())
-        if session is not None:
-            # As though the server had said goodbye: the session closes itself when nothing is in
-            # flight.
-            session.goodbye_received = True
-            if session.inflight == 0:
-                session.close()
-            else:
-                self.service._leaving.add(self)
-
-    def abort(self):
-        """End what is in flight, now."""
-        if self.session is not None:
-            self.session.close()
-
-    def status(self):
-        """A plain dict for the status page."""
-        return {
-            "address": self.address, "state": STATES[self.state], "reason": self.reason,
-            "weight": self.weight, "inflight": self.inflight,
-            "credits": self.session.credits if self.session is not None else 0,
-            "requests": self.requests, "replies": self.replies, "failures": self.failures,
-            "breaker_open": self.breaker.open, "breaker_trips": self.breaker.trips,
-            "latency_ms": round(self.ewma_us / 1000.0, 3),
-            **({} if self.special is None else self.special.status()),
-        }
-
-
-cdef class EndpointOwner(SessionOwner):
-    """Carries a session's events to its endpoint and service."""
-
-    cdef void on_ready(self, ClientSession session):
-        cdef Endpoint endpoint = self.endpoint
-        if endpoint.state == REMOVED:
-            session.close()
-            return
-        endpoint.session = session
-        endpoint._held = False
-        endpoint.state = READY
-        endpoint.reason = None
-        endpoint.inflight = 0
-        endpoint.replied_us = endpoint.service.turn.wheel.clock_us()
-        if endpoint.special is None:
-            # What answered HELLO is no longer what has failed. Where the session is with ourselves
-            # only a reply shows that.
-            endpoint.breaker.success()
-        log.info("%s: endpoint %s is ready", endpoint.service.name, endpoint.address)
-        endpoint.service.changed()
-
-    cdef void on_credit(self, ClientSession session):
-        cdef Endpoint endpoint = self.endpoint
-        if endpoint.session is session:
-            if not endpoint._held and endpoint.state == READY and not session.closed:
-                # Only now is it sure that the server does not send us away.
-                endpoint._held = True
-                endpoint.link.held()
-            endpoint.refresh()
-            if endpoint.service.lined:
-                endpoint.service._drain_waiting()
-
-    cdef void on_goodbye(self, ClientSession session):
-        cdef Endpoint endpoint = self.endpoint
-        if endpoint.session is session and endpoint.state == READY:
-            endpoint.state = DRAINING
-            log.info("%s: endpoint %s says goodbye", endpoint.service.name, endpoint.address)
-            endpoint.service.changed()
-
-    cdef void on_lost(self, ClientSession session):
-        cdef Endpoint endpoint = self.endpoint
-        if endpoint.session is session:
-            endpoint.session = None
-            endpoint.room = 0
-            endpoint.inflight = 0
-            if endpoint.state == REMOVED:
-                endpoint.service._leaving.discard(endpoint)
-            else:
-                if endpoint.state != DRAINING:
-                    log.warning("%s: %s", endpoint.service.name, session.failure)
-                endpoint.state = DOWN
-                endpoint.reason = str(session.failure)
-            endpoint.service.changed()
-        elif endpoint.state == CONNECTING:
-            endpoint.state = DOWN
-            endpoint.reason = str(session.failure)
-            endpoint.service.changed()
-        endpoint.link.lost()
 
 
 cdef class ServiceCall(Call):
@@ -265,7 +92,7 @@ cdef class ServiceCall(Call):
         # again.
         if (endpoint.breaker.failures or endpoint.breaker.open) \
                 and self.sent_us > endpoint.unavailable_us:
-            service._recovered(endpoint)
+            service.recovered(endpoint)
         # The submitter may send its next request from within on_result.
         endpoint.refresh()
         self.endpoint = None
@@ -316,143 +143,48 @@ cdef class ServiceCall(Call):
             self.endpoint = None
 
 
-class Options:
-    """What a service is configured with.
-
-    - ``policy``; ``seed`` makes its random choices, and those of backoff, repeatable.
-    - ``on_full``: what becomes of a request that finds no room. "shed": it waits while some
-      endpoint may take it, but from half of ``queue_max`` on a growing proportion is refused;
-      "wait": it waits, also for an endpoint to appear, up to ``queue_max`` requests with
-      ``waiting_bytes_max`` bytes; "fail": it is refused at once.
-    - ``calls_max``, ``bytes_max``: requests under way at once, and their bytes.
-    - ``body_bytes_max``: the longest reply taken; ``heartbeat_ms``, ``tls``, ``server_hostname``:
-      see ``rpc.connect``; ``identity``: who this is to servers, 16 bytes.
-    - ``pings``: an endpoint is silent if it does not even answer pings, however long its replies
-      take; else if no reply comes.
-    - ``links``: by a registration's protocol, what makes the ``ServerLink`` to such a server, if it
-      is no server of mesh sessions that can be connected to; it raises UsageError for one that
-      cannot be used. Servers of other protocols are not used either, and ``status`` says so.
-    """
-
-    def __init__(
-        self, policy="demand", queue_max=1024, body_bytes_max=16777216, seed=None, *,
-        on_full="shed", calls_max=0x7FFFFFFF, bytes_max=NEVER_US, waiting_bytes_max=NEVER_US,
-        heartbeat_ms=5000, identity=NO_IDENTITY, tls=None, server_hostname=None, pings=False,
-        links=None,
-    ):
-        self.policy = policy
-        self.queue_max = queue_max
-        self.body_bytes_max = body_bytes_max
-        self.seed = seed
-        self.on_full = on_full
-        self.calls_max = calls_max
-        self.bytes_max = bytes_max
-        self.waiting_bytes_max = waiting_bytes_max
-        self.heartbeat_ms = heartbeat_ms
-        self.identity = identity
-        self.tls = tls
-        self.server_hostname = server_hostname
-        self.pings = pings
-        self.links = {} if links is None else dict(links)
-
-
-cdef class Service:
+cdef class Service(Endpoints):
     """The endpoints of one service. ``key`` is its name on the wire, ``options`` an ``Options``."""
 
     def __init__(self, loop, bytes key not None, options):
-        self.loop = loop
-        self.turn = turn_of(loop)
-        self.key = key
-        self.name = key.decode()
-        self._options = options
+        Endpoints.__init__(self, loop, key, options)
         self.policy = make_policy(options.policy, options.seed)
         self.waiting = WaitingQueue(options.queue_max)
         self.retries = RetryBudget()
-        self.endpoints = {}
-        self.unusable = {}
         self._fail = options.on_full == "fail"
         self._wait_on = options.on_full == "wait"
         self._calls_max = options.calls_max
         self._bytes_max = options.bytes_max
-        self._pings = options.pings
-        self._ready = []
-        self._taking_part = []
-        self._leaving = set()
-        self._lanes = {}
-        self._unplaced = OrderedDict()
-        self._watchdog = Watchdog()
-        self._watchdog.service = self
-
-    def update(self, registrations):
-        """The registry's current list. New endpoints are connected to, those gone are let go."""
-        cdef Endpoint endpoint
-        if self.closed:
-            return
-        self.known = True
-        links = self._options.links
-        wanted = {}
-        self.unusable = {}
-        for registration in registrations:
-            protocol = protocol_of(registration)
-            if protocol in links or protocol in MESH_PROTOCOLS:
-                wanted[registration.address] = registration
-            else:
-                self.unusable[registration.address] = f"{protocol} is not spoken here"
-        for address in [a for a in self.unusable if a in wanted]:
-            # One port may speak several protocols.
-            del self.unusable[address]
-        for address in [a for a in self.endpoints if a not in wanted]:
-            endpoint = self.endpoints.pop(address)
-            endpoint.close()
-        for address, registration in wanted.items():
-            endpoint = self.endpoints.get(address)
-            if endpoint is not None and spoken(endpoint.registration) != spoken(registration):
-                del self.endpoints[address]
-                endpoint.close()
-                endpoint = None
-            if endpoint is None:
-                try:
-                    endpoint = Endpoint(self, registration)
-                except UsageError as error:
-                    self.unusable[address] = str(error)
-                    continue
-                self.endpoints[address] = endpoint
-                endpoint.link.start()
-            else:
-                if endpoint.registration != registration:
-                    endpoint.registration = registration
-                    endpoint.weight = registration.weight if registration.weight > 0 else 1.0
-                    if endpoint.special is not None:
-                        endpoint.special.update(registration)
-                if endpoint.state == DOWN:
-                    endpoint.link.hurry()
-        self.changed()
-        if self._watchdog._wheel is None:
-            self.turn.wheel.schedule(self._watchdog, self.turn.wheel.clock_us() + WATCH_US)
+        self._lanes = Lanes()
 
     cdef void changed(self):
-        """An endpoint's state has changed: rebuild what the request path looks at."""
-        cdef Endpoint endpoint
-        self._ready = []
-        self._taking_part = []
-        self._hopes = 0
-        for endpoint in self.endpoints.values():
-            if endpoint.state == READY:
-                self._ready.append(endpoint)
-                endpoint.refresh()
-                if not endpoint.breaker.open:
-                    self._taking_part.append(endpoint)
-                    self._hopes += 1
-                elif endpoint._suspect:
-                    self._hopes += 1
-            elif endpoint.state == CONNECTING:
-                self._hopes += 1
-        if self._lanes:
+        """An endpoint's state has changed: those that wait may go, or have nowhere to go."""
+        Endpoints.changed(self)
+        if self._lanes.by_key:
             self._place_lanes()
         if self.lined:
             self._drain_waiting()
             if self._hopes == 0 and not self._wait_on:
                 self._fail_waiting()
+
+    cdef void credited(self):
+        if self.lined:
+            self._drain_waiting()
+
+    cdef void probe(self, Endpoint endpoint):
+        """Let a call that waits find out whether ``endpoint``, which is set aside, does again."""
+        if self._lanes.unplaced and not self._taking_part:
+            # Calls in lanes are probes too.
+            self._lanes.move(<Lane>next(iter(self._lanes.unplaced)), endpoint)
+        if self.lined:
+            self._drain_waiting()
+
+    cdef void survey(self):
+        Endpoints.survey(self)
+        if self.lined and self._hopes:
+            self._drain_waiting()
+        # Those who waited may have given up.
+        self._tell_waiting()
 
     cdef void submit(self, ServiceCall call):
         """Send ``call`` to an endpoint, let it wait, or turn it away."""
@@ -575,7 +307,7 @@ cdef class Service:
         call.put(endpoint.session, method, timeout_ms)
         endpoint.refresh()
         if call.lane is not None:
-            self._tidy(call.lane)
+            self._lanes.tidy(call.lane)
             call.lane = None
 
     cdef void _end(self, ServiceCall call, int code, str message):
@@ -585,7 +317,7 @@ cdef class Service:
             call._wheel.cancel(call)
         if lane is not None:
             call.lane = None
-            self._tidy(lane)
+            self._lanes.tidy(lane)
         call.on_failure(code, message)
 
     cdef void _wait(self, ServiceCall call):
@@ -676,18 +408,15 @@ cdef class Service:
             call.lane = None
             lane.remove(call.turn)
             if lane.waiting == 0:
-                self._unqueue(lane)
-                self._tidy(lane)
+                self._lanes.unqueue(lane)
+                self._lanes.tidy(lane)
 
     # Lanes
 
     cdef void _submit_in_lane(self, ServiceCall call):
         """``submit`` for a call with an order key."""
-        cdef Lane lane = self._lanes.get(call.order_key)
+        cdef Lane lane = self._lanes.of(call.order_key)
         cdef Endpoint endpoint
-        if lane is None:
-            lane = Lane(call.order_key)
-            self._lanes[lane.key] = lane
         self._turns += 1
         call.turn = self._turns
         call.lane = lane
@@ -703,7 +432,7 @@ cdef class Service:
             return
         self._enter_line(call)
         lane.push(call, call.turn)
-        self._queue(lane)
+        self._lanes.queue(lane)
         self._tell_waiting()
 
     cdef Endpoint _home(self, Lane lane):
@@ -713,31 +442,6 @@ cdef class Service:
         cdef Py_ssize_t i = home(self._taking_part, lane.key)
         return <Endpoint>PyList_GET_ITEM(self._taking_part, i) if i >= 0 else None
 
-    cdef void _queue(self, Lane lane):
-        """``lane`` has calls that wait for its place to have room."""
-        if lane.place is None:
-            self._unplaced[lane] = None
-        else:
-            (<Endpoint>lane.place).lanes[lane] = None
-
-    cdef void _unqueue(self, Lane lane):
-        """The opposite."""
-        self._unplaced.pop(lane, None)
-        if lane.place is not None:
-            (<Endpoint>lane.place).lanes.pop(lane, None)
-
-    cdef void _move(self, Lane lane, Endpoint endpoint):
-        """The calls that wait in ``lane``, of which none is under way, go to ``endpoint``."""
-        if lane.place is not endpoint:
-            self._unqueue(lane)
-            lane.place = endpoint
-            self._queue(lane)
-
-    cdef void _tidy(self, Lane lane):
-        """Forget ``lane`` if it has no calls."""
-        if lane.under_way == 0 and lane.waiting == 0 and self._lanes.get(lane.key) is lane:
-            del self._lanes[lane.key]
-
     cdef void _left_lane(self, Lane lane):
         """A call of ``lane`` is under way no longer."""
         cdef Endpoint endpoint = lane.place
@@ -745,20 +449,20 @@ cdef class Service:
         if lane.under_way:
             return
         if lane.waiting == 0:
-            self._tidy(lane)
+            self._lanes.tidy(lane)
         elif endpoint.state != READY or endpoint.breaker.open:
             # It stayed only for what was under way there.
             endpoint = self._home(lane)
-            self._move(lane, endpoint)
+            self._lanes.move(lane, endpoint)
             if endpoint is not None:
                 self._drain_lanes(endpoint, self.turn.wheel.clock_us(), NEVER_US)
 
     cdef void _place_lanes(self):
         """The endpoints have changed: lanes with nothing under way go where they belong now."""
         cdef Lane lane
-        for lane in list(self._lanes.values()):
+        for lane in list(self._lanes.by_key.values()):
             if lane.waiting and lane.under_way == 0:
-                self._move(lane, self._home(lane))
+                self._lanes.move(lane, self._home(lane))
 
     cdef void _drain_lanes(self, Endpoint endpoint, int64_t now, int64_t most):
         """Send up to ``most`` of the calls that wait in lanes for ``endpoint``, lane by lane."""
@@ -781,14 +485,14 @@ cdef class Service:
 
     cdef void _rejoin(self, ServiceCall call):
         """A call of a lane comes back unsent: it takes its old place in line."""
-        cdef Lane lane = self._lanes.get(call.order_key)
+        cdef Lane lane = self._lanes.by_key.get(call.order_key)
         if lane is None:
             lane = call.lane if call.lane is not None else Lane(call.order_key)
-            self._lanes[lane.key] = lane
+            self._lanes.by_key[lane.key] = lane
         call.lane = lane
         self._enter_line(call)
         lane.push(call, call.turn)
-        self._queue(lane)
+        self._lanes.queue(lane)
 
     cdef void _tell_waiting(self):
         """Tell the endpoints how many requests wait for credit, so that they can share it out."""
@@ -853,7 +557,7 @@ cdef class Service:
             call = <ServiceCall>self.waiting.pop()
             self._leave_line(call)
             self._end(call, C_UNAVAILABLE, why)
-        for lane in list(self._lanes.values()):
+        for lane in list(self._lanes.by_key.values()):
             while lane.waiting and self._hopes == 0:
                 call = <ServiceCall>lane.first()
                 self._leave_line(call)
@@ -874,11 +578,11 @@ cdef class Service:
             was_open = endpoint.breaker.open
             endpoint.breaker.trip_briefly(endpoint.replied_us, UNAVAILABLE_PAUSE_US)
             if not was_open:
-                self._tripped(endpoint, message)
+                self.tripped(endpoint, message)
         elif code == C_UPSTREAM_LOST or code == C_UPSTREAM_PROTOCOL:
             endpoint.failures += 1
             if endpoint.breaker.failure(endpoint.replied_us):
-                self._tripped(endpoint, message)
+                self.tripped(endpoint, message)
         if call.order_key is not None:
             # Only what never left may be sent anew: others of its sequence may have run since.
             if retry_safe and code == C_UPSTREAM_LOST and call.attempts < ATTEMPTS_MAX \
@@ -906,7 +610,7 @@ cdef class Service:
         if had_us < FAIR_US or <double>had_us < FAIR_LATENCIES * endpoint.ewma_us:
             return
         if endpoint.breaker.failure(now):
-            self._tripped(endpoint, why)
+            self.tripped(endpoint, why)
 
     def _again(self, ServiceCall call):
         """Submit a call once more, after the event that sent it back has been dealt with."""
@@ -918,84 +622,10 @@ cdef class Service:
             return
         self._wait(call)
 
-    def _recovered(self, Endpoint endpoint):
-        """A success: the endpoint takes part again."""
-        cdef bint was_open = endpoint.breaker.open
-        endpoint._suspect = False
-        endpoint.breaker.success()
-        if was_open:
-            log.info("%s: endpoint %s takes part again", self.name, endpoint.address)
-            self.changed()
-
-    def _tripped(self, Endpoint endpoint, str why):
-        """The endpoint is set aside."""
-        log.warning("%s: endpoint %s is set aside: %s", self.name, endpoint.address, why)
-        self.changed()
-
-    cdef void _survey(self):
-        """Every 100 ms: notice endpoints that have fallen silent, let probes through."""
-        cdef Endpoint endpoint
-        cdef int64_t now = self.turn.wheel.clock_us()
-        cdef double silence_us
-        cdef Lane lane
-        for endpoint in list(self._ready):
-            if endpoint.breaker.open:
-                if endpoint._suspect and now > endpoint._suspect_until_us:
-                    endpoint._suspect = False
-                    self.changed()
-                if endpoint.session is not None and endpoint.session.credits > 0 \
-                        and endpoint.breaker.allows(now):
-                    endpoint.room = 1
-                    if self._unplaced and not self._taking_part:
-                        # Calls in lanes are probes too.
-                        lane = <Lane>next(iter(self._unplaced))
-                        self._move(lane, endpoint)
-                    if self.lined:
-                        self._drain_waiting()
-                continue
-            if endpoint.inflight == 0:
-                continue
-            if self._pings:
-                if endpoint.session.read_us > endpoint.replied_us:
-                    endpoint.replied_us = endpoint.session.read_us
-                if now - endpoint.replied_us > SILENCE_US // 2:
-                    endpoint.session.control(F_PING, 0, 0, 0, b"")
-                silence_us = SILENCE_US
-            elif endpoint.replies == 0:
-                continue
-            else:
-                silence_us = SILENCE_LATENCIES * endpoint.ewma_us
-                if silence_us < SILENCE_US:
-                    silence_us = SILENCE_US
-            if now - endpoint.replied_us > silence_us:
-                # Perhaps it is only asked for something slow. The next request is a probe, and
-                # until that has had its time others wait rather than fail if there is no other
-                # place.
-                endpoint.breaker.trip(now)
-                endpoint._suspect = True
-                endpoint._suspect_until_us = now + SUSPECT_US
-                self._tripped(endpoint, f"silent for {(now - endpoint.replied_us) // 1000} ms")
-                if endpoint.session is not None and endpoint.session.credits > 0:
-                    endpoint.room = 1
-        if self.lined and self._hopes:
-            self._drain_waiting()
-        # Those who waited may have given up.
-        self._tell_waiting()
-
     async def close(self):
         """Let all endpoints go; what waits fails, what is in flight may end."""
-        self.closed = True
-        for endpoint in list(self.endpoints.values()):
-            (<Endpoint>endpoint).close()
-        self.endpoints.clear()
-        self.turn.wheel.cancel(self._watchdog)
-        self.changed()
+        self.let_go()
         self._fail_waiting()
-
-    def abort(self):
-        """After ``close``: end what is in flight."""
-        for endpoint in list(self._leaving):
-            (<Endpoint>endpoint).abort()
 
     cdef void sweep(self):
         """Withdraw the calls that nobody waits for any more (``Call.unwanted``)."""
@@ -1009,7 +639,7 @@ cdef class Service:
                 endpoint.refresh()
         if self.lined:
             lined = [self.waiting.at(i) for i in range(self.waiting.live)]
-            for lane in self._lanes.values():
+            for lane in self._lanes.by_key.values():
                 lined.extend(lane.calls())
             for call in lined:
                 call.unwanted()
@@ -1026,13 +656,3 @@ cdef class Service:
                 {"address": address, "reason": why} for address, why in self.unusable.items()
             ],
         }
-
-
-cdef class Watchdog(Timed):
-    """Surveys a service's endpoints."""
-
-    cdef void on_due(self):
-        cdef Service service = self.service
-        service._survey()
-        if service.endpoints:
-            service.turn.wheel.schedule(self, service.turn.wheel.clock_us() + WATCH_US)

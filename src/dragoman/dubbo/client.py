@@ -24,7 +24,8 @@ from typing import Any, Final, Literal, TypeVar, overload
 from dragoman.balance.policies import POLICIES
 from dragoman.cluster.directory import service_key
 from dragoman.cluster.opening import connected
-from dragoman.cluster.service import Options, Service
+from dragoman.cluster.options import Options
+from dragoman.cluster.service import Service
 from dragoman.cluster.statistics import PoolStatistics
 from dragoman.dubbo.calling import Caller, JavaPool
 from dragoman.dubbo.declaration import Declaration
