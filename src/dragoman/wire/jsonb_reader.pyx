@@ -441,6 +441,8 @@ cdef class JsonbReader:
             return value
         value = self.value()
         if type(value) is str and not java_class.startswith("["):
+            if java_class in MAPS or java_class in PLAIN:
+                self.bad(f"a {java_class} that is a text", at)
             # An enum's constant; a class or a currency by its name.
             bean = new_bean(java_class)
             (<dict>bean)["name"] = value
