@@ -166,6 +166,11 @@ class Types:
     async def orders(self, value: Annotated[Any, java.type_("java.util.List")]) -> Any:
         return value
 
+    async def optional(
+        self, value: Annotated[Any, java.type_("java.util.Optional")]
+    ) -> Annotated[Any, java.type_("java.util.Optional")]:
+        return value
+
     async def any(self, value: java.Object) -> java.Object:
         return value
 
