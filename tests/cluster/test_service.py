@@ -220,8 +220,8 @@ def test_refusals_are_tried_elsewhere_within_the_budget() -> None:
         await asyncio.sleep(1)
         assert callers.kinds() == {"OverloadError": 400}
         tries = len(mesh["a"].requests) + len(mesh["b"].requests)
-        # A tenth of the requests, and the reserve of 20.
-        assert 400 + 40 <= tries <= 400 + 40 + 20
+        # A tenth of the requests, the reserve of 20, and the first, when b was not known to refuse.
+        assert 400 + 40 <= tries <= 400 + 40 + 20 + 1
         mesh["b"].work = mesh["b"].echo
         await asyncio.sleep(1)
         # With one that works the budget saves a tenth of all requests.
@@ -231,6 +231,21 @@ def test_refusals_are_tried_elsewhere_within_the_budget() -> None:
             await asyncio.sleep(0.01)
         await asyncio.sleep(1)
         assert callers.service.retried - before >= 18
+
+    simulate(1, work)
+
+
+def test_what_one_refuses_while_another_has_room_always_goes_there() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        mesh = servers(loop, "ab", limit=500)
+        callers = await ready(loop, "ab")
+        answer(mesh["a"], OverloadError("not now"))
+        for number in range(400):
+            callers.submit(number)
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(1)
+        assert callers.kinds() == {"ok": 400}
+        assert len(mesh["a"].requests) > 100
 
     simulate(1, work)
 

@@ -43,6 +43,8 @@ cdef class Endpoint(Candidate):
     cdef double ewma_us
     cdef int64_t replied_us
     cdef int64_t unavailable_us
+    # Its last word was a rejection: that it has room is not to be believed.
+    cdef bint rejecting
     cdef bint _suspect
     cdef int64_t _suspect_until_us
     cdef object lanes

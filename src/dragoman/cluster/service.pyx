@@ -36,6 +36,9 @@ cdef int64_t UNAVAILABLE_PAUSE_US = 50_000
 cdef int64_t FAIR_US = 100_000
 cdef double FAIR_LATENCIES = 2.0
 cdef int ATTEMPTS_MAX = 4
+# The same for a call that providers with exhausted pools reject one after the other, while there
+# are others with room.
+cdef int REJECTED_MAX = 32
 # Requests within so short a time of each other count as coming together.
 cdef int64_t TOGETHER_US = 500
 
@@ -87,6 +90,7 @@ cdef class ServiceCall(Call):
         self._left(endpoint)
         endpoint.replies += 1
         endpoint.replied_us = now
+        endpoint.rejecting = False
         endpoint.ewma_us += (<double>(now - self.sent_us) - endpoint.ewma_us) * 0.0625
         # What was sent before the endpoint said that it serves nobody does not show that it does
         # again.
@@ -579,6 +583,8 @@ cdef class Service(Endpoints):
             endpoint.breaker.trip_briefly(endpoint.replied_us, UNAVAILABLE_PAUSE_US)
             if not was_open:
                 self.tripped(endpoint, message)
+        elif code == C_OVERLOAD:
+            endpoint.rejecting = True
         elif code == C_UPSTREAM_LOST or code == C_UPSTREAM_PROTOCOL:
             endpoint.failures += 1
             if endpoint.breaker.failure(endpoint.replied_us):
@@ -590,10 +596,9 @@ cdef class Service(Endpoints):
                 self.retried += 1
                 self._rejoin(call)
                 return
-        elif retry_safe and call.attempts < ATTEMPTS_MAX and code != C_DEADLINE \
+        elif retry_safe and code != C_DEADLINE \
                 and (call.due_us == 0 or endpoint.replied_us < call.due_us):
-            # What never reached a provider is not a second try and costs no budget.
-            if code == C_UPSTREAM_LOST or code == C_UNAVAILABLE or self.retries.withdraw():
+            if _may_try_again(self, call, endpoint, code):
                 self.retried += 1
                 call.failed_at = endpoint
                 call.again = True
@@ -656,3 +661,21 @@ cdef class Service(Endpoints):
                 {"address": address, "reason": why} for address, why in self.unusable.items()
             ],
         }
+
+
+cdef bint _may_try_again(Service service, ServiceCall call, Endpoint failed, int code):
+    """Whether a call that never ran at ``failed`` may be tried once more.
+
+    What never reached a provider is not a second try and costs no budget; neither does what one
+    rejected while another has room and rejects nothing, for that burdens nobody who is full.
+    """
+    cdef Endpoint other
+    cdef Py_ssize_t i
+    if code == C_OVERLOAD and call.attempts < REJECTED_MAX:
+        for i in range(PyList_GET_SIZE(service._ready)):
+            other = <Endpoint>PyList_GET_ITEM(service._ready, i)
+            if other is not failed and other.room > 0 and not other.rejecting:
+                return True
+    if call.attempts >= ATTEMPTS_MAX:
+        return False
+    return code == C_UPSTREAM_LOST or code == C_UNAVAILABLE or service.retries.withdraw()

@@ -22,7 +22,11 @@ cdef class Egress(Handler):
     cdef readonly bint learning
     cdef readonly bint sharing
     cdef public int limit_max
+    # Where several processes share a provider: when the limit was lowered last, what it was then,
+    # and how long to keep below that.
     cdef int64_t _lowered_us
+    cdef int _ceiling
+    cdef int64_t _hold_us
     cdef int _patience
     cdef int64_t _full_use
     cdef bint _rejected
@@ -41,8 +45,8 @@ cdef class Egress(Handler):
 
     cdef void _sent_one_way(self, EgressCall call, DubboConnection connection)
     cdef void _finish(self, EgressCall call, int code, bint retry_safe, str message)
-    cdef void _learn(self, bint rejected)
-    cdef void _share(self, bint rejected)
+    cdef void _learn(self, EgressCall rejected)
+    cdef void _share(self, EgressCall rejected)
 
 
 cdef class EgressCall(DubboCall):
@@ -51,7 +55,7 @@ cdef class EgressCall(DubboCall):
     cdef uint32_t id
     cdef Asked asked
     cdef bint answered
-    cdef int64_t started_us
+    cdef int64_t started_us, sent_us
     # The frame as it was sent, if it may have to be sent again; and how often it has been.
     cdef bytes frame
     cdef int rejected

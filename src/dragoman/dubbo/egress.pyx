@@ -41,8 +41,9 @@ cdef enum:
 # A request that the provider never answered keeps its place this long after its deadline: an old
 # provider whose pool is exhausted answers nothing at all, and must not lose its places for ever.
 cdef int64_t FORGET_US = 60_000_000
-# How long a limit that was lowered for the sake of other processes is not lowered again.
-cdef int64_t LOWERED_US = 100_000
+# How long a limit that was found to be too high is not tried again, at first and at most.
+cdef int64_t HOLD_US = 100_000
+cdef int64_t HOLD_US_MAX = 1_600_000
 # A call without reply keeps its place for as long as calls take here on average, at most this.
 cdef int64_t ONE_WAY_US_MAX = 10_000_000
 
@@ -111,7 +112,7 @@ cdef class Egress(Handler):
                 self._due_refusals -= 1.0
                 self._finish(call, C_OVERLOAD, True, "the provider's agent is short of memory")
                 return True
-        call.started_us = session.read_us
+        call.started_us = call.sent_us = session.read_us
         start = connection.out.length
         try:
             self._requests.write(
@@ -230,17 +231,18 @@ cdef class Egress(Handler):
         """Count a request that ended with an error."""
         self.errors[code] = self.errors.get(code, 0) + 1
 
-    cdef void _learn(self, bint rejected):
+    cdef void _learn(self, EgressCall rejected):
         """With ``--limit auto``: find the provider's limit from its rejections.
 
         Until the first rejection the limit grows by an eighth whenever it has been used in full for
-        as many replies; from then on by one, after twice as many replies each time.
+        as many replies; from then on by one, after twice as many replies each time. ``rejected``
+        is None for a reply.
         """
         cdef int limit = self.pool.limit
         if self.sharing:
             self._share(rejected)
             return
-        if rejected:
+        if rejected is not None:
             # What is still there, but for this one, fitted.
             limit = max(1, min(limit - 1, <int>self.in_progress - 1))
             if self._full_use:
@@ -258,31 +260,42 @@ cdef class Egress(Handler):
         if limit != self.pool.limit:
             self.pool.set_limit(limit)
 
-    cdef void _share(self, bint rejected):
+    cdef void _share(self, EgressCall rejected):
         """Several processes call the provider, and none can keep its limit for all of them.
 
-        On a rejection this one's limit falls by an eighth of what it has there, and not again at
-        once, since all that were sent meanwhile may be rejected too; whenever it has been used in
-        full for as many replies it grows by a little of what is missing to ``limit_max``. So all of
-        them come to similar shares, with few rejections.
+        On a rejection this one's limit falls by an eighth of what it has there; those that were
+        sent before that, and are rejected too, say nothing new. Whenever it has been used in full
+        for as many replies it grows by a little of what is missing to ``limit_max``, but what was
+        too high is not tried again for a while, longer each time. So all of them come to similar
+        shares, with few rejections.
         """
-        cdef int limit = self.pool.limit
+        cdef int limit = self.pool.limit, grown
         cdef int64_t now
-        if rejected:
+        if rejected is not None:
             self._full_use = 0
-            now = self.turn.wheel.clock_us()
-            if now - self._lowered_us < LOWERED_US:
+            if rejected.sent_us <= self._lowered_us:
                 return
+            now = self.turn.wheel.clock_us()
+            limit = max(1, min(limit, self.pool.in_use))
+            if self._ceiling <= limit <= self._ceiling + self._ceiling // 8:
+                self._hold_us = min(self._hold_us * 2, HOLD_US_MAX)
+            else:
+                self._hold_us = HOLD_US
             self._lowered_us = now
-            limit = max(1, min(limit, self.pool.in_use) * 7 // 8)
+            self._ceiling = limit
+            limit = max(1, limit * 7 // 8)
         elif self.pool.in_use < limit or limit >= self.limit_max:
             return
         else:
             self._full_use += 1
             if self._full_use < limit:
                 return
+            now = self.turn.wheel.clock_us()
+            if limit + 1 == self._ceiling and now < self._lowered_us + self._hold_us:
+                return
             self._full_use = 0
-            limit += max(1, (self.limit_max - limit) // 32)
+            grown = limit + max(1, (self.limit_max - limit) // 32)
+            limit = self._ceiling - 1 if limit + 1 < self._ceiling <= grown else grown
         if limit != self.pool.limit:
             self.pool.set_limit(limit)
 
@@ -299,7 +312,7 @@ cdef class EgressCall(DubboCall):
         if status == DUBBO_POOL_EXHAUSTED:
             egress.rejections += 1
             if egress.learning and (self.frame is None or self.rejected):
-                egress._learn(True)
+                egress._learn(self)
             if self._sent_again_later():
                 return
         egress.turn.wheel.cancel(self)
@@ -318,7 +331,7 @@ cdef class EgressCall(DubboCall):
             egress._finish(self, C_DEADLINE, False, "")
             return
         if egress.learning:
-            egress._learn(False)
+            egress._learn(None)
         egress.in_progress -= 1
         egress.succeeded += 1
         took_us = egress.link.read_us - self.started_us
@@ -362,6 +375,7 @@ cdef class EgressCall(DubboCall):
         p = <uint8_t*>connection.out.data + connection.out.length - len(self.frame) + 4
         for i in range(8):
             p[i] = <uint8_t>(id >> (56 - 8 * i))
+        self.sent_us = egress.turn.wheel.clock_us()
         egress.sent_again += 1
         connection.sent()
 
