@@ -1,4 +1,4 @@
-"""What the HTTP and hessian2 codecs cost: ``python -m benchmarks.wire``.
+"""What the HTTP, hessian2 and fastjson2 codecs cost: ``python -m benchmarks.wire``.
 
 Nanoseconds a message, everything in one read and in the cache, beside h11, llhttp
 (``httptools``) and ``python-hessian`` in the same run. Each line's count is a check of its result.
@@ -16,7 +16,7 @@ from typing import Any
 import h11
 import httptools
 
-from benchmarks import wire_hessian2
+from benchmarks import wire_hessian2, wire_jsonb
 from dragoman.demo.question import draw
 from dragoman.wire.http1 import RequestDecoder, ResponseDecoder, encode_request_head
 
@@ -101,6 +101,8 @@ def main() -> int:
     }
     for name, run, data, count in wire_hessian2.runs(rounds):
         figures[f"hessian2: {name}"] = measure(run, data, count)
+    for name, run, data, count in wire_jsonb.runs(rounds):
+        figures[f"fastjson2: {name}"] = measure(run, data, count)
     if arguments.json:
         print(json.dumps(figures))
     else:
