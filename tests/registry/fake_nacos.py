@@ -29,6 +29,15 @@ class FakeNacos:
         self._thread: threading.Thread | None = None
         self._stopping: asyncio.Event | None = None
         self.asked = 0
+        self.names_asked = 0
+        self.lists_asked = 0
+        self.registered = 0
+        # Set by tests: the longest page of names, ports that are not registered, and a gate that
+        # every registration waits at after ``arrived`` has been set.
+        self.page_max = 1000
+        self.refused_ports: set[int] = set()
+        self.gate: threading.Event | None = None
+        self.arrived = threading.Event()
 
     @property
     def url(self) -> str:
@@ -95,6 +104,11 @@ class FakeNacos:
     async def _register(self, request: web.Request) -> web.Response:
         said = await self._asked(request)
         place = said["ip"], int(said["port"])
+        if place[1] in self.refused_ports:
+            raise web.HTTPInternalServerError(text="no such luck")
+        self.arrived.set()
+        while self.gate is not None and not self.gate.is_set():
+            await asyncio.sleep(0.005)
         self._service(said)[place] = {
             "ip": place[0],
             "port": place[1],
@@ -104,6 +118,7 @@ class FakeNacos:
             "metadata": json.loads(said.get("metadata") or "{}"),
             "beat_s": time.monotonic(),
         }
+        self.registered += 1
         return web.Response(text="ok")
 
     async def _deregister(self, request: web.Request) -> web.Response:
@@ -125,6 +140,7 @@ class FakeNacos:
 
     async def _list(self, request: web.Request) -> web.Response:
         said = await self._asked(request)
+        self.lists_asked += 1
         service = self._service(said)
         hosts = []
         for place, one in list(service.items()):
@@ -145,6 +161,7 @@ class FakeNacos:
         said = await self._asked(request)
         place = said.get("namespaceId", "public"), said.get("groupName", "DEFAULT_GROUP")
         names = sorted(name for *at, name in self._services if tuple(at) == place)
-        size, page = int(said["pageSize"]), int(said["pageNo"])
+        self.names_asked += 1
+        size, page = min(int(said["pageSize"]), self.page_max), int(said["pageNo"])
         doms = names[(page - 1) * size : page * size]
         return web.json_response({"count": len(names), "doms": doms})

@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from dragoman.errors import RegistryError
+from dragoman.registry import bodies
 from dragoman.registry import gateway as module
 from dragoman.registry.gateway import EtcdGateway, WatchReply
 
@@ -85,8 +86,28 @@ def test_a_reply_over_the_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
             with pytest.raises(RegistryError, match="reply over 1000 bytes"):
                 await client.range(b"/a", b"/b")
 
-    monkeypatch.setattr(module, "REPLY_BYTES_MAX", 1000)
+    monkeypatch.setattr(bodies, "REPLY_BYTES_MAX", 1000)
     uvloop.run(scenario())
+
+
+def test_a_server_that_points_elsewhere_is_not_followed() -> None:
+    told: list[bytes] = []
+
+    async def elsewhere(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told.append(await reader.readuntil(b"\r\n"))
+        writer.close()
+
+    async def scenario() -> None:
+        other = await asyncio.start_server(elsewhere, "127.0.0.1", 0)
+        port = other.sockets[0].getsockname()[1]
+        there = b"HTTP/1.1 307 There\r\nLocation: http://127.0.0.1:%d/\r\n" % port
+        async with answering(sized(b"", there)) as client:
+            with pytest.raises(RegistryError, match="status 307"):
+                await client.range(b"/a", b"/b")
+        other.close()
+
+    uvloop.run(scenario())
+    assert told == []
 
 
 def test_a_silent_server_is_given_up_at_the_deadline() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+import msgspec
 import pytest
 import uvloop
 
@@ -15,7 +18,9 @@ from dragoman.errors import RegistryError, UsageError
 from dragoman.registry import Registration, check_registry_url, open_registry
 from dragoman.registry.base import EVERY
 from dragoman.registry.nacos import NacosRegistry, NacosSettings
+from dragoman.registry.nacos_client import PAGE
 from dragoman.registry.url import parse_nacos, redact_url
+from tests.pace import pace
 
 from .conftest import INTERFACE, endpoint, eventually
 from .fake_nacos import FakeNacos
@@ -144,10 +149,14 @@ def test_what_is_registered_is_what_java_looks_for(own_nacos: FakeNacos) -> None
 
 def test_heartbeats_keep_a_registration_and_a_lost_one_is_made_again(own_nacos: FakeNacos) -> None:
     async def scenario() -> None:
-        registry = opened(own_nacos)
+        registry = NacosRegistry(
+            [f"127.0.0.1:{own_nacos.port}"],
+            settings=msgspec.structs.replace(QUICK, ttl_s=1.5 * pace()),
+        )
         handle = await registry.register(endpoint(30000))
-        await handle.ready(5)
-        for _ in range(15):
+        await handle.ready(30)
+        until_s = time.monotonic() + 2.5 * pace()
+        while time.monotonic() < until_s:
             await asyncio.sleep(0.1)
             assert await registry.services() == {INTERFACE: [endpoint(30000)]}
         own_nacos._services.clear()
@@ -207,3 +216,147 @@ def test_user_and_password_are_used_and_never_told(caplog: pytest.LogCaptureFixt
         server.stop()
     assert "geheim" not in caplog.text and "falsch" not in caplog.text
     assert "token-of" not in caplog.text
+
+
+def fill(server: FakeNacos, interface: str, ports: Iterable[int], **metadata: str) -> None:
+    """Have instances there, without asking for each."""
+    said = {"category": "providers", "side": "provider", "interface": interface, **metadata}
+    service = server._services.setdefault(
+        ("public", "DEFAULT_GROUP", f"providers:{interface}::"), {}
+    )
+    for port in ports:
+        service["127.0.0.1", port] = {
+            "ip": "127.0.0.1",
+            "port": port,
+            "enabled": True,
+            "ephemeral": False,
+            "healthy": True,
+            "metadata": said,
+            "beat_s": 0.0,
+        }
+
+
+def test_a_list_that_comes_in_many_pieces_is_read_whole(own_nacos: FakeNacos) -> None:
+    async def scenario() -> None:
+        registry = opened(own_nacos)
+        fill(own_nacos, INTERFACE, range(20000, 24000), application="a" * 200)
+        assert len((await registry.services())[INTERFACE]) == 4000
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.parametrize("page_max", [1000, PAGE, 7])
+def test_all_names_are_read_whatever_the_server_takes_for_a_page(
+    own_nacos: FakeNacos, page_max: int
+) -> None:
+    async def scenario() -> None:
+        registry = opened(own_nacos)
+        own_nacos.page_max = page_max
+        for number in range(30):
+            fill(own_nacos, f"com.example.I{number:03}", [20880])
+        assert len(await registry.services()) == 30
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+def test_names_are_asked_for_once_however_many_interfaces_are_watched(
+    own_nacos: FakeNacos,
+) -> None:
+    async def scenario() -> None:
+        registry = opened(own_nacos)
+        interfaces = [f"com.example.I{number:03}" for number in range(20)]
+        for interface in interfaces:
+            fill(own_nacos, interface, [20880])
+        watches = [registry.watch(interface) for interface in interfaces]
+        for watch in watches:
+            await watch.ready(30)
+        await eventually(lambda: own_nacos.names_asked >= 10, 30)
+        assert own_nacos.lists_asked >= 15 * (own_nacos.names_asked - 1)
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+def test_a_malformed_entry_that_is_gone_is_no_longer_counted(own_nacos: FakeNacos) -> None:
+    async def scenario() -> None:
+        registry = opened(own_nacos)
+        fill(own_nacos, INTERFACE, [20880], weight="x")
+        fill(own_nacos, "com.example.Gone", [20880, 20881], weight="x")
+        registry.watch(EVERY)
+        await eventually(lambda: registry.statistics().malformed_entries == 3, 30)
+        own_nacos._services["public", "DEFAULT_GROUP", f"providers:{INTERFACE}::"].clear()
+        await eventually(lambda: registry.statistics().malformed_entries == 2, 30)
+        del own_nacos._services["public", "DEFAULT_GROUP", "providers:com.example.Gone::"]
+        await eventually(lambda: registry.statistics().malformed_entries == 0, 30)
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+def test_what_cannot_be_registered_does_not_keep_the_others_from_it(own_nacos: FakeNacos) -> None:
+    async def scenario() -> None:
+        registry = opened(own_nacos)
+        own_nacos.refused_ports.add(30000)
+        refused = await registry.register(endpoint(30000))
+        other = await registry.register(endpoint(30001))
+        await other.ready(30)
+        assert not refused.registered
+        own_nacos.refused_ports.clear()
+        await refused.ready(30)
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+def test_who_leaves_while_being_registered_is_not_listed_afterwards(own_nacos: FakeNacos) -> None:
+    async def scenario() -> None:
+        registry = NacosRegistry([f"127.0.0.1:{own_nacos.port}"])
+        own_nacos.gate = threading.Event()
+        handle = await registry.register(endpoint(30000))
+        assert await asyncio.to_thread(own_nacos.arrived.wait, 30)
+        await handle.unregister()
+        own_nacos.gate.set()
+        await eventually(lambda: own_nacos.registered == 1, 30)
+        key = ("public", "DEFAULT_GROUP", f"dragoman:{INTERFACE}::")
+        # Sooner than it would vanish by itself.
+        async with asyncio.timeout(NacosSettings().ttl_s * 0.8):
+            while own_nacos._services[key]:
+                await asyncio.sleep(0.01)
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+def test_nobody_is_given_the_password_whom_the_server_points_to() -> None:
+    told: list[bytes] = []
+
+    async def elsewhere(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told.append(await reader.readuntil(b"\r\n"))
+        writer.close()
+
+    async def scenario() -> None:
+        other = await asyncio.start_server(elsewhere, "127.0.0.1", 0)
+        port = other.sockets[0].getsockname()[1]
+
+        async def pointing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(
+                b"HTTP/1.1 307 Over There\r\nContent-Length: 0\r\n"
+                b"Location: http://127.0.0.1:%d/\r\n\r\n" % port
+            )
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(pointing, "127.0.0.1", 0)
+        place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        registry = NacosRegistry([place], user="me", password="geheim", settings=QUICK)
+        with pytest.raises(RegistryError, match="status 307"):
+            await registry.services()
+        await registry.close()
+        server.close()
+        other.close()
+
+    uvloop.run(scenario())
+    assert told == []

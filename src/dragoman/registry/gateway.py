@@ -19,9 +19,9 @@ import aiohttp
 import msgspec
 
 from dragoman.errors import RegistryError
+from dragoman.registry.bodies import TooLongError, read_body
 
-# A list of 100,000 endpoints; etcd itself sends at most 2 MiB in one piece of a watch (fragments).
-REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
+# etcd itself sends at most 2 MiB in one piece of a watch (fragments).
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 # Connecting on any network that a registry is used over; the rest of a deadline is etcd's.
 CONNECT_TIMEOUT_S: Final = 1.0
@@ -126,10 +126,6 @@ T = TypeVar("T", bound=msgspec.Struct)
 # gRPC status codes: https://grpc.io/docs/guides/status-codes/
 _UNAUTHENTICATED: Final = 16
 _INVALID_ARGUMENT: Final = 3
-
-
-class _TooLongError(aiohttp.ClientError):
-    """etcd sent more than we take in one piece."""
 
 
 def range_end(prefix: bytes) -> bytes:
@@ -280,7 +276,7 @@ class EtcdGateway:
                 reply = await self._post(member, path, body)
                 if reply.status != 200:
                     raise await self._refused(reply, path)
-                data = await _read(reply)
+                data = await read_body(reply)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failed(member, path, error) from None
         decoded = self._decode(data, kind, path)
@@ -292,7 +288,7 @@ class EtcdGateway:
         reply = await self._post(member, path, {"name": self._user, "password": self._password})
         if reply.status != 200:
             raise await self._refused(reply, path)
-        self._token = self._decode(await _read(reply), _AuthReply, path).token
+        self._token = self._decode(await read_body(reply), _AuthReply, path).token
 
     async def _post(
         self,
@@ -311,11 +307,14 @@ class EtcdGateway:
         if self._token:
             sent["Authorization"] = self._token
         data = msgspec.json.encode(body)
-        return await self._session.post(member + path, data=data, headers=sent)
+        # Where else a server points to is nobody to give the password or the token to.
+        return await self._session.post(
+            member + path, data=data, headers=sent, allow_redirects=False
+        )
 
     async def _refused(self, reply: aiohttp.ClientResponse, path: str) -> RegistryError:
         """The error that a reply other than 200 means."""
-        data = await _read(reply)
+        data = await read_body(reply)
         try:
             decoded = msgspec.json.decode(data, type=_ErrorReply)
         except msgspec.MsgspecError:
@@ -363,23 +362,6 @@ def _plain(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-async def _read(reply: aiohttp.ClientResponse) -> bytes:
-    """The whole body, at most REPLY_BYTES_MAX."""
-    pieces: list[bytes] = []
-    size = 0
-    try:
-        async for piece in reply.content.iter_any():
-            size += len(piece)
-            if size > REPLY_BYTES_MAX:
-                raise _TooLongError(f"reply over {REPLY_BYTES_MAX} bytes")
-            pieces.append(piece)
-    except BaseException:
-        reply.close()
-        raise
-    reply.release()
-    return b"".join(pieces)
-
-
 async def _lines(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """The body's lines as they arrive, each at most LINE_BYTES_MAX."""
     rest = bytearray()
@@ -391,4 +373,4 @@ async def _lines(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
                 if line:
                     yield bytes(line)
         if len(rest) > LINE_BYTES_MAX:
-            raise _TooLongError(f"line over {LINE_BYTES_MAX} bytes")
+            raise TooLongError(f"line over {LINE_BYTES_MAX} bytes")

@@ -71,6 +71,8 @@ class NacosHandle(Handle):
         self.standing = False
         self.withdrawn = False
         self.conflict = False
+        # Asked for, and known to have been done.
+        self.was_asked_for = False
         self.was_put = False
         self.beat_at_s = 0.0
         self.first = asyncio.Event()
@@ -131,7 +133,7 @@ class NacosRegistry(Registry):
         self._wake = asyncio.Event()
         self._last_timestamp_ms = 0
         self._held: dict[tuple[str, str], tuple[Provider, float | None]] = {}
-        self._malformed: set[tuple[str, str]] = set()
+        self._malformed: dict[str, set[str]] = {}
         self._answered = False
         self._served_until_s = 0.0
         self._lists_total = 0
@@ -172,7 +174,7 @@ class NacosRegistry(Registry):
         """See Registry. Malformed and disabled entries are left out."""
         self._check_open()
         found: dict[str, list[Registration]] = {}
-        for entry in (await self._list(EVERY)).values():
+        for entry in (await self._list({EVERY})).values():
             if not entry.disabled:
                 one = entry.registration
                 found.setdefault(one.interface, []).append(one)
@@ -190,7 +192,7 @@ class NacosRegistry(Registry):
             endpoints=sum(len(watch.current) for watch in watches),
             registrations=len(self._handles),
             registered=registered,
-            malformed_entries=len(self._malformed),
+            malformed_entries=sum(map(len, self._malformed.values())),
             held_entries=sum(gone is not None for _, gone in self._held.values()),
             lists_total=self._lists_total,
             errors_total=self._client.errors_total,
@@ -241,11 +243,8 @@ class NacosRegistry(Registry):
 
     async def _follow(self) -> None:
         interfaces = {watch.interface for watch in self._watches if not watch.closed}
-        wanted = EVERY if EVERY in interfaces else ""
         try:
-            found: dict[tuple[str, str], Provider] = {}
-            for interface in [wanted] if wanted else sorted(interfaces):
-                found |= await self._list(interface)
+            found = await self._list(interfaces)
         except RegistryError:
             self._answered = False
             raise
@@ -272,15 +271,18 @@ class NacosRegistry(Registry):
             if interface in (EVERY, entry.registration.interface) and not entry.disabled
         ]
 
-    async def _list(self, interface: str) -> dict[tuple[str, str], Provider]:
-        """The providers of ``interface``, or of all, by service and address."""
+    async def _list(self, interfaces: set[str]) -> dict[tuple[str, str], Provider]:
+        """The providers of ``interfaces``, EVERY for all, by service and address."""
         services = []
-        for name in await self._client.services():
+        names = await self._client.services()
+        for name in names:
             category, _, rest = name.partition(":")
-            parts = rest.split(":")
             # Versions of Dubbo differ in whether they write parts that are empty.
-            if category in CATEGORIES and interface in (EVERY, parts[0]):
-                services.append((name, parts[0]))
+            interface = rest.partition(":")[0]
+            if category in CATEGORIES and interfaces & {EVERY, interface}:
+                services.append((name, interface))
+        for name in self._malformed.keys() - set(names):
+            del self._malformed[name]
         found: dict[tuple[str, str], Provider] = {}
         for first in range(0, len(services), READS_AT_ONCE):
             some = services[first : first + READS_AT_ONCE]
@@ -294,6 +296,8 @@ class NacosRegistry(Registry):
         self, service: str, interface: str, instances: Iterable[Instance]
     ) -> dict[tuple[str, str], Provider]:
         found = {}
+        malformed = set()
+        known = self._malformed.get(service, set())
         for instance in instances:
             said = {k: v for k, v in instance.metadata.items() if k not in ("path", MARK)}
             address = format_address(instance.ip, instance.port)
@@ -301,22 +305,29 @@ class NacosRegistry(Registry):
             try:
                 entry = read_parameters(said.pop("protocol", "dubbo"), address, said, interface)
             except ProtocolError as error:
-                if place not in self._malformed:
+                if address not in known:
                     logger.warning("set aside: an entry of %s: %s", interface, error)
-                self._malformed.add(place)
+                malformed.add(address)
                 continue
-            self._malformed.discard(place)
             if instance.enabled and instance.healthy:
                 found[place] = entry
+        self._malformed[service] = malformed
         return found
 
     # The keeper.
 
     async def _keep(self) -> None:
         self._wake.clear()
+        failure = None
         for place, handle in list(self._handles.items()):
             if not handle.withdrawn:
-                await self._stand(place[0], handle)
+                try:
+                    await self._stand(place[0], handle)
+                except RegistryError as error:
+                    # The others are not to miss their heartbeats for the sake of one.
+                    failure = error
+        if failure is not None:
+            raise failure
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.poll_s * self._rng.uniform(0.8, 1.0)):
                 await self._wake.wait()
@@ -341,10 +352,16 @@ class NacosRegistry(Registry):
         if handle.withdrawn:
             return
         if not handle.standing:
+            handle.was_asked_for = True
             await self._client.register(service, instance)
             handle.was_put = True
+            if handle.withdrawn:
+                # In the meantime.
+                if (service, handle.registration.address) not in self._handles:
+                    await self._client.deregister(service, instance)
+                return
             handle.beat_at_s = now_s
-            handle.standing = not handle.withdrawn
+            handle.standing = True
             handle.first.set()
         if now_s >= handle.beat_at_s:
             handle.beat_at_s = now_s + self._settings.ttl_s / 3
@@ -385,7 +402,7 @@ class NacosRegistry(Registry):
         place = (service, handle.registration.address)
         if self._handles.get(place) is handle:
             del self._handles[place]
-        if not handle.was_put:
+        if not handle.was_asked_for:
             return True
         instance = self._instance(handle)
         try:

@@ -7,6 +7,7 @@ as RegistryError without user, password or token; after a failure the next serve
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -14,9 +15,11 @@ import aiohttp
 import msgspec
 
 from dragoman.errors import RegistryError
+from dragoman.registry.bodies import TooLongError, read_body
 
-REPLY_BYTES_MAX: Final = 64 << 20
 PAGE: Final = 500
+# As many names are no cluster's, but a server's that never comes to an end.
+NAMES_MAX: Final = 1_000_000
 # Nacos's code for a heartbeat of an instance that it does not know.
 UNKNOWN_INSTANCE: Final = 20404
 
@@ -90,8 +93,11 @@ class NacosClient:
             asked = {"pageNo": str(page), "pageSize": str(PAGE)}
             part = self._decoded(await self._ask("GET", "/v1/ns/service/list", asked), _Services)
             found += part.doms
-            if len(part.doms) < PAGE:
+            # A server may have smaller pages than it was asked for.
+            if not part.doms or len(found) >= part.count:
                 return found
+            if len(found) > NAMES_MAX:
+                raise RegistryError(f"Nacos lists more than {NAMES_MAX} services")
             page += 1
 
     async def register(self, service: str, instance: Instance) -> None:
@@ -154,6 +160,8 @@ class NacosClient:
                     return await self._exchange(method, place, asked)
             except TimeoutError:
                 why = f"{self._hosts[0]} did not answer within {self._timeout_s:g} s"
+            except TooLongError as error:
+                why = f"{self._hosts[0]}: {error}"
             except aiohttp.ClientError as error:
                 # Its text may hold the address asked for, with the token.
                 why = f"{self._hosts[0]}: {type(error).__name__}"
@@ -165,33 +173,34 @@ class NacosClient:
         raise RegistryError(self.last_error)
 
     async def _exchange(self, method: str, place: str, asked: dict[str, str]) -> bytes:
-        if self._session is None:
-            self._session = aiohttp.ClientSession()
-        url = f"http://{self._hosts[0]}{self._path}{place}"
         # Nacos reads parameters from the query, also of a POST.
-        async with self._session.request(method, f"{url}?{urlencode(asked)}") as reply:
-            body = await reply.content.read(REPLY_BYTES_MAX + 1)
+        async with self._send(method, f"{place}?{urlencode(asked)}") as reply:
+            body = await read_body(reply)
             if reply.status == 403:
                 self._token = ""
                 raise RegistryError("access is denied: user and password, or the token, are wrong")
             if reply.status != 200:
                 text = body[:200].decode("utf-8", "replace")
                 raise RegistryError(f"status {reply.status}: {text}")
-            if len(body) > REPLY_BYTES_MAX:
-                raise RegistryError(f"more than {REPLY_BYTES_MAX} bytes")
             return body
+
+    def _send(
+        self, method: str, place: str, form: dict[str, str] | None = None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        url = f"http://{self._hosts[0]}{self._path}{place}"
+        # Where else a server points to is nobody to give the password or the token to.
+        return self._session.request(method, url, data=form, allow_redirects=False)
 
     async def _logged_in(self) -> str:
         now_s = asyncio.get_running_loop().time()
         if not self._token or now_s >= self._token_until_s:
-            if self._session is None:
-                self._session = aiohttp.ClientSession()
-            url = f"http://{self._hosts[0]}{self._path}/v1/auth/login"
             form = {"username": self._user, "password": self._password}
-            async with self._session.post(url, data=form) as reply:
+            async with self._send("POST", "/v1/auth/login", form) as reply:
                 if reply.status != 200:
                     raise RegistryError(f"the login was refused with status {reply.status}")
-                token = self._decoded(await reply.read(), _Token)
+                token = self._decoded(await read_body(reply), _Token)
             self._token = token.accessToken
             self._token_until_s = now_s + token.tokenTtl * 0.9
         return self._token
