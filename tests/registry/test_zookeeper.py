@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 import uvloop
 from kazoo.client import KazooClient
+from kazoo.security import make_digest_acl
 
 from dragoman.errors import RegistryError
 from dragoman.registry import Registration, Registry, check_registry_url, open_registry
@@ -377,3 +378,66 @@ def test_credentials_are_used_and_never_told(
     with caplog.at_level(logging.DEBUG):
         uvloop.run(scenario())
     assert "geheim" not in caplog.text
+
+
+def test_looking_again_and_again_at_what_does_not_change_piles_nothing_up(
+    zookeeper_url: str,
+) -> None:
+    async def scenario() -> None:
+        registry = open_registry(zookeeper_url)
+        assert isinstance(registry, ZookeeperRegistry)
+        watch = registry.watch(INTERFACE)
+        await watch.ready(30)
+        folders = registry._folders
+        lists = folders.lists_total
+        for _ in range(20):
+            folders._read_all_again()
+            await eventually(lambda: folders.synced, 30)
+        assert folders.lists_total >= lists + 20
+        kazoo = registry._client._kazoo
+        for kept in (*kazoo._child_watchers.values(), *kazoo._data_watchers.values()):
+            assert len(kept) == 1
+        # And what is kept is told.
+        await (await registry.register(endpoint(30000))).ready(30)
+        await eventually(lambda: watch.current == [endpoint(30000)], 30)
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+def test_a_place_that_is_refused_does_not_keep_others_from_theirs(zookeeper_url: str) -> None:
+    async def scenario() -> None:
+        registry = open_registry(zookeeper_url)
+        guarded = f"{root_of(zookeeper_url)}/com.example.Guarded/dragoman"
+        with java(zookeeper_url) as other:
+            acl = [make_digest_acl("somebody", "else", all=True)]
+            await asyncio.to_thread(other.ensure_path, guarded)
+            await asyncio.to_thread(other.set_acls, guarded, acl)
+        refused = await registry.register(endpoint(30000, interface="com.example.Guarded"))
+        handle = await registry.register(endpoint(30001))
+        await handle.ready(30)
+        assert not refused.registered
+        assert "NoAuth" in registry.reason
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
+def test_who_no_longer_waits_for_a_withdrawal_is_withdrawn_all_the_same(
+    own_zookeeper: ZookeeperServer,
+) -> None:
+    async def scenario() -> None:
+        registry, other = opened(own_zookeeper, PATIENT), opened(own_zookeeper, PATIENT)
+        handle = await registry.register(endpoint(30000))
+        await handle.ready(30)
+        watch = other.watch(INTERFACE)
+        await eventually(lambda: watch.current == [endpoint(30000)], 30)
+        leaving = asyncio.create_task(handle.unregister(timeout_s=30))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        # Before what it asked for is sent, so it is up to the registrar.
+        await eventually(lambda: watch.current == [], 30)
+        await registry.close()
+        await other.close()
+
+    uvloop.run(scenario())

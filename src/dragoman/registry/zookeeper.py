@@ -311,13 +311,21 @@ class ZookeeperRegistry(Registry):
         """Make what does not stand, delete what is not to, and wait for the next reason to look."""
         self._registrar_wake.clear()
         if self._client.connected:
+            failure = None
             for handle in list(self._handles.values()):
                 if not handle.withdrawn:
-                    await self._stand(handle)
+                    try:
+                        await self._stand(handle)
+                    except RegistryError as error:
+                        # One that is refused does not keep the others from their places.
+                        failure = error
             for path in list(self._to_delete):
-                with suppress(NoNode):
-                    await self._client.delete(path)
-                self._to_delete.discard(path)
+                try:
+                    await self._delete(path)
+                except RegistryError as error:
+                    failure = error
+            if failure is not None:
+                raise failure
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.check_s * self._rng.uniform(0.8, 1.0)):
                 await self._registrar_wake.wait()
@@ -347,20 +355,25 @@ class ZookeeperRegistry(Registry):
                 self._registrar_wake.set()
                 return
 
+    async def _delete(self, path: str) -> None:
+        with suppress(NoNode):
+            await self._client.delete(path)
+        self._to_delete.discard(path)
+
     async def withdraw(self, handle: ZookeeperHandle, timeout_s: float) -> bool:
         """Delete a registration's node. See Handle.unregister."""
         if handle.withdrawn:
             return not handle.standing
         handle.withdrawn = True
         self._handles.pop(handle.path, None)
+        # Also when whoever withdraws it waits no longer.
+        self._to_delete.add(handle.path)
+        self._registrar_wake.set()
         try:
             async with asyncio.timeout(timeout_s):
-                with suppress(NoNode):
-                    await self._client.delete(handle.path)
+                await self._delete(handle.path)
         except (RegistryError, TimeoutError):
             # As soon as ZooKeeper is back, or with the session.
-            self._to_delete.add(handle.path)
-            self._registrar_wake.set()
             logger.warning(
                 "%s at %s stays registered until ZooKeeper is back: %s",
                 handle.registration.interface,

@@ -141,7 +141,8 @@ class ZookeeperClient:
             self._kazoo = self._connect()
 
     async def children(self, path: str, on_change: Callable[[], None] | None = None) -> list[str]:
-        """The names of a node's children; ``on_change`` is called once, after the next change.
+        """The names of a node's children; ``on_change`` is called once, after the next change,
+        however often the same one was given.
 
         Raises NoNode, and RegistryError when ZooKeeper does not answer.
         """
@@ -197,15 +198,12 @@ class ZookeeperClient:
         threading.Thread(target=stop, daemon=True).start()
         return stopped
 
-    def _watcher(self, on_change: Callable[[], None] | None) -> Callable[[object], None] | None:
-        if on_change is None:
-            return None
-        tell = on_change
+    def _watcher(self, on_change: Callable[[], None] | None) -> _Watcher | None:
+        return None if on_change is None else _Watcher(self, on_change)
 
-        def fired(event: object) -> None:
-            self._soon(self._fire, tell)
-
-        return fired
+    def _fire_soon(self, on_change: Callable[[], None]) -> None:
+        """In one of kazoo's threads: something has changed."""
+        self._soon(self._fire, on_change)
 
     def _fire(self, on_change: Callable[[], None]) -> None:
         if not self._closed:
@@ -244,6 +242,26 @@ class ZookeeperClient:
         self.errors_total += 1
         self.last_error = why
         raise RegistryError(why)
+
+
+class _Watcher:
+    """What kazoo calls at a node's next change. It keeps a set of them for each node until then:
+    who looks again and again at a node that does not change is to be in it once."""
+
+    __slots__ = ("_client", "_on_change")
+
+    def __init__(self, client: ZookeeperClient, on_change: Callable[[], None]) -> None:
+        self._client = client
+        self._on_change = on_change
+
+    def __call__(self, event: object) -> None:
+        self._client._fire_soon(self._on_change)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Watcher) and self._on_change == other._on_change
+
+    def __hash__(self) -> int:
+        return hash(self._on_change)
 
 
 def _settle(future: asyncio.Future[None]) -> None:

@@ -53,16 +53,21 @@ def encode(text: str) -> str:
 class _Folder:
     """A node whose children are held: what each one's name says, and since when it is gone."""
 
-    __slots__ = ("dirty", "entries", "gone_at_s", "interface", "listed", "path", "reads")
+    __slots__ = ("_wake", "dirty", "entries", "gone_at_s", "interface", "listed", "path")
 
-    def __init__(self, interface: str, path: str) -> None:
+    def __init__(self, interface: str, path: str, wake: asyncio.Event) -> None:
+        self._wake = wake
         self.interface = interface
         self.path = path
         self.entries: dict[str, Provider | Override | None] = {}
         self.gone_at_s: dict[str, float] = {}
         self.listed = False
         self.dirty = True
-        self.reads = 0
+
+    def changed(self) -> None:
+        """Something has happened to it."""
+        self.dirty = True
+        self._wake.set()
 
 
 class Folders:
@@ -89,10 +94,12 @@ class Folders:
         """From now on hold what there is of ``interface``, or of all when it is EVERY."""
         if interface == EVERY:
             if self._root is None:
-                self._root = _Folder("", self._path)
+                self._root = _Folder("", self._path, self._wake)
         elif interface not in self._interfaces:
             self._interfaces[interface] = {
-                category: _Folder(interface, f"{self._path}/{encode(interface)}/{category}")
+                category: _Folder(
+                    interface, f"{self._path}/{encode(interface)}/{category}", self._wake
+                )
                 for category in CATEGORIES
             }
         self._wake.set()
@@ -166,19 +173,14 @@ class Folders:
 
     async def _read(self, folder: _Folder) -> None:
         folder.dirty = False
-
-        def changed() -> None:
-            folder.dirty = True
-            self._wake.set()
-
-        on_change = changed if self._watching else None
+        on_change = folder.changed if self._watching else None
         names: Iterable[str]
         try:
             try:
                 names = await self._client.children(folder.path, on_change)
             except NoNode:
                 names = ()
-                if self._watching and await self._client.exists(folder.path, changed) is not None:
+                if on_change and await self._client.exists(folder.path, on_change) is not None:
                     # It was made in between.
                     folder.dirty = True
                     return
