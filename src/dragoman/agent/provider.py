@@ -13,6 +13,7 @@ from typing import Any, cast
 from dragoman.agent.bounds import MemoryGuard, connections_allowed, memory_bytes_max
 from dragoman.agent.config import ProviderConfig
 from dragoman.agent.listening import listening_socket
+from dragoman.dubbo.departure import Departure
 from dragoman.dubbo.egress import Egress
 from dragoman.dubbo.link import DubboLink
 from dragoman.errors import Code, RegistryError
@@ -50,6 +51,7 @@ class ProviderAgent:
         self.link = DubboLink(
             self._loop, host, port, self._on_provider_change, count=config.connections
         )
+        self._departure = Departure(self.link)
         self.egress = Egress(
             self._loop,
             self.link,
@@ -71,7 +73,10 @@ class ProviderAgent:
         self.draining = False
 
     def _on_provider_change(self) -> None:
-        """The provider came or went: the request path looks for itself."""
+        """The provider came or went, which the request path sees for itself. One that is about to
+        stop is let go with the last reply that it owed."""
+        if self.link.stopping and self.link.idle and not self.draining:
+            self._departure.begin()
 
     def _session(self) -> asyncio.BaseProtocol:
         if len(self.sessions) >= self._sessions_max:
@@ -129,6 +134,7 @@ class ProviderAgent:
             session.close()
         self._memory.stop()
         self.egress.stop()
+        await self._departure.stop()
         await self.link.close()
         with contextlib.suppress(RegistryError):
             await self._registry.close()

@@ -58,6 +58,8 @@ cdef class DubboLink:
     cdef int64_t heartbeat_us
     cdef int64_t read_us
     cdef object on_change
+    # It has said that it is about to stop, and has not been back since.
+    cdef bint _leaving
     cdef uint64_t _next_id
 
     cdef DubboConnection pick(self)

@@ -34,8 +34,17 @@ class DubboLink:
     ) -> None: ...
     def start(self) -> None:
         """Begin connecting."""
+    def leave(self) -> None:
+        """Close all connections, and connect no more until ``start``: the provider has said that it
+        is about to stop. Calls under way are lost."""
     async def close(self) -> None:
         """Stop reconnecting and close."""
+    @property
+    def stopping(self) -> bool:
+        """Whether the provider has said that it is about to stop, on all its connections."""
+    @property
+    def idle(self) -> bool:
+        """Whether no call is under way on any connection."""
     @property
     def usable(self) -> bool:
         """Whether some connection is up and its provider takes requests."""

@@ -33,6 +33,7 @@ log = logging.getLogger("dragoman.dubbo")
 cdef int64_t HEARTBEAT_US = 60_000_000
 RECONNECT_MOST_S = 0.5
 CLOSED = "the connection to the provider was closed here"
+LEAVING = "the provider is about to stop"
 
 
 cdef class DubboCall(Timed):
@@ -78,6 +79,7 @@ cdef class DubboConnection(Gathering):
         self._heard = True
         self.owner.connections.append(self)
         self.owner.reason = None
+        self.owner._leaving = False
         self._link.held()
         self.turn.wheel.schedule(self, self.turn.wheel.clock_us() + self.owner.heartbeat_us)
         log.info("connected to provider %s:%d", self.owner.host, self.owner.port)
@@ -122,6 +124,9 @@ cdef class DubboConnection(Gathering):
                 self.owner.unknown_replies += 1
                 continue
             call.on_dubbo_reply(frame.status, frame.serialization, frame.body, frame.body_length)
+            if self.readonly_event and self.inflight == 0:
+                # Nobody waits for anything here any more: it may be let go.
+                self.owner.on_change()
         return 0
 
     def eof_received(self):
@@ -156,7 +161,9 @@ cdef class DubboConnection(Gathering):
                 + (f": {exc}" if exc else "")
             )
         self.owner.reason = self.failure
-        log.log(logging.INFO if self.failure == CLOSED else logging.WARNING, "%s", self.failure)
+        # Who said that it would stop, and owes nothing, may close.
+        orderly = self.failure == CLOSED or (self.readonly_event and self.inflight == 0)
+        log.log(logging.INFO if orderly else logging.WARNING, "%s", self.failure)
         for i in range(self._mask + 1):
             if self._slots[i] != NULL:
                 call = <DubboCall>self._slots[i]
@@ -242,6 +249,7 @@ cdef class DubboConnection(Gathering):
         if kind == DUBBO_EVENT_READONLY:
             log.info("provider %s:%d is about to stop", self.owner.host, self.owner.port)
             self.readonly_event = True
+            self.owner._leaving = True
             self.owner.on_change()
         elif kind == DUBBO_EVENT_WRITABLE:
             self.readonly_event = False
@@ -310,7 +318,10 @@ cdef class DubboLink:
 
         def down(reason):
             if self.reason != reason:
-                log.warning("provider %s:%d is down: %s", self.host, self.port, reason)
+                log.log(
+                    logging.INFO if self._leaving else logging.WARNING,
+                    "provider %s:%d is down: %s", self.host, self.port, reason,
+                )
             self.reason = reason
             self.on_change()
 
@@ -325,12 +336,34 @@ cdef class DubboLink:
         for link in self.links:
             link.start()
 
+    def leave(self):
+        """Close all connections, and connect no more until ``start``: the provider has said that it
+        is about to stop. Calls under way are lost."""
+        for link in self.links:
+            link.abandon()
+        for connection in list(self.connections):
+            connection.close()
+        self.reason = LEAVING
+
     async def close(self):
         """Stop reconnecting and close."""
         for link in self.links:
             await link.stop()
         for connection in list(self.connections):
             connection.close()
+
+    @property
+    def stopping(self):
+        """Whether the provider has said that it is about to stop, on all its connections."""
+        return bool(self.connections) and self.pick() is None
+
+    @property
+    def idle(self):
+        """Whether no call is under way on any connection."""
+        for connection in self.connections:
+            if (<DubboConnection>connection).inflight:
+                return False
+        return True
 
     @property
     def usable(self):

@@ -17,9 +17,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from dragoman.dubbo.departure import Departure
 from dragoman.dubbo.egress import Egress
 from dragoman.dubbo.link import DubboLink
 from dragoman.flow.credits import CreditPool
@@ -35,11 +35,6 @@ logger = logging.getLogger("dragoman.dubbo")
 
 # What a registration says is spoken to such a provider.
 PROTOCOL: Final = "dubbo"
-# A provider that is about to stop accepts connections until it is gone, and takes Dubbo's time for
-# shutting down at the most.
-STOPPING_S: Final = 10.0
-STOPPING_POLL_S: Final = 0.25
-PROBE_TIMEOUT_S: Final = 1.0
 
 
 class Providers:
@@ -121,7 +116,7 @@ class Provider:
         self.sessions: set[ServerSession] = set()
         self._users: set[NativeLink] = set()
         self._started = False
-        self._probing: asyncio.Task[None] | None = None
+        self._departure = Departure(self.link)
 
     def add(self, user: NativeLink) -> None:
         """``user`` wants to be told of the provider's comings and goings."""
@@ -154,17 +149,17 @@ class Provider:
     @property
     def usable(self) -> bool:
         """Whether it takes requests."""
-        return self._probing is None and self.link.usable
+        return not self._departure.under_way and self.link.usable
 
     @property
     def stopping(self) -> bool:
         """Whether it has said that it is about to stop."""
-        return bool(self.link.connections) and not self.link.usable
+        return self.link.stopping
 
     @property
     def reason(self) -> str | None:
         """Why it takes no requests, as far as is known."""
-        return "the provider is about to stop" if self._probing is not None else self.link.reason
+        return self.link.reason
 
     def hurry(self) -> None:
         """Connect now rather than later."""
@@ -175,30 +170,7 @@ class Provider:
         """A session has ended: with the last one, a provider that is about to stop is let go."""
         if not self.stopping or any(user.busy for user in self._users):
             return
-        if self._probing is None:
-            self._probing = self._loop.create_task(self._await_end())
-
-    async def _await_end(self) -> None:
-        """Close, and come back when there is something new to connect to.
-
-        Until the old process is gone its port may still accept, and what was sent there would be
-        lost with it. A refused connection shows that it is gone.
-        """
-        for link in self.link.links:
-            link.abandon()
-        for connection in list(self.link.connections):
-            connection.close()
-        until_s = self._loop.time() + STOPPING_S
-        while self._loop.time() < until_s:
-            await asyncio.sleep(STOPPING_POLL_S)
-            try:
-                async with asyncio.timeout(PROBE_TIMEOUT_S):
-                    _, writer = await asyncio.open_connection(self.link.host, self.link.port)
-            except (OSError, TimeoutError):
-                break
-            writer.close()
-        self._probing = None
-        self.link.start()
+        self._departure.begin()
 
     def _on_change(self) -> None:
         for user in list(self._users):
@@ -206,10 +178,7 @@ class Provider:
 
     async def close(self) -> None:
         """Close the connection; what is under way is lost."""
-        if self._probing is not None:
-            self._probing.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._probing
+        await self._departure.stop()
         await self.link.close()
         for session in list(self.sessions):
             session.close()
