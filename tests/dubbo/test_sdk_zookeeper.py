@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote, unquote
+from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from kazoo.client import KazooClient
 
 from dragoman import dubbo
 from dragoman.cli.main import run
+from dragoman.registry import open_registry
 from tests.registry.zookeeper_server import ZookeeperServer
 
 HELLO = "com.example.Hello"
@@ -83,6 +86,56 @@ def test_services_are_registered_as_java_does_and_leave_before_they_stop(
     asyncio.run(main())
 
 
+async def published(zookeeper: ZookeeperServer, version: str, group: str = "") -> list[Any]:
+    """What is published of the service, as soon as something is."""
+    async with asyncio.timeout(30):
+        while True:
+            registry = open_registry(zookeeper.url)
+            found = await registry.metadata(HELLO, version=version, group=group)
+            await registry.close()
+            if found:
+                return list(found)
+            await asyncio.sleep(0.05)
+
+
+def test_the_types_of_methods_are_published_where_java_does(
+    zookeeper: ZookeeperServer, nodes: KazooClient
+) -> None:
+    async def main() -> None:
+        async with await dubbo.serve([Hello(), Newer()], 0, registry=zookeeper.url):
+            hash_, total = await published(zookeeper, "1.0")
+            assert (hash_.name, hash_.parameter_types) == ("hash", ("java.lang.String",))
+            assert hash_.return_type == "int"
+            assert (total.name, total.parameter_types) == ("total", ("java.util.List",))
+            assert total.return_type == "long"
+            await published(zookeeper, "2.0", "g")
+        # As Java's, it stays: other providers of the service may be there.
+        path = f"/dubbo/metadata/{HELLO}/2.0/g/provider/dragoman"
+        described = json.loads(nodes.get(path)[0])
+        assert described["canonicalName"] == HELLO
+        assert described["parameters"]["group"] == "g"
+        assert [each["name"] for each in described["methods"]] == ["hash"]
+
+    asyncio.run(main())
+
+
+def test_what_was_published_is_there_again_when_zookeeper_has_lost_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        server = ZookeeperServer(tmp_path / "first")
+        server.start()
+        try:
+            async with await dubbo.serve(Hello(), 0, registry=server.url):
+                await published(server, "1.0")
+                server.kill()
+                shutil.rmtree(tmp_path / "first")
+                server.start()
+                await published(server, "1.0")
+        finally:
+            server.kill()
+
+    asyncio.run(main())
+
+
 def test_a_provider_that_comes_later_is_found(zookeeper: ZookeeperServer) -> None:
     async def main() -> None:
         async with dubbo.Client(zookeeper.url, on_full="wait", timeout_ms=15_000) as client:
@@ -96,24 +149,14 @@ def test_a_provider_that_comes_later_is_found(zookeeper: ZookeeperServer) -> Non
 
 def test_the_command_line_takes_the_types_that_providers_publish(
     zookeeper: ZookeeperServer,
-    nodes: KazooClient,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
 ) -> None:
-    published = {
-        "canonicalName": HELLO,
-        "methods": [
-            {"name": "hash", "parameterTypes": ["java.lang.String"], "returnType": "int"},
-            {"name": "total", "parameterTypes": ["java.util.List<java.lang.Long>"]},
-        ],
-    }
-    path = f"/dubbo/metadata/{quote(HELLO, safe='')}/1.0/provider/shop"
-    nodes.create(path, json.dumps(published).encode(), makepath=True)
     started: list[int] = []
 
     async def main() -> None:
         async with await dubbo.serve(Hello(), 0, registry=zookeeper.url):
+            await published(zookeeper, "1.0")
             started.append(await asyncio.to_thread(call))
 
     def call() -> int:

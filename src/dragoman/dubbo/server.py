@@ -26,8 +26,9 @@ from dragoman.dubbo.request import ServerStatistics
 from dragoman.dubbo.serving import Provider
 from dragoman.errors import ConnectError, RegistryError, UsageError
 from dragoman.registry import Handle, Registration, Registry, open_registry
-from dragoman.registry.base import LIMIT_MAX, METHODS_MAX
+from dragoman.registry.base import LIMIT_MAX, METHODS_MAX, Method
 from dragoman.rpc.address import Address
+from dragoman.wire.descriptor import java_name
 
 PROTOCOL: Final = "dubbo"
 SERIALIZATION: Final = "hessian2"
@@ -58,6 +59,7 @@ class Server:
         provider: Provider,
         executor: ThreadPoolExecutor | None,
         registry: Registry | None,
+        published: Sequence[Sequence[Method]],
         *,
         owned: bool,
     ) -> None:
@@ -67,6 +69,7 @@ class Server:
         self._executor = executor
         self._registry = registry
         self._owned = owned
+        self._published = published
         self._listener: asyncio.AbstractServer | None = None
         self._handles: list[Handle] = []
         self._closing = False
@@ -93,6 +96,14 @@ class Server:
         assert self._registry is not None
         for registration in registrations:
             self._handles.append(await self._registry.register(registration))
+        for service, methods in zip(self._services, self._published, strict=True):
+            await self._registry.publish(
+                service.interface,
+                methods,
+                group=service.group,
+                version=service.version,
+                application=APPLICATION,
+            )
         if timeout_ms:
             for handle in self._handles:
                 await handle.ready(timeout_ms / 1000)
@@ -263,7 +274,8 @@ async def serve(
             idle_s=idle_s,
             clients_max=clients_max,
         )
-        server = Server(bound, provider, executor, opened, owned=opened is not registry)
+        published = [_published(Declaration.of(type(each))) for each in instances]
+        server = Server(bound, provider, executor, opened, published, owned=opened is not registry)
         await server.start(address)
         if opened is not None:
             await server.register(
@@ -347,6 +359,23 @@ def _registrations(
         )
         for service in services
     ]
+
+
+def _published(declaration: Declaration) -> list[Method]:
+    """What callers may know of a service's methods: their types as Java has them."""
+    return [
+        Method(
+            name=method.name,
+            parameter_types=tuple(java_name(each.descriptor) for each in method.parameters[:count]),
+            return_type=_result_name(method.result.descriptor),
+        )
+        for method in declaration.methods
+        for count in range(method.least, len(method.parameters) + 1)
+    ]
+
+
+def _result_name(descriptor: str) -> str:
+    return "void" if descriptor == "V" else java_name(descriptor)
 
 
 def _check_keys(services: Sequence[BoundService]) -> None:

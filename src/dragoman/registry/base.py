@@ -12,7 +12,7 @@ import asyncio
 import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -396,6 +396,20 @@ class Registry(ABC):
         RegistryError when the registry does not answer.
         """
         return ()
+
+    async def publish(
+        self,
+        interface: str,
+        methods: Sequence[Method],
+        *,
+        group: str = "",
+        version: str = "",
+        application: str = "",
+    ) -> bool:
+        """Tell callers the types of a service's methods, which ``metadata`` gives them; returns at
+        once, and is done in the background. False where a registry has no place for it.
+        """
+        return False
 
     @abstractmethod
     def statistics(self) -> RegistryStatistics:

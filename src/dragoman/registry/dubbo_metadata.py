@@ -2,7 +2,7 @@
 
 A provider of Dubbo 2.7 or 3 puts a JSON description of each service where its metadata report is:
 ``{"canonicalName": ..., "methods": [{"name": ..., "parameterTypes": [...], "returnType": ...}]}``.
-Used by ``zookeeper`` and ``nacos``. The invariant: what is read is bounded, and no request waits
+Used by ``zookeeper``. The invariant: what is read is bounded, and no request waits
 twice for the same answer.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Final
 
 import msgspec
@@ -58,6 +58,30 @@ def decode_methods(data: bytes, interface: str) -> tuple[Method, ...]:
             return_type=each.returnType,
         )
         for each in service.methods
+    )
+
+
+def encode_methods(interface: str, methods: Iterable[Method], parameters: dict[str, str]) -> bytes:
+    """The description that a provider publishes; ``parameters`` are those of its URL."""
+    described = [
+        {
+            "name": each.name,
+            "parameterTypes": each.parameter_types,
+            "returnType": each.return_type,
+            "annotations": [],
+            "parameters": [],
+        }
+        for each in methods
+    ]
+    return msgspec.json.encode(
+        {
+            "parameters": parameters,
+            "canonicalName": interface,
+            "codeSource": "",
+            "methods": described,
+            "types": [],
+            "annotations": [],
+        }
     )
 
 

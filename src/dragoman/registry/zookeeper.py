@@ -20,7 +20,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -38,7 +38,7 @@ from dragoman.registry.base import (
     Watch,
     check_interface,
 )
-from dragoman.registry.dubbo_metadata import MetadataCache, decode_methods
+from dragoman.registry.dubbo_metadata import MetadataCache, decode_methods, encode_methods
 from dragoman.registry.dubbo_url import write_provider
 from dragoman.registry.zookeeper_client import NodeExists, NoNode, ZookeeperClient
 from dragoman.registry.zookeeper_watch import Folders, ZookeeperWatch, encode
@@ -118,6 +118,8 @@ class ZookeeperRegistry(Registry):
         self._closed = False
         self._handles: dict[str, ZookeeperHandle] = {}
         self._to_delete: set[str] = set()
+        self._published: dict[str, bytes] = {}
+        self._to_publish: set[str] = set()
         self._last_timestamp_ms = 0
         self._registrar_wake = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -194,8 +196,7 @@ class ZookeeperRegistry(Registry):
 
     async def _read_metadata(self, interface: str, group: str, version: str) -> tuple[Method, ...]:
         await self._connected()
-        parts = [self._root, "metadata", encode(interface), version, group, "provider"]
-        path = "/".join(part for part in parts if part)
+        path = self._metadata_path(interface, group, version)
         try:
             applications = await self._client.children(path)
         except NoNode:
@@ -204,6 +205,32 @@ class ZookeeperRegistry(Registry):
             with suppress(NoNode, ProtocolError):
                 return decode_methods(await self._client.data(f"{path}/{application}"), interface)
         return ()
+
+    async def publish(
+        self,
+        interface: str,
+        methods: Sequence[Method],
+        *,
+        group: str = "",
+        version: str = "",
+        application: str = "",
+    ) -> bool:
+        """See Registry: where Java's providers put it, and to stay, as theirs do."""
+        self._check_open()
+        check_interface(interface)
+        said = {"interface": interface, "application": application, "side": "provider"}
+        said |= {"group": group} if group else {}
+        said |= {"version": version} if version else {}
+        path = f"{self._metadata_path(interface, group, version)}/{encode(application)}"
+        self._published[path] = encode_methods(interface, methods, said)
+        self._to_publish.add(path)
+        self._start("registrar", self._register_all)
+        self._registrar_wake.set()
+        return True
+
+    def _metadata_path(self, interface: str, group: str, version: str) -> str:
+        parts = [self._root, "metadata", encode(interface), version, group, "provider"]
+        return "/".join(part for part in parts if part)
 
     async def _connected(self) -> None:
         """Wait a moment for the first connection; what is asked then says what is wrong."""
@@ -260,6 +287,8 @@ class ZookeeperRegistry(Registry):
         if new_session:
             for handle in self._handles.values():
                 handle.standing = False
+            # ZooKeeper may have lost its data in the meantime.
+            self._to_publish.update(self._published)
         self._folders.connected()
         self._registrar_wake.set()
 
@@ -324,11 +353,22 @@ class ZookeeperRegistry(Registry):
                     await self._delete(path)
                 except RegistryError as error:
                     failure = error
+            await self._publish_all()
             if failure is not None:
                 raise failure
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.check_s * self._rng.uniform(0.8, 1.0)):
                 await self._registrar_wake.wait()
+
+    async def _publish_all(self) -> None:
+        """Put what is not there yet; what cannot be put is tried again with the next look."""
+        for path in list(self._to_publish):
+            try:
+                await self._client.put(path, self._published[path])
+            except RegistryError as error:
+                logger.warning("%s cannot be published: %s", path, error)
+                return
+            self._to_publish.discard(path)
 
     async def _stand(self, handle: ZookeeperHandle) -> None:
         """Have the node stand under this session."""

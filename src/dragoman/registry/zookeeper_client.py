@@ -165,6 +165,13 @@ class ZookeeperClient:
         """Make a node, and what is above it. Raises NodeExists."""
         await self._ask(self._kazoo.create_async, path, b"", ephemeral=ephemeral, makepath=True)
 
+    async def put(self, path: str, data: bytes) -> None:
+        """Have a node that stays hold ``data``; what is above it is made."""
+        try:
+            await self._ask(self._kazoo.create_async, path, data, makepath=True)
+        except NodeExists:
+            await self._ask(self._kazoo.set_async, path, data)
+
     async def delete(self, path: str) -> None:
         """Delete a node. Raises NoNode."""
         await self._ask(self._kazoo.delete_async, path)
