@@ -299,7 +299,7 @@ def test_agents_that_share_a_provider_come_to_terms(own: Chain) -> None:
         for agent in agents:
             await ready(agent, 2)
         async with load(agents[0].port, 150) as one, load(agents[1].port, 150) as other:
-            await asyncio.gather(one.answered(6000, 30.0), other.answered(6000, 30.0))
+            await asyncio.gather(one.answered(6000, 90.0), other.answered(6000, 90.0))
             assert set(await one.stop()) == set(await other.stop()) == {"ok"}
         rejected = 0
         for agent in agents:
