@@ -75,6 +75,7 @@ def test_what_cannot_be_converted_is_refused(body: bytes) -> None:
         ask(b"2\n", body)
 
 
-def test_a_reply_that_is_malformed_is_the_providers_fault() -> None:
+@pytest.mark.parametrize("reply", [b"1\n{\n", b"1\n1e80591620717411303424\n"])
+def test_a_reply_that_is_malformed_is_the_providers_fault(reply: bytes) -> None:
     with pytest.raises(ProtocolError):
-        ask(b"1\n{\n", call(b"", descriptor=""))
+        ask(reply, call(b"", descriptor=""))

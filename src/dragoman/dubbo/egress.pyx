@@ -323,7 +323,13 @@ cdef class EgressCall(DubboCall):
                 self, code, code == C_OVERLOAD or code == C_UNAVAILABLE or code == C_NOT_FOUND, why
             )
             return
-        code = egress._replies.read(&self.asked, serialization, body, n)
+        try:
+            code = egress._replies.read(&self.asked, serialization, body, n)
+        except Exception as error:
+            # Our own fault, or no memory: a call that got lost here would keep its credit for ever.
+            log.exception("a reply could not be read")
+            egress._finish(self, C_INTERNAL, False, f"{type(error).__name__}: {error}")
+            return
         if code != 0:
             egress._finish(self, code, False, egress._replies.problem)
             return

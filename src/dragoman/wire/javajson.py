@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -25,6 +25,7 @@ from dragoman.wire.java import Bean, Double, Long, TypedList, TypedMap
 
 TYPE_CHARACTERS_MAX: Final = 4096
 TYPE_DEPTH_MAX: Final = 16
+LONG_DIGITS: Final = 19
 
 _INTEGERS: Final = {
     "byte": 1 << 7,
@@ -149,6 +150,8 @@ def read_json(raw: bytes) -> Any:
         return _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise UsageError(str(error)) from None
+    except InvalidOperation:
+        raise UsageError("a number's exponent is beyond what a decimal has") from None
 
 
 def natural(value: Any, *, beans: bool = True) -> Any:
@@ -203,8 +206,11 @@ def fit(value: Any, kind: JavaType, *, beans: bool = True) -> Any:
         return value
     if name in TO_JAVA:
         if isinstance(value, Decimal) and name not in _DECIMALS:
-            value = int(value) if value == value.to_integral_value() else float(value)
-        return TO_JAVA[name](value)
+            value = int(value) if _is_short(value) else float(value)
+        try:
+            return TO_JAVA[name](value)
+        except (OverflowError, ValueError):
+            raise _unfit(value, name) from None
     if isinstance(value, list) and (kind.arguments or name in _SETS):
         element = kind.arguments[0] if kind.arguments else OBJECT
         values = [fit(each, element, beans=beans) for each in value]
@@ -223,11 +229,17 @@ def _unfit(value: Any, name: str) -> UsageError:
     return UsageError(f"{value!r:.200} is no {name:.200}")
 
 
+def _is_short(value: Decimal) -> bool:
+    """Whether it is a whole number of no more digits than a long has. Asked before it is made one:
+    1e999999999 would be made for hours."""
+    return value.adjusted() < LONG_DIGITS and value == value.to_integral_value()
+
+
 def _integer(value: Any, name: str) -> int:
     """A whole number in its range; text too, as writers of JSON without 64-bit integers send it."""
     if isinstance(value, str) and re.fullmatch(r"-?\d{1,19}", value, re.ASCII):
         value = int(value)
-    if isinstance(value, Decimal) and abs(value) < 1 << 64 and value == int(value):
+    if isinstance(value, Decimal) and _is_short(value):
         value = int(value)
     most = _INTEGERS[name]
     if isinstance(value, bool) or not isinstance(value, int) or not -most <= value < most:
