@@ -39,6 +39,8 @@ class Publishing(MemoryRegistry):
     ) -> tuple[Method, ...]:
         await asyncio.sleep(0)
         self.asked.append((interface, group, version))
+        if interface.endswith("Odd"):
+            raise ValueError("a fault of the registry's")
         if self.away:
             raise RegistryError("away")
         return self.methods
@@ -115,6 +117,17 @@ def test_old_answers_are_renewed_when_used_and_stand_while_the_registry_is_away(
         await settled()
         assert types.types(*SERVICE, "add", 2) == ["int", "int"]
         assert len(registry.asked) == 5
+
+    run(work)
+
+
+def test_a_service_that_cannot_be_asked_for_is_not_the_end_of_asking() -> None:
+    async def work(types: PublishedTypes, registry: Publishing) -> None:
+        types.update([listed(interface="com.example.Odd")])
+        await settled()
+        types.update([listed(interface="com.example.Odd"), listed()])
+        await settled()
+        assert types.types(*SERVICE, "add", 2) == ["long", "long"]
 
     run(work)
 

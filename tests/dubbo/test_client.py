@@ -16,6 +16,7 @@ import pytest
 
 from dragoman import dubbo
 from dragoman.dubbo import java
+from dragoman.registry.memory import MemoryRegistry
 
 SHOP = "com.example.Shop"
 
@@ -371,6 +372,19 @@ def test_without_a_provider_a_call_fails_soon_or_waits_as_it_was_told() -> None:
             await asyncio.sleep(0.05)
             async with await dubbo.serve(Shop(), address.port):
                 assert await call == "hello x"
+
+    asyncio.run(main())
+
+
+def test_a_registry_that_is_closed_is_told_of_each_time_that_a_service_is_asked_for() -> None:
+    async def main() -> None:
+        registry = MemoryRegistry("closed")
+        client = dubbo.Client(registry)
+        await registry.close()
+        for _ in range(2):
+            with pytest.raises(dubbo.RegistryError, match="closed"):
+                client.service(SHOP)
+        await client.close()
 
     asyncio.run(main())
 

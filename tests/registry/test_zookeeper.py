@@ -380,6 +380,19 @@ def test_credentials_are_used_and_never_told(
     assert "geheim" not in caplog.text
 
 
+@pytest.mark.parametrize("version", ["..", "1.0/../..", "."])
+def test_a_version_that_makes_no_path_is_an_error_of_the_registry(
+    zookeeper_url: str, version: str
+) -> None:
+    async def scenario() -> None:
+        registry = open_registry(zookeeper_url)
+        with pytest.raises(RegistryError, match="ZooKeeper: .*relative"):
+            await registry.metadata(INTERFACE, version=version)
+        await registry.close()
+
+    uvloop.run(scenario())
+
+
 def test_looking_again_and_again_at_what_does_not_change_piles_nothing_up(
     zookeeper_url: str,
 ) -> None:

@@ -8,13 +8,15 @@ published, callers get None, and their types are guessed from the values.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Iterable
 from typing import Final
 
 from dragoman.dubbo.native import PROTOCOL
 from dragoman.errors import DragomanError
 from dragoman.registry.base import Method, Registration, Registry, types_of
+
+logger = logging.getLogger("dragoman.agent")
 
 # What is known is asked for again when it is used and older than this.
 KEEP_S: Final = 60.0
@@ -82,8 +84,13 @@ class PublishedTypes:
                 key = next(iter(self._waiting))
                 interface, group, version = key
                 methods: tuple[Method, ...] | None = None
-                with contextlib.suppress(DragomanError):
+                try:
                     methods = await self._registry.metadata(interface, group=group, version=version)
+                except DragomanError:
+                    pass
+                except Exception:
+                    # One service must not be the end of asking for the others.
+                    logger.exception("%s: its published types cannot be read", interface)
                 del self._waiting[key]
                 if key not in self._listed:
                     continue

@@ -162,10 +162,12 @@ class Hub:
                     links={PROTOCOL: self._providers.link},
                 ),
             )
-            pool = self._pools[key] = JavaPool(
+            pool = JavaPool(
                 self._loop, service, interface, group, version, create_future=self._create_future
             )
+            # A pool that nobody tells of providers is not to be found by the next who asks.
             self._follow(pool)
+            self._pools[key] = pool
         return pool
 
     def _follow(self, pool: JavaPool) -> None:

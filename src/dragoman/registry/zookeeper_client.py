@@ -244,6 +244,9 @@ class ZookeeperClient:
             raise NodeExists(f"{arguments[0]}: there is such a node already") from None
         except TimeoutError:
             why = f"ZooKeeper did not answer within {self._request_timeout_s:g} s"
+        except ValueError as error:
+            # A path that can be none, of what somebody else has registered.
+            why = f"ZooKeeper: {arguments[0]}: {error}"
         except KazooException as error:
             why = f"ZooKeeper: {type(error).__name__}{f': {error}' if str(error) else ''}"
         self.errors_total += 1
