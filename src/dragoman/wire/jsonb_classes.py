@@ -399,10 +399,8 @@ TO_BYTES: Final[dict[str, Callable[[Bean], bytes]]] = {
 }
 
 
-def class_by_fields(java_class: str) -> str:
-    """The class that a Bean of the data model is written with, on the wire."""
-    return SHORT.get(java_class) or _BY_FIELDS.get(java_class, java_class)
-
+# The class of a Bean of the data model -> its name on the wire. What is not here keeps its own.
+BEAN_NAMES: Final = SHORT | _BY_FIELDS
 
 _CONSTANT = re.compile(r"[A-Z_$][A-Z0-9_$]*\Z")
 

@@ -24,9 +24,11 @@ cdef class JsonbWriter:
     cdef int numbered(self, str name) except -1
     cdef int type_name(self, str name) except -1
     cdef int field(self, str name) except -1
-    cdef int any(self, object value, object holder, object path) except -1
+    cdef int any(
+        self, object value, object holder, object parent, object name, Py_ssize_t index
+    ) except -1
     cdef int integer(self, object value) except -1
-    cdef int other(self, object value, object path) except -1
+    cdef int other(self, object value) except -1
     cdef bint refer(self, object value, object holder, object path) except -1
     cdef int items(self, object values, str java_class, object path) except -1
     cdef int entries(self, dict values, str java_class, object path) except -1

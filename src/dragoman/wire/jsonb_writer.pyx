@@ -30,15 +30,17 @@ from dragoman.errors import UsageError
 from dragoman.wire.hessian2_classes import plain_bean
 from dragoman.wire.java import BigInteger, Date, Long, TypedList, TypedMap
 from dragoman.wire.jsonb_classes import (
-    PLAIN, TO_BYTES, class_by_fields, is_constant, put_decimal, put_integer, put_moment, wire_name,
+    BEAN_NAMES, PLAIN, TO_BYTES, is_constant, put_decimal, put_integer, put_moment, wire_name,
 )
 from dragoman.wire.jsonb_path import text_of
 
 cdef extern from "Python.h":
     uint32_t PyUnicode_MAX_CHAR_VALUE(object text)
+    const uint8_t* PyUnicode_1BYTE_DATA(object text)
 
 cdef enum:
     DEPTH = 256
+    ROOT = -1
     SAMPLE = 64                     # units of a text by which fastjson2 chooses its encoding
     BYTES_MAX = 64 * 1024 * 1024    # of a document: shared values may have been written often
 
@@ -60,6 +62,8 @@ cdef object is_set = frozenset(
 cdef tuple NO_VALUE = (
     KeyError, ValueError, TypeError, AttributeError, OverflowError, struct.error,
 )
+cdef dict NAMES = BEAN_NAMES
+cdef dict JDK = TO_BYTES
 cdef dict BOXES = {
     "Ljava/lang/Byte;": "B", "Ljava/lang/Short;": "S", "Ljava/lang/Character;": "C",
     "Ljava/lang/Float;": "F", "Ljava/lang/Double;": "D", "Ljava/lang/Long;": "J",
@@ -117,7 +121,7 @@ cdef class JsonbWriter:
         if isinstance(value, (bytes, bytearray, memoryview)):
             # As the root, and only there, Java gives an array of bytes its type.
             self.type_name("[B")
-        self.any(value, None, ())
+        self.any(value, None, (), None, ROOT)
         self.seen = None
         return 0
 
@@ -237,12 +241,15 @@ cdef class JsonbWriter:
         cdef const uint8_t* p
         cdef int narrow = 0, sampled
         if PyUnicode_MAX_CHAR_VALUE(value) < 0x100:
-            data = value.encode("latin-1")
-            n = PyBytes_GET_SIZE(data)
+            n = len(value)
             if n < 48:
                 self.tag(<uint8_t>(0x49 + n))
-                return self.raw(data)
-            return self.chunk(0x79, data)
+            else:
+                self.tag(0x79)
+                if n > 0x7FFFFFFF:
+                    raise UsageError("a text of 2 GiB")
+                self.int32(n)
+            return self.out.append(PyUnicode_1BYTE_DATA(value), n)
         data = value.encode("utf-16-le", "surrogatepass")
         p = <const uint8_t*>PyBytes_AS_STRING(data)
         n = PyBytes_GET_SIZE(data)
@@ -293,9 +300,13 @@ cdef class JsonbWriter:
 
     # ---- values
 
-    cdef int any(self, object value, object holder, object path) except -1:
-        """A value that stands in ``holder``, at ``path`` (``jsonb_path.text_of``)."""
+    cdef int any(
+        self, object value, object holder, object parent, object name, Py_ssize_t index
+    ) except -1:
+        """A value that stands in ``holder``, whose steps are ``parent`` (``jsonb_path.text_of``):
+        under a name there or, if that is None, at an index."""
         cdef type kind = type(value)
+        cdef object path
         if kind is str:
             return self.text(<str>value)
         if value is None:
@@ -313,6 +324,10 @@ cdef class JsonbWriter:
         if isinstance(value, (list, tuple, dict, set, frozenset)):
             if self.depth >= self.depth_max:
                 raise UsageError(f"fastjson2: nested deeper than {self.depth_max}")
+            path = (
+                parent if parent is None or index == ROOT
+                else (parent, index if name is None else name)
+            )
             if self.refer(value, holder, path):
                 return 0
             if self.out.length > BYTES_MAX:
@@ -332,7 +347,7 @@ cdef class JsonbWriter:
                 )
             self.depth -= 1
             return 0
-        return self.other(value, path)
+        return self.other(value)
 
     cdef int integer(self, object value) except -1:
         """An int: the smallest of Java's types that holds it."""
@@ -344,7 +359,7 @@ cdef class JsonbWriter:
             return self.int32(number)
         return self.int64(number)
 
-    cdef int other(self, object value, object path) except -1:
+    cdef int other(self, object value) except -1:
         """Values of types that are rarer, and of subclasses."""
         if isinstance(value, Date):
             return self.raw(put_moment(value))
@@ -353,7 +368,7 @@ cdef class JsonbWriter:
         if isinstance(value, Long):
             return self.int64(value)
         if isinstance(value, enum.Enum):
-            return self.any(value.value, None, path)
+            return self.any(value.value, None, None, None, ROOT)
         if isinstance(value, int):
             return self.integer(int(value))
         if isinstance(value, float):
@@ -370,7 +385,7 @@ cdef class JsonbWriter:
             bean = plain_bean(value)
             return self.raw(TO_BYTES[bean.java_class](bean))
         if isinstance(value, Mapping):
-            return self.any(dict(value), None, path)
+            return self.any(dict(value), None, None, None, ROOT)
         raise UsageError(
             f"fastjson2: a value of {type(value).__module__}.{type(value).__qualname__} cannot be"
             " written"
@@ -418,7 +433,7 @@ cdef class JsonbWriter:
             if inner is not None and isinstance(value, TypedList) and value.java_class == inner:
                 # The rows of an array of arrays have no types of their own.
                 value = list(value)
-            self.any(value, values, None if path is None else (path, i))
+            self.any(value, values, path, None, i)
             i += 1
         return 0
 
@@ -433,16 +448,14 @@ cdef class JsonbWriter:
             else:
                 if isinstance(key, tuple):
                     key = list(key)
-                self.any(key, None, None)
-            self.any(
-                value, values, None if path is None or type(key) is not str else (path, key)
-            )
+                self.any(key, None, None, None, ROOT)
+            self.any(value, values, path if type(key) is str else None, key, 0)
         self.tag(0xA5)
         return 0
 
     cdef int bean(self, Bean bean, object path) except -1:
         """An object with its class, an enum's constant, or a value of the JDK."""
-        convert = TO_BYTES.get(bean.java_class)
+        convert = JDK.get(bean.java_class)
         if convert is not None:
             try:
                 data = convert(bean)
@@ -453,17 +466,17 @@ cdef class JsonbWriter:
         if bean.java_class == OPTIONAL and len(bean) <= 1:
             # On the wire it is what is in it.
             for value in bean.values():
-                return self.any(value, None, path)
+                return self.any(value, None, path, None, ROOT)
             return self.tag(0xAF)
-        self.type_name(class_by_fields(bean.java_class))
-        if is_constant(bean):
+        self.type_name(NAMES.get(bean.java_class, bean.java_class))
+        if len(bean) == 1 and is_constant(bean):
             return self.text(bean["name"])
         self.tag(0xA6)
         for name, value in bean.items():
             if type(name) is not str:
                 raise UsageError(f"fastjson2: a field of {bean.java_class} that is no text")
             self.field(<str>name)
-            self.any(value, bean, None if path is None else (path, name))
+            self.any(value, bean, path, name, 0)
         self.tag(0xA5)
         return 0
 
