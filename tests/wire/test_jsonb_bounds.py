@@ -94,6 +94,7 @@ def test_the_deepest_nesting_that_is_read_is_written_too() -> None:
         (b"\x92\x05\x01", "name 5 of 0 at byte 1"),
         (b"\x92\xaf\x01", "no number but a value that begins with 0xaf at byte 1"),
         (BEAN + b"\xa6Jx\x01\x02\x01\xa5", "an object of a.C with a field that has no name"),
+        (b"\x92\x4b[O\x00Jx", r"a \[object that is a text at byte 5"),
         (b"\x92\x50TreeMap\x00Jx", "a java.util.TreeMap that is a text at byte 10"),
         (b"\xa6\xa6\xa5\x01\xa5", "a map's key that is a dict at byte 1"),
         (b"\xa6\x95\x95\x01\x01\xa5", "a map's key that is a list of list at byte 1"),

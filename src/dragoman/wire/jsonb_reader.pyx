@@ -440,8 +440,8 @@ cdef class JsonbReader:
             self.depth -= 1
             return value
         value = self.value()
-        if type(value) is str and not java_class.startswith("["):
-            if java_class in MAPS or java_class in PLAIN:
+        if type(value) is str and java_class != "[char":
+            if java_class in MAPS or java_class in PLAIN or java_class.startswith("["):
                 self.bad(f"a {java_class} that is a text", at)
             # An enum's constant; a class or a currency by its name.
             bean = new_bean(java_class)
@@ -552,15 +552,35 @@ cdef class JsonbReader:
         return True
 
 
+# A reader of the usual bounds that ``decode`` has done with, and will use again.
+cdef JsonbReader spare = None
+
+
 def decode(
     data, *, bint exact=False, bint typed=False, int depth_max=DEPTH,
     Py_ssize_t containers_max=CONTAINERS
 ):
     """The value that ``data`` is."""
-    cdef JsonbReader reader = JsonbReader(
-        data, exact=exact, typed=typed, depth_max=depth_max, containers_max=containers_max
-    )
+    global spare
+    cdef JsonbReader reader = spare
+    cdef bytes kept
+    if reader is None or depth_max != DEPTH or containers_max != CONTAINERS:
+        reader = JsonbReader(
+            data, exact=exact, depth_max=depth_max, containers_max=containers_max
+        )
+    else:
+        # Taken away while it is in use, and for good if it fails: other threads come.
+        spare = None
+        kept = data if isinstance(data, bytes) else bytes(memoryview(data))
+        reader.start(
+            kept, <const uint8_t*>PyBytes_AS_STRING(kept), len(kept), exact, DEPTH, CONTAINERS
+        )
+    reader.typed = exact or typed
     result = reader.document()
     if reader.at != reader.n:
         reader.bad("more than one value", reader.at)
+    if depth_max == DEPTH and containers_max == CONTAINERS:
+        reader.start(None, NULL, 0, False, DEPTH, CONTAINERS)
+        reader.symbols = reader.later = None
+        spare = reader
     return result

@@ -481,8 +481,20 @@ cdef class JsonbWriter:
         return 0
 
 
+# A writer of the usual depth that ``encode`` has done with, and will use again.
+cdef JsonbWriter spare = None
+
+
 def encode(value, descriptor=None, *, int depth_max=DEPTH):
     """The document of a value."""
-    cdef JsonbWriter writer = JsonbWriter(depth_max=depth_max)
+    global spare
+    cdef JsonbWriter writer = spare
+    if writer is None or depth_max != DEPTH:
+        writer = JsonbWriter(depth_max=depth_max)
+    # Taken away while it is in use, and for good if it fails: other threads come.
+    spare = None
     writer.write(value, descriptor)
-    return writer.out.take()
+    result = writer.out.take()
+    if depth_max == DEPTH:
+        spare = writer
+    return result
