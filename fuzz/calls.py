@@ -1,9 +1,9 @@
 """Random calls and replies against what makes Dubbo of the mesh, and back.
 
 Invariant: whatever the bytes, a request is one whole frame or a UsageError; what a provider of
-hessian2 or fastjson is sent is read as such; a reply is an answer or an error's code with a line of
-text; answers are JSON where JSON was asked for, and whole bodies of hessian2 where these were;
-nothing else is raised and nothing takes 100 ms.
+hessian2, fastjson or fastjson2 is sent is read as such; a reply is an answer or an error's code
+with a line of text; answers are JSON where JSON was asked for, and whole bodies of hessian2 where
+these were; nothing else is raised and nothing takes 100 ms.
 
     python -m fuzz.calls --seconds 600 --seed 1
 """
@@ -24,7 +24,14 @@ from dragoman.errors import ProtocolError, UsageError
 from dragoman.wire import fastjson
 from dragoman.wire.dubbo import DubboDecoder
 from dragoman.wire.hessian2 import encode
-from dragoman.wire.invocation import FASTJSON, HESSIAN2, decode_reply, decode_request
+from dragoman.wire.invocation import (
+    FASTJSON,
+    FASTJSON2,
+    HESSIAN2,
+    decode_reply,
+    decode_request,
+    encode_reply,
+)
 from dragoman.wire.java import Bean
 from fuzz.dubbo import mutate
 
@@ -61,6 +68,10 @@ REPLIES = [
     b'0\n{"@type":"x.Y","message":"no"}\n',
     b"\0\0\0\x011\0\0\0\x0596354",
     b'1\n"{\\"a\\":1}"\n',
+    encode_reply("text", serialization=FASTJSON2),
+    encode_reply([BEAN, BEAN], attachments={"k": "v"}, serialization=FASTJSON2),
+    encode_reply('{"a":1}', serialization=FASTJSON2),
+    encode_reply(exception=Bean("x.Y", detailMessage="why", cause=None), serialization=FASTJSON2),
 ]
 
 
@@ -102,7 +113,8 @@ def check_request(source: random.Random, makers: list[Requests]) -> None:
 def check_reply(source: random.Random, replies: Replies) -> None:
     """One reply, in every way that it may be asked for."""
     body = mutate(source, bytearray(source.choice(REPLIES)))
-    serialization = source.choice((HESSIAN2, HESSIAN2, FASTJSON, FASTJSON, source.randrange(32)))
+    named = (HESSIAN2, HESSIAN2, FASTJSON, FASTJSON, FASTJSON2, FASTJSON2)
+    serialization = source.choice((*named, source.randrange(32)))
     wants: dict[str, Any] = {
         name: source.random() < 0.3 for name in ("envelope", "class_names", "generic", "gson")
     }
@@ -117,7 +129,7 @@ def check_reply(source: random.Random, replies: Replies) -> None:
             made.decode()
         elif answer == "json":
             json.loads(made.decode())
-        elif serialization == FASTJSON:
+        elif serialization in (FASTJSON, FASTJSON2):
             decode_reply(made, HESSIAN2)
     with contextlib.suppress(ProtocolError):
         decode_reply(body, serialization)

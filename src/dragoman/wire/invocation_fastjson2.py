@@ -178,6 +178,10 @@ def request_of(body: bytes) -> bytes:
 def reply_as_hessian2(body: bytes) -> bytes:
     """A reply's body in fastjson2, in hessian2. Raises ProtocolError."""
     code, value, attachments = decode_reply(body, exact=True)
+    if attachments is not None and not (
+        isinstance(attachments, dict) and all(isinstance(name, str) for name in attachments)
+    ):
+        raise ProtocolError("fastjson2: attachments that are no map of texts")
     writer = Hessian2Writer()
     try:
         writer.write(code)
