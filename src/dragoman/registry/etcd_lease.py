@@ -21,8 +21,9 @@ from contextlib import suppress
 import msgspec
 
 from dragoman.errors import RegistryError
-from dragoman.registry.base import Handle, Registration
+from dragoman.registry.base import Registration
 from dragoman.registry.gateway import EtcdGateway, KeyValue, LeaseNotFound
+from dragoman.registry.keeping import KeptHandle
 
 logger = logging.getLogger("dragoman.registry")
 
@@ -38,39 +39,15 @@ class LeaseSettings(msgspec.Struct, frozen=True, kw_only=True):
     backoff_max_s: float = 0.7
 
 
-class EtcdHandle(Handle):
+class EtcdHandle(KeptHandle):
     """A registration of an EtcdLease. See Handle."""
 
     def __init__(self, lease: EtcdLease, registration: Registration, key: bytes) -> None:
-        self.registration = registration
+        super().__init__(lease, registration)
         self.key = key
-        self.standing = False
-        self.withdrawn = False
         self.conflict = False
         # The first put takes over what an earlier run left at this address; later ones do not.
         self.was_put = False
-        self.first = asyncio.Event()
-        self._lease = lease
-
-    @property
-    def registered(self) -> bool:
-        """See Handle."""
-        return self.standing
-
-    async def ready(self, timeout_s: float | None = None) -> None:
-        """See Handle."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self.first.wait()
-        except TimeoutError:
-            raise RegistryError(
-                f"{self.registration.interface} at {self.registration.address} is not registered "
-                f"within {timeout_s:g} s: {self._lease.reason}"
-            ) from None
-
-    async def unregister(self, timeout_s: float = 3.0) -> bool:
-        """See Handle."""
-        return await self._lease.withdraw(self, timeout_s)
 
 
 class EtcdLease:

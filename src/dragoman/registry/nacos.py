@@ -39,6 +39,7 @@ from dragoman.registry.base import (
     format_address,
 )
 from dragoman.registry.dubbo_url import Provider, parameters_of, read_parameters
+from dragoman.registry.keeping import KeptHandle
 from dragoman.registry.nacos_client import Instance, NacosClient
 
 logger = logging.getLogger("dragoman.registry")
@@ -62,41 +63,17 @@ class NacosSettings(msgspec.Struct, frozen=True, kw_only=True):
     backoff_max_s: float = 2.0
 
 
-class NacosHandle(Handle):
+class NacosHandle(KeptHandle):
     """A registration of a NacosRegistry. See Handle."""
 
     def __init__(self, registry: NacosRegistry, registration: Registration, mark: str) -> None:
-        self.registration = registration
+        super().__init__(registry, registration)
         self.mark = mark
-        self.standing = False
-        self.withdrawn = False
         self.conflict = False
         # Asked for, and known to have been done.
         self.was_asked_for = False
         self.was_put = False
         self.beat_at_s = 0.0
-        self.first = asyncio.Event()
-        self._registry = registry
-
-    @property
-    def registered(self) -> bool:
-        """See Handle."""
-        return self.standing
-
-    async def ready(self, timeout_s: float | None = None) -> None:
-        """See Handle."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self.first.wait()
-        except TimeoutError:
-            raise RegistryError(
-                f"{self.registration.interface} at {self.registration.address} is not registered "
-                f"within {timeout_s:g} s: {self._registry.reason}"
-            ) from None
-
-    async def unregister(self, timeout_s: float = 3.0) -> bool:
-        """See Handle."""
-        return await self._registry.withdraw(self, timeout_s)
 
 
 class NacosRegistry(Registry):

@@ -40,6 +40,7 @@ from dragoman.registry.base import (
 )
 from dragoman.registry.dubbo_metadata import MetadataCache, decode_methods, encode_methods
 from dragoman.registry.dubbo_url import write_provider
+from dragoman.registry.keeping import KeptHandle
 from dragoman.registry.zookeeper_client import NodeExists, NoNode, ZookeeperClient
 from dragoman.registry.zookeeper_watch import Folders, ZookeeperWatch, encode
 
@@ -66,36 +67,12 @@ class ZookeeperSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a provider's metadata is kept."""
 
 
-class ZookeeperHandle(Handle):
+class ZookeeperHandle(KeptHandle):
     """A registration of a ZookeeperRegistry. See Handle."""
 
     def __init__(self, registry: ZookeeperRegistry, registration: Registration, path: str) -> None:
-        self.registration = registration
+        super().__init__(registry, registration)
         self.path = path
-        self.standing = False
-        self.withdrawn = False
-        self.first = asyncio.Event()
-        self._registry = registry
-
-    @property
-    def registered(self) -> bool:
-        """See Handle."""
-        return self.standing
-
-    async def ready(self, timeout_s: float | None = None) -> None:
-        """See Handle."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self.first.wait()
-        except TimeoutError:
-            raise RegistryError(
-                f"{self.registration.interface} at {self.registration.address} is not registered "
-                f"within {timeout_s:g} s: {self._registry.reason}"
-            ) from None
-
-    async def unregister(self, timeout_s: float = 3.0) -> bool:
-        """See Handle."""
-        return await self._registry.withdraw(self, timeout_s)
 
 
 class ZookeeperRegistry(Registry):
