@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tracemalloc
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from dragoman.errors import LimitError, ProtocolError, UsageError
+from dragoman.wire.bean import Bean
 from dragoman.wire.invocation import FASTJSON2, decode_reply, decode_request
 from dragoman.wire.invocation_fastjson2 import reply_as_hessian2, request_of
 from dragoman.wire.jsonb_reader import CONTAINERS_MAX, DEPTH_MAX, JsonbReader, decode
@@ -169,6 +171,16 @@ def test_keys_whose_hash_a_peer_can_choose_are_bounded() -> None:
     many = b"".join(b"\xb5" + i.to_bytes(8) + b"\xaf" for i in range(1, 2002))
     with pytest.raises(LimitError, match="more than 2000 keys"):
         decode(b"\xa6" + many + b"\xa5")
+
+
+def test_decimals_that_take_long_to_write_are_refused() -> None:
+    digits = "1" * 20_001
+    for value in (Decimal(digits), Bean("java.math.BigDecimal", value=digits * 100)):
+        with pytest.raises(UsageError, match=r"BigDecimal of .* digits"):
+            encode(value)
+    assert decode(encode(Decimal("1" * 19_000 + ".5"))) == Decimal("1" * 19_000 + ".5")
+    # An exponent costs nothing until somebody asks for the digits.
+    assert decode(encode(Decimal("1E+2147483647"))) == Decimal("1E+2147483647")
 
 
 def test_a_reference_costs_its_own_length() -> None:

@@ -123,6 +123,10 @@ _EXACT = decimal.Context(
 )
 
 
+# Of a decimal that is written: making an int of them costs the square of their number.
+DIGITS_MAX: Final = 20_000
+
+
 def decimal_of(unscaled: int, scale: int) -> Decimal:
     """A java.math.BigDecimal with all its digits."""
     return _EXACT.scaleb(Decimal(unscaled), -scale) if scale else Decimal(unscaled)
@@ -232,10 +236,12 @@ def put_integer(value: int) -> bytes:
 
 def put_decimal(value: Decimal) -> bytes:
     """A java.math.BigDecimal. Raises UsageError."""
-    _, _, exponent = parts = value.as_tuple()
+    _, digits, exponent = parts = value.as_tuple()
+    if len(digits) > DIGITS_MAX:
+        raise UsageError(f"a java.math.BigDecimal of {len(digits)} digits")
     if not isinstance(exponent, int) or not -(2**31) < exponent < 2**31:
         raise UsageError(f"{value!r:.200} is no java.math.BigDecimal")
-    unscaled = int(_EXACT.scaleb(value, -exponent)) if len(parts.digits) > 18 else _unscaled(parts)
+    unscaled = int(_EXACT.scaleb(value, -exponent)) if len(digits) > 18 else _unscaled(parts)
     if not exponent and -(2**63) <= unscaled < 2**63:
         return b"\xb8" + put_long(unscaled)
     head = b"\xb9" + put_int(-exponent)
@@ -339,6 +345,8 @@ def _period(bean: Bean) -> bytes:
 
 
 def _decimal(bean: Bean) -> bytes:
+    if len(bean["value"]) > DIGITS_MAX:
+        raise UsageError(f"a java.math.BigDecimal of {len(bean['value'])} digits")
     value = FROM_BEAN[bean.java_class](bean)
     if value is None:
         raise ValueError(bean.java_class)
