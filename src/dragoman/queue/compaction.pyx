@@ -20,8 +20,8 @@ from posix.fcntl cimport O_CREAT, O_EXCL, O_RDWR
 from posix.unistd cimport usleep
 
 from dragoman.queue.crc cimport crc, crc_prepare
-from dragoman.queue.log cimport (
-    Header, header_seal, header_valid, path_of, slot_of, slot_open, slot_remove
+from dragoman.queue.segments cimport (
+    Header, header_seal, header_valid, path_of, slot_of, slot_open, slot_remove,
 )
 from dragoman.queue.meta cimport meta_flush
 from dragoman.queue.state cimport (

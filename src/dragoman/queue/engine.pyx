@@ -32,7 +32,9 @@ from dragoman.queue.journal cimport (
     frame_reserve, journal_end, journal_files_max, journal_measure, journal_open, journal_put,
     journal_run, journal_tails, journal_wait, log_flushed,
 )
-from dragoman.queue.log cimport Fetch, log_adapt, log_run, path_of, slot_remove
+from dragoman.queue.fetch cimport Fetch
+from dragoman.queue.log cimport log_adapt, log_run
+from dragoman.queue.segments cimport path_of, slot_remove
 from dragoman.queue.meta cimport (
     meta_closed, meta_commit, meta_dropped, meta_flush, meta_lost, meta_opened, meta_queue
 )

@@ -17,7 +17,7 @@ from libc.string cimport memcpy, memset
 from posix.fcntl cimport O_CREAT, O_EXCL, O_RDWR
 
 from dragoman.queue.crc cimport crc, crc_place, crc_prepare
-from dragoman.queue.log cimport path_of
+from dragoman.queue.segments cimport path_of
 from dragoman.queue.meta cimport meta_flush
 from dragoman.queue.state cimport (
     DONE, NO_MEMORY, QUEUE_DIRTY, SECTOR, Bytes, Queue, Store, align_up, cond_wait_ms,

@@ -1,4 +1,4 @@
-"""The log of blocks: one thread gathers tails into large writes; readers fetch blocks.
+"""The log of blocks: one thread gathers tails into large writes.
 
 ``log_run`` is the writer's thread. It takes tails from the ring, copies them block by block into
 one buffer of 4 MiB, and writes that when it is full; then it tells the queues where their blocks
@@ -9,115 +9,30 @@ that an index entry points to never change until ``gather_start`` has passed the
 sealed and synced before the next one exists.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdio cimport snprintf
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from posix.fcntl cimport O_CREAT, O_EXCL, O_RDONLY, O_RDWR
+from posix.fcntl cimport O_CREAT, O_EXCL, O_RDWR
 
-from dragoman.queue.crc cimport crc, crc_place, crc_prepare
+from dragoman.queue.crc cimport crc, crc_prepare
 from dragoman.queue.meta cimport meta_flush
+from dragoman.queue.segments cimport Header, header_seal, path_of, slot_of
 from dragoman.queue.state cimport (
-    BATCH, BLOCK_HEADER, BLOCK_MAGIC, CHUNK_DATA, DIRECTORY_ENTRY, DONE, FLAG_UNIFORM, GATHERED,
-    KIND_DIRECTORY, KIND_MARK, KIND_MESSAGES, KIND_PADDING, KIND_TRAILER, OVERCOPY, PLACE_PENDING,
-    PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, SEGMENT_SLOTS, SPIN_WRITER, Chunk, Pending, Queue,
-    Segment, Store, Table, align_up, block_cost, code_of_size, cond_wait_ms, entry_count,
-    entry_of, entry_place, entry_word, flag_set, prefetch, pthread_cond_broadcast,
-    pthread_cond_wait, pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock,
-    size_of_code, spin_lock, unix_s, varint_size,
+    BATCH, BLOCK_HEADER, CHUNK_DATA, DIRECTORY_ENTRY, DONE, FLAG_UNIFORM, GATHERED, KIND_DIRECTORY,
+    KIND_MARK, KIND_PADDING, KIND_TRAILER, OVERCOPY, PLACE_PENDING, PLACE_SLOT_SHIFT, QUEUE_ALIVE,
+    SECTOR, SPIN_WRITER, Chunk, Pending, Queue, Segment, Store, Table, align_up, block_cost,
+    code_of_size, cond_wait_ms, entry_count, entry_of, entry_place, entry_word, flag_set, prefetch,
+    pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_trylock,
+    pthread_mutex_unlock, spin_lock, unix_s, varint_size,
 )
-from dragoman.queue.table cimport (
-    bytes_add, chunks_give, chunks_shrink, tail_copy, tail_detach
-)
+from dragoman.queue.table cimport bytes_add, chunks_give, chunks_shrink, tail_copy, tail_detach
 
 cdef extern from "fcntl.h" nogil:
     int O_DIRECT
 
 crc_prepare()
 
-cdef uint32_t FILES_OPEN_MAX = 44
 cdef uint64_t RETRY_MS = 50
-
-
-cdef void path_of(Store* s, uint64_t number, const char* kind, char* into) noexcept nogil:
-    """The path of a numbered file, into 4,200 bytes."""
-    snprintf(into, 4200, "%s/%010llu.%s", s.path, <unsigned long long>number, kind)
-
-
-cdef void header_seal(Header* h, uint64_t number, uint64_t offset) noexcept nogil:
-    """Fill in magic and checksum."""
-    h.magic = BLOCK_MAGIC
-    h.check = crc(crc_place(number, offset), <char*>h + 4, BLOCK_HEADER - 4)
-
-
-cdef bint header_valid(const Header* h, uint64_t number, uint64_t offset) noexcept nogil:
-    """Whether this is the header of a block at this place."""
-    return (
-        h.magic == BLOCK_MAGIC
-        and h.kind <= KIND_TRAILER
-        and h.check == crc(crc_place(number, offset), <char*>h + 4, BLOCK_HEADER - 4)
-    )
-
-
-# Segments in memory.
-
-
-cdef int slot_of(Store* s) noexcept nogil:
-    """A free slot, or -1."""
-    cdef uint32_t i
-    for i in range(s.slots_top):
-        if s.segments[i].state == 0:
-            break
-    else:
-        if s.slots_top == SEGMENT_SLOTS:
-            return -1
-        i = s.slots_top
-        s.slots_top += 1
-    memset(&s.segments[i], 0, sizeof(Segment))
-    s.segments[i].fd = -1
-    s.serials += 1
-    s.segments[i].serial = s.serials
-    return <int>i
-
-
-cdef int slot_open(Store* s, int slot) noexcept nogil:
-    """A descriptor to read the segment with, or a negative errno. Under the lock."""
-    cdef char path[4200]
-    cdef Segment* segment = &s.segments[slot]
-    cdef uint32_t i
-    cdef int oldest = -1
-    s.used_clock += 1
-    segment.used = s.used_clock
-    if segment.fd >= 0:
-        return segment.fd
-    if s.open_files >= FILES_OPEN_MAX:
-        for i in range(s.slots_top):
-            if (
-                s.segments[i].state == 1 and s.segments[i].fd >= 0 and s.segments[i].readers == 0
-                and (oldest < 0 or s.segments[i].used < s.segments[oldest].used)
-            ):
-                oldest = <int>i
-        if oldest >= 0:
-            s.disk.close(s.disk, s.segments[oldest].fd)
-            s.segments[oldest].fd = -1
-            s.open_files -= 1
-    path_of(s, segment.number, "seg", path)
-    segment.fd = s.disk.open(s.disk, path, O_RDONLY | (O_DIRECT if s.direct else 0))
-    if segment.fd >= 0:
-        s.open_files += 1
-    return segment.fd
-
-
-cdef void slot_remove(Store* s, int slot) noexcept nogil:
-    """Close a segment whose file has been removed, once nobody reads it. Under the lock."""
-    cdef Segment* segment = &s.segments[slot]
-    if segment.state != 3 or segment.readers:
-        return
-    if segment.fd >= 0:
-        s.disk.close(s.disk, segment.fd)
-        s.open_files -= 1
-    segment.fd = -1
-    segment.state = 0
 
 
 # Writing. All of this runs in the writer's thread, without the lock unless said.
@@ -716,103 +631,3 @@ cdef void log_run(Store* s) noexcept nogil:
     s.flush_done = s.flush_asked
     pthread_cond_broadcast(&s.space)
     pthread_mutex_unlock(&s.lock)
-
-
-# Reading.
-
-
-cdef uint64_t fetch_bytes(uint32_t code) noexcept nogil:
-    """What the buffer of a fetch must hold."""
-    return align_up(BLOCK_HEADER + size_of_code(code), SECTOR) + SECTOR
-
-
-cdef void fetch_begin(Store* s, Fetch* f) noexcept nogil:
-    """Under the lock: take what memory has, and hold the segment for the rest."""
-    cdef uint64_t end, part
-    cdef Segment* segment
-    f.slot = <int>(f.place >> PLACE_SLOT_SHIFT)
-    f.offset = (f.place & ((1ULL << PLACE_SLOT_SHIFT) - 1)) * 16
-    segment = &s.segments[f.slot]
-    f.number = segment.number
-    f.serial = segment.serial
-    f.error = 0
-    f.held = 0
-    end = f.offset + BLOCK_HEADER + size_of_code(f.code)
-    f.read_at = f.offset & ~(s.read_align - 1)
-    f.read_bytes = align_up(end, s.read_align) - f.read_at
-    f.fd = -1
-    if f.slot == s.slot and end > s.gather_start:
-        if s.gather_start < f.offset:
-            f.read_at = f.offset
-        part = s.gather_start if s.gather_start > f.read_at else f.read_at
-        if end > s.gather_start + s.gather_fill:
-            end = s.gather_start + s.gather_fill
-        memcpy(f.buffer + (part - f.read_at), s.gather + (part - s.gather_start), end - part)
-        f.held = end - f.read_at
-        f.read_bytes = part - f.read_at
-    if f.read_bytes:
-        f.fd = slot_open(s, f.slot)
-        if f.fd < 0:
-            f.error = f.fd
-            return
-        segment.readers += 1
-
-
-cdef void fetch_read(Store* s, Fetch* f) noexcept nogil:
-    """Without the lock: read what memory did not have."""
-    cdef int64_t got
-    if f.read_bytes == 0 or f.error:
-        return
-    got = s.disk.read(s.disk, f.fd, f.buffer, f.read_bytes, f.read_at)
-    fetch_got(s, f, got)
-
-
-cdef void fetch_got(Store* s, Fetch* f, int64_t got) noexcept nogil:
-    """What a read of the fetch's bytes returned."""
-    cdef uint64_t start
-    if got == -22 and s.read_align < SECTOR and f.held == 0:
-        # The disk's sectors are larger than was thought.
-        s.read_align = SECTOR
-        start = f.read_at & ~(s.read_align - 1)
-        f.read_bytes = align_up(f.read_at + f.read_bytes, SECTOR) - start
-        f.read_at = start
-        got = s.disk.read(s.disk, f.fd, f.buffer, f.read_bytes, f.read_at)
-    if got < 0:
-        f.error = <int>got
-    elif f.held == 0:
-        f.held = got
-    elif <uint64_t>got < f.read_bytes:
-        f.error = 1
-
-
-cdef void fetch_check(Store* s, Fetch* f) noexcept nogil:
-    """Without the lock: is this the block that the index means?"""
-    cdef Header* h
-    cdef uint64_t skip = f.offset - f.read_at
-    if f.error:
-        return
-    f.error = 1
-    if f.held < skip + BLOCK_HEADER:
-        return
-    h = <Header*>(f.buffer + skip)
-    if (
-        not header_valid(h, f.number, f.offset) or h.kind != KIND_MESSAGES
-        or h.queue != f.queue or h.offset != (f.first | <uint64_t>f.count << 48)
-        or f.held < skip + BLOCK_HEADER + h.length
-    ):
-        return
-    f.payload = f.buffer + skip + BLOCK_HEADER
-    f.length = h.length
-    f.uniform = h.flags & FLAG_UNIFORM
-    if crc(0, f.payload, f.length) == h.payload_check:
-        f.error = 0
-
-
-cdef void fetch_end(Store* s, Fetch* f) noexcept nogil:
-    """Under the lock: the segment may go."""
-    if f.fd >= 0:
-        s.segments[f.slot].readers -= 1
-        s.blocks_read += 1
-        s.bytes_read += f.read_bytes
-        if s.segments[f.slot].state == 3:
-            slot_remove(s, f.slot)

@@ -1,7 +1,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from dragoman.queue.log cimport Fetch
+from dragoman.queue.fetch cimport Fetch
 from dragoman.queue.state cimport Bytes, Store
 
 cdef enum:

@@ -16,8 +16,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-from dragoman.queue.log cimport (
-    fetch_begin, fetch_bytes, fetch_check, fetch_end, fetch_got, fetch_read
+from dragoman.queue.fetch cimport (
+    fetch_begin, fetch_bytes, fetch_check, fetch_end, fetch_got, fetch_read,
 )
 from dragoman.queue.state cimport (
     CURSORS, DONE, NO_MEMORY, PLACE_LOST, PLACE_PENDING, SECTOR, Pending, Queue, Store, Table,

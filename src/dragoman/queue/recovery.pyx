@@ -22,7 +22,8 @@ from dragoman.queue.ahead cimport (
     Reading, reading_begin, reading_end, touching_begin, touching_end
 )
 from dragoman.queue.crc cimport crc, crc_place, crc_prepare
-from dragoman.queue.log cimport Header, header_valid, log_published, log_seal, path_of, slot_of
+from dragoman.queue.log cimport log_published, log_seal
+from dragoman.queue.segments cimport Header, header_valid, path_of, slot_of
 from dragoman.queue.meta cimport (
     META_CLOSED, META_COMMIT, META_DELETE, META_DROPPED, META_DROPPED_RANGE, META_IDS, META_LOST,
     META_MARK, META_OPENED, META_QUEUE, META_TRIM,

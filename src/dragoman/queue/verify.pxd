@@ -1,6 +1,6 @@
 from libc.stdint cimport uint32_t, uint64_t
 
-from dragoman.queue.log cimport Header
+from dragoman.queue.segments cimport Header
 from dragoman.queue.state cimport Store
 
 

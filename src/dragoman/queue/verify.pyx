@@ -11,7 +11,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 
 from dragoman.queue.crc cimport crc, crc_prepare
-from dragoman.queue.log cimport Header, header_valid, slot_open, slot_remove
+from dragoman.queue.segments cimport Header, header_valid, slot_open, slot_remove
 from dragoman.queue.state cimport (
     BLOCK_HEADER, GATHERED, KIND_DIRECTORY, KIND_MESSAGES, KIND_TRAILER,
     PLACE_LOST, PLACE_PENDING, PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, Queue, Segment, Store, Table,
