@@ -42,7 +42,8 @@ from dragoman.queue.reader cimport (
     Piece, Window, resolve, window_clear, window_done, window_free, window_place, window_submit,
     window_wait
 )
-from dragoman.queue.recovery cimport mend, recover
+from dragoman.queue.recovery cimport mend
+from dragoman.queue.replay cimport recover
 from dragoman.queue.rewrite cimport rewrite
 from dragoman.queue.state cimport (
     BATCH, BLOCK_CHUNKS_MAX, CURSORS, DONE, GATHERED, MESSAGE_MAX, NAME_MAX, NO_MEMORY, OVERCOPY,

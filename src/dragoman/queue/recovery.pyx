@@ -1,200 +1,43 @@
-"""Opening: META, then the log, then the journal are read, and memory is as it was.
+"""Opening: META, then the log are read, and memory is as it was, but for the journal.
 
-Called once by the engine before anybody else has the store. Reading never changes a file; the
+Called by ``replay.recover`` before anybody else has the store. Reading never changes a file; the
 engine lets ``mend`` seal what was cut afterwards, when it may write. What a record, block or frame
 claims is believed only if its checksum is right; what is missing although it had been synced is
 damage, which is kept in a list and never cut (docs/formats/queue.md, "How a reader proceeds").
 """
 
-import os
-import re
 import struct
 
 from dragoman.errors import CorruptionError
+from dragoman.queue.stretches import EVERYTHING
 
-from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, qsort, realloc
+from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcpy, memset
-from posix.fcntl cimport O_RDONLY, O_RDWR
+from posix.fcntl cimport O_RDWR
 
-from dragoman.queue.ahead cimport (
-    Reading, reading_begin, reading_end, touching_begin, touching_end
-)
 from dragoman.queue.crc cimport crc, crc_place, crc_prepare
 from dragoman.queue.log cimport log_published, log_seal
-from dragoman.queue.segments cimport Header, header_valid, path_of, slot_of
 from dragoman.queue.meta cimport (
     META_CLOSED, META_COMMIT, META_DELETE, META_DROPPED, META_DROPPED_RANGE, META_IDS, META_LOST,
     META_MARK, META_OPENED, META_QUEUE, META_TRIM,
 )
+from dragoman.queue.segments cimport Header, header_valid, path_of, slot_of
 from dragoman.queue.state cimport (
-    BLOCK_HEADER, DIRECTORY_ENTRY, DONE, GATHERED, KIND_DIRECTORY, KIND_MARK, KIND_MESSAGES,
-    KIND_TRAILER, NAME_MAX, NO_MEMORY, PLACE_LOST, PLACE_SLOT_SHIFT, QUEUE_ALIVE, QUEUE_DIRTY,
-    SECTOR, WAIT, Bytes, Pending, Queue, Segment, Store, Table, align_up, block_cost,
-    code_of_size, entry_code, entry_count, entry_of, entry_place, entry_word, hash_name, prefetch,
-    pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock, queue_first,
-    queue_name_length, varint_get,
+    BLOCK_HEADER, DIRECTORY_ENTRY, DONE, KIND_DIRECTORY, KIND_MARK, KIND_MESSAGES, KIND_TRAILER,
+    NAME_MAX, PLACE_LOST, PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, Bytes, Queue, Segment, Store,
+    Table, align_up, block_cost, code_of_size, entry_code, entry_count, entry_of, entry_place,
+    entry_word, hash_name, queue_first, queue_name_length,
 )
+from dragoman.queue.stretches cimport Window, file_header, window
 from dragoman.queue.table cimport (
     bytes_add, index_append, index_find, index_rebuild, index_set_first, table_add, table_remove,
-    tail_detach, tail_put,
 )
 
 cdef extern from "fcntl.h" nogil:
     int O_DIRECT
-cdef extern from "stdlib.h" nogil:
-    int posix_memalign(void**, size_t, size_t)
 
 crc_prepare()
-
-FILE = re.compile(r"^(\d{10,})\.(seg|jnl)$")
-EVERYTHING = 0xFFFFFFFFFFFFFFFF
-# Room for what is left of one stretch of a file when the next one comes.
-cdef uint64_t AHEAD = GATHERED
-
-
-cdef class Window:
-    """A file read through a buffer that moves along it, and ahead where it is read in order."""
-
-    cdef Store* store
-    cdef int fd
-    cdef uint64_t length
-    cdef char* buffer  # what was read begins AHEAD bytes behind
-    cdef char* other  # where the next stretch is being read to
-    cdef uint64_t capacity
-    cdef char* base  # of what there is
-    cdef uint64_t start
-    cdef uint64_t have
-    cdef Reading ahead
-    cdef str name
-
-    def __dealloc__(self):
-        if self.ahead.running:
-            reading_end(&self.ahead)
-        free(self.buffer)
-        free(self.other)
-        if self.fd >= 0:
-            self.store.disk.close(self.store.disk, self.fd)
-
-    cdef char* at(self, uint64_t offset, uint64_t n) except? NULL:
-        """``n`` bytes at ``offset``, or NULL where the file ends before."""
-        cdef uint64_t end = self.start + self.have
-        if offset + n > self.length:
-            return NULL
-        if offset < self.start or offset + n > end:
-            if self.ahead.running and offset >= self.start and offset <= end and (
-                end - offset <= AHEAD and offset + n <= self.ahead.offset + self.ahead.bytes
-            ):
-                self._go_on(offset)
-            else:
-                self._jump(offset, n, self.have != 0 and self.start <= offset <= end)
-            if offset + n > self.start + self.have:
-                return NULL
-        return self.base + (offset - self.start)
-
-    cdef int _go_on(self, uint64_t offset) except -1:
-        # The next stretch has been read; what is left of the last one goes before it.
-        cdef int64_t got
-        cdef uint64_t left = self.start + self.have - offset
-        with nogil:
-            got = reading_end(&self.ahead)
-        if got < 0:
-            self.have = 0
-            raise OSError(-got, os.strerror(-got), self.name)
-        memcpy(self.other + AHEAD - left, self.base + (offset - self.start), left)
-        self.buffer, self.other = self.other, self.buffer
-        self.base = self.buffer + AHEAD - left
-        self.start = offset
-        self.have = left + got
-        self._read_on()
-        return 0
-
-    cdef int _jump(self, uint64_t offset, uint64_t n, bint in_order) except -1:
-        cdef int64_t got
-        cdef uint64_t want = align_up(n + SECTOR, SECTOR)
-        if want < GATHERED:
-            want = GATHERED
-        if self.ahead.running:
-            with nogil:
-                reading_end(&self.ahead)
-        if want > self.capacity:
-            free(self.buffer)
-            free(self.other)
-            self.buffer = self.other = NULL
-            self.capacity = self.have = 0
-            if posix_memalign(<void**>&self.buffer, SECTOR, AHEAD + want) != 0:
-                raise MemoryError
-            self.capacity = want
-        self.start = offset & ~<uint64_t>(SECTOR - 1)
-        self.base = self.buffer + AHEAD
-        with nogil:
-            got = self.store.disk.read(
-                self.store.disk, self.fd, self.base, self.capacity, self.start
-            )
-        if got < 0:
-            self.have = 0
-            raise OSError(-got, os.strerror(-got), self.name)
-        self.have = got
-        if in_order:
-            self._read_on()
-        return 0
-
-    cdef int _read_on(self) except -1:
-        # Behind what there is, if the file goes on.
-        cdef Reading* r = &self.ahead
-        r.offset = self.start + self.have
-        if r.offset >= self.length or r.offset % SECTOR:
-            return 0
-        if self.other == NULL and (
-            posix_memalign(<void**>&self.other, SECTOR, AHEAD + self.capacity) != 0
-        ):
-            self.other = NULL
-            return 0
-        r.disk = self.store.disk
-        r.fd = self.fd
-        r.into = self.other + AHEAD
-        r.bytes = self.capacity
-        reading_begin(r)
-        return 0
-
-
-cdef Window window(Store* s, str path, str name, bint direct):
-    cdef Window w = Window.__new__(Window)
-    cdef bytes encoded = os.fsencode(path)
-    cdef const char* text = encoded
-    w.store = s
-    w.name = name
-    w.fd = s.disk.open(s.disk, text, O_RDONLY | (O_DIRECT if direct else 0))
-    if w.fd < 0:
-        raise OSError(-w.fd, os.strerror(-w.fd), path)
-    w.length = os.stat(path).st_size
-    return w
-
-
-cdef bint file_header(Window w, bytes magic, bytes identity, uint64_t number) except -1:
-    # EVERYTHING stands for any number.
-    cdef char* at = w.at(0, 64)
-    if at == NULL:
-        return False
-    head = at[:64]
-    if head[:8] != magic or struct.unpack_from("<I", head, 60)[0] != crc(0, at, 60):
-        return False
-    if struct.unpack_from("<I", head, 8)[0] != 1:
-        raise CorruptionError(f"{w.name}: version {struct.unpack_from('<I', head, 8)[0]}, not 1")
-    if number != <uint64_t>EVERYTHING and struct.unpack_from("<Q", head, 32)[0] != number:
-        return False
-    return head[16:32] == identity
-
-
-cdef struct Stray:
-    # A block that did not join its queue's end when it was met.
-    uint32_t queue
-    uint32_t count
-    uint64_t first
-    uint64_t entry
-    uint64_t best  # messages that can be had from this one on
-    uint64_t next  # the number of the one to go on with
 
 
 cdef int _by_place(const void* a, const void* b) noexcept nogil:
@@ -212,33 +55,6 @@ cdef int _by_place(const void* a, const void* b) noexcept nogil:
 
 cdef class Recovery:
     """What opening found. ``damage`` holds (file, offset, queue id, first, messages, reason)."""
-
-    cdef Store* s
-    cdef str path
-    cdef bytes identity
-    cdef readonly list damage
-    cdef readonly dict groups  # id -> {group: position}
-    cdef readonly list known_lost  # (id, first, messages) that a repair gave up
-    cdef readonly list dropped  # (first, end) of numbers of segments that were removed
-    cdef readonly list missing  # numbers of segments that should be there
-    cdef readonly uint64_t generation  # of META
-    cdef readonly uint64_t meta_end
-    cdef uint64_t meta_base
-    cdef readonly uint64_t meta_dead
-    cdef readonly uint32_t ids  # that META knows of
-    cdef readonly uint64_t evidence  # synced position by journal and META
-    cdef dict meta_evidence  # generation -> synced length, by the journal
-    cdef uint64_t closed_frame  # 0 unless the store was closed in order
-    cdef Bytes strays
-    cdef bint gaps
-    cdef Bytes apart  # (queue id, end) of entries that did not join
-    cdef object unsealed  # (slot, number, end, entries) of the last segment
-    cdef readonly uint64_t unsynced  # the last segment, sealed, but nothing says that durably; or 0
-    cdef readonly bint meta_torn  # META has an end that is to be cut
-    cdef readonly list journals
-    cdef readonly uint64_t frame_last
-    cdef readonly bint stale  # entries were left out; they must not join later
-    cdef readonly uint64_t orphans
 
     def __cinit__(self):
         self.damage = []
@@ -461,7 +277,7 @@ cdef class Recovery:
         have = set(numbers)
         end = max((end for _, end in self.dropped), default=1)
         expected = range(1, max(last, end - 1, self.evidence >> 32) + 1)
-        self.missing = sorted(_without(expected, have, self.dropped))
+        self.missing = sorted(without(expected, have, self.dropped))
         for number in self.missing:
             self.damage.append((f"{number:010}.seg", 0, 0, 0, 0, "the file is missing"))
         for number in numbers:
@@ -719,164 +535,6 @@ cdef class Recovery:
                 at += entry_count(q.index[entry_word(i)])
         return result
 
-    # The journal.
-
-    cdef bint _frame(self, Window w, uint64_t number, uint64_t at, uint64_t* fields) except -1:
-        # fields: body, entries, frame, synced frame, position, META's length and generation
-        cdef char* head = w.at(at, 64)
-        cdef uint32_t small[4]
-        if head == NULL:
-            return False
-        memcpy(small, head, 16)
-        if small[0] != 0x4A515244:
-            return False
-        head = w.at(at, 64 + small[2])
-        if head == NULL:
-            return False
-        if small[1] != crc(crc_place(number, at), head + 8, 56 + small[2]):
-            return False
-        fields[0] = small[2]
-        fields[1] = small[3]
-        memcpy(&fields[2], head + 16, 40)
-        return True
-
-    cdef int look_at_journal(self) except -1:
-        # The newest frames tell what of the rest had been synced.
-        cdef uint64_t fields[7]
-        cdef uint64_t at
-        cdef Window w
-        for number in reversed(self.journals):
-            name = f"{number:010}.jnl"
-            w = window(self.s, f"{self.path}/{name}", name, self.s.direct)
-            at = SECTOR
-            found = False
-            while at < w.length:
-                if self._frame(w, number, at, fields):
-                    found = True
-                    self.evidence = max(self.evidence, fields[4])
-                    self.meta_evidence[fields[6]] = max(
-                        self.meta_evidence.get(fields[6], 0), fields[5]
-                    )
-                    at += align_up(64 + fields[0], SECTOR)
-                else:
-                    at += SECTOR
-            if found:
-                break
-        return 0
-
-    def replay(self):
-        """Put what the journal has and the log has not. The writer is running if it may write.
-
-        A tail that was moved to a newer file is there as one entry, and what the older files have
-        of it does not join its queue any more. So such entries are passed over at first; only if
-        their messages turn up nowhere may something be lost, and a second pass takes what there is.
-        """
-        cdef uint64_t pair[2]
-        cdef uint64_t i
-        holes, synced, torn = self._pass(True)
-        for name, offset, frame in holes:
-            if frame and frame <= synced:
-                self.damage.append((name, offset, 0, 0, 0, f"frame {frame} is damaged or missing"))
-        if torn and not self.damage:
-            # A torn end is none any more when frames follow it.
-            self.stale = True
-        for i in range(self.apart.length // 16):
-            memcpy(pair, self.apart.data + 16 * i, 16)
-            if (
-                self.s.table.queues[pair[0]].flags & QUEUE_ALIVE
-                and self.s.table.queues[pair[0]].next < pair[1]
-            ):
-                if self.damage:
-                    self._pass(False)
-                else:
-                    # Nothing is damaged: the blocks before them never left memory, so nobody was
-                    # told that they had been synced.
-                    self.stale = True
-                break
-        free(self.apart.data)
-        memset(&self.apart, 0, sizeof(Bytes))
-        with nogil:
-            touching_end(&self.s.touching)
-        if self.frame_last < self.closed_frame:
-            name = f"{max(self.journals, default=1):010}.jnl"
-            self.damage.append(
-                (name, 0, 0, 0, 0, f"frames up to {self.closed_frame} are damaged or missing")
-            )
-        if self.gaps:
-            self._report_gaps()
-
-    cdef int _report_gaps(self) except -1:
-        # What is missing and was neither given up by a repair nor named already.
-        named: dict[int, list] = {}
-        for id, first, count in self.known_lost:
-            named.setdefault(id, []).append((first, first + count))
-        for _, _, id, first, count, _ in self.damage:
-            if id:
-                named.setdefault(id, []).append((first, first + count))
-        for id, first, count in self.lost_ranges():
-            for start, end in _remaining(first, first + count, named.get(id, [])):
-                self.damage.append(("", 0, id, start, end - start, "the messages are missing"))
-        return 0
-
-    def _pass(self, bint first):
-        # Returns where frames are missing, and the newest that had been synced.
-        cdef uint64_t fields[7]
-        cdef uint64_t at, expected = 0
-        cdef Window w
-        holes = []  # (file, offset, a frame that should be there)
-        synced = self.closed_frame
-        place = None
-        torn = False
-        for number in self.journals:
-            name = f"{number:010}.jnl"
-            w = window(self.s, f"{self.path}/{name}", name, self.s.direct)
-            header = file_header(w, b"DRGQJRNL", self.identity, number)
-            at = SECTOR
-            while at < w.length:
-                if not self._frame(w, number, at, fields) or fields[2] < expected:
-                    if place is None:
-                        place = (name, at)
-                    at += SECTOR
-                    continue
-                if not header:
-                    holes.append((name, 0, fields[2]))
-                    header = torn = True
-                if fields[3] > synced:
-                    synced = fields[3]
-                if expected and fields[2] != expected and synced < expected:
-                    # Frames between are missing that nobody had waited for: the journal ends there.
-                    torn = True
-                    break
-                if fields[2] != expected and (place is not None or expected):
-                    where = place if place is not None else (name, at)
-                    holes.append((*where, expected if expected else fields[2] - 1))
-                place = None
-                expected = fields[2] + 1
-                self._entries(
-                    w.at(at, 64 + fields[0]) + 64, fields[0], fields[1], number, name, at, first
-                )
-                at += align_up(64 + fields[0], SECTOR)
-            if place is not None:
-                torn = True
-        self.frame_last = expected - 1 if expected else 0
-        return holes, synced, torn
-
-    cdef int _entries(self, char* body, uint64_t n, uint64_t entries, uint64_t number,
-                      str name, uint64_t offset, bint first) except -1:
-        cdef uint64_t bad
-        cdef Bytes* apart = &self.apart if first else NULL
-        with nogil:
-            bad = replay_entries(self.s, body, n, entries, <uint32_t>number, apart)
-        if bad == <uint64_t>EVERYTHING:
-            error = self.s.poison if self.s.poison else self.s.log_error
-            if error:
-                # No room in memory for what the log does not take.
-                raise OSError(error, os.strerror(error), self.path)
-            raise MemoryError
-        if bad:
-            self.damage.append((name, offset, 0, 0, 0, f"{bad} entries do not join their queues"))
-        return 0
-
 
 cdef bint _covered(Queue* q, const Stray* strays, uint64_t n) noexcept nogil:
     # Whether the index has all these messages already, or they have been trimmed.
@@ -894,166 +552,8 @@ cdef bint _covered(Queue* q, const Stray* strays, uint64_t n) noexcept nogil:
     return True
 
 
-cdef bint _grow_ring(Table* t) noexcept nogil:
-    # Without a writer nothing leaves the ring: it holds all that does not fit the tails.
-    cdef Pending* ring = <Pending*>realloc(t.ring, 2 * t.ring_size * sizeof(Pending))
-    if ring == NULL:
-        return False
-    t.ring = ring
-    t.ring_size *= 2
-    return True
-
-
-cdef bint _ring_space(Store* s) noexcept nogil:
-    # Under the lock: until the ring may have room. False: it never will.
-    if s.read_only:
-        return _grow_ring(&s.table)
-    if not s.writer_alive or s.poison or s.log_error:
-        return False
-    pthread_cond_signal(&s.work)
-    pthread_cond_wait(&s.space, &s.lock)
-    return True
-
-
-cdef uint64_t replay_entries(
-    Store* s, char* body, uint64_t n, uint64_t entries, uint32_t number, Bytes* apart
-) noexcept nogil:
-    # Returns how many entries did not join; all ones for no memory, or no log to write to.
-    cdef Table* t = &s.table
-    cdef uint64_t at = 0
-    cdef uint64_t bad = 0
-    cdef uint64_t first, count, length, i, end, part
-    cdef uint32_t fields[2]
-    cdef uint64_t pair[2]
-    cdef Queue* q
-    cdef int result
-    cdef uint64_t far = 0
-    cdef uint32_t ids[16]
-    cdef uint32_t number_of = 0
-    cdef uint32_t known = 0
-    memset(ids, 0, sizeof(ids))
-    pthread_mutex_lock(&s.lock)
-    while entries and at + 16 <= n:
-        entries -= 1
-        # Sixteen entries ahead for the queues, eight for the ends of their tails.
-        while known < number_of + 16 and far + 16 <= n:
-            memcpy(fields, body + far, 8)
-            far += 16 + <uint64_t>fields[1]
-            ids[known % 16] = fields[0] if fields[0] < t.ids else 0
-            prefetch(&t.queues[ids[known % 16]])
-            known += 1
-        q = &t.queues[ids[(number_of + 8) % 16]]
-        if q.cur:
-            prefetch(t.chunks[q.cur].data + q.used)
-            prefetch(t.chunks[q.cur].data + q.used + 56)
-        number_of += 1
-        memcpy(fields, body + at, 8)
-        memcpy(&first, body + at + 8, 8)
-        count = first >> 48
-        first &= (1ULL << 48) - 1
-        at += 16
-        end = at + fields[1]
-        if end > n:
-            bad += 1
-            break
-        if fields[0] >= t.ids or not t.queues[fields[0]].flags & QUEUE_ALIVE:
-            at = end
-            continue
-        q = &t.queues[fields[0]]
-        if first + count <= q.next:
-            at = end
-            continue
-        if first > q.next and apart != NULL:
-            pair[0] = fields[0]
-            pair[1] = first + count
-            if bytes_add(apart, pair, 16) != DONE:
-                pthread_mutex_unlock(&s.lock)
-                return <uint64_t>-1
-            at = end
-            continue
-        if first > q.next:
-            bad += 1
-            # Tails stay behind entries: what is lost becomes one, behind the tail that there is.
-            while q.count:
-                result = tail_detach(t, fields[0])
-                if result == DONE:
-                    break
-                if result == NO_MEMORY or not _ring_space(s):
-                    pthread_mutex_unlock(&s.lock)
-                    return <uint64_t>-1
-            while q.next < first:
-                part = first - q.next
-                if part > 65535:
-                    part = 65535
-                if index_append(t, q, q.next, entry_of(PLACE_LOST(), 0, <uint32_t>part)) != DONE:
-                    break
-                q.next += part
-            if q.next < first:
-                at = end
-                continue
-        for i in range(count):
-            if varint_get(body, end, &at, &length) < 0 or at + length > end:
-                bad += 1
-                break
-            if first + i == q.next:
-                while True:
-                    result = tail_put(t, fields[0], body + at, length)
-                    if result == WAIT and _ring_space(s):
-                        continue
-                    break
-                if result != DONE:
-                    pthread_mutex_unlock(&s.lock)
-                    return <uint64_t>-1
-                if q.count == 1:
-                    q.birth = number
-                q.flags &= ~QUEUE_DIRTY
-            at += length
-        at = end
-    if t.ring_tail != t.ring_head:
-        pthread_cond_signal(&s.work)
-    pthread_mutex_unlock(&s.lock)
-    return bad
-
-
-cdef object recover(Store* s, object files, str path, bint repair):
-    """Read META and the log; the caller then lets ``replay`` run. Returns the Recovery."""
-    cdef Recovery r = Recovery.__new__(Recovery)
-    r.s = s
-    r.path = path
-    r.identity = s.identity[:16]
-    segments = []
-    for name in os.listdir(path):
-        found = FILE.match(name)
-        if found:
-            (segments if found[2] == "seg" else r.journals).append(int(found[1]))
-    segments.sort()
-    r.journals.sort()
-    _touch_tails(s, path, r.journals)
-    r.look_at_journal()
-    r.read_meta()
-    # A removed segment whose file is still there: the removal was cut short.
-    r.read_segments(sorted(_without(segments, set(), r.dropped)))
-    r.settle()
-    return r
-
-
-cdef int _touch_tails(Store* s, str path, list journals) except -1:
-    # The journal's messages go to tails: as much memory as those can need, and may use.
-    cdef uint64_t bytes = sum(os.stat(f"{path}/{number:010}.jnl").st_size for number in journals)
-    cdef uint64_t most = s.memory * 17 // 20
-    cdef uint64_t queues = os.stat(path + "/META").st_size // 14
-    if bytes > most:
-        bytes = most
-    if bytes > queues * 65536:
-        bytes = queues * 65536
-    # Less is not worth a thread.
-    if bytes >= 33554432:
-        touching_begin(&s.touching, s.table.chunks, bytes)
-    return 0
-
-
-def _without(numbers, have, ranges):
-    # Those of the ascending ``numbers`` that are in neither; ``ranges`` of (first, end).
+def without(numbers, have, ranges):
+    """Those of the ascending ``numbers`` that are in neither; ``ranges`` of (first, end)."""
     ranges = sorted(ranges)
     at = 0
     end = 0
@@ -1063,18 +563,6 @@ def _without(numbers, have, ranges):
             at += 1
         if number >= end and number not in have:
             yield number
-
-
-def _remaining(first, end, ranges):
-    # What of [first, end) is in none of the ranges.
-    for start, stop in sorted(ranges):
-        if stop <= first or start >= end:
-            continue
-        if start > first:
-            yield first, start
-        first = max(first, stop)
-    if first < end:
-        yield first, end
 
 
 cdef int mend(Store* s, object recovery) except -1:
