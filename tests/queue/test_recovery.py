@@ -20,7 +20,7 @@ import pytest
 
 from dragoman.errors import CorruptionError, DragomanError, StorageError, UsageError
 from dragoman.queue import QueueStore
-from tests.queue.faults import FaultyFiles, PowerLoss
+from tests.queue.faults import FaultyFiles, Machine, PowerLoss
 
 SMALL = {"segment_bytes": 1 << 16, "memory_bytes": 1 << 20, "cache_bytes": 1 << 16}
 
@@ -514,3 +514,34 @@ def test_the_end_of_a_torn_write_proves_nothing_for_its_beginning(tmp_path: Path
         assert 0 < length < 400
         assert store.get("q0", 0, 400) == [message(0, i) for i in range(length)]
     assert check_store(tmp_path, {0: length}) == {0: length}
+
+
+def test_a_damaged_frame_is_damage_when_any_later_one_knows_that_it_was_synced(
+    tmp_path: Path,
+) -> None:
+    # Several frames without a sync between them, then a sync, then a frame that knows of it.
+    machine = Machine(tmp_path, random.Random(1))
+    store = QueueStore(tmp_path, durability="interval(60000)", files=machine)
+    frames = []
+    for part in range(3):
+        store.put_many("q0", [message(0, part * 30_000 + i) for i in range(30_000)])
+        deadline = time.monotonic() + 60
+        while store.statistics().journal_written == sum(frames):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        frames.append(store.statistics().journal_written - sum(frames))
+    store.sync()
+    store.put("q0", message(0, 90_000))
+    store.sync()
+    with machine.lock:
+        machine.dead = True
+    with pytest.raises(StorageError):
+        store.close()
+    journal = tmp_path / "0000000001.jnl"
+    content = bytearray(journal.read_bytes())
+    content[4096 + frames[0] + 200] ^= 1
+    journal.write_bytes(content)
+    with QueueStore(tmp_path, read_only=True) as store:
+        assert any("frame" in damage.reason for damage in store.damage)
+        assert store.length("q0") == 90_001
+        assert store.get("q0", 90_000) == [message(0, 90_000)]

@@ -1,8 +1,9 @@
 """One block on its way from the log into memory: from the buffer being written, or the disk.
 
 Called by the reader, which has many under way: ``fetch_begin`` under the lock takes what memory has
-and holds the segment, ``fetch_read`` (or the reader's own reads, and ``fetch_got``) the rest without
-the lock, ``fetch_check`` says whether it is the block that the index means, ``fetch_end`` lets go.
+and holds the segment; ``fetch_read`` (or the reader's own reads, and ``fetch_got``) gets the rest
+without the lock; ``fetch_check`` says whether it is the block that the index means; ``fetch_end``
+lets go.
 
 Invariant: a block whose header or checksum is not what the index says is never handed on.
 """

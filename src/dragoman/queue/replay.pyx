@@ -137,6 +137,7 @@ cdef class Replay(Recovery):
         # Returns where frames are missing, and the newest that had been synced.
         cdef uint64_t fields[7]
         cdef uint64_t at, expected = 0
+        cdef uint64_t missing
         cdef Window w
         holes = []  # (file, offset, a frame that should be there)
         synced = self.closed_frame
@@ -153,15 +154,24 @@ cdef class Replay(Recovery):
                         place = (name, at)
                     at += SECTOR
                     continue
+                if fields[3] > synced:
+                    synced = fields[3]
+                if expected and fields[2] != expected:
+                    missing = expected
+                elif not header:
+                    missing = fields[2]  # nothing of a file had been synced without its header
+                else:
+                    missing = fields[2] - 1 if not expected and place is not None else 0
+                if missing > synced:
+                    synced = max(synced, self._known_later(w, number, at, missing))
+                if missing > synced:
+                    # Nobody had waited for what is missing: the journal ends there.
+                    torn = True
+                    expected = missing
+                    break
                 if not header:
                     holes.append((name, 0, fields[2]))
                     header = torn = True
-                if fields[3] > synced:
-                    synced = fields[3]
-                if expected and fields[2] != expected and synced < expected:
-                    # Frames between are missing that nobody had waited for: the journal ends there.
-                    torn = True
-                    break
                 if fields[2] != expected and (place is not None or expected):
                     where = place if place is not None else (name, at)
                     holes.append((*where, expected if expected else fields[2] - 1))
@@ -175,6 +185,32 @@ cdef class Replay(Recovery):
                 torn = True
         self.frame_last = expected - 1 if expected else 0
         return holes, synced, torn
+
+    cdef uint64_t _known_later(self, Window w, uint64_t number, uint64_t at,
+                               uint64_t missing) except? 0:
+        # The newest frame of which this one or a later one of the same process says that it had
+        # been synced. A process after that which found ``missing`` missing used the number again.
+        cdef uint64_t fields[7]
+        cdef uint64_t known = 0
+        cdef bint first = False
+        later = [other for other in self.journals if other > number]
+        while True:
+            while at < w.length:
+                if not self._frame(w, number, at, fields):
+                    at += SECTOR
+                    continue
+                if first and fields[2] <= missing:
+                    return known
+                first = False
+                known = max(known, fields[3])
+                at += align_up(64 + fields[0], SECTOR)
+            if not later:
+                return known
+            number = later.pop(0)
+            name = f"{number:010}.jnl"
+            w = window(self.s, f"{self.path}/{name}", name, self.s.direct)
+            at = SECTOR
+            first = True
 
     cdef int _entries(self, char* body, uint64_t n, uint64_t entries, uint64_t number,
                       str name, uint64_t offset, bint first) except -1:
