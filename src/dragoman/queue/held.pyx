@@ -1,0 +1,341 @@
+"""What a store holds while it is open: memory, files and the lock around them.
+
+The lowest of the classes that make up ``engine.Engine``, each of which adds what is done with them.
+Opening recovers what the directory holds; threads are the caller's to start and to wait for.
+
+Invariants: nobody sleeps for the store's lock while holding the GIL; nothing that may run Python
+code is called while the store's lock is held.
+"""
+
+import os
+
+from dragoman.errors import StorageError, UsageError
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+from posix.fcntl cimport O_RDWR
+
+from dragoman.queue.ahead cimport touching_end
+from dragoman.queue.files cimport Files
+from dragoman.queue.journal cimport journal_end, journal_open, journal_run
+from dragoman.queue.log cimport log_adapt, log_run
+from dragoman.queue.meta cimport meta_closed, meta_flush, meta_opened
+from dragoman.queue.recovery cimport mend
+from dragoman.queue.replay cimport recover
+from dragoman.queue.state cimport (
+    BATCH, BLOCK_CHUNKS_MAX, CURSORS, DONE, GATHERED, NAME_MAX, OVERCOPY, SECTOR, SEGMENT_SLOTS,
+    SPIN, Segment, Store, cond_init, hash_name, pthread_cond_broadcast, pthread_mutex_init,
+    pthread_mutex_lock, pthread_mutex_unlock, spin_lock,
+)
+from dragoman.queue.table cimport table_close, table_find, table_open, table_touch
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+cdef extern from "stdlib.h" nogil:
+    int posix_memalign(void**, size_t, size_t)
+
+# A frame of the journal may have so much, or an eighth of the journal, before puts wait.
+cdef uint64_t FRAME_MOST = 33554432
+
+
+cdef int name_slowly(object queue, const char** name, Py_ssize_t* n) except -1:
+    """What ``name_of`` leaves over, and what is wrong."""
+    if isinstance(queue, str):
+        try:
+            name[0] = PyUnicode_AsUTF8AndSize(queue, n)
+        except UnicodeEncodeError:
+            raise UsageError("a queue's name has a lone surrogate, which is not text") from None
+    elif isinstance(queue, bytes):
+        name[0] = <const char*>queue
+        n[0] = len(queue)
+    else:
+        raise UsageError(f"a queue's name is str or bytes, not {type(queue).__name__}")
+    if n[0] < 1 or n[0] > NAME_MAX:
+        raise UsageError(f"a queue's name has 1 to 65536 bytes, not {n[0]}")
+    return 0
+
+
+cdef object storage_error(int error, str where):
+    """A failed call on a file."""
+    return StorageError(f"{where}: {os.strerror(-error)}", errno=-error)
+
+
+cdef bint set_freed(Store* s) noexcept nogil:
+    s.freed = <uint32_t*>malloc(BATCH * BLOCK_CHUNKS_MAX * sizeof(uint32_t))
+    return s.freed != NULL
+
+
+cdef class Held:
+    """A store's memory, files and lock, from opening to closing."""
+
+    def __cinit__(self):
+        memset(&self.s, 0, sizeof(Store))
+        pthread_mutex_init(&self.s.lock, NULL)
+        pthread_mutex_init(&self.s.meta_lock, NULL)
+        cond_init(&self.s.work)
+        cond_init(&self.s.space)
+        cond_init(&self.s.journal_work)
+        cond_init(&self.s.durable)
+        cond_init(&self.s.upkeep)
+        self.s.meta_fd = -1
+        self.s.journal_fd = -1
+        self.s.slot = -1
+        self.contexts = []
+
+    def __dealloc__(self):
+        self._release()
+
+    cdef void _release(self) noexcept:
+        cdef Store* s = &self.s
+        cdef uint32_t i
+        with nogil:
+            touching_end(&s.touching)
+        if s.segments != NULL:
+            for i in range(s.slots_top):
+                if s.segments[i].fd >= 0 and s.segments[i].state:
+                    s.disk.close(s.disk, s.segments[i].fd)
+        free(s.segments)
+        s.segments = NULL
+        s.slots_top = 0
+        table_close(&s.table)
+        free(s.gather)
+        free(s.directory.data)
+        free(s.meta.data)
+        free(s.frame.data)
+        free(s.frame_out.data)
+        free(s.freed)
+        s.freed = NULL
+        free(s.cache)
+        free(s.cache_slots)
+        s.gather = s.cache = NULL
+        s.cache_slots = NULL
+        free(s.cursors)
+        s.cursors = NULL
+        s.directory.data = s.meta.data = s.frame.data = s.frame_out.data = NULL
+        if s.meta_fd >= 0:
+            s.disk.close(s.disk, s.meta_fd)
+            s.meta_fd = -1
+        if s.journal_fd >= 0:
+            s.disk.close(s.disk, s.journal_fd)
+            s.journal_fd = -1
+
+    def _open(
+        self, str path, Files files not None, *, bytes identity, uint64_t segment_bytes,
+        bint direct, int durability, uint64_t interval_ms, uint64_t memory_bytes, uint64_t
+        cache_bytes, uint64_t journal_bytes, uint64_t journal_file_bytes, bint read_only,
+    ):
+        """Recover what the directory holds. Threads are the caller's to start (``_run_*``)."""
+        cdef Store* s = &self.s
+        cdef bytes encoded = os.fsencode(path)
+        cdef bytes meta = os.fsencode(path + "/META")
+        cdef uint64_t slots = 1024
+        cdef int error
+        if len(encoded) > 4000:
+            raise UsageError(f"the path of a store has at most 4,000 bytes: {path[:80]}...")
+        self.files = files
+        self.path = path
+        s.disk = &files.disk
+        memcpy(s.path, <char*>encoded, len(encoded) + 1)
+        memcpy(s.identity, <char*>identity, 16)
+        s.direct = direct
+        s.read_align = 512
+        s.read_only = read_only
+        s.segment_bytes = segment_bytes
+        s.durability = durability
+        s.interval_ms = interval_ms
+        s.memory = memory_bytes
+        s.journal_bytes_max = journal_bytes
+        s.frame_most = min(FRAME_MOST, journal_bytes // 8)
+        s.journal_file_bytes = journal_file_bytes
+        s.tail_bytes_max = memory_bytes
+        s.segments = <Segment*>calloc(SEGMENT_SLOTS, sizeof(Segment))
+        if (
+            s.segments == NULL
+            or table_open(&s.table, int.from_bytes(os.urandom(8), "little")) != DONE
+            or posix_memalign(<void**>&s.gather, SECTOR, GATHERED + OVERCOPY) != 0
+            or journal_open(s) != DONE
+            or not set_freed(s)
+        ):
+            raise MemoryError("no memory for the store")
+        if cache_bytes:
+            while slots < cache_bytes // 512:
+                slots *= 2
+            s.cache = <char*>malloc(cache_bytes)
+            s.cache_slots = <uint64_t*>calloc(2 * slots, 8)
+            s.cursors = <uint64_t*>calloc(CURSORS, 8)
+            if s.cache == NULL or s.cache_slots == NULL or s.cursors == NULL:
+                raise MemoryError("no memory for the cache")
+            s.cache_mask = slots - 1
+            s.cache_bytes = cache_bytes
+        if read_only:
+            # Nothing leaves memory: what is replayed stays in the ring.
+            s.table.ring_mask = 0xFFFFFFFF
+            s.table.ring_bytes_max = 0xFFFFFFFFFFFFFFFF
+        self.recovery = recover(s, files, path, False)
+        s.meta_start = self.recovery.meta_end
+        s.meta_synced = s.meta_start
+        s.meta_generation = self.recovery.generation
+        s.meta_dead = self.recovery.meta_dead
+        if not read_only:
+            s.meta_fd = s.disk.open(s.disk, <char*>meta, O_RDWR)
+            if s.meta_fd < 0:
+                raise storage_error(s.meta_fd, f"{path}/META")
+            for name in os.listdir(path):
+                if name.endswith(".new"):
+                    files.unlink(f"{path}/{name}")  # of a rewriting that was cut short
+            # Names too: what was renamed or made may be so in the page cache only.
+            error = s.disk.sync_directory(s.disk, s.path)
+            if error == 0 and self.recovery.meta_torn:
+                error = s.disk.truncate(s.disk, s.meta_fd, s.meta_start)
+                if error == 0:
+                    error = s.disk.sync(s.disk, s.meta_fd)
+            s.meta_synced = 0
+            if error == 0 and meta_opened(s) != DONE:
+                raise MemoryError
+            if error == 0:
+                error = meta_flush(s, True)
+            if error < 0:
+                raise storage_error(error, f"{path}/META")
+            for number in self.recovery.journals:
+                # What was found may be in the page cache only; it is relied on from now on.
+                self._sync_file(f"{path}/{number:010}.jnl")
+            if self.recovery.unsynced:
+                self._sync_file(f"{path}/{self.recovery.unsynced:010}.seg")
+            s.synced = self.recovery.evidence
+            error = mend(s, self.recovery)
+            if error < 0:
+                raise storage_error(error, f"{path}: the last segment")
+            s.writer_alive = True
+            s.journal_alive = True
+        self.open = True
+
+    cdef int _sync_file(self, str path) except -1:
+        cdef Store* s = &self.s
+        cdef bytes encoded = os.fsencode(path)
+        cdef int fd = s.disk.open(s.disk, <char*>encoded, O_RDWR)
+        cdef int error = fd
+        if fd >= 0:
+            error = s.disk.sync(s.disk, fd)
+            s.disk.close(s.disk, fd)
+        if error < 0:
+            raise storage_error(error, path)
+        return 0
+
+    def _replay(self):
+        """The journal into memory; the writer's thread must be running unless read-only."""
+        cdef Store* s = &self.s
+        self._lock()
+        log_adapt(s)
+        self._unlock()
+        self.recovery.replay()
+        s.frame_number = self.recovery.frame_last + 1
+        s.frame_synced = s.frame_written = s.frame_number - 1
+        journals = self.recovery.journals
+        s.journal_oldest = journals[0] if journals else 1
+        s.journal_file = max(journals) + 1 if journals else 1
+
+    def _touch(self, uint64_t queues, uint64_t chunk_bytes):
+        """Take memory from the system ahead of its use."""
+        cdef int result
+        self._lock()
+        result = table_touch(&self.s.table, queues, chunk_bytes)
+        self._unlock()
+        if result != DONE:
+            raise MemoryError
+
+    def _run_writer(self):
+        """The log's thread."""
+        with nogil:
+            log_run(&self.s)
+
+    def _run_journal(self):
+        """The journal's thread."""
+        with nogil:
+            journal_run(&self.s)
+
+    # Checks.
+
+    cdef int _check(self, bint writing) except -1:
+        if not self.open:
+            raise UsageError("the store is closed")
+        if writing and self.s.read_only:
+            raise UsageError("the store was opened read-only")
+        return 0
+
+    cdef void _lock(self) noexcept:
+        # With the GIL held; after a microsecond or two it is given up rather than waited with.
+        if not spin_lock(&self.s.lock, SPIN):
+            with nogil:
+                pthread_mutex_lock(&self.s.lock)
+
+    cdef void _unlock(self) noexcept nogil:
+        pthread_mutex_unlock(&self.s.lock)
+
+    cdef object _failure(self):
+        # Why a put or sync could not be done.
+        cdef Store* s = &self.s
+        if s.poison:
+            return storage_error(
+                -s.poison, f"{self.path}: a sync has failed, nothing is acknowledged any more"
+            )
+        if s.journal_error:
+            return storage_error(-s.journal_error, f"{self.path}: the journal cannot be written")
+        if s.log_error:
+            return storage_error(-s.log_error, f"{self.path}: the log cannot be written")
+        if s.closing or not self.open:
+            return UsageError("the store is closed")
+        return StorageError(f"{self.path}: the store has stopped writing")
+
+    cdef uint32_t _find(self, object queue) except? 0:
+        # Takes and leaves the lock; 0 for none.
+        cdef const char* name
+        cdef Py_ssize_t n
+        cdef uint32_t id
+        name_of(queue, &name, &n)
+        self._lock()
+        id = table_find(
+            &self.s.table, name, n, <uint32_t>hash_name(name, n, self.s.table.seed)
+        )
+        self._unlock()
+        return id
+
+    # Closing.
+
+    def _stop(self):
+        # No put is taken from now on; the threads finish what there is and end.
+        cdef Store* s = &self.s
+        self._lock()
+        s.closing = True
+        pthread_cond_broadcast(&s.work)
+        pthread_cond_broadcast(&s.space)
+        pthread_cond_broadcast(&s.journal_work)
+        pthread_cond_broadcast(&s.durable)
+        pthread_cond_broadcast(&s.upkeep)
+        self._unlock()
+
+    def _end(self):
+        # After the threads have ended in order: say that all is on the disk.
+        cdef Store* s = &self.s
+        cdef int error = 0
+        cdef uint64_t frame
+        if s.poison or s.log_error or s.journal_error or s.slot >= 0 or s.frame_entries:
+            return
+        with nogil:
+            error = journal_end(s)
+            # None that proves anything if no file is left.
+            frame = s.frame_number - 1
+            if s.journal_fd < 0 and s.journal_oldest == s.journal_file:
+                frame = 0
+            if error == 0 and meta_closed(s, s.synced, frame) != DONE:
+                error = -12
+            if error == 0:
+                error = meta_flush(s, True)
+        if error < 0:
+            raise storage_error(error, self.path)
+
+    def _close(self):
+        # After the threads have ended.
+        self.open = False
+        self.contexts.clear()
+        self._release()
