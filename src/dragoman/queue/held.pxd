@@ -1,5 +1,5 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
 from dragoman.queue.files cimport Files
 from dragoman.queue.state cimport NAME_MAX, Store
@@ -27,7 +27,7 @@ cdef class Held:
     cdef readonly bint open
 
     cdef void _release(self) noexcept
-    cdef int _sync_file(self, str path) except -1
+    cdef int _sync_file(self, str path, int64_t length=*) except -1
     cdef int _check(self, bint writing) except -1
     cdef void _lock(self) noexcept
     cdef void _unlock(self) noexcept nogil

@@ -11,7 +11,7 @@ import os
 
 from dragoman.errors import StorageError, UsageError
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from posix.fcntl cimport O_RDWR
@@ -210,13 +210,16 @@ cdef class Held:
             s.journal_alive = True
         self.open = True
 
-    cdef int _sync_file(self, str path) except -1:
+    cdef int _sync_file(self, str path, int64_t length=-1) except -1:
+        # What was found is on the disk, and what is behind ``length`` gone from it.
         cdef Store* s = &self.s
         cdef bytes encoded = os.fsencode(path)
         cdef int fd = s.disk.open(s.disk, <char*>encoded, O_RDWR)
         cdef int error = fd
         if fd >= 0:
-            error = s.disk.sync(s.disk, fd)
+            error = s.disk.truncate(s.disk, fd, length) if length >= 0 else 0
+            if error == 0:
+                error = s.disk.sync(s.disk, fd)
             s.disk.close(s.disk, fd)
         if error < 0:
             raise storage_error(error, path)
@@ -229,6 +232,10 @@ cdef class Held:
         log_adapt(s)
         self._unlock()
         self.recovery.replay()
+        if not s.read_only:
+            for number, end in self.recovery.cuts:
+                # Or what is written from now on would seem to follow it.
+                self._sync_file(f"{self.path}/{number:010}.jnl", end)
         s.frame_number = self.recovery.frame_last + 1
         s.frame_synced = s.frame_written = s.frame_number - 1
         journals = self.recovery.journals

@@ -95,6 +95,8 @@ cdef class Replay(Recovery):
         if torn and not self.damage:
             # A torn end is none any more when frames follow it.
             self.stale = True
+        if self.damage:
+            self.cuts.clear()
         for i in range(self.apart.length // 16):
             memcpy(pair, self.apart.data + 16 * i, 16)
             if (
@@ -136,9 +138,10 @@ cdef class Replay(Recovery):
     def _pass(self, bint first):
         # Returns where frames are missing, and the newest that had been synced.
         cdef uint64_t fields[7]
-        cdef uint64_t at, expected = 0
+        cdef uint64_t at, end, expected = 0
         cdef uint64_t missing
         cdef Window w
+        self.cuts.clear()
         holes = []  # (file, offset, a frame that should be there)
         synced = self.closed_frame
         place = None
@@ -147,7 +150,7 @@ cdef class Replay(Recovery):
             name = f"{number:010}.jnl"
             w = window(self.s, f"{self.path}/{name}", name, self.s.direct)
             header = file_header(w, b"DRGQJRNL", self.identity, number)
-            at = SECTOR
+            at = end = SECTOR
             while at < w.length:
                 if not self._frame(w, number, at, fields) or fields[2] < expected:
                     if place is None:
@@ -181,8 +184,10 @@ cdef class Replay(Recovery):
                     w.at(at, 64 + fields[0]) + 64, fields[0], fields[1], number, name, at, first
                 )
                 at += align_up(64 + fields[0], SECTOR)
-            if place is not None:
+                end = at
+            if end < w.length:
                 torn = True
+                self.cuts.append((number, end))
         self.frame_last = expected - 1 if expected else 0
         return holes, synced, torn
 
