@@ -545,3 +545,28 @@ def test_a_damaged_frame_is_damage_when_any_later_one_knows_that_it_was_synced(
         assert any("frame" in damage.reason for damage in store.damage)
         assert store.length("q0") == 90_001
         assert store.get("q0", 90_000) == [message(0, 90_000)]
+
+
+def test_a_group_is_never_ahead_of_its_queue_after_a_loss_of_power(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "before", random.Random(1))
+    store = QueueStore(tmp_path / "before", durability="none", files=machine, **SMALL)
+    store.put_many("q0", [message(0, i) for i in range(10)])
+    store.sync()
+    store.put_many("q0", [b"lost"] * 10)
+    store.commit("q0", "group", 20)
+    store._sync_meta(True)
+    with machine.lock:
+        machine.dead = True
+    with pytest.raises(StorageError):
+        store.close()
+    machine.crash(tmp_path / "after", random.Random(1))
+    path = tmp_path / "after"
+    with QueueStore(path, read_only=True, **SMALL) as store:
+        assert (store.length("q0"), store.committed("q0", "group")) == (10, 10)
+    with QueueStore(path, **SMALL) as store:
+        assert store.committed("q0", "group") == 10
+        store.put_many("q0", [message(0, i) for i in range(10, 30)])
+    with QueueStore(path, **SMALL) as store:
+        assert store.committed("q0", "group") == 10
+        read = store.consumer("q0", "group").read(100)
+        assert read == [message(0, i) for i in range(10, 30)]

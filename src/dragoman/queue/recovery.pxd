@@ -39,6 +39,7 @@ cdef class Recovery:
     cdef readonly bint meta_torn  # META has an end that is to be cut
     cdef readonly list journals
     cdef readonly uint64_t frame_last
+    cdef readonly list beyond  # (id, group, length) of positions that were beyond their queue's end
     cdef readonly list cuts  # (number, length) of journal files of which the end is torn
     cdef readonly bint stale  # entries were left out; they must not join later
     cdef readonly uint64_t orphans

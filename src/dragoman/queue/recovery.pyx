@@ -64,6 +64,7 @@ cdef class Recovery:
         self.missing = []
         self.meta_evidence = {}
         self.journals = []
+        self.beyond = []
         self.cuts = []
         self.unsealed = None
 

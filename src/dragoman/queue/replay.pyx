@@ -121,6 +121,19 @@ cdef class Replay(Recovery):
             )
         if self.gaps:
             self._report_gaps()
+        self._take_back_positions()
+
+    cdef int _take_back_positions(self) except -1:
+        # A group may have committed what no sync had covered. It gets what comes in its place.
+        cdef uint64_t length
+        for id, positions in self.groups.items():
+            length = self.s.table.queues[<uint32_t>id].next
+            for group, position in positions.items():
+                if position > length:
+                    self.beyond.append((id, group, length))
+        for id, group, position in self.beyond:
+            self.groups[id][group] = position
+        return 0
 
     cdef int _report_gaps(self) except -1:
         # What is missing and was neither given up by a repair nor named already.

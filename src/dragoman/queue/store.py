@@ -213,6 +213,8 @@ class QueueStore(Engine):
             self._thread("dragoman-queue-log", self._run_writer)
         self._replay()
         if not self.read_only:
+            for number, group, position in self.recovery.beyond:
+                self._commit(number, group, position)
             self._thread("dragoman-queue-journal", self._run_journal)
             if self.recovery.stale:
                 self._leave_journal()
