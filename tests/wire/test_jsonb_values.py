@@ -336,6 +336,16 @@ def test_a_cycle_goes_and_comes() -> None:
     assert back["next"]["next"] is back
 
 
+def test_a_map_of_ones_own_class_may_begin_like_a_bean() -> None:
+    data = b"\x92\x4ca.M\x00\xa6Ja\x93\x4b..Jb\x93\x4a$Jc\x01\x02\x93\x4c$.a\xa5"
+    back = decode(data)
+    assert type(back) is TypedMap and back.java_class == "a.M"
+    assert back["a"] is back and back["b"] is back and back[2] is back
+    assert back["c"] == 1
+    mixed = TypedMap("a.M", {"a": 1, 2: 3})
+    assert repr(decode(encode(mixed))) == repr(mixed)
+
+
 def test_javas_ways_to_refer_are_followed() -> None:
     bean = b"\x92\x4ca.C\x00\xa6Jx\x01\xa5"
     last = decode(b"\x97" + bean + b"\x93\x4d$[0]\x93\x4c#-1")

@@ -1,5 +1,7 @@
 from libc.stdint cimport int64_t, uint8_t
 
+from dragoman.wire.bean cimport Bean
+
 
 cdef class JsonbReader:
     cdef object owner
@@ -36,5 +38,6 @@ cdef class JsonbReader:
     cdef object of_class(self, str java_class)
     cdef object list_of(self, uint8_t tag, str java_class)
     cdef object map_of(self, str java_class)
+    cdef object as_map(self, Bean bean, Py_ssize_t since)
     cdef object key(self)
     cdef bint reference(self, object container, object key) except -1

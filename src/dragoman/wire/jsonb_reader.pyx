@@ -482,6 +482,7 @@ cdef class JsonbReader:
         cdef object key
         cdef uint8_t tag
         cdef bint fields = False
+        cdef Py_ssize_t since = len(self.later)
         if self.at >= self.n:
             self.cut("an object")
         tag = self.data[self.at]
@@ -503,15 +504,28 @@ cdef class JsonbReader:
                 return result
             if 0x49 <= tag <= 0x7F:
                 key = self.name()
-            elif fields:
-                self.bad(f"an object of {java_class} with a field that has no name", self.at)
             else:
+                if fields:
+                    result = self.as_map(<Bean>result, since)
+                    fields = False
                 key = self.key()
             if self.at < self.n and self.data[self.at] == 0x93:
                 (<dict>result)[key] = None
                 self.reference(result, key)
             else:
                 (<dict>result)[key] = self.value()
+
+    cdef object as_map(self, Bean bean, Py_ssize_t since):
+        """What began like a bean and has a key that is no name: a map of somebody's own class."""
+        cdef Py_ssize_t i
+        made = TypedMap(bean.java_class)
+        for key, value in bean.items():
+            made[key] = made if value is bean else value
+        for i in range(since, len(self.later)):
+            container, key, path = self.later[i]
+            if container is bean:
+                self.later[i] = (made, key, path)
+        return made
 
     cdef object key(self):
         """A key that is no text, as Python can have it."""
