@@ -97,6 +97,7 @@ def test_the_deepest_nesting_that_is_read_is_written_too() -> None:
         (b"\x92\xaf\x01", "no number but a value that begins with 0xaf at byte 1"),
         (b"\x92\x4b[O\x00Jx", r"a \[object that is a text at byte 5"),
         (b"\x92\x50TreeMap\x00Jx", "a java.util.TreeMap that is a text at byte 10"),
+        (b"\xa6" + BEAN + b"\xa6Jx\x93\x4a$\xa5\x01\xa5", "key with a reference in it at byte 1"),
         (b"\xa6\xa6\xa5\x01\xa5", "a map's key that is a dict at byte 1"),
         (b"\xa6\x95\x95\x01\x01\xa5", "a map's key that is a list of list at byte 1"),
         (b"\xa6" + BEAN + b"\xa6Jx\x94\xa5\x01\xa5", "cannot be a key at byte 1"),

@@ -1,15 +1,12 @@
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport uint8_t
 
 from dragoman.wire.bean cimport Bean
+from dragoman.wire.jsonb_cursor cimport JsonbCursor
 
 
-cdef class JsonbReader:
-    cdef object owner
-    cdef const uint8_t* data
-    cdef Py_ssize_t n
-    cdef readonly Py_ssize_t at
+cdef class JsonbReader(JsonbCursor):
     cdef list symbols, later
-    cdef bint exact, typed
+    cdef bint typed
     cdef int depth, depth_max
     cdef Py_ssize_t containers_left, containers_max, costly_keys
 
@@ -19,19 +16,10 @@ cdef class JsonbReader:
     ) except -1
     cdef object document(self)
 
-    cdef object bad(self, str what, Py_ssize_t at)
-    cdef object cut(self, str what)
-    cdef const uint8_t* take(self, Py_ssize_t count, str what) except NULL
-    cdef int64_t number(self) except? -1
-    cdef int64_t int32(self, int64_t least, int64_t most, str what) except? -1
-    cdef object integer(self)
-    cdef str text(self)
     cdef str name(self)
     cdef str type_name(self)
     cdef str numbered(self)
     cdef str by_number(self)
-    cdef object date(self, uint8_t tag)
-    cdef object moment(self, uint8_t tag)
     cdef object value(self)
     cdef object nested(self, uint8_t tag, Py_ssize_t at)
     cdef object with_class(self)
