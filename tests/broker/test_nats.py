@@ -18,6 +18,7 @@ from dragoman.broker.exchange import export_queues, import_queues
 from dragoman.broker.nats_names import Location, name_of, parse, token_of
 from dragoman.broker.nats_records import BLOCK, LAST, PART, Found, Places, Record, Search
 from dragoman.broker.nats_store import NatsStore
+from dragoman.broker.nats_stream import Streams
 from dragoman.errors import ConnectError, DragomanError, LinkLost, StorageError, UsageError
 from dragoman.queue import MessageStore, QueueStore
 from tests.broker.nats_servers import PROGRAM, NatsServer, nats_cluster, nats_server
@@ -357,6 +358,40 @@ def test_a_publication_found_by_its_id_counts_after_duplicates_are_forgotten(
         await store.close()
 
     asyncio.run(main())
+
+
+@needs_server
+@pytest.mark.parametrize("kind", ["lags", "has a gap"])
+def test_a_server_that_has_not_all_shortens_no_answer(
+    own: NatsServer, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A replica that lags, and then a leader that was just elected and knows no better at first;
+    or one that has only what came later."""
+    with broker.open_store(url_of([own], f"lag{len(kind)}", 1), timeout_ms=20_000) as store:
+        for number in range(20):
+            store.put_many("q", [b"%d" % (3 * number + i) for i in range(3)])
+        expected = [b"%d" % i for i in range(60)]
+        at_replica, at_leader = Streams.next_at_replica, Streams.next_at_leader
+        ignorant = 0
+
+        async def lag(streams: Streams, stream: str, subject: str, seq: int) -> Found | None:
+            if kind == "has a gap":
+                return await at_replica(streams, stream, subject, seq + 2 if seq > 5 else seq)
+            return await at_replica(streams, stream, subject, seq) if seq <= 5 else None
+
+        async def learn(streams: Streams, stream: str, subject: str, seq: int) -> Found | None:
+            nonlocal ignorant
+            ignorant += 1
+            if kind == "lags" and ignorant % 4:
+                return None
+            return await at_leader(streams, stream, subject, seq)
+
+        monkeypatch.setattr(Streams, "next_at_replica", lag)
+        monkeypatch.setattr(Streams, "next_at_leader", learn)
+        assert store.get("q", 0, 100) == expected
+        assert ignorant >= 10
+        assert store.get("q", 3, 50) == expected[3:53]
+        monkeypatch.undo()
 
 
 @needs_server

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from dragoman.broker.nats_names import token_of
 from dragoman.broker.nats_records import BLOCK, LAST, PART, Found, Places, Search
 from dragoman.broker.nats_stream import Streams
-from dragoman.errors import CorruptionError
+from dragoman.errors import CorruptionError, StorageError
 
 # Queues of which places are remembered, and of which a record is kept.
 PLACES_OF_MAX = 10_000
@@ -79,12 +79,11 @@ class Reader:
         subject = f"{self._prefix}.q.{token_of(name)}"
         life = found.record.life
         messages: list[bytes] = []
-        following: Found | None = found
-        while following is not None and following.record.life == life:
-            found, record = following, following.record
+        if found.record.first > offset:
+            raise Gone
+        while True:
+            record = found.record
             at = offset + len(messages)
-            if record.first > at:
-                break
             if record.end > at:
                 if record.kind == LAST:
                     messages.append(await self._whole(subject, found))
@@ -94,11 +93,46 @@ class Reader:
                 self._note(name, life, record.end, found.seq + 1)
                 self._keep(name, found)
             if len(messages) >= count:
+                return messages
+            at = offset + len(messages)
+            following = await self._following(subject, life, at, found.seq + 1)
+            if following is None:
+                if not messages:
+                    raise Gone
+                return messages
+            found = following
+
+    async def _following(self, subject: str, life: bytes, at: int, seq: int) -> Found | None:
+        """The record at or after ``seq`` that offset ``at`` is read on with, None at the queue's
+        end, or where what follows is gone meanwhile.
+
+        A server may not have all that another has acknowledged: a replica that lags, a leader that
+        was just elected. Only the queue's last record says where it ends. Raises StorageError when
+        what is before that is not found within the store's timeout.
+        """
+
+        def fits(found: Found | None) -> bool:
+            return found is not None and found.record.life == life and found.record.first <= at
+
+        found = await self._streams.next_at_replica(self._prefix, subject, seq)
+        until_s = self._streams.deadline_s()
+        tries = 0
+        while not fits(found):
+            last = await self._streams.last_record(self._prefix, subject)
+            if last is None or last.record.life != life or last.record.end <= at:
+                return None
+            found = await self._streams.next_at_leader(self._prefix, subject, seq)
+            if fits(found):
                 break
-            following = await self._streams.next_record(self._prefix, subject, found.seq + 1)
-        if not messages:
-            raise Gone
-        return messages
+            if found is not None and found.record.life == life:
+                return None  # trimmed up to there
+            if self._loop.time() >= until_s:
+                raise StorageError(
+                    f"{subject}: offset {at} is not found, and the queue ends at {last.record.end}"
+                )
+            await self._streams.pause(tries)
+            tries += 1
+        return found
 
     def _keep(self, name: bytes, found: Found) -> None:
         if found.record.kind == BLOCK:

@@ -114,7 +114,8 @@ class Streams:
         except (nats.errors.Error, OSError, TimeoutError):
             return None
 
-    async def _pause(self, tries: int) -> None:
+    async def pause(self, tries: int) -> None:
+        """Between two tries."""
         most = min(PAUSE_S[1], PAUSE_S[0] * 2**tries)
         await asyncio.sleep(most * (0.5 + self._random.random() / 2))
 
@@ -143,7 +144,7 @@ class Streams:
                 why = str(refused)
             if self._loop.time() >= until_s:
                 raise self._too_late(why)
-            await self._pause(tries)
+            await self.pause(tries)
             tries += 1
 
     def _too_late(self, why: str) -> DragomanError:
@@ -177,16 +178,26 @@ class Streams:
         Any replica answers; one that lags behind may not have it yet, so the leader has the last
         word.
         """
-        asked = {"seq": seq, "next_by_subj": subject}
-        until_s = self.deadline_s()
+        found = await self.next_at_replica(stream, subject, seq)
+        return found or await self.next_at_leader(stream, subject, seq)
+
+    async def next_at_replica(self, stream: str, subject: str, seq: int) -> Found | None:
+        """``next_record`` as any replica has it; None also when none answers at once."""
+        asked = json.dumps({"seq": seq, "next_by_subj": subject}).encode()
         message = await self._request(
-            f"$JS.API.DIRECT.GET.{stream}", json.dumps(asked).encode(), None, until_s
+            f"$JS.API.DIRECT.GET.{stream}", asked, None, self.deadline_s()
         )
         if message is not None and message.headers and "Nats-Sequence" in message.headers:
             number = int(message.headers["Nats-Sequence"])
             return Found(number, decode(message.data, subject, number))
+        return None
+
+    async def next_at_leader(self, stream: str, subject: str, seq: int) -> Found | None:
+        """``next_record`` as the stream's leader has it; one that was just elected may not have
+        all of it yet."""
+        asked = {"seq": seq, "next_by_subj": subject}
         try:
-            answer = await self.api(f"STREAM.MSG.GET.{stream}", asked, until_s)
+            answer = await self.api(f"STREAM.MSG.GET.{stream}", asked)
         except ApiError as error:
             if error.number == NO_MESSAGE or error.status == 404:
                 return None
@@ -240,7 +251,7 @@ class Streams:
                 if uncertain:
                     raise LinkLost(f"{text}: it was stored, or not")
                 raise DeadlineError(text, retry_safe=True)
-            await self._pause(tries)
+            await self.pause(tries)
             tries += 1
 
     async def purge(self, stream: str, subject: str, before: int | None = None) -> int:
