@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import logging.config
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -375,8 +376,16 @@ def test_credentials_are_used_and_never_told(
         await friend.close()
         await registry.close()
 
-    with caplog.at_level(logging.DEBUG):
-        uvloop.run(scenario())
+    # As a program that wants to see everything may have it.
+    loud = {"level": "DEBUG"}
+    logging.config.dictConfig(
+        {"version": 1, "disable_existing_loggers": False, "loggers": {"dragoman": loud}}
+    )
+    try:
+        with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, logger="kazoo"):
+            uvloop.run(scenario())
+    finally:
+        logging.getLogger("dragoman").setLevel(logging.NOTSET)
     assert "geheim" not in caplog.text
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from dragoman.agent.listening import reserve
 from dragoman.agent.worker import Entry
 from dragoman.observe.metrics import Snapshot
 from dragoman.registry import format_address
+from dragoman.stopping import told_to_stop
 
 logger = logging.getLogger("dragoman.supervisor")
 
@@ -63,22 +63,18 @@ class Supervisor:
         Raises what the workers failed with, and UsageError for addresses that cannot be listened
         on.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
         admin: AdminServer | None = None
-        try:
-            crew = self._crew = self._make_crew()
-            admin = await self._start_admin()
-            await crew.start()
-            return await self._serve(crew)
-        finally:
-            if admin is not None:
-                await admin.close()
-            for sock in self._reserved:
-                sock.close()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
+        with told_to_stop(self.stop):
+            try:
+                crew = self._crew = self._make_crew()
+                admin = await self._start_admin()
+                await crew.start()
+                return await self._serve(crew)
+            finally:
+                if admin is not None:
+                    await admin.close()
+                for sock in self._reserved:
+                    sock.close()
 
     def stop(self) -> None:
         """Drain and end, as SIGTERM does; the second time without draining."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from dragoman import broker
 from dragoman.broker.messages import DEFAULT_NAME
 from dragoman.observe.logs import set_up_logging
 from dragoman.queue import QueueStore
+from dragoman.stopping import told_to_stop
 
 log = logging.getLogger("dragoman.queue")
 DRAIN_MS = 8000
@@ -41,9 +41,12 @@ async def run(settings: Settings) -> None:
     """
     set_up_logging(settings.log_level, "queue")
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    with told_to_stop(stop.set):
+        await _serve(settings, stop)
+    log.info("stopped")
+
+
+async def _serve(settings: Settings, stop: asyncio.Event) -> None:
     store = await asyncio.to_thread(QueueStore, settings.path, **settings.store)
     try:
         options: dict[str, Any] = {"limit": settings.limit}
@@ -70,4 +73,3 @@ async def run(settings: Settings) -> None:
     finally:
         sys.stdout.flush()
         await asyncio.to_thread(store.close)
-    log.info("stopped")

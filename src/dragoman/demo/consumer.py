@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from urllib.parse import urlsplit
 
 from dragoman.demo.invoke import InvokePool
 from dragoman.errors import UsageError
+from dragoman.stopping import told_to_stop
 
 BACKLOG = 4096
 
@@ -57,16 +58,14 @@ async def serve(
         reason = "the port is in use" if taken else error.strerror or str(error)
         raise UsageError(f"cannot listen on {host}:{port}: {reason}") from error
     stopped = stop if stop is not None else asyncio.Event()
-    if stop is None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopped.set)
-    pool.start(loop)
-    try:
-        if ready is not None:
-            ready(*server.sockets[0].getsockname()[:2])
-        await stopped.wait()
-    finally:
-        server.close()
-        pool.close()
-        await server.wait_closed()
-        await pool.wait_closed()
+    with told_to_stop(stopped.set) if stop is None else nullcontext():
+        pool.start(loop)
+        try:
+            if ready is not None:
+                ready(*server.sockets[0].getsockname()[:2])
+            await stopped.wait()
+        finally:
+            server.close()
+            pool.close()
+            await server.wait_closed()
+            await pool.wait_closed()

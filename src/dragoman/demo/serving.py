@@ -19,6 +19,7 @@ import uvloop
 
 from dragoman.demo.provider import Provider, ProviderStatistics
 from dragoman.errors import UsageError
+from dragoman.stopping import told_to_stop
 
 # A peer that has been told may have sent calls before it heard: as long as none came for this long.
 QUIET_S = 0.2
@@ -97,7 +98,6 @@ def run(
 
     async def main() -> ProviderStatistics:
         gc.freeze()  # what is here stays: no collection needs to look at it again
-        loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         task = asyncio.current_task()
         assert task is not None
@@ -107,9 +107,8 @@ def run(
                 task.cancel()
             stop.set()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal)
-        return await serve(options, ready=ready, stop=stop)
+        with told_to_stop(on_signal):
+            return await serve(options, ready=ready, stop=stop)
 
     statistics = uvloop.run(main())
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is on its way out: the counts are to be kept

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -28,6 +27,7 @@ from dragoman.errors import ConnectError, RegistryError, UsageError
 from dragoman.registry import Handle, Registration, Registry, open_registry
 from dragoman.registry.base import LIMIT_MAX, METHODS_MAX, Method
 from dragoman.rpc.address import Address
+from dragoman.stopping import told_to_stop
 from dragoman.wire.descriptor import java_name
 
 PROTOCOL: Final = "dubbo"
@@ -304,7 +304,6 @@ def run(
     once it serves. Options and errors are those of ``serve``."""
 
     async def main() -> None:
-        loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         task = asyncio.current_task()
         assert task is not None
@@ -314,14 +313,13 @@ def run(
                 task.cancel()
             stop.set()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal)
-        server = await serve(services, port, **options)
-        if ready is not None:
-            ready(server)
-        await stop.wait()
-        with contextlib.suppress(asyncio.CancelledError):
-            await server.close(drain_ms=drain_ms)
+        with told_to_stop(on_signal):
+            server = await serve(services, port, **options)
+            if ready is not None:
+                ready(server)
+            await stop.wait()
+            with contextlib.suppress(asyncio.CancelledError):
+                await server.close(drain_ms=drain_ms)
 
     uvloop.run(main())
 

@@ -23,9 +23,9 @@ from dragoman.errors import RegistryError
 
 logger = logging.getLogger("dragoman.registry")
 
-# kazoo's own lines say nothing that is not said here, and some would name what is secret.
-_silent = logging.getLogger("dragoman.registry.kazoo")
-_silent.setLevel(logging.CRITICAL)
+# What kazoo logs says nothing that is not said here, and names secrets: its logger is in
+# nobody's tree, where no configuration of logging reaches it.
+_silent = logging.Logger("kazoo", logging.CRITICAL + 1)
 
 RECONNECT_LEAST_S: Final = 0.1
 RECONNECT_MOST_S: Final = 0.7
