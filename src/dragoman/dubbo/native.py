@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dragoman.dubbo.departure import Departure
 from dragoman.dubbo.egress import Egress
 from dragoman.dubbo.link import DubboLink
+from dragoman.errors import UsageError
 from dragoman.flow.credits import CreditPool
 from dragoman.registry.base import DEFAULT_LIMIT, Registration
 from dragoman.rpc.backoff import Backoff
@@ -62,6 +63,7 @@ class Providers:
         self._connections = connections
         self._heartbeat_s = heartbeat_s
         self._providers: dict[str, Provider] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     def link(
         self,
@@ -85,9 +87,12 @@ class Providers:
         return provider
 
     def forget(self, address: str, provider: Provider) -> None:
-        """Nobody uses ``provider`` any more."""
+        """Nobody uses ``provider`` any more: it is closed."""
         if self._providers.get(address) is provider:
             del self._providers[address]
+        closing = self.loop.create_task(provider.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     def share_of(self, limit: int) -> int:
         """How many of the ``limit`` places of a provider are this worker's; one at least."""
@@ -96,7 +101,8 @@ class Providers:
 
     async def close(self) -> None:
         """Close every connection; what is under way there is lost."""
-        await asyncio.gather(*(each.close() for each in list(self._providers.values())))
+        providers = list(self._providers.values())
+        await asyncio.gather(*self._closing, *(each.close() for each in providers))
 
     def status(self) -> list[dict[str, Any]]:
         """Plain data for the status page."""
@@ -133,7 +139,11 @@ class Provider:
             self.set_limit()
             return
         self._providers.forget(user.registration.address, self)
-        self._loop.create_task(self.close())
+
+    def forget_unused(self, address: str) -> None:
+        """It was asked for in vain: without users there is no use for it."""
+        if not self._users:
+            self._providers.forget(address, self)
 
     def set_limit(self) -> None:
         """Take over what the registrations say now."""
@@ -210,17 +220,21 @@ class NativeLink:
         self._on_down = on_down
         self._backoff = Backoff()
         self._provider = providers.at(registration)
-        self.egress = Egress(
-            self._loop,
-            self._provider.link,
-            self._provider.pool,
-            group=registration.group,
-            version=registration.version,
-            serialization=registration.serialization or "hessian2",
-            timeout_ms=providers.timeout_ms,
-            sharing=True,
-            limit_max=self._provider.pool.limit,
-        )
+        try:
+            self.egress = Egress(
+                self._loop,
+                self._provider.link,
+                self._provider.pool,
+                group=registration.group,
+                version=registration.version,
+                serialization=registration.serialization or "hessian2",
+                timeout_ms=providers.timeout_ms,
+                sharing=True,
+                limit_max=self._provider.pool.limit,
+            )
+        except UsageError:
+            self._provider.forget_unused(registration.address)
+            raise
         self._session: ServerSession | None = None
         self._again: asyncio.TimerHandle | None = None
         self._started = False
