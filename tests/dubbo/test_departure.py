@@ -8,13 +8,20 @@ import struct
 
 import pytest
 
-from dragoman import rpc
+from dragoman import dubbo, rpc
 from dragoman.dubbo.departure import Departure
 from dragoman.dubbo.egress import Egress
 from dragoman.dubbo.link import DubboLink
 from dragoman.flow.credits import CreditPool
 from dragoman.rpc.server_session import ServerSession
 from tests.dubbo.fake import HOST, FakeProvider, Frame
+
+
+@dubbo.service("com.example.Echo")
+class Echo:
+    async def same(self, value: int) -> int:
+        return value
+
 
 READONLY = struct.pack(">HBBQI", 0xDABB, 0xA2, 0, 0, 2) + b"\x01R"
 
@@ -88,3 +95,25 @@ def test_it_is_let_go_with_its_last_reply_and_come_back_to_when_it_is_gone(
     leaving = [each for each in caplog.records if "closed here" in each.message]
     assert leaving
     assert {each.levelname for each in leaving} == {"INFO"}
+
+
+def test_a_provider_that_stops_in_order_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        leaving = await dubbo.serve(Echo(), 0)
+        staying = await dubbo.serve(Echo(), 0)
+        listed = f"dubbo://{leaving.address},{staying.address}"
+        async with dubbo.Client(listed) as client:
+            echo = client.service(Echo)
+            await client.ready(echo)
+            assert await asyncio.gather(*(echo.same(i) for i in range(20))) == list(range(20))
+            await leaving.close()
+            assert await echo.same(1) == 1
+        await staying.close()
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(scenario())
+    assert any("is about to stop" in each.message for each in caplog.records)
+    # That it is gone although it is still listed is one.
+    warned = [each.message for each in caplog.records if each.levelno > logging.INFO]
+    orderly = ("closed here", "about to stop", "goodbye")
+    assert [each for each in warned if any(words in each for words in orderly)] == []

@@ -19,6 +19,8 @@ from dragoman.rpc.link import Link
 
 log = logging.getLogger("dragoman.cluster")
 
+# Why an endpoint is away that has said that it would be.
+GOODBYE = "it has said goodbye"
 STATES = ("connecting", "ready", "down", "draining", "removed")
 
 
@@ -80,7 +82,11 @@ cdef class Endpoint(Candidate):
         if self.state == REMOVED:
             return
         if self.reason != reason:
-            log.warning("%s: endpoint %s is down: %s", self.service.name, self.address, reason)
+            # Who has said goodbye may go.
+            log.log(
+                logging.INFO if self.reason == GOODBYE else logging.WARNING,
+                "%s: endpoint %s is down: %s", self.service.name, self.address, reason,
+            )
         self.reason = reason
         self.state = DOWN
         self.service.changed()
@@ -172,10 +178,12 @@ cdef class EndpointOwner(SessionOwner):
             if endpoint.state == REMOVED:
                 endpoint.service._leaving.discard(endpoint)
             else:
-                if endpoint.state != DRAINING:
+                if endpoint.state == DRAINING:
+                    endpoint.reason = GOODBYE
+                else:
                     log.warning("%s: %s", endpoint.service.name, session.failure)
+                    endpoint.reason = str(session.failure)
                 endpoint.state = DOWN
-                endpoint.reason = str(session.failure)
             endpoint.service.changed()
         elif endpoint.state == CONNECTING:
             endpoint.state = DOWN

@@ -161,6 +161,8 @@ cdef class DubboConnection(Gathering):
                 + (f": {exc}" if exc else "")
             )
         self.owner.reason = self.failure
+        if self.failure == CLOSED and self.owner._leaving:
+            self.owner.reason = LEAVING
         # Who said that it would stop, and owes nothing, may close.
         orderly = self.failure == CLOSED or (self.readonly_event and self.inflight == 0)
         log.log(logging.INFO if orderly else logging.WARNING, "%s", self.failure)
