@@ -4,8 +4,10 @@ records, URLs, and what went wrong in between."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import random
+import socket
 import threading
 import time
 from pathlib import Path
@@ -392,6 +394,20 @@ def test_a_server_that_has_not_all_shortens_no_answer(
         assert ignorant >= 10
         assert store.get("q", 3, 50) == expected[3:53]
         monkeypatch.undo()
+
+
+def test_a_server_that_says_nothing_is_left_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(30)
+        with pytest.raises(ConnectError, match="no connection within 300 ms"):
+            broker.open_store(
+                f"nats://127.0.0.1:{listener.getsockname()[1]}/p", connect_timeout_ms=300
+            )
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(30)
+            assert connection.recv(1) == b""
+    gc.collect()  # where what was left open would be told of
 
 
 @needs_server

@@ -43,7 +43,7 @@ from dragoman.queue.arguments import (
 from dragoman.queue.consumer import AsyncConsumer
 
 if TYPE_CHECKING:
-    from nats.aio.client import Client as Nats
+    from dragoman.broker.nats_client import NatsClient
 
 Name = str | bytes
 
@@ -87,7 +87,13 @@ class NatsStore:
     """A store on JetStream; see ``AsyncMessageStore``. Belongs to the loop it was opened on."""
 
     def __init__(
-        self, client: Nats, location: Location, where: str, *, timeout_ms: float, bytes_max: int
+        self,
+        client: NatsClient,
+        location: Location,
+        where: str,
+        *,
+        timeout_ms: float,
+        bytes_max: int,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._client = client
@@ -494,7 +500,7 @@ def _reason(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
-async def _close(client: Nats) -> None:
+async def _close(client: NatsClient) -> None:
     if not client.is_connected:
         # What is left for a server that is away: closing would write it to a socket that is gone,
         # fail, and leave the client's tasks behind.
@@ -505,6 +511,8 @@ async def _close(client: Nats) -> None:
     except (OSError, RuntimeError):
         # The server went in this very moment.
         logging.getLogger(__name__).debug("closing", exc_info=True)
+    finally:
+        client.hang_up()
 
 
 async def open_nats(
@@ -520,8 +528,9 @@ async def open_nats(
     ``options`` are those of ``nats.connect``."""
     location = parse(url)
     try:
-        import nats
         import nats.errors
+
+        from dragoman.broker.nats_client import NatsClient
     except ImportError:
         raise UsageError(
             "nats:// needs the package nats-py: pip install 'dragoman[nats]'"
@@ -536,22 +545,27 @@ async def open_nats(
         # What goes wrong later is in the errors of those who wait.
         wrong[:] = [error]
 
+    client = NatsClient()
     try:
         async with asyncio.timeout(connect_timeout_ms / 1000):
-            client = await nats.connect(
-                servers=location.servers,
+            await client.connect(
+                location.servers,
                 user=location.user,
                 password=location.password,
                 tls=tls,
                 error_cb=note,
                 max_reconnect_attempts=-1,
-                reconnect_time_wait=0.1,
+                reconnect_time_wait=0.1,  # type: ignore[arg-type]
                 connect_timeout=2,
                 **options,
             )
     except TypeError as error:
         raise UsageError(f"a store on NATS: {error}") from None
+    except asyncio.CancelledError:
+        client.hang_up()
+        raise
     except (nats.errors.Error, OSError, TimeoutError) as error:
+        client.hang_up()
         within = f"no connection within {connect_timeout_ms} ms"
         reason = str(error) or (f"{within}: {_reason(wrong[0])}" if wrong else within)
         raise ConnectError(f"{where}: {reason}") from None
