@@ -165,7 +165,7 @@ class QueueStore(Engine):
         self._retention_bytes = retention_bytes
         self._retention_messages = retention_messages
         self._level = level
-        self._complaint = "", 0.0
+        self._complaints: dict[str, float] = {}
         self._ended = threading.Event()
         self._kept = threading.Lock()
         self._groups: dict[int, dict[bytes, int]] = {}
@@ -297,15 +297,15 @@ class QueueStore(Engine):
                 next_s = time.monotonic() + UPKEEP_S
                 try:
                     self.upkeep()
-                    self._complaint = "", 0.0
                 except DragomanError as error:
                     self._complain(error)
 
     def _complain(self, error: DragomanError) -> None:
-        # Once a minute if it stays the same.
-        said, until_s = self._complaint
-        if not self._ended.is_set() and (said != str(error) or time.monotonic() > until_s):
-            self._complaint = str(error), time.monotonic() + 60
+        # The same once a minute, whatever else is said or succeeds between.
+        now_s = time.monotonic()
+        if not self._ended.is_set() and now_s >= self._complaints.get(str(error), 0.0):
+            self._complaints = {text: s for text, s in self._complaints.items() if s > now_s}
+            self._complaints[str(error)] = now_s + 60
             LOG.warning("%s: upkeep: %s", self.path, error)
 
     def upkeep(self) -> int:
