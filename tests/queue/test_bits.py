@@ -164,4 +164,4 @@ def test_every_bit_of_a_log_of_64_kib_is_reported_or_harmless(memory_path: Path)
         print(f"{file.name}: {len(content)} bytes, flipped {found}", flush=True)
         counts = {kind: counts[kind] + found[kind] for kind in counts}
     # Zeros that fill up the segment, and what a directory that is right makes superfluous.
-    assert counts["reported"] > 7 * whole
+    assert counts["reported"] > 6 * whole
