@@ -216,8 +216,8 @@ def test_a_provider_about_to_stop_gets_nothing_more(mesh: Mesh, agent: Program) 
             assert (await ask(one, "read only")).body == b"7"
             answer = await ask(one, "well")
             assert (answer.status, answer.error) == (503, "unavailable")
-            # It changes its mind.
-            provider.writers[-1].write(frame(1, b"\x01W", flags=0x80 | 0x20 | 2))
-            await eventually(lambda: well(one), 3.0)
+            # It waits for its consumers to go. One that is still there after 10 s is to stay.
+            await eventually(lambda: provider.writers[-1].is_closing(), 3.0)
+            await eventually(lambda: well(one), 20.0)
 
     asyncio.run(scenario())

@@ -13,6 +13,7 @@ import pytest
 
 from dragoman.errors import UsageError
 from dragoman.queue import AsyncQueueStore, QueueStore
+from tests.queue.faults import FaultyFiles
 
 SMALL = {"segment_bytes": 1 << 16, "memory_bytes": 1 << 20, "cache_bytes": 1 << 16}
 
@@ -73,6 +74,38 @@ def test_space_comes_back_when_all_of_a_segment_is_trimmed(tmp_path: Path) -> No
     with QueueStore(tmp_path, **SMALL) as store:
         assert store.damage == []
         assert store.get("old", 9999)[0][:6] == b"009999"
+
+
+def test_giving_space_back_ends_although_more_dies_meanwhile(tmp_path: Path) -> None:
+    class Trimming(FaultyFiles):
+        """For each segment that goes two more die."""
+
+        def unlink(self, path: str) -> None:
+            super().unlink(path)
+            if path.endswith(".seg") and self.calls["unlink"] < 300:
+                store.put_many("q", [bytes(1000)] * 130)
+                store._flush_log()
+                store.trim("q", store.length("q"))
+
+    files = Trimming()
+    with QueueStore(tmp_path, durability="none", files=files, **SMALL) as store:
+        store._ended.set()  # nothing in the background
+        store.put_many("q", [bytes(1000)] * 6000)
+        store._flush_log()
+        store.trim("q", store.length("q"))
+        before = len(list(tmp_path.glob("*.seg")))
+        assert before > 80
+        files.calls.clear()
+        assert store.upkeep() > 0
+        # One in use, and what was there: some in slots that came free meanwhile.
+        assert before - 1 <= files.calls["unlink"] <= before + 10
+        files.calls = {"unlink": 300}
+        assert store.upkeep() > 0
+        assert files.calls["unlink"] > 350
+        assert files.calls["sync_directory"] <= 4, "many go with one sync"
+        assert store.get("q", store.length("q"), 1) == []
+    with QueueStore(tmp_path, **SMALL) as store:
+        assert store.damage == [] and store.first_offset("q") == store.length("q") > 6000
 
 
 def test_the_log_stays_within_its_bytes(tmp_path: Path) -> None:

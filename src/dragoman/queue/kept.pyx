@@ -31,6 +31,9 @@ from dragoman.queue.verify cimport SegmentCheck, blocks_between
 # Room that META has on the disk beyond its end: for this, and the trims of all queues.
 cdef uint64_t META_RESERVE = 1048576
 
+cdef enum:
+    REMOVED_AT_ONCE = 256
+
 
 cdef class Kept(Gets):
     """What upkeep, compaction, ``verify`` and ``repair`` do with a store."""
@@ -71,38 +74,55 @@ cdef class Kept(Gets):
             raise MemoryError
 
     def _remove_dead(self):
-        # Segments that nobody refers to go; how many bytes that gave back.
+        # Segments that nobody refers to go; how many bytes that gave back. Those that die while it
+        # runs are for the next time, and many go with one sync: on a slow disk a writer that trims
+        # would keep it here for ever.
         cdef Store* s = &self.s
-        cdef int slot, error
+        cdef int slots[REMOVED_AT_ONCE]
+        cdef uint64_t numbers[REMOVED_AT_ONCE]
+        cdef int slot, count, gone, synced, i, error = 0
+        cdef uint32_t at = 0, top = s.slots_top
         cdef char path[4200]
         cdef uint64_t bytes_back = 0
-        while True:
+        while error == 0 and at < top:
+            count = gone = 0
             self._lock()
-            slot = dead_slot(s)
-            if slot >= 0 and meta_dropped(s, s.segments[slot].number) != DONE:
-                slot = -1
-            if slot >= 0:
+            while count < REMOVED_AT_ONCE:
+                slot = dead_slot(s, at, top)
+                if slot < 0 or meta_dropped(s, s.segments[slot].number) != DONE:
+                    at = top
+                    break
+                at = <uint32_t>slot + 1
                 s.segments[slot].state = 3
-                path_of(s, s.segments[slot].number, b"seg", path)
+                slots[count] = slot
+                numbers[count] = s.segments[slot].number
+                count += 1
             self._unlock()
-            if slot < 0:
-                return bytes_back
-            # First that it is gone, then that: a file that comes back is not believed.
+            if count == 0:
+                break
+            # First that they are gone, then that: a file that comes back is not believed.
             with nogil:
                 error = meta_flush(s, True)
-                if error == 0:
+                while error == 0 and gone < count:
+                    path_of(s, numbers[gone], b"seg", path)
                     error = s.disk.unlink(s.disk, path)
-                if error == 0:
-                    error = s.disk.sync_directory(s.disk, s.path)
+                    gone += error == 0
+                if gone:
+                    synced = s.disk.sync_directory(s.disk, s.path)
+                    if synced < 0:
+                        error = synced
+                        gone = 0
                 pthread_mutex_lock(&s.lock)
-                if error == 0:
-                    bytes_back += s.segments[slot].length
-                    slot_remove(s, slot)
-                else:
-                    s.segments[slot].state = 1
+                for i in range(count):
+                    if i < gone:
+                        bytes_back += s.segments[slots[i]].length
+                        slot_remove(s, slots[i])
+                    else:
+                        s.segments[slots[i]].state = 1
                 pthread_mutex_unlock(&s.lock)
-            if error < 0:
-                raise storage_error(error, f"{self.path}: removing a segment")
+        if error < 0:
+            raise storage_error(error, f"{self.path}: removing a segment")
+        return bytes_back
 
     def _compact(
         self, object kept, double below, uint64_t before, uint64_t bytes_s,

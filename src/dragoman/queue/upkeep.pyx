@@ -128,10 +128,10 @@ cdef int oldest_slot(Store* s) noexcept nogil:
     return found
 
 
-cdef int dead_slot(Store* s) noexcept nogil:
-    """A sealed segment to which no queue refers, -1 for none."""
+cdef int dead_slot(Store* s, uint32_t start, uint32_t end) noexcept nogil:
+    """A sealed segment to which no queue refers, in a slot of ``start`` to ``end``; -1 for none."""
     cdef uint32_t i
-    for i in range(s.slots_top):
+    for i in range(start, end):
         if s.segments[i].state == 1 and s.segments[i].live == 0:
             return <int>i
     return -1
