@@ -217,7 +217,7 @@ def test_a_provider_about_to_stop_gets_nothing_more(mesh: Mesh, agent: Program) 
             answer = await ask(one, "well")
             assert (answer.status, answer.error) == (503, "unavailable")
             # It waits for its consumers to go. One that is still there after 10 s is to stay.
-            await eventually(lambda: provider.writers[-1].is_closing(), 3.0)
+            await eventually(provider.writers[-1].is_closing, 3.0)
             await eventually(lambda: well(one), 20.0)
 
     asyncio.run(scenario())
