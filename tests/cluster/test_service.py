@@ -3,109 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import Any
 
 import pytest
+from tests.cluster.services import Callers, answer, ready, registration, servers
 from tests.simulation.loop import SimulatedLoop, simulate
-from tests.simulation.mesh import Server
 
-from dragoman.balance.policies import POLICIES
-from dragoman.cluster.adapters import ServiceRequest, call, submit
-from dragoman.cluster.options import Options
-from dragoman.cluster.service import Service
+from dragoman.cluster.adapters import call, submit
 from dragoman.errors import (
-    Code,
     DeadlineError,
     DragomanError,
     LimitError,
-    LinkLost,
     OverloadError,
     RemoteError,
     UnavailableError,
     UsageError,
 )
-from dragoman.registry.base import Registration
-from dragoman.rpc.adapters import IncomingRequest
-
-
-def registration(host: str, *, weight: int = 1, port: int = 1) -> Registration:
-    return Registration(interface="a.B", host=host, port=port, weight=weight)
-
-
-class Callers:
-    """A service and how its requests ended: ``ends[number]`` holds what each got."""
-
-    def __init__(self, loop: SimulatedLoop, **options: Any) -> None:
-        self.loop = loop
-        self.service = Service(loop, b"a.B", Options(seed=loop.seed, **options))
-        self.ends: dict[int, list[bytes | DragomanError]] = {}
-        self.ended_s: dict[int, float] = {}
-
-    def submit(
-        self, number: int, body: bytes | None = None, timeout_ms: int = 5000, method: bytes = b"m"
-    ) -> ServiceRequest:
-        ends = self.ends.setdefault(number, [])
-
-        def end(result: bytes | DragomanError) -> None:
-            ends.append(result)
-            self.ended_s[number] = self.loop.time()
-
-        body = b"%d" % number if body is None else body
-        return submit(self.service, method, body, end, end, timeout_ms=timeout_ms)
-
-    def end(self, number: int) -> bytes | DragomanError:
-        (end,) = self.ends[number]
-        return end
-
-    def error(self, number: int) -> DragomanError:
-        end = self.end(number)
-        assert isinstance(end, DragomanError), end
-        return end
-
-    def kinds(self) -> Counter[str]:
-        """How many ended how; fails if any ended not at all or twice."""
-        assert all(len(ends) == 1 for ends in self.ends.values())
-        return Counter(
-            "ok" if isinstance(ends[0], bytes) else type(ends[0]).__name__
-            for ends in self.ends.values()
-        )
-
-    def endpoint(self, host: str) -> dict[str, Any]:
-        """An endpoint's status."""
-        (found,) = [
-            e for e in self.service.status()["endpoints"] if e["address"].startswith(f"{host}:")
-        ]
-        return found
-
-
-def servers(loop: SimulatedLoop, hosts: str, **options: Any) -> dict[str, Server]:
-    """A server on each host, named by one letter."""
-    return {host: Server(loop, address=(host, 1), **options) for host in hosts}
-
-
-async def ready(
-    loop: SimulatedLoop, hosts: str, weights: list[int] | None = None, **options: Any
-) -> Callers:
-    """Callers with sessions to all of ``hosts``."""
-    callers = Callers(loop, **options)
-    weights = weights or [1] * len(hosts)
-    callers.service.update(
-        [registration(host, weight=weight) for host, weight in zip(hosts, weights, strict=True)]
-    )
-    await asyncio.sleep(0.1)
-    return callers
-
-
-def answer(server: Server, error: Exception | None = None) -> None:
-    """Have ``server`` answer everything with ``error``, or never (None)."""
-
-    def work(request: IncomingRequest) -> None:
-        server.requests.append(request)
-        if error is not None:
-            request.fail(error)
-
-    server.work = work
 
 
 def test_requests_before_the_registry_and_the_first_connection_wait() -> None:
@@ -133,134 +46,6 @@ def test_a_service_without_endpoints_is_unavailable_at_once() -> None:
         # No time has passed.
         assert [type(callers.end(n)) for n in (0, 1)] == [UnavailableError] * 2
         assert str(callers.error(1)) == "no provider of this service is registered"
-
-    simulate(1, work)
-
-
-def test_endpoints_that_cannot_be_reached_fail_requests_at_once_and_come_back() -> None:
-    async def work(loop: SimulatedLoop) -> None:
-        callers = Callers(loop)
-        callers.service.update([registration("a")])
-        callers.submit(0)
-        await asyncio.sleep(0.1)
-        assert str(callers.error(0)) == "no provider of this service can be reached"
-        callers.submit(1)
-        assert isinstance(callers.error(1), UnavailableError)
-        assert callers.endpoint("a")["reason"] == "Connection refused"
-        servers(loop, "a")
-        # The backoff is at most 5 s; the registry's next word hurries it.
-        callers.service.update([registration("a")])
-        await asyncio.sleep(0.1)
-        callers.submit(2)
-        await asyncio.sleep(0.1)
-        assert callers.end(2) == b"2"
-
-    simulate(1, work)
-
-
-@pytest.mark.parametrize("policy", POLICIES)
-def test_when_an_endpoint_dies_the_others_take_over(policy: str) -> None:
-    async def work(loop: SimulatedLoop) -> None:
-        mesh = servers(loop, "abc", limit=10)
-        callers = await ready(loop, "abc", policy=policy)
-        number = 0
-
-        async def load(seconds: float) -> None:
-            nonlocal number
-            until_s = loop.time() + seconds
-            while loop.time() < until_s:
-                callers.submit(number)
-                number += 1
-                await asyncio.sleep(0.003)
-
-        await load(0.5)
-        in_flight = mesh["b"].handler.in_progress
-        loop.network.refuse("b", 1)
-        for connection in loop.network.connections:
-            if connection.to[0] == "b":
-                connection.reset()
-        await load(0.5)
-        await asyncio.sleep(1)
-        kinds = callers.kinds()
-        assert set(kinds) <= {"ok", "LinkLost"}
-        # At most what was in flight there, and what had just been written.
-        assert kinds["LinkLost"] <= in_flight + 2
-        assert kinds["ok"] == number - kinds["LinkLost"]
-        assert callers.endpoint("b")["state"] == "down"
-
-    for seed in range(3):
-        simulate(seed, work)
-
-
-def test_what_was_never_sent_is_sent_elsewhere() -> None:
-    async def work(loop: SimulatedLoop) -> None:
-        servers(loop, "ab")
-        callers = await ready(loop, "ab")
-        for number in range(10):
-            callers.submit(number)
-        # Nothing has left yet: the turn has not ended.
-        (broken,) = [c for c in loop.network.connections if c.to[0] == "a"]
-        broken.reset()
-        await asyncio.sleep(1)
-        assert callers.kinds() == {"ok": 10}
-        assert callers.service.retried > 0
-
-    simulate(1, work)
-
-
-def test_refusals_are_tried_elsewhere_within_the_budget() -> None:
-    async def work(loop: SimulatedLoop) -> None:
-        mesh = servers(loop, "ab", limit=500)
-        callers = await ready(loop, "ab")
-        answer(mesh["a"], OverloadError("not now"))
-        answer(mesh["b"], OverloadError("not now either"))
-        for number in range(400):
-            callers.submit(number)
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(1)
-        assert callers.kinds() == {"OverloadError": 400}
-        tries = len(mesh["a"].requests) + len(mesh["b"].requests)
-        # A tenth of the requests, the reserve of 20, and the first, when b was not known to refuse.
-        assert 400 + 40 <= tries <= 400 + 40 + 20 + 1
-        mesh["b"].work = mesh["b"].echo
-        await asyncio.sleep(1)
-        # With one that works the budget saves a tenth of all requests.
-        before = callers.service.retried
-        for number in range(1000, 1200):
-            callers.submit(number)
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(1)
-        assert callers.service.retried - before >= 18
-
-    simulate(1, work)
-
-
-def test_what_one_refuses_while_another_has_room_always_goes_there() -> None:
-    async def work(loop: SimulatedLoop) -> None:
-        mesh = servers(loop, "ab", limit=500)
-        callers = await ready(loop, "ab")
-        answer(mesh["a"], OverloadError("not now"))
-        for number in range(400):
-            callers.submit(number)
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(1)
-        assert callers.kinds() == {"ok": 400}
-        assert len(mesh["a"].requests) > 100
-
-    simulate(1, work)
-
-
-@pytest.mark.parametrize("error", [RemoteError("it ran"), DeadlineError("late"), ValueError("no")])
-def test_what_may_have_run_is_never_tried_again(error: Exception) -> None:
-    async def work(loop: SimulatedLoop) -> None:
-        mesh = servers(loop, "ab")
-        for server in mesh.values():
-            answer(server, error)
-        callers = await ready(loop, "ab")
-        callers.submit(1)
-        await asyncio.sleep(1)
-        assert isinstance(callers.error(1), DragomanError)
-        assert len(mesh["a"].requests) + len(mesh["b"].requests) == 1
 
     simulate(1, work)
 
@@ -342,78 +127,6 @@ def test_deadlines_pass_in_the_queue_and_in_flight() -> None:
     simulate(1, work)
 
 
-@pytest.mark.parametrize("others", ["", "b"])
-def test_a_hung_provider_is_set_aside_within_a_second_and_back_within_one(others: str) -> None:
-    async def work(loop: SimulatedLoop) -> None:
-        mesh = servers(loop, "a" + others, limit=200)
-        callers = await ready(loop, "a" + others)
-        number = 0
-
-        async def load(seconds: float) -> None:
-            nonlocal number
-            until_s = loop.time() + seconds
-            while loop.time() < until_s:
-                callers.submit(number, timeout_ms=2000)
-                number += 1
-                await asyncio.sleep(0.005)
-
-        await load(1)
-        hung: list[IncomingRequest] = []
-        mesh["a"].work = hung.append
-        await load(1)
-        assert callers.endpoint("a")["breaker_open"]
-        at_ejection = len(hung)
-        await load(2)
-        # Only probes go there now: at most one each pause.
-        assert len(hung) - at_ejection <= 6
-        mesh["a"].work = mesh["a"].echo
-        for request in hung:
-            if not request.answered:
-                request.reply(b"late")
-        await load(1.1)
-        assert not callers.endpoint("a")["breaker_open"]
-        before = len(mesh["a"].requests)
-        await load(0.5)
-        assert len(mesh["a"].requests) - before > 20
-        await asyncio.sleep(3)
-        kinds = callers.kinds()
-        assert set(kinds) <= {"ok", "DeadlineError", "UnavailableError"}
-        if others:
-            # The other one took everything; only what hung there was late.
-            assert kinds["UnavailableError"] == 0
-            assert kinds["ok"] >= number - len(hung)
-        for server in mesh.values():
-            assert server.pool.statistics()["in_use"] == 0
-
-    for seed in range(3):
-        simulate(seed, work)
-
-
-def test_one_slow_call_does_not_set_its_provider_aside() -> None:
-    async def work(loop: SimulatedLoop) -> None:
-        mesh = servers(loop, "a", limit=200)
-        callers = await ready(loop, "a")
-        for number in range(50):
-            callers.submit(number)
-            await asyncio.sleep(0.06)
-        slow: list[IncomingRequest] = []
-        mesh["a"].work = slow.append
-        callers.submit(100, timeout_ms=60_000)
-        await asyncio.sleep(0.01)
-        mesh["a"].work = mesh["a"].echo
-        for number in range(101, 121):
-            await asyncio.sleep(0.2)
-            # Far apart, so that the slow one is all there is for most of the time.
-            callers.submit(number)
-            await asyncio.sleep(0.6)
-            assert callers.end(number) == b"%d" % number
-        slow[0].reply(b"slow")
-        await asyncio.sleep(0.1)
-        assert callers.end(100) == b"slow"
-
-    simulate(1, work)
-
-
 def test_endpoints_come_and_go_while_requests_wait_and_are_in_flight() -> None:
     async def work(loop: SimulatedLoop) -> None:
         mesh = servers(loop, "abc", limit=2, delay_s=0.2)
@@ -444,22 +157,6 @@ def test_endpoints_come_and_go_while_requests_wait_and_are_in_flight() -> None:
         simulate(seed, work)
 
 
-def test_who_waits_is_told_when_the_last_endpoint_goes() -> None:
-    async def work(loop: SimulatedLoop) -> None:
-        servers(loop, "a", limit=1, delay_s=0.5)
-        callers = await ready(loop, "a")
-        for number in range(5):
-            callers.submit(number)
-        await asyncio.sleep(0.1)
-        callers.service.update([])
-        # Those who waited know at once; the one in flight ends in peace.
-        assert all(isinstance(callers.error(number), UnavailableError) for number in range(1, 5))
-        await asyncio.sleep(1)
-        assert callers.end(0) == b"0"
-
-    simulate(1, work)
-
-
 def test_a_weight_that_changes_changes_the_split() -> None:
     async def work(loop: SimulatedLoop) -> None:
         mesh = servers(loop, "ab", limit=1000, delay_s=1.0)
@@ -473,62 +170,6 @@ def test_a_weight_that_changes_changes_the_split() -> None:
         assert mesh["b"].handler.in_progress == pytest.approx(300, rel=0.05)
 
     simulate(1, work)
-
-
-def test_when_all_are_dead_requests_fail_at_once_without_a_storm() -> None:
-    async def work(loop: SimulatedLoop) -> None:
-        servers(loop, "abc", limit=10)
-        callers = await ready(loop, "abc")
-        for host in "abc":
-            loop.network.refuse(host, 1)
-        for connection in loop.network.connections:
-            connection.reset()
-        started_s = loop.time()
-        for number in range(200):
-            callers.submit(number)
-        await asyncio.sleep(0.01)
-        assert callers.kinds() == {"UnavailableError": 200}
-        assert max(callers.ended_s.values()) - started_s <= 0.01
-        attempts = sum(e.link.attempts for e in callers.service.endpoints.values())
-        await asyncio.sleep(60)
-        # Reconnecting backs off to five seconds.
-        assert sum(e.link.attempts for e in callers.service.endpoints.values()) - attempts <= 3 * 30
-
-    simulate(1, work)
-
-
-def test_a_rolling_restart_fails_nothing() -> None:
-    async def work(loop: SimulatedLoop) -> None:
-        mesh = servers(loop, "abc", limit=20)
-        callers = await ready(loop, "abc")
-        number = 0
-
-        async def load(seconds: float) -> None:
-            nonlocal number
-            until_s = loop.time() + seconds
-            while loop.time() < until_s:
-                callers.submit(number)
-                number += 1
-                await asyncio.sleep(0.005)
-
-        for _ in range(3):
-            for host, server in mesh.items():
-                # As an agent drains: no new connection, goodbye, then a new process.
-                loop.network.refuse(host, 1)
-                for session in list(server.sessions):
-                    session.goodbye()
-                await load(0.3)
-                assert not server.sessions
-                server.assert_quiet()
-                loop.network.listen(host, 1, server.session)
-                callers.service.update([registration(h) for h in "abc"])
-                await load(0.3)
-                assert len(server.sessions) == 1
-        await asyncio.sleep(1)
-        assert callers.kinds() == {"ok": number}
-
-    for seed in range(3):
-        simulate(seed, work)
 
 
 def test_a_withdrawn_request_ends_nowhere_and_frees_its_place() -> None:
@@ -677,29 +318,5 @@ def test_many_consumers_share_many_providers_and_none_overruns_or_starves() -> N
         await asyncio.sleep(20)
         for server in mesh.values():
             server.assert_quiet()
-
-    simulate(1, work)
-
-
-def test_a_provider_that_breaks_the_protocol_is_left_for_the_others() -> None:
-    async def work(loop: SimulatedLoop) -> None:
-        mesh = servers(loop, "ab")
-        callers = await ready(loop, "ab")
-        answer(mesh["a"])
-        for number in range(6):
-            callers.submit(number)
-        await asyncio.sleep(0.02)
-        (connection,) = [c for c in loop.network.connections if c.to[0] == "a"]
-        loop.network.refuse("a", 1)
-        connection.server.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await asyncio.sleep(0.2)
-        broken = [n for n in range(6) if isinstance(callers.end(n), DragomanError)]
-        assert len(broken) == 3
-        assert all(callers.error(n).code is Code.UPSTREAM_PROTOCOL for n in broken)
-        for number in range(10, 20):
-            callers.submit(number)
-        await asyncio.sleep(0.2)
-        assert all(callers.end(n) == b"%d" % n for n in range(10, 20))
-        assert LinkLost is not None
 
     simulate(1, work)
