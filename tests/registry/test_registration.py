@@ -79,7 +79,7 @@ def test_an_empty_value_means_defaults() -> None:
         (b'{"limit": 1e99}', "in field limit"),
         (b'{"protocol": "a b"}', "in field protocol"),
         (b'{"group": "' + b"x" * 300 + b'"}', "Expected str of length <= 256 in field group"),
-        (b"\xff\xfe", "malformed"),
+        (b"\xff\xfe", "expected UTF-8"),
         (b'{"zone": "\xff"}', "expected UTF-8"),
         (b'{"x": ' + b"[" * 8000 + b"]" * 8000 + b"}", "nested too deeply"),
         (b'"' + b" " * 20000 + b'"', "20002 bytes of value, expected at most 16384"),

@@ -141,6 +141,7 @@ def decode_entry(prefix: str, key: str, value: bytes) -> Entry:
             f"registry entry {key}: {len(value)} bytes of value, expected at most {VALUE_BYTES_MAX}"
         )
     try:
+        value.decode()  # msgspec looks at the text of fields alone, and has words of its own
         fields = _decode_value(value) if value else _Value()
         host, port = parse_address(address)
         registration = Registration(
