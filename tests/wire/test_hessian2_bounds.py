@@ -10,6 +10,7 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
+from tests.calibration import pieces_of
 
 from dragoman.errors import LimitError, ProtocolError, UsageError
 from dragoman.wire.hessian2 import (
@@ -22,7 +23,6 @@ from dragoman.wire.hessian2 import (
     to_json,
 )
 from dragoman.wire.java import Bean, BigInteger
-from tests.calibration import pieces_of
 
 SIZE = 70_000
 
