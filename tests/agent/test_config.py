@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dragoman.agent.config import ConsumerConfig, ProviderConfig, load
+from dragoman.agent.config import ConsumerConfig, ProviderConfig, changed, load
 from dragoman.errors import UsageError
 
 IFACE = "com.example.IHello"
@@ -194,3 +194,17 @@ def test_provider_workers_divide_port_limit_and_weight() -> None:
     assert [part.weight for part in parts] == [2, 2, 2]
     assert provider().for_worker(0) == provider()
     assert provider(listen="127.0.0.1:0", workers="2").for_worker(1).listen == "127.0.0.1:0"
+
+
+def test_a_switch_is_true_or_false_wherever_it_stands() -> None:
+    from dragoman.agent.config import _from_text
+
+    assert _from_text(bool, "TRUE", "X") is True
+    assert _from_text(bool, "0", "X") is False
+    with pytest.raises(UsageError, match="X 'maybe': expected true or false"):
+        _from_text(bool, "maybe", "X")
+
+
+def test_what_differs_from_the_defaults_is_told_without_what_may_be_secret() -> None:
+    config = provider(interface=[IFACE, "a.B"], limit="5", registry="etcd://u:secret@h:1")
+    assert changed(config) == [("interface", f"{IFACE}, a.B"), ("limit", "5")]

@@ -41,6 +41,7 @@ _Bytes = Annotated[int, msgspec.Meta(ge=64, le=1 << 30)]
 _Weight = Annotated[int, msgspec.Meta(ge=1, le=WEIGHT_MAX)]
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)]
 _Seconds = Annotated[int, msgspec.Meta(ge=1, le=86_400)]
+_TRUTHS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -224,6 +225,19 @@ def load(
     return _build(kind, values, origins)
 
 
+def changed(config: AgentConfig) -> list[tuple[str, str]]:
+    """The settings of ``config`` that are not the defaults, as they are named in a file, but for
+    those that may hold a password.
+    """
+    out = []
+    for field in msgspec.structs.fields(config):
+        value = getattr(config, field.name)
+        if value != field.default and field.name != "registry":
+            text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            out.append((field.name, text))
+    return out
+
+
 def option_name(field: str) -> str:
     """``--timeout-ms`` for ``timeout_ms``."""
     return "--" + field.replace("_", "-")
@@ -310,6 +324,10 @@ def _from_text(hint: Any, text: object, place: str) -> object:
     kinds = get_args(hint) if getattr(hint, "__args__", None) else (hint,)
     if hint is str or str in kinds:
         return text
+    if hint is bool:
+        if text.lower() not in _TRUTHS:
+            raise UsageError(f"{place} {text!r}: expected true or false")
+        return _TRUTHS[text.lower()]
     if "auto" in str(hint) and text == "auto":
         return text
     digits = text.replace("_", "")

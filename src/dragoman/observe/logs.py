@@ -2,7 +2,7 @@
 
 Set up once by the command line (and by each worker process); the rest of dragoman only asks
 ``logging.getLogger("dragoman.<part>")``. The invariant: no line holds a line break or a control
-character, nor a password that stands in a URL.
+character, nor a password that stands in a URL; lines that repeat are counted (``observe.repeats``).
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import re
 import sys
 import time
 import traceback
+from contextlib import nullcontext
 from typing import Final, TextIO
 
 from dragoman.errors import UsageError
+from dragoman.observe.repeats import RepeatFilter
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -69,6 +71,12 @@ def set_up_logging(level: str, program: str, stream: TextIO | None = None) -> No
         raise UsageError(f"log level {level!r}: expected one of {', '.join(LEVELS)}")
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(LineFormatter(program))
+
+    def write(record: logging.LogRecord) -> None:
+        with handler.lock or nullcontext():
+            handler.emit(record)
+
+    handler.addFilter(RepeatFilter(write))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
