@@ -50,9 +50,9 @@ def test_a_task_comes_from_a_file(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"task_id": 9}', r"task\.json: task_id: Expected `str`"),
+        ('{"task_id": 9}', r"task\.json: task_id: expected str, got int"),
         ('{"settings": {"dragoman": ["rm"]}}', "settings.dragoman: expected one of connections"),
-        ("{", r"task\.json: "),
+        ("{", r"task\.json: not one well-formed JSON value from byte 1 on"),
         ("[]", "expected a table"),
     ],
 )
@@ -129,11 +129,11 @@ def test_the_file_says_what_options_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[race]\nduration_s = 0\n", "duration_s: Expected `float` >= 1"),
-        ("[race]\nconnections = [1, 'x']\n", r"connections\[1\]: Expected `int`"),
-        ("[race]\nspeed = 1\n", "unknown field `speed`"),
+        ("[race]\nduration_s = 0\n", "duration_s: expected float from 1 to 86400$"),
+        ("[race]\nconnections = [1, 'x']\n", r"connections\[1\]: expected int, got str"),
+        ("[race]\nspeed = 1\n", "unknown field speed"),
         ("[other]\n", r"expected a table \[race\]"),
-        ("[race\n", r"race\.toml: .*line 1"),
+        ("[race\n", r"race\.toml: not TOML from line 1, column 6 on"),
         (None, "No such file"),
     ],
 )

@@ -245,7 +245,7 @@ def test_a_fault_of_the_race_itself_is_a_result_too(
     ("given", "words"),
     [
         ({"connections": [0]}, "connections"),
-        ({"policy": "best"}, "policy: .*'best', expected one of demand, "),
+        ({"policy": "best"}, "policy: expected one of demand, least-active, "),
         ({"load": "ab"}, "load: .*expected one of wrk, builtin"),
         ({"unknown": 1}, "unknown"),
         ({"task_file": "a", "task_server": "b"}, "exclude each other"),

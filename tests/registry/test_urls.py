@@ -35,7 +35,7 @@ def test_an_etcd_url_names_members_prefix_and_user() -> None:
         ("etcd://h:1/a b", "expected a path such as /dubbomesh"),
         ("static://h", "address 'h': expected host:port"),
         ("static://h:1?weight=x", "static endpoint h:1: weight=x: expected a number"),
-        ("static://h:1?weight=0", "Expected int >= 1 in field weight"),
+        ("static://h:1?weight=0", "expected int from 1 to 1000000 in field weight"),
         ("static://h:1?colour=red", "unknown field 'colour', expected one of weight, limit"),
         ("static://h:1?weight=1&weight=2", "weight is given twice"),
         ("static://h:1,h:1", "h:1 is listed twice"),

@@ -237,7 +237,7 @@ def test_a_methods_errors_arrive_with_message_and_code() -> None:
             "Accounts.total: argument 1, 'line': expected float, got str in line.prices[1]",
         ),
         ("total", [{"article": "x"}], "argument 1, 'line': object missing required field count"),
-        ("age", [-1], "argument 1, 'years': expected int >= 0"),
+        ("age", [-1], "argument 1, 'years': expected int from 0 to 150"),
         ("balance", [], "Accounts.balance: expected 1 arguments, got 0"),
         ("open", ["a", 1, ["b"]], "Accounts.open: expected 1 to 2 arguments, got 3"),
         ("open", list("x" * 40), "Accounts.open: expected 1 to 2 arguments, got 40"),

@@ -90,8 +90,8 @@ class Channel:
             return _decoder.decode(await self._reader.readexactly(size))
         except (asyncio.IncompleteReadError, OSError):
             raise LinkLost("the other process is gone") from None
-        except msgspec.MsgspecError as error:
-            raise ProtocolError(f"message between processes: {error}") from None
+        except msgspec.MsgspecError:
+            raise ProtocolError("message between processes: expected one of ours") from None
 
     async def flush(self) -> None:
         """Return once what was sent has left this process, or cannot."""

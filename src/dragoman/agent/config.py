@@ -21,6 +21,7 @@ from dragoman.errors import UsageError
 from dragoman.observe.logs import LEVELS
 from dragoman.registry import check_registry_url, format_address, parse_address
 from dragoman.registry.base import LIMIT_MAX, WEIGHT_MAX, Registration, check_interface
+from dragoman.wire.misfit import UNREADABLE, misfit, toml_misfit
 
 POLICIES: Final = (
     "demand",
@@ -264,16 +265,15 @@ def _build(kind: type[C], values: dict[str, object], origins: Mapping[str, str])
     except _Wrong as wrong:
         place = origins.get(wrong.field, option_name(wrong.field))
         raise UsageError(f"{place}{wrong.rest}") from None
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$.")
-        field = path.rstrip("`").partition("[")[0]
-        if not field and "missing required field" in message:
-            field = message.split("`")[-2]
-            raise UsageError(f"{option_name(field)} is required") from None
+    except UNREADABLE:
+        for each in msgspec.structs.fields(kind):
+            if each.required and each.name not in values:
+                raise UsageError(f"{option_name(each.name)} is required") from None
+        found = misfit(values, kind)
+        field = str(found.place[0]) if found.place else ""
         place = origins.get(field, field)
         shown = f" {values[field]!r}" if field in values else ""
-        expected = message.replace("`", "").replace("Expected", "expected")
-        raise UsageError(f"{place}{shown}: {expected}") from None
+        raise UsageError(f"{place}{shown}: {found.why}") from None
 
 
 def _read_file(path: Path, table: str, hints: Mapping[str, Any]) -> dict[str, object]:
@@ -283,7 +283,7 @@ def _read_file(path: Path, table: str, hints: Mapping[str, Any]) -> dict[str, ob
     except OSError as error:
         raise UsageError(f"configuration file {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"configuration file {path}: {error}") from None
+        raise UsageError(f"configuration file {path}: {toml_misfit(error)}") from None
     known = {*get_type_hints(ConsumerConfig), *get_type_hints(ProviderConfig)}
     fields: dict[str, object] = {}
     for name, value in content.items():

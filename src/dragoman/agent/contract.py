@@ -15,6 +15,7 @@ import msgspec
 
 from dragoman.errors import Code, NotFoundError, UsageError
 from dragoman.wire.http1 import encode_response
+from dragoman.wire.misfit import UNREADABLE, json_misfit
 
 # Error code on the wire -> HTTP status and the name in x-dragoman-error.
 ERRORS: dict[int, tuple[int, str]] = {
@@ -136,8 +137,8 @@ def json_call(
     method = _name("method", unquote_to_bytes(parts[2]))
     try:
         call = _decoder.decode(body or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"body: {error}") from None
+    except UNREADABLE:
+        raise UsageError(f"body: {json_misfit(body, JsonCall)}") from None
     wanted_group = _group("group", group or call.group.encode())
     wanted_version = _group("version", version or call.version.encode())
     if call.types is None and call.args and published is not None:

@@ -497,8 +497,8 @@ _NOTHING = msgspec.msgpack.Decoder(Any)
 def _reply(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
-    except msgspec.DecodeError as error:
-        raise DragomanError(f"the server's reply is none: {error}") from None
+    except msgspec.DecodeError:
+        raise DragomanError("the server's reply is none of this method's") from None
 
 
 def _end(future: asyncio.Future[list[bytes]], error: Exception) -> None:

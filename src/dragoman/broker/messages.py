@@ -156,8 +156,8 @@ def decode(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
     """A request's body; raises UsageError."""
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, MemoryError, RecursionError) as error:
-        raise UsageError(f"a body that is none: {error}") from None
+    except (msgspec.DecodeError, MemoryError, RecursionError):
+        raise UsageError("a body that is none of this method's") from None
 
 
 def check_count(count: int, what: str) -> None:

@@ -40,6 +40,7 @@ from dragoman.wire.hessian2 import decode as hessian2_decode
 from dragoman.wire.hessian2 import encode as hessian2_encode
 from dragoman.wire.invocation_fastjson2 import request_of
 from dragoman.wire.javajson import OBJECT, fit, java_type, read_json
+from dragoman.wire.misfit import UNREADABLE, json_misfit
 
 cdef enum:
     ARGUMENTS_MAX = 255
@@ -284,8 +285,8 @@ cdef class Requests:
         cdef Py_ssize_t left = read_names(&rest, n, parts, 4)
         try:
             call = _json_call.decode(rest[:left])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UsageError(f"body: {error}") from None
+        except UNREADABLE:
+            raise UsageError(f"body: {json_misfit(rest[:left], JsonCall)}") from None
         if len(call.args) > ARGUMENTS_MAX:
             raise UsageError(f"args: at most {ARGUMENTS_MAX} arguments, {len(call.args)} given")
         if call.types is not None and len(call.types) != len(call.args):

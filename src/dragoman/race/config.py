@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from dragoman.errors import UsageError
+from dragoman.wire.misfit import UNREADABLE, Misfit, json_misfit, misfit, toml_misfit
 
 POLICIES = (
     "demand",
@@ -131,8 +132,9 @@ def build(given: dict[str, Any]) -> RaceConfig:
     """The configuration from what was given by field name; UsageError names a bad field."""
     try:
         config = msgspec.convert(given, RaceConfig, strict=False)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"race configuration: {explained(error)}") from error
+    except UNREADABLE:
+        why = explained(misfit(given, RaceConfig, strict=False))
+        raise UsageError(f"race configuration: {why}") from None
     if config.task_server and config.task_file:
         raise UsageError("race configuration: task_server and task_file exclude each other")
     return config
@@ -145,32 +147,28 @@ def read_file(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: expected a table [race]")
     try:
         msgspec.convert(table, RaceConfig)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{path}: {explained(error)}") from error
+    except UNREADABLE:
+        raise UsageError(f"{path}: {explained(misfit(table, RaceConfig))}") from None
     return table
 
 
 def read_table(path: Path) -> dict[str, Any]:
     """A TOML or (by its suffix) JSON file that holds a table; UsageError if it cannot be read."""
     try:
-        text = path.read_text()
+        data = path.read_bytes()
         table = (
-            msgspec.json.decode(text.encode()) if path.suffix == ".json" else tomllib.loads(text)
+            msgspec.json.decode(data) if path.suffix == ".json" else tomllib.loads(data.decode())
         )
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.DecodeError) as error:
-        raise UsageError(f"{path}: {error}") from error
+    except UNREADABLE as error:
+        why = json_misfit(data, Any) if path.suffix == ".json" else toml_misfit(error)
+        raise UsageError(f"{path}: {why}") from None
     if not isinstance(table, dict):
         raise UsageError(f"{path}: expected a table")
     return table
 
 
-def explained(error: msgspec.ValidationError) -> str:
-    """The validator's message with the field in front: ``connections[0]: Expected `int`...``."""
-    message, _, place = str(error).partition(" - at `$.")
-    field = place.rstrip("`")
-    allowed = {"policy": POLICIES, "load": LOADS, "log_level": LOG_LEVELS}.get(field)
-    if allowed:
-        message += f", expected one of {', '.join(allowed)}"
-    return f"{field}: {message}" if field else message
+def explained(found: Misfit) -> str:
+    """What does not fit with the field in front: ``connections[0]: expected int...``."""
+    return f"{found.field}: {found.why}" if found.place else found.why

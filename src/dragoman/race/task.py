@@ -18,6 +18,7 @@ from dragoman.errors import DragomanError
 from dragoman.race import http
 from dragoman.race.config import RaceConfig, explained, read_table
 from dragoman.race.interruption import Interruption
+from dragoman.wire.misfit import UNREADABLE, misfit
 
 LOG = logging.getLogger(__name__)
 # What a task may say about the race; the user's own settings go before it.
@@ -60,8 +61,8 @@ def checked(value: Any, origin: str) -> Task:
     """``value``, decoded JSON or TOML, as a task; TaskError naming ``origin`` and the field."""
     try:
         task = msgspec.convert(value, Task)
-    except msgspec.ValidationError as error:
-        raise TaskError(f"task from {origin}: {explained(error)}") from error
+    except UNREADABLE:
+        raise TaskError(f"task from {origin}: {explained(misfit(value, Task))}") from None
     unknown = sorted(set(task.settings) - set(SETTINGS))
     if unknown:
         raise TaskError(

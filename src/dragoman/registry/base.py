@@ -18,6 +18,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 
 from dragoman.errors import ProtocolError, RegistryError, UsageError
+from dragoman.wire.misfit import UNREADABLE, json_misfit, misfit
 
 # A value is a handful of short fields; anything larger is not ours and is not parsed.
 VALUE_BYTES_MAX: Final = 16384
@@ -79,10 +80,11 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, order=True):
             raise UsageError(f"host {self.host!r}: expected a host name or an IP address")
         if not 0 < self.port < 65536:
             raise UsageError(f"port {self.port} of {self.host}: expected 1 to 65535")
+        value = _value_of(self)
         try:
-            msgspec.convert(_value_of(self), _Value)
-        except msgspec.ValidationError as error:
-            raise UsageError(f"registration of {self.address}: {_place(error)}") from None
+            msgspec.convert(value, _Value)
+        except UNREADABLE:
+            raise UsageError(f"registration of {self.address}: {misfit(value, _Value)}") from None
 
     @property
     def address(self) -> str:
@@ -141,7 +143,6 @@ def decode_entry(prefix: str, key: str, value: bytes) -> Entry:
             f"registry entry {key}: {len(value)} bytes of value, expected at most {VALUE_BYTES_MAX}"
         )
     try:
-        value.decode()  # msgspec looks at the text of fields alone, and has words of its own
         fields = _decode_value(value) if value else _Value()
         host, port = parse_address(address)
         registration = Registration(
@@ -160,14 +161,10 @@ def decode_entry(prefix: str, key: str, value: bytes) -> Entry:
             application=fields.application,
             release=fields.release,
         )
-    except msgspec.MsgspecError as error:
-        raise ProtocolError(f"registry entry {key}: {_place(error)}") from None
-    except UnicodeError:
-        raise ProtocolError(f"registry entry {key}: expected UTF-8") from None
     except UsageError as error:
         raise ProtocolError(f"registry entry {key}: {error}") from None
-    except RecursionError:
-        raise ProtocolError(f"registry entry {key}: nested too deeply") from None
+    except UNREADABLE:
+        raise ProtocolError(f"registry entry {key}: {json_misfit(value, _Value)}") from None
     return Entry(registration, fields.leaving)
 
 
@@ -231,11 +228,6 @@ def _value_of(registration: Registration) -> dict[str, object]:
         "zone": registration.zone,
         **{name: value for name, value in said.items() if value},
     }
-
-
-def _place(error: Exception) -> str:
-    """A message of msgspec with its JSON path in plain words."""
-    return str(error).replace("`", "").replace(" - at $.", " in field ").replace("- at $", "")
 
 
 logger = logging.getLogger("dragoman.registry")

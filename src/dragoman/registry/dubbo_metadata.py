@@ -17,6 +17,7 @@ import msgspec
 
 from dragoman.errors import ProtocolError
 from dragoman.registry.base import METHODS_MAX, Method
+from dragoman.wire.misfit import UNREADABLE, json_misfit
 
 METADATA_BYTES_MAX: Final = 4 << 20
 # Interfaces asked for; the longest unused is forgotten.
@@ -49,8 +50,8 @@ def decode_methods(data: bytes, interface: str) -> tuple[Method, ...]:
         )
     try:
         service = _decode(data)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ProtocolError(f"metadata of {interface}: {error}") from None
+    except UNREADABLE:
+        raise ProtocolError(f"metadata of {interface}: {json_misfit(data, _Service)}") from None
     return tuple(
         Method(
             name=each.name,

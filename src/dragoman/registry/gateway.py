@@ -20,6 +20,7 @@ import msgspec
 
 from dragoman.errors import RegistryError
 from dragoman.registry.bodies import TooLongError, read_body
+from dragoman.wire.misfit import UNREADABLE, json_misfit
 
 # etcd itself sends at most 2 MiB in one piece of a watch (fragments).
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -353,8 +354,9 @@ class EtcdGateway:
         try:
             # Not strict: the gateway writes int64 as text.
             return msgspec.json.decode(data, type=kind, strict=False)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise self._failed(self.member, path, f"unexpected reply: {error}") from None
+        except UNREADABLE:
+            why = f"unexpected reply: {json_misfit(data, kind, strict=False)}"
+            raise self._failed(self.member, path, why) from None
 
 
 def _plain(error: OSError) -> str:

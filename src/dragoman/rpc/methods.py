@@ -14,7 +14,6 @@ a method never runs with anything else.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,19 +21,23 @@ from typing import Any
 import msgspec
 
 from dragoman.errors import ProtocolError, RemoteError, UsageError
+from dragoman.wire.misfit import (
+    LOOKED_AT_BYTES_MAX,
+    UNREADABLE,
+    Misfit,
+    msgpack_misfit,
+    search,
+    unsendable,
+)
 
 _ABSENT = object()
 # What msgspec raises for values that it cannot encode.
 UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError)
-# What msgspec raises for bytes that do not hold what is wanted.
-UNDECODABLE = (msgspec.DecodeError, ValueError, OverflowError, RecursionError)
 # What the quick way of reading arguments may end in.
-UNREADABLE = (KeyError, IndexError, *UNDECODABLE)
+UNUSUAL = (KeyError, IndexError, *UNREADABLE)
 encode = msgspec.msgpack.Encoder().encode
 
 _ARRAY, _ARRAY16, _MAP, _MAP16, _MAP32 = 0x90, 0xDC, 0x80, 0xDE, 0xDF
-# Where msgspec found the fault: argument number or name, then the place within.
-_PLACE = re.compile(r"\$(?:\[(?P<number>\d+)\]|\.(?P<name>\w+))(?P<rest>[^`]*)")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Method:
         for parameter in parameters:
             check_type(parameter.type, f"{name}: parameter {parameter.name!r}")
         check_type(result, f"{name}: result")
+        self.result = result
         self.decode_result = msgspec.msgpack.Decoder(result).decode
         self._positional = [p for p in parameters if p.by_position]
         self._named = {p.name: p for p in parameters if p.by_name}
@@ -106,8 +110,9 @@ class Method:
             arguments = self._arrange(args, kwargs)
         try:
             return encode(arguments)
-        except UNSENDABLE as error:
-            raise UsageError(f"{self.name}: arguments that cannot be sent: {error}") from None
+        except UNSENDABLE:
+            why = unsendable(arguments)
+            raise UsageError(f"{self.name}: arguments that cannot be sent: {why}") from None
 
     def _arrange(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if len(args) > len(self._positional):
@@ -134,8 +139,9 @@ class Method:
         """The result that a reply holds; raises ProtocolError if it does not fit the annotation."""
         try:
             return self.decode_result(reply)
-        except UNDECODABLE as error:
-            raise ProtocolError(f"{self.name}: result: {_plain(str(error))}") from None
+        except UNREADABLE:
+            found = msgpack_misfit(reply, self.result)
+            raise ProtocolError(f"{self.name}: result: {found}") from None
 
     def raise_own(self, error: RemoteError) -> None:
         """Raise ``error``, which came from the server, as the class declared for its code."""
@@ -158,7 +164,7 @@ class Method:
             async def handle_async(body: bytes) -> bytes:
                 try:
                     args = by_first[body[0]](body)
-                except UNREADABLE as error:
+                except UNUSUAL as error:
                     args = error
                 if type(args) is tuple:
                     result = await function(*args)
@@ -166,23 +172,23 @@ class Method:
                     result = await named(function, body, args)
                 try:
                     return encode(result)
-                except UNSENDABLE as error:
-                    raise self._unsendable(error) from None
+                except UNSENDABLE:
+                    raise self._unsendable(result) from None
 
             return handle_async
 
         def handle(body: bytes) -> Any:
             try:
                 args = by_first[body[0]](body)
-            except UNREADABLE as error:
+            except UNUSUAL as error:
                 args = error
             result = function(*args) if type(args) is tuple else named(function, body, args)
             try:
                 return encode(result)
-            except UNSENDABLE as error:
+            except UNSENDABLE:
                 if inspect.isawaitable(result):
                     return self._pack_awaited(result)
-                raise self._unsendable(error) from None
+                raise self._unsendable(result) from None
 
         return handle
 
@@ -190,12 +196,12 @@ class Method:
         result = await awaitable
         try:
             return encode(result)
-        except UNSENDABLE as error:
-            raise self._unsendable(error) from None
+        except UNSENDABLE:
+            raise self._unsendable(result) from None
 
-    def _unsendable(self, error: Exception) -> Exception:
+    def _unsendable(self, result: Any) -> Exception:
         """For the server's log too: it is the service that is wrong."""
-        return TypeError(f"{self.name}: a result that cannot be sent: {error}")
+        return TypeError(f"{self.name}: a result that cannot be sent: {unsendable(result)}")
 
     def _call_named(self, function: Callable[..., Any], body: bytes, fault: Exception) -> Any:
         """Call ``function`` with a body that is no short array of fitting arguments."""
@@ -203,8 +209,8 @@ class Method:
         return function(*args, **kwargs)
 
     def _unpack(self, body: bytes, fault: Exception) -> tuple[list[Any], dict[str, Any]]:
-        if isinstance(fault, UNDECODABLE):
-            raise self._malformed(fault)
+        if isinstance(fault, UNREADABLE):
+            raise self._malformed(body)
         first = body[0] if body else 0
         try:
             if first >> 4 == _MAP >> 4 or first in (_MAP16, _MAP32):
@@ -230,8 +236,8 @@ class Method:
                 if decode is None:
                     raise UsageError(self._count_wanted(count))
                 return list(decode(body)), {}
-        except UNDECODABLE as error:
-            raise self._malformed(error) from None
+        except UNREADABLE:
+            raise self._malformed(body) from None
         raise UsageError(f"{self.name}: arguments: expected a MessagePack array or map")
 
     def _count_wanted(self, count: int) -> str:
@@ -242,22 +248,41 @@ class Method:
             wanted += f" to {self.most}"
         return f"{self.name}: expected {wanted} arguments, got {count}"
 
-    def _malformed(self, error: Exception) -> UsageError:
-        """``error`` in the words of the method: which argument is wrong, where in it, and how."""
-        what, _, where = str(error).partition(" - at ")
-        place = _PLACE.search(where)
-        if place is None:
-            return UsageError(f"{self.name}: arguments: {_plain(what)}")
-        if place["number"] is not None:
-            index = int(place["number"])
-            name = self._positional[index].name
+    def _malformed(self, body: bytes) -> UsageError:
+        """What is wrong with a body: which argument, where in it, and how."""
+        if len(body) > LOOKED_AT_BYTES_MAX:
+            return UsageError(f"{self.name}: arguments: they are not of the declared types")
+        try:
+            given = msgspec.msgpack.decode(body)
+        except UNREADABLE:
+            return UsageError(f"{self.name}: arguments: expected one whole value of MessagePack")
+        for parameter, value in self._paired(given):
+            found = search(value, parameter.type, binary=True)
+            if found is not None:
+                index = self.parameters.index(parameter) + 1
+                place = Misfit((parameter.name, *found.place), found.why)
+                within = f" in {place.field}" if found.place else ""
+                return UsageError(
+                    f"{self.name}: argument {index}, {parameter.name!r}: {found.why}{within}"
+                )
+        return UsageError(f"{self.name}: arguments: {self._unnamed(given)}")
+
+    def _paired(self, given: Any) -> Iterator[tuple[Parameter, Any]]:
+        if isinstance(given, dict):
+            yield from ((self._named[name], given[name]) for name in given if name in self._named)
         else:
-            name = place["name"]
-            index = [p.name for p in self.parameters].index(name)
-        within = f" in {name}{place['rest']}" if place["rest"] or "key" in where else ""
-        if where.startswith("`key`"):
-            within = f" as a key{within}"
-        return UsageError(f"{self.name}: argument {index + 1}, {name!r}: {_plain(what)}{within}")
+            yield from zip(self._positional, given, strict=False)
+
+    def _unnamed(self, given: Any) -> str:
+        """What is wrong with arguments of which each fits."""
+        if isinstance(given, dict):
+            for name in given:
+                if name not in self._named:
+                    return f"object contains unknown field {str(name)[:64]}"
+            for parameter in self._named.values():
+                if not parameter.optional and parameter.name not in given:
+                    return f"object missing required field {parameter.name}"
+        return "they are not of the declared types"
 
 
 def check_type(annotation: Any, where: str) -> None:
@@ -288,9 +313,3 @@ def _parts(info: Any, seen: set[Any]) -> Iterator[Any]:
         for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, msgspec.inspect.Type | msgspec.inspect.Field):
                 yield from _parts(part, seen)
-
-
-def _plain(text: str) -> str:
-    """What msgspec says, in the manner of our own messages."""
-    text = text.replace("`", "")
-    return text[:1].lower() + text[1:]

@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from dragoman.errors import RemoteError, UsageError
-from dragoman.rpc.methods import UNDECODABLE, UNSENDABLE, Method, encode
+from dragoman.rpc.methods import UNSENDABLE, Method, encode
 from dragoman.rpc.service import Declaration
+from dragoman.wire.misfit import UNREADABLE
 
 T = TypeVar("T")
 
@@ -135,7 +136,7 @@ def _async_method(
             raise
         try:
             return decode(reply)
-        except UNDECODABLE:
+        except UNREADABLE:
             # Says what is wrong.
             return method.unpack_result(reply)
 
@@ -164,7 +165,7 @@ def _sync_method(client: SyncCaller, method: Method, options: dict[str, Any]) ->
             raise
         try:
             return decode(reply)
-        except UNDECODABLE:
+        except UNREADABLE:
             return method.unpack_result(reply)
 
     return stub_method

@@ -22,6 +22,7 @@ from dragoman.errors import UsageError
 from dragoman.wire.descriptor import descriptor_of, java_name
 from dragoman.wire.hessian2_classes import TO_JAVA
 from dragoman.wire.java import Bean, Double, Long, TypedList, TypedMap
+from dragoman.wire.misfit import UNREADABLE, json_misfit
 
 TYPE_CHARACTERS_MAX: Final = 4096
 TYPE_DEPTH_MAX: Final = 16
@@ -148,8 +149,8 @@ def read_json(raw: bytes) -> Any:
     """The value of a JSON text; numbers that are not whole are Decimals. Raises UsageError."""
     try:
         return _decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise UsageError(str(error)) from None
+    except UNREADABLE:
+        raise UsageError(json_misfit(raw, Any).why) from None
     except InvalidOperation:
         raise UsageError("a number's exponent is beyond what a decimal has") from None
 
