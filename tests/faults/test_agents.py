@@ -7,18 +7,22 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
+import aiohttp
 import pytest
 
+from dragoman.demo.javahash import java_hash
 from tests.faults.chain import INTERFACE, Chain, Pair, Program, chain, eventually, start
 from tests.faults.conftest import Mesh
-from tests.faults.http import client, form, is_hash
+from tests.faults.http import client, form, form_body, is_hash
 from tests.faults.load import load
 from tests.pace import pace
 
 PROVIDER = ("--interface", INTERFACE)
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 def test_what_is_wrong_is_one_line_and_exit_code_2(mesh: Mesh) -> None:
@@ -164,6 +168,28 @@ def test_a_providers_worker_that_is_killed_is_replaced(crews: Crews) -> None:
     asyncio.run(scenario())
 
 
+def test_a_hang_up_ends_neither_supervisor_nor_workers(crews: Crews) -> None:
+    async def scenario() -> None:
+        workers = await crews.workers(crews.consumer) + await crews.workers(crews.agent)
+        said = [hang_ups(each) for each in (crews.consumer, crews.agent)]
+        async with load(crews.consumer.port, 40) as callers:
+            await callers.answered(200)
+            for pid in (*workers, crews.consumer.pid, crews.agent.pid):
+                os.kill(pid, signal.SIGHUP)
+            for each, before in zip((crews.consumer, crews.agent), said, strict=True):
+                await eventually(lambda each=each, n=before: hang_ups(each) == n + 3)
+            await callers.answered(200)
+            assert set(await callers.stop()) == {"ok"}
+        assert workers == await crews.workers(crews.consumer) + await crews.workers(crews.agent)
+
+    asyncio.run(scenario())
+
+
+def hang_ups(program: Program) -> int:
+    """How many SIGHUPs it says it has had: one by each of its processes."""
+    return program.text().count("SIGHUP ignored")
+
+
 def test_both_crews_told_to_stop_fail_nobody(crews: Crews) -> None:
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
@@ -182,6 +208,15 @@ def test_both_crews_told_to_stop_fail_nobody(crews: Crews) -> None:
             assert time.monotonic() - began_s < 5.0 * pace()
 
     asyncio.run(scenario())
+
+
+async def refuses(port: int) -> bool:
+    """Whether nobody listens there."""
+    try:
+        async with client(port):
+            return False
+    except OSError:
+        return True
 
 
 def test_a_consumer_agent_told_to_stop_answers_what_is_in_flight(mesh: Mesh) -> None:
@@ -207,21 +242,85 @@ def test_a_consumer_agent_told_to_stop_answers_what_is_in_flight(mesh: Mesh) -> 
             await eventually(there)
             began_s = time.monotonic()
             agent.signal(signal.SIGTERM)
-            await idle.ends()
-            assert time.monotonic() - began_s < 0.3 * pace()
+            await eventually(lambda: refuses(agent.port))
             partial.send(form("e", slow)[-1:])
-            answer = await one.response()
-            assert is_hash(answer, "b")
-            assert is_hash(await pipelined.response(), "c")
-            assert is_hash(await pipelined.response(), "d")
-            assert is_hash(await partial.response(), "e")
-            for each in (one, pipelined, partial):
+            answers = [await one.response(), await pipelined.response()]
+            answers += [await pipelined.response(), await partial.response()]
+            for text, answer in zip("bcde", answers, strict=True):
+                assert is_hash(answer, text)
+            # Each connection's last response says so, and none before it.
+            assert [answer.closes for answer in answers] == [True, False, True, True]
+            # This one was idle: its client may have sent before it could know.
+            answer = await idle.ask(form("f"))
+            assert is_hash(answer, "f") and answer.closes
+            for each in (one, pipelined, partial, idle):
                 await each.ends()
-            with pytest.raises(OSError):
-                async with client(agent.port) as late:
-                    await late.ask(form("late"))
+            assert agent.runs
+        # Its clients have closed: nothing keeps it.
+        assert await agent.ended() == 0
+        assert time.monotonic() - began_s < 2.0 * pace()
+
+    asyncio.run(scenario())
+
+
+def test_a_draining_consumer_agent_lets_silent_connections_go(mesh: Mesh) -> None:
+    async def scenario() -> None:
+        agent = mesh.chain.consumer_agent("leaving", "--drain-ms", "2000")
+        await agent.start()
+        await agent.settled(2)
+        async with client(agent.port) as idle, client(agent.port) as half:
+            assert is_hash(await idle.ask(form("a")), "a")
+            half.send(form("b")[:-1])
+
+            async def there() -> bool:
+                return await agent.metric("dragoman_http_connections") == 2
+
+            await eventually(there)
+            began_s = time.monotonic()
+            agent.signal(signal.SIGTERM)
+            await idle.ends()
+            assert time.monotonic() - began_s > 0.4
+            answer = await half.response()
+            assert (answer.status, answer.error, answer.closes) == (503, "unavailable", True)
+            await half.ends()
+            # Neither client closes its end: that keeps it no longer than the drain.
             assert await agent.ended() == 0
-            assert time.monotonic() - began_s < 2.0 * pace()
+
+    asyncio.run(scenario())
+
+
+def test_a_consumer_agent_told_to_stop_fails_no_keep_alive_client(mesh: Mesh) -> None:
+    """Clients with connection pools: what they have sent is answered, and no connection is cut
+    under them. That nobody listens any more they are told by a refusal."""
+
+    async def scenario() -> None:
+        ended: Counter[str] = Counter()
+
+        async def caller(session: aiohttp.ClientSession, url: str) -> None:
+            while True:
+                try:
+                    async with session.post(url, data=form_body("x"), headers=FORM) as response:
+                        assert await response.text() == str(java_hash("x"))
+                        ended[str(response.status)] += 1
+                except aiohttp.ClientConnectorError:
+                    return
+                except (aiohttp.ClientError, OSError) as error:
+                    ended[f"{type(error).__name__}: {error}"] += 1
+
+        for _ in range(2):
+            agent = mesh.chain.consumer_agent("pooled")
+            await agent.start()
+            await agent.settled(2)
+            url = f"http://127.0.0.1:{agent.port}/"
+            connector = aiohttp.TCPConnector(limit=64)
+            async with aiohttp.ClientSession(connector=connector) as session:
+                callers = [asyncio.ensure_future(caller(session, url)) for _ in range(64)]
+                await eventually(lambda: ended["200"] > 500, 15.0)
+                agent.signal(signal.SIGTERM)
+                await asyncio.gather(*callers)
+            assert await agent.ended() == 0
+            assert set(ended) == {"200"}, ended
+            ended.clear()
 
     asyncio.run(scenario())
 

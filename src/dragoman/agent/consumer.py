@@ -27,6 +27,9 @@ from dragoman.registry.report import add_registry_metrics
 from dragoman.registry.url import open_registry
 
 READY_POLL_S = 0.02
+# A kept connection that nothing comes on for this part of the drain is let go of: a client that
+# meant to use it would have, or is so slow that it hardly sends just now.
+QUIET_SHARE = 4
 
 
 class ConsumerAgent:
@@ -117,7 +120,8 @@ class ConsumerAgent:
         return reason
 
     async def drain(self) -> None:
-        """Accept nothing new, finish what is in progress within ``drain_ms``, then close."""
+        """Accept nothing new, answer what still comes on the connections that are there, telling
+        clients to close them, and end when they have, or are silent, or after ``drain_ms``."""
         self.draining = True
         if self._opening is not None:
             self._opening.cancel()
@@ -125,10 +129,12 @@ class ConsumerAgent:
         if self._server is not None:
             self._server.close()
         self.ingress.drain()
+        quiet_ms = self._config.drain_ms // QUIET_SHARE
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.drain_ms / 1000):
-                while self.ingress.connections and self.ingress.in_progress:
+                while self.ingress.connections:
                     await asyncio.sleep(READY_POLL_S)
+                    self.ingress.close_silent(quiet_ms)
         self.ingress.abort()
         self._memory.stop()
         await self._published.close()

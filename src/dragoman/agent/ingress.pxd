@@ -17,6 +17,7 @@ cdef class Ingress:
     cdef readonly set connections
     cdef readonly object limits
     cdef readonly bint draining
+    cdef int64_t _drained_us
     cdef double _pressure
     cdef double _due_refusals
     cdef int64_t _timeout_us
@@ -65,6 +66,9 @@ cdef class IngressConnection(Timed):
     cdef void _refuse(self, int status, str name, str why, bint close, bint head_only=*)
     cdef void _written(self)
     cdef void _linger(self)
+    cdef bint _unread(self)
+    cdef bint _comes_more(self) noexcept
+    cdef void _renders(self, HttpCall call)
     cdef bint _begin_form(self, HttpCall call) except -1
     cdef bint _begin_json(self, HttpCall call) except -1
 

@@ -47,7 +47,9 @@ class Ingress:
     def connection(self) -> IngressConnection:
         """A protocol for a new connection: the factory for ``loop.create_server``."""
     def drain(self) -> None:
-        """Stop serving: idle connections close, the others after their last response."""
+        """From now on the last response of each connection says ``connection: close``."""
+    def close_silent(self, for_ms: int) -> None:
+        """While draining: let go of connections that are idle and have been silent for so long."""
     def abort(self) -> None:
         """Close everything now."""
     def shed(self, proportion: float) -> None:

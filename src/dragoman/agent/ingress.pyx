@@ -14,6 +14,11 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t
 
+cdef extern from "<sys/socket.h>" nogil:
+    int MSG_DONTWAIT
+    int MSG_PEEK
+    ssize_t recv(int fd, void* data, size_t n, int flags)
+
 from dragoman.observe.histogram cimport Histogram
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.form cimport FORM_REPEATED, FormField, find_field
@@ -87,12 +92,23 @@ cdef class Ingress:
         return IngressConnection(self)
 
     def drain(self):
-        """Stop serving: idle connections close, the others after their last response."""
-        cdef IngressConnection connection
+        """From now on the last response of each connection says ``connection: close``.
+
+        What still comes on a connection is answered, for its client could not know. Connections
+        that nothing comes on are for ``close_silent``.
+        """
         self.draining = True
+        self._drained_us = self.turn.wheel.clock_us()
+
+    def close_silent(self, int for_ms):
+        """While draining: let go of connections that are idle and have been silent for so long."""
+        cdef IngressConnection connection
+        cdef int64_t since = self.turn.wheel.clock_us() - for_ms * 1000
+        if since < self._drained_us:
+            return
         for connection in list(self.connections):
-            if connection._outstanding == 0 and not connection.decoder.mid_request:
-                connection.close()
+            if connection._outstanding == 0 and connection._active_us <= since:
+                connection.part()
 
     def abort(self):
         """Close everything now."""
@@ -152,7 +168,7 @@ cdef class IngressConnection(Timed):
         ingress.connections.add(self)
         self._active_us = ingress.turn.wheel.clock_us()
         ingress.turn.wheel.schedule(self, self._active_us + ingress._check_us)
-        if ingress.draining or len(ingress.connections) > ingress.limits.connections_max:
+        if len(ingress.connections) > ingress.limits.connections_max:
             ingress.refused_connections += 1
             self._refuse(503, "overload", "this agent has too many connections", True)
 
@@ -214,6 +230,42 @@ cdef class IngressConnection(Timed):
             self.transport.close()
             self.connection_lost(None)
 
+    def part(self):
+        """Close an idle connection, unless a request is there that was only not read yet.
+
+        One that was begun is told why it ends: what its client goes on sending into a closed
+        connection would make its kernel throw away even that.
+        """
+        if self.closed or self._unread():
+            return
+        if self._comes_more() and not self._lingering:
+            self._refuse(503, "unavailable", "this agent is stopping", True)
+        else:
+            self.close()
+
+    cdef bint _unread(self):
+        """Whether the kernel has bytes from the client that the loop has not seen yet."""
+        cdef char one
+        cdef object sock = self.transport.get_extra_info("socket")
+        cdef int fd = -1 if sock is None else sock.fileno()
+        return fd >= 0 and recv(fd, &one, 1, MSG_PEEK | MSG_DONTWAIT) > 0
+
+    cdef bint _comes_more(self) noexcept:
+        """Whether another request has come, in part at least."""
+        return self.decoder.mid_request or self._blocked or self.decoder.buffered() > 0
+
+    cdef void _renders(self, HttpCall call):
+        """While draining, before ``call``'s response is made: the connection ends with the last
+        one, and what comes after that was asked is no request any more."""
+        if not self._later:
+            if self._head is not call:
+                return
+        elif self._later[len(self._later) - 1] is not call:
+            return
+        if not self._comes_more():
+            call.keep_alive = False
+            self._lingering = True
+
     # requests
 
     cdef void _pump(self):
@@ -266,7 +318,7 @@ cdef class IngressConnection(Timed):
             self._refuse(503, "overload", "this agent is short of memory", not request.keep_alive)
             return
         call = HttpCall.__new__(HttpCall)
-        call.keep_alive = request.keep_alive and not ingress.draining
+        call.keep_alive = request.keep_alive
         call.http_1_0 = request.http_1_0
         call.started_us = now
         call.due_us = now + ingress._timeout_us
@@ -389,8 +441,7 @@ cdef class IngressConnection(Timed):
             self._lingering = True
             self._linger()
             return
-        if self._outstanding == 0 and (self._half_closed or (
-                self.ingress.draining and not self.decoder.mid_request)):
+        if self._outstanding == 0 and self._half_closed:
             self.close()
             return
         if self._blocked and self._outstanding < PIPELINE_MAX // 2:
@@ -407,7 +458,9 @@ cdef class IngressConnection(Timed):
     cdef void _refuse(self, int status, str name, str why, bint close, bint head_only=False):
         """Answer a request here with an error, in its turn; without a body if it asked by HEAD."""
         cdef HttpCall call = HttpCall.__new__(HttpCall)
-        cdef bytes response = contract.error_response(status, name, why, close)
+        cdef bytes response
+        close = close or (self.ingress.draining and not self._comes_more())
+        response = contract.error_response(status, name, why, close)
         self.ingress.count_error(name)
         call.keep_alive = not close
         if close:
@@ -452,7 +505,7 @@ cdef class IngressConnection(Timed):
         elif self._outstanding > 0:
             # Idle is counted from the response, not from the request.
             self._active_us = now
-        elif now - self._active_us > ingress._idle_us:
+        elif now - self._active_us > ingress._idle_us and not self._unread():
             self.close()
             return
         if not self.closed:
@@ -473,6 +526,8 @@ cdef class HttpCall(ServiceCall):
         ingress.in_progress -= 1
         ingress.succeeded += 1
         (<Histogram>ingress.latency).record_us(self.ended_us - self.started_us)
+        if ingress.draining:
+            connection._renders(self)
         if self.accepted:
             connection._answered(
                 self, contract.accepted_response(self.keep_alive, self.http_1_0)
@@ -491,6 +546,8 @@ cdef class HttpCall(ServiceCall):
         name = contract.name_of(code)
         connection.ingress.in_progress -= 1
         connection.ingress.count_error(name)
+        if connection.ingress.draining:
+            connection._renders(self)
         connection._answered(
             self,
             contract.error_response(contract.status_of(code), name, message, not self.keep_alive),

@@ -3,7 +3,8 @@
 ``dragoman.agent.runtime.run`` makes it. With one worker everything runs in this process on one
 loop; with more, this process only supervises. On SIGTERM or SIGINT it is no longer ready, the
 workers are told to stop, waited for within ``drain_ms`` and killed after it; a second signal kills
-at once. SIGHUP is not passed on. The invariant: nothing that was started here outlives it.
+at once. SIGHUP is ignored, here and in the workers. The invariant: nothing that was started here
+outlives it.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from dragoman.agent.config import AgentConfig
 from dragoman.errors import DragomanError, LinkLost, ProtocolError, UsageError
 from dragoman.observe.logs import describe, set_up_logging
 from dragoman.observe.metrics import Snapshot
+from dragoman.stopping import say_ignored
 
 logger = logging.getLogger("dragoman.worker")
 
@@ -128,8 +129,10 @@ def dotted_path(target: object) -> str:
 
 def main(fd: int) -> int:
     """The child process: run the entry that the supervisor names over socket ``fd``."""
-    # Ctrl-C goes to the whole foreground group; stopping in order is the supervisor's to say.
+    # Ctrl-C and the end of a terminal go to the whole foreground group; stopping in order is the
+    # supervisor's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return uvloop.run(_serve(socket.socket(fileno=fd)))
 
 
@@ -143,7 +146,9 @@ async def _serve(sock: socket.socket) -> int:
         assert isinstance(config, AgentConfig)
         set_up_logging(config.log_level, f"{start.program}[{start.index}]")
         worker = Worker(start.index, start.count, lambda reason: channel.send(State(reason)))
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stopping.set)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, worker.stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, say_ignored)
         conversation = asyncio.create_task(_converse(channel, worker))
         try:
             await resolve(start.entry)(config, worker)
