@@ -281,6 +281,8 @@ def _is_closed(kind: Any) -> bool:
 
 def _described(kind: Any) -> str:
     """A type in a message: ``int >= 1``, ``one of a, b``, ``array``."""
+    if get_origin(kind) is Literal:
+        return _one_of(get_args(kind))  # in the order that was declared
     try:
         return _words(msgspec.inspect.type_info(kind))
     except (TypeError, NameError, ValueError):
