@@ -393,6 +393,7 @@ cdef class EgressCall(DubboCall):
         """The deadline has passed, or, long after it, the provider is not expected to answer any
         more."""
         cdef Egress egress = self.egress
+        cdef DubboConnection connection
         if self.waits:
             self.waits = False
             egress._finish(self, C_DEADLINE, True, "the provider's pool was full all the time")
@@ -402,7 +403,10 @@ cdef class EgressCall(DubboCall):
                 self.connection.forget(self)
             egress._finish(self, C_DEADLINE, False, "")
             return
+        connection = self.connection
         self.answer(C_DEADLINE, "the provider did not answer in time")
+        if connection is not None:
+            connection.missed()
 
     def answer(self, int code, str message):
         """Answer the caller now although the provider has not: the credit stays here until it
@@ -427,6 +431,9 @@ cdef class Probe(DubboCall):
         cdef DubboConnection connection = self.connection
         cdef size_t start
         if connection is not None:
+            connection.missed()
+        # Which may have ended the connection, and this call with it.
+        if self.connection is not None:
             connection.forget(self)
             if not egress.silent:
                 log.warning("provider %s:%d answers no probe", egress.link.host, egress.link.port)

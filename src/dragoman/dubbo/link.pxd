@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
-from dragoman.rpc.turn cimport Gathering, Turn
+from dragoman.rpc.arrival cimport Arriving
+from dragoman.rpc.turn cimport Turn
 from dragoman.timers cimport Timed
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.dubbo cimport DubboDecoder
@@ -14,7 +15,7 @@ cdef class DubboCall(Timed):
     cdef void on_dubbo_lost(self, bint sent, str why)
 
 
-cdef class DubboConnection(Gathering):
+cdef class DubboConnection(Arriving):
     cdef readonly object loop
     cdef Turn turn
     cdef DubboLink owner
@@ -33,6 +34,11 @@ cdef class DubboConnection(Gathering):
     cdef readonly str failure
     cdef bint _heard
     cdef bint _pinged
+    # Calls whose deadline has passed since the last reply; up to where the frame in progress has
+    # been searched for a reply, and which frame that was.
+    cdef int _missed
+    cdef Py_ssize_t _searched
+    cdef uint64_t _searched_frame
 
     cdef uint64_t begin(self, DubboCall call) except 0
     cdef void sent(self)
@@ -41,6 +47,8 @@ cdef class DubboConnection(Gathering):
     cdef DubboCall _take(self, uint64_t id)
     cdef int _grow(self) except -1
     cdef void _event(self)
+    cdef void missed(self)
+    cdef bint _holds_a_reply(self)
     cdef void fail(self, str why)
     cdef int _process(self) except -1
 

@@ -5,19 +5,29 @@ A ``DubboLink`` keeps a few long connections to a provider and hands out the lea
 the connection's buffer and leave in one write a turn. Called by ``dubbo.egress``. Protocol facts:
 ``wire.dubbo``.
 
+A provider that sends a wrong but plausible length puts all its later replies inside a frame that is
+never whole. Such a frame is given up by its rate and deadline (``rpc.arrival``), at once if the
+header of a reply that is due lies within it, and when calls are lost in a row while it hardly
+grows.
+
 Invariants: each call that ``begin`` accepted ends exactly once (reply or loss) unless it is
 forgotten; ids go on across connections, so that a reply from before a restart never matches; after
 a framing error the connection is closed, never resynchronised.
 """
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memchr
 
+from libc.string cimport memchr
+
+from dragoman.rpc.arrival cimport Progress
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.dubbo cimport (
-    DUBBO_ERROR, DUBBO_EVENT_READONLY, DUBBO_EVENT_WRITABLE, DUBBO_HESSIAN2, DUBBO_NEED_MORE,
-    DubboDecoder, event_kind, write_heartbeat, write_heartbeat_reply,
+    DUBBO_ERROR, DUBBO_EVENT, DUBBO_EVENT_READONLY, DUBBO_EVENT_WRITABLE, DUBBO_HEADER_BYTES,
+    DUBBO_HESSIAN2, DUBBO_NEED_MORE, DUBBO_REQUEST, DubboDecoder, event_kind, write_heartbeat,
+    write_heartbeat_reply,
 )
 
 import logging
@@ -32,6 +42,8 @@ log = logging.getLogger("dragoman.dubbo")
 # Dubbo's own interval: a heartbeat after 60 s without reads, the connection given up after three.
 cdef int64_t HEARTBEAT_US = 60_000_000
 RECONNECT_MOST_S = 0.5
+# So many calls lost in a row behind a frame that hardly grows end the connection.
+cdef int MISSED_MOST = 3
 CLOSED = "the connection to the provider was closed here"
 LEAVING = "the provider is about to stop"
 
@@ -46,7 +58,7 @@ cdef class DubboCall(Timed):
         """The connection broke; ``sent`` is False only if the request certainly never left."""
 
 
-cdef class DubboConnection(Gathering):
+cdef class DubboConnection(Arriving):
     """One connection: an ``asyncio.Protocol``."""
 
     def __cinit__(self, DubboLink owner, link, payload_bytes_max=8388608):
@@ -103,6 +115,8 @@ cdef class DubboConnection(Gathering):
         while not self.closed:
             event = frame.next_frame()
             if event == DUBBO_NEED_MORE:
+                if frame.pending_length:
+                    self.frame_begun(self.turn.wheel)
                 break
             if event == DUBBO_ERROR:
                 self.owner.protocol_errors += 1
@@ -123,6 +137,7 @@ cdef class DubboConnection(Gathering):
             if call is None:
                 self.owner.unknown_replies += 1
                 continue
+            self._missed = 0
             call.on_dubbo_reply(frame.status, frame.serialization, frame.body, frame.body_length)
             if self.readonly_event and self.inflight == 0:
                 # Nobody waits for anything here any more: it may be let go.
@@ -151,6 +166,7 @@ cdef class DubboConnection(Gathering):
             return
         self.closed = True
         self.turn.wheel.cancel(self)
+        self.end_watch()
         self.owner.losses += 1
         self.owner._next_id = self._next_id
         if self in self.owner.connections:
@@ -242,6 +258,73 @@ cdef class DubboConnection(Gathering):
             return
         self._flushed_id = self._next_id - 1
         self.transport.write(self.out.take())
+
+    # frames that do not arrive
+
+    cdef bint progress(self, Progress* frame) noexcept:
+        if self.closed or self.decoder.pending_length == 0:
+            return False
+        frame.frame = self.decoder.pieced
+        frame.have = self.decoder.pending_length
+        frame.length = self.decoder.needed()
+        frame.reading = True
+        return True
+
+    cdef void on_stalled(self, str why):
+        self.owner.protocol_errors += 1
+        self.fail(f"provider {self.owner.host}:{self.owner.port}: {why}")
+
+    cdef bint on_watched(self):
+        if self._holds_a_reply():
+            self.on_stalled(
+                f"a frame's length of {self.decoder.body_length} bytes is wrong: replies lie in it"
+            )
+        return not self.closed
+
+    cdef void missed(self):
+        """The deadline of a call here has passed."""
+        if self.closed or self.decoder.pending_length == 0 or not self.on_watched():
+            return
+        self._missed += 1
+        if self._missed >= MISSED_MOST and self.frame_is_late():
+            self.on_stalled(
+                f"{self._missed} calls were lost in a row behind a frame of "
+                f"{self.decoder.body_length} bytes that does not arrive"
+            )
+
+    cdef bint _holds_a_reply(self):
+        """Whether the header of a reply to a call under way lies in the body of the frame in
+        progress. Its id is in nobody's hands but ours and the provider's, so no value can look
+        like that.
+        """
+        cdef DubboDecoder frame = self.decoder
+        cdef const uint8_t* p
+        cdef const char* found
+        cdef const char* end = frame.pending + frame.pending_length - DUBBO_HEADER_BYTES + 1
+        cdef uint64_t id
+        cdef int i
+        if frame.pending_length < 2 * DUBBO_HEADER_BYTES:
+            return False
+        if self._searched_frame != frame.pieced or self._searched > frame.pending_length:
+            self._searched_frame = frame.pieced
+            self._searched = DUBBO_HEADER_BYTES
+        found = frame.pending + self._searched
+        while found < end:
+            found = <const char*>memchr(found, 0xDA, end - found)
+            if found == NULL:
+                break
+            p = <const uint8_t*>found
+            found += 1
+            if p[1] != 0xBB or p[2] & (DUBBO_REQUEST | DUBBO_EVENT):
+                continue
+            id = 0
+            for i in range(8):
+                id = id << 8 | p[4 + i]
+            if self._slots[id & self._mask] != NULL \
+                    and (<DubboCall>self._slots[id & self._mask]).dubbo_id == id:
+                return True
+        self._searched = end - frame.pending
+        return False
 
     # events
 

@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
-from dragoman.rpc.turn cimport Gathering, Turn
+from dragoman.rpc.arrival cimport Arriving
+from dragoman.rpc.turn cimport Turn
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.dubbo cimport DubboDecoder
 
@@ -19,7 +20,7 @@ cdef class Connected:
     cdef int serve(self, ServiceConnection connection) except -1
 
 
-cdef class ServiceConnection(Gathering):
+cdef class ServiceConnection(Arriving):
     cdef readonly object loop
     cdef Connected provider
     cdef object transport
@@ -28,6 +29,7 @@ cdef class ServiceConnection(Gathering):
     cdef readonly str peer
     cdef readonly bint closed
     cdef bint half_closed
+    cdef bint paused
     cdef int owed
     cdef int64_t read_us
 

@@ -9,6 +9,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint64_t
 
 from dragoman.dubbo.results cimport TEXT_MAX
+from dragoman.rpc.arrival cimport Progress
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.dubbo cimport (
@@ -65,7 +66,7 @@ cdef class Connected:
         return len(self.connections)
 
 
-cdef class ServiceConnection(Gathering):
+cdef class ServiceConnection(Arriving):
     """One connection: an ``asyncio.Protocol``."""
 
     def __init__(self, Connected provider not None):
@@ -103,17 +104,20 @@ cdef class ServiceConnection(Gathering):
         """The loop: the connection is gone. What runs goes on, and nobody hears of it."""
         self.closed = True
         self.provider.connections.discard(self)
+        self.end_watch()
         if self._wheel is not None:
             self._wheel.cancel(self)
 
     def pause_writing(self):
         """The loop: the peer does not read its replies, so its requests wait."""
         if not self.closed:
+            self.paused = True
             self.transport.pause_reading()
 
     def resume_writing(self):
         """The loop: the peer reads again."""
         if not self.closed:
+            self.paused = False
             self.transport.resume_reading()
 
     def eof_received(self):
@@ -144,8 +148,24 @@ cdef class ServiceConnection(Gathering):
                 provider.refused += 1
                 log.info("%s: closing the connection: %s", self.peer, frame.error)
                 self.close()
+            elif frame.pending_length and not self.closed:
+                self.frame_begun(provider.turn.wheel)
         finally:
             provider.turn.read_ends(self.read_us)
+
+    cdef bint progress(self, Progress* frame) noexcept:
+        if self.closed or self.decoder.pending_length == 0:
+            return False
+        frame.frame = self.decoder.pieced
+        frame.have = self.decoder.pending_length
+        frame.length = self.decoder.needed()
+        frame.reading = not self.paused
+        return True
+
+    cdef void on_stalled(self, str why):
+        self.provider.refused += 1
+        log.info("%s: closing the connection: %s", self.peer, why)
+        self.close()
 
     cdef int _event(self) except -1:
         """Answer a heartbeat; any other event says nothing to a provider."""
@@ -195,6 +215,7 @@ cdef class ServiceConnection(Gathering):
         if not self.closed:
             self.flush()
             self.closed = True
+            self.end_watch()
             if self._wheel is not None:
                 self._wheel.cancel(self)
             self.transport.close()

@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from dragoman.rpc.turn cimport Gathering, Turn
+from dragoman.rpc.arrival cimport Arriving
+from dragoman.rpc.turn cimport Turn
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.mesh cimport MeshDecoder
 
@@ -10,7 +11,7 @@ cdef enum:
     SPILL_BYTES = 32768
 
 
-cdef class Session(Gathering):
+cdef class Session(Arriving):
     cdef readonly object loop
     cdef Turn turn
     cdef object transport

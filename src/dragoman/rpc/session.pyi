@@ -1,9 +1,9 @@
 import asyncio
 
 from dragoman.errors import DragomanError
-from dragoman.rpc.turn import Gathering
+from dragoman.rpc.arrival import Arriving
 
-class Session(Gathering, asyncio.BufferedProtocol):
+class Session(Arriving, asyncio.BufferedProtocol):
     """What both ends share: gathering, reading, heartbeat, goodbye."""
 
     loop: asyncio.AbstractEventLoop

@@ -21,6 +21,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int MSG_NOSIGNAL
     ssize_t send(int fd, const void* data, size_t n, int flags)
 
+from dragoman.rpc.arrival cimport Progress
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.mesh cimport (
     F_GOODBYE, F_HELLO, F_PING, FLAG_VIOLATION, HEADER_BYTES, HELLO_BYTES, MESH_ERROR,
@@ -43,7 +44,7 @@ cdef double LINGER_S = 1.0
 cdef size_t APART_BYTES = 65536
 
 
-cdef class Session(Gathering):
+cdef class Session(Arriving):
     """What both ends share: gathering, reading, heartbeat, goodbye. An
     ``asyncio.BufferedProtocol``.
     """
@@ -238,8 +239,22 @@ cdef class Session(Gathering):
             self.lose(f"internal error: {error!r}")
             return 0
         if not self.closed:
+            if not self.decoder.idle():
+                self.frame_begun(self.turn.wheel)
             self.on_batch()
         return 0
+
+    cdef bint progress(self, Progress* frame) noexcept:
+        if self.closed or self.decoder.idle():
+            return False
+        frame.frame = self.decoder.pieced
+        frame.have = self.decoder.have()
+        frame.length = self.decoder.length if self.decoder._partial is not None else HEADER_BYTES
+        frame.reading = not self._held
+        return True
+
+    cdef void on_stalled(self, str why):
+        self.fail(why)
 
     cdef void hold(self, int reason):
         """Take nothing more from the peer until every reason for that has gone (``release``)."""
@@ -293,6 +308,7 @@ cdef class Session(Gathering):
             )
         self._stash = None
         self.turn.wheel.cancel(self)
+        self.end_watch()
         self.on_closed()
 
     cdef void on_due(self):

@@ -117,6 +117,7 @@ cdef class DubboDecoder:
     cdef Py_ssize_t pending_length, pending_capacity
     cdef bint pending_done        # the frame handed out last lies there
     cdef bint failed
+    cdef uint64_t pieced          # how many frames have come in pieces
     cdef Py_ssize_t payload_bytes_max
 
     # The frame handed out last; valid until the next call of any method.
@@ -132,5 +133,6 @@ cdef class DubboDecoder:
     cdef int next_frame(self) noexcept
     cdef int read_header(self, const uint8_t* p) noexcept
     cdef int next_pending(self) noexcept
+    cdef Py_ssize_t needed(self) noexcept
     cdef int keep(self, Py_ssize_t n, Py_ssize_t needed) noexcept
     cdef int fail(self, str message) noexcept

@@ -289,6 +289,12 @@ cdef class DubboDecoder:
         self.body_length = length
         return DUBBO_FRAME
 
+    cdef Py_ssize_t needed(self) noexcept:
+        """How long the unfinished frame will be, as far as that is known."""
+        if self.pending_length < DUBBO_HEADER_BYTES:
+            return DUBBO_HEADER_BYTES
+        return DUBBO_HEADER_BYTES + self.body_length
+
     cdef int keep(self, Py_ssize_t n, Py_ssize_t needed) noexcept:
         """Move ``n`` bytes to the unfinished frame, which will have ``needed`` when it is whole."""
         cdef Py_ssize_t length = self.pending_length + n
@@ -332,8 +338,10 @@ cdef class DubboDecoder:
                 return DUBBO_FRAME
         elif have > 0 and not begins_well(<const uint8_t*>self.at, have):
             return self.fail("a frame must begin with da bb")
-        if have > 0 and self.keep(have, needed) < 0:
-            return DUBBO_ERROR
+        if have > 0:
+            self.pieced += 1
+            if self.keep(have, needed) < 0:
+                return DUBBO_ERROR
         self.chunk = None
         return DUBBO_NEED_MORE
 

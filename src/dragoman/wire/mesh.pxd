@@ -1,4 +1,4 @@
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from dragoman.wire.buffer cimport Buffer
 
@@ -77,12 +77,15 @@ cdef class MeshDecoder:
     cdef bytes _partial
     cdef size_t _partial_have
     cdef bint _dead
+    # How many frames have come in pieces.
+    cdef uint64_t pieced
 
     cdef void receive(self, const char* data, size_t n) noexcept
     cdef int next_frame(self) except -2
     cdef char* direct(self, size_t* n) noexcept
     cdef int direct_received(self, size_t n) except -1
     cdef bint idle(self) noexcept
+    cdef size_t have(self) noexcept
     cdef bytes rest(self)
     cdef int _grow(self, size_t wanted) except -1
     cdef int _check(self) except -2

@@ -110,6 +110,10 @@ cdef class MeshDecoder:
         """Whether no unfinished frame is held."""
         return self._head_have == 0 and self._partial is None
 
+    cdef size_t have(self) noexcept:
+        """Bytes of the unfinished frame's header, or, once that is whole, of its body."""
+        return self._head_have if self._partial is None else self._partial_have
+
     cdef int _check(self) except -2:
         cdef uint32_t limit
         cdef uint8_t present
@@ -183,6 +187,8 @@ cdef class MeshDecoder:
                 head = self._at
                 self._at += HEADER_BYTES
             else:
+                if self._head_have == 0:
+                    self.pieced += available != 0
                 want = HEADER_BYTES - self._head_have
                 if want > available:
                     want = available
@@ -217,6 +223,7 @@ cdef class MeshDecoder:
                 want = self.length
             self._partial = PyBytes_FromStringAndSize(NULL, want)
             self._partial_have = 0
+            self.pieced += 1
         available = self._end - self._at
         want = self.length - self._partial_have
         if want > available:
