@@ -6,12 +6,12 @@ import asyncio
 import struct
 
 import pytest
-from tests.dubbo.fake import HOST, OK, Frame, frame, way
-from tests.simulation.loop import SimulatedLoop, simulate
+from dragoman.dubbo.service_connection import Connected
 
 from dragoman.dubbo.link import DubboLink
-from dragoman.dubbo.service_connection import Connected
 from dragoman.errors import DeadlineError, DragomanError
+from tests.dubbo.fake import HOST, OK, Frame, frame, way
+from tests.simulation.loop import SimulatedLoop, simulate
 
 BODY = b"a.B\0m\0\0\0{}"
 REPLY = b'1\n"OK"\n'
@@ -48,7 +48,7 @@ def test_replies_behind_a_wrong_but_plausible_length_are_found_and_the_link_is_m
                     async with asyncio.timeout(20):
                         while not one.egress.link.usable:
                             await asyncio.sleep(0.001)
-            # The first had no reply; the second's was swallowed, and shows that the length is wrong.
+            # The first had no reply; the second's was swallowed, which shows the length to be wrong.
             assert ends == [DeadlineError, DeadlineError, b'"OK"', b'"OK"']
             assert one.provider.connections == 2
 
