@@ -73,6 +73,17 @@ def test_one_file_serves_both_agents(tmp_path: Path) -> None:
     assert (config.weight, config.interface, config.limit) == (3, (IFACE,), "auto")
 
 
+def test_calls_of_other_interfaces_are_allowed_by_option_variable_and_file(tmp_path: Path) -> None:
+    assert not provider(interface=["a.B"]).allow_any_interface
+    assert provider(interface=["a.B"], allow_any_interface=True).allow_any_interface
+    environment = {"DRAGOMAN_INTERFACE": "a.B", "DRAGOMAN_ALLOW_ANY_INTERFACE": "true"}
+    config = load(ProviderConfig, "provider", options={}, environment=environment)
+    assert config.allow_any_interface
+    file = written(tmp_path, '[provider]\ninterface = "a.B"\nallow-any-interface = true')
+    config = load(ProviderConfig, "provider", options={}, environment={}, file=file)
+    assert config.allow_any_interface
+
+
 def test_a_list_may_be_repeated_or_separated_by_commas() -> None:
     assert provider(interface=["a.B", "a.C"]).interface == ("a.B", "a.C")
     config = load(

@@ -14,7 +14,9 @@ from contextlib import AsyncExitStack
 import aiohttp
 import pytest
 
+from dragoman import rpc
 from dragoman.demo.javahash import java_hash
+from dragoman.errors import DragomanError, NotFoundError
 from tests.faults.chain import INTERFACE, Chain, Pair, Program, chain, eventually, start
 from tests.faults.conftest import Mesh
 from tests.faults.http import client, form, form_body, is_hash
@@ -337,6 +339,27 @@ def test_a_second_signal_stops_at_once(mesh: Mesh) -> None:
             await asyncio.sleep(0.05)
             agent.signal(signal.SIGTERM)
             assert await agent.ended(0.3) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_peer_of_a_provider_agent_reaches_what_is_registered_alone(mesh: Mesh) -> None:
+    async def scenario() -> None:
+        agent = mesh.chain.provider_agent(
+            "open", mesh.first.provider, "--group", "open", "--allow-any-interface"
+        )
+        await agent.start()
+        other = form_body("x").replace(INTERFACE.encode(), b"com.example.Other")
+        async with await rpc.connect(f"127.0.0.1:{mesh.first.agent.port}") as peer:
+            assert await peer.call("form", form_body("x")) == str(java_hash("x")).encode()
+            with pytest.raises(NotFoundError, match=r"no interface 'com\.example\.Other'"):
+                await peer.call("form", other)
+        async with await rpc.connect(f"127.0.0.1:{agent.port}") as peer:
+            # What the demo provider itself says of it.
+            with pytest.raises(DragomanError) as caught:
+                await peer.call("form", other)
+            assert "--interface" not in str(caught.value)
+        assert await agent.stop() == 0
 
     asyncio.run(scenario())
 

@@ -100,6 +100,7 @@ class ProviderConfig(AgentConfig, frozen=True, kw_only=True):
     timeout_ms: _Millis = 600_000
     provider: str = "127.0.0.1:20880"
     interface: tuple[str, ...]
+    allow_any_interface: bool = False
     advertise: str = ""
     group: str = ""
     version: str = ""

@@ -61,6 +61,7 @@ class ProviderAgent:
             serialization=config.serialization,
             learning=learning,
             timeout_ms=config.timeout_ms,
+            interfaces=None if config.allow_any_interface else config.interface,
         )
         self.sessions: set[ServerSession] = set()
         self._sessions_max = connections_allowed(config.connections_max)

@@ -186,7 +186,15 @@ def provider(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="An interface the provider serves, such as com.example.IHello; may be repeated.",
+            help="An interface the provider serves, such as com.example.IHello; may be repeated. "
+            "Calls to any other are refused.",
+        ),
+    ] = None,
+    allow_any_interface: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-any-interface",
+            help="Pass on calls to every interface that a caller names, registered or not.",
         ),
     ] = None,
     group: Annotated[

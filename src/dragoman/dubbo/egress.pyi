@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Sequence
 
 from dragoman.dubbo.link import DubboLink
 from dragoman.flow.credits import CreditPool
@@ -32,6 +33,7 @@ class Egress(Handler):
         sharing: bool = False,
         limit_max: int = 10000,
         timeout_ms: int = 600000,
+        interfaces: Sequence[str] | None = None,
     ) -> None: ...
     silent: bool
     def probe(self, interface: str, every_ms: int) -> None:

@@ -29,7 +29,7 @@ from dragoman.wire.dubbo cimport (
 import logging
 
 from dragoman.dubbo.requests import METHODS
-from dragoman.errors import Code, UsageError
+from dragoman.errors import Code, NotFoundError, UsageError
 
 cdef enum:
     PATIENCE_MAX = 1024
@@ -69,7 +69,7 @@ cdef class Egress(Handler):
     def __init__(
         self, loop, DubboLink link, CreditPool pool, *, str group="", str version="",
         str serialization="fastjson", bint learning=False, bint sharing=False, int limit_max=10000,
-        uint32_t timeout_ms=600000,
+        uint32_t timeout_ms=600000, interfaces=None,
     ):
         self.loop = loop
         self.turn = turn_of(loop)
@@ -80,7 +80,9 @@ cdef class Egress(Handler):
         self.limit_max = limit_max
         self._patience = 1
         self._timeout_ms = timeout_ms
-        self._requests = Requests(serialization, group=group, version=version)
+        self._requests = Requests(
+            serialization, group=group, version=version, interfaces=interfaces
+        )
         self._replies = Replies()
         self.errors = {}
         self.latency = Histogram()
@@ -122,6 +124,11 @@ cdef class Egress(Handler):
             connection.undo(call)
             connection.out.length = start
             self._finish(call, C_MALFORMED, False, str(error))
+            return True
+        except NotFoundError as error:
+            connection.undo(call)
+            connection.out.length = start
+            self._finish(call, C_NOT_FOUND, True, str(error))
             return True
         except Exception as error:
             # Our own fault, or no memory: a request that got lost here would keep its credit for

@@ -33,6 +33,9 @@ cdef class Requests:
     cdef bytes _version
     cdef Buffer _scratch
     cdef Requests _inner
+    # What may be called, and which of it was called last; None for anything.
+    cdef list _interfaces
+    cdef Py_ssize_t _asked_last
 
     cdef int write(
         self, int method, Buffer out, uint64_t id, const char* body, Py_ssize_t n, Asked* asked
@@ -40,6 +43,7 @@ cdef class Requests:
     cdef int write_echo(self, Buffer out, uint64_t id, bytes interface) except -1
     cdef int _fastjson2(self, Buffer out, uint64_t id) except -1
     cdef void _invocation(self, Invocation* to) noexcept
+    cdef int _check_interface(self, const Slice* name) except -1
     cdef int _form(self, Buffer out, uint64_t id, const char* body, Py_ssize_t n) except -1
     cdef int _form_json(
         self, Buffer out, uint64_t id, Invocation* invocation, const Slice* parameter

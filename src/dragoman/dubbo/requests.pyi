@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 METHODS: dict[bytes, int]
 SERIALIZATIONS: dict[str, int]
 
@@ -8,4 +10,11 @@ class Requests:
     def make(self, method: bytes, id: int, body: bytes) -> bytes:
         """The whole frame for a request by a mesh method (for tests). Raises UsageError."""
 
-    def __init__(self, serialization: str, *, group: str = "", version: str = "") -> None: ...
+    def __init__(
+        self,
+        serialization: str,
+        *,
+        group: str = "",
+        version: str = "",
+        interfaces: Sequence[str] | None = None,
+    ) -> None: ...

@@ -5,7 +5,8 @@ A caller's request is the body of a mesh frame, by one of the mesh methods ``for
 which appends the Dubbo frame straight to the buffer of the connection to the provider. The
 invariants: what is refused raises UsageError, and the caller of ``write`` then cuts the buffer
 back; nothing in a request reaches the provider as the name of a class to make, unless it is an
-argument's type.
+argument's type; and where ``interfaces`` are given, no call leaves for another one, under whatever
+mesh method, generic or not (group and version are always those given here).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -33,7 +34,7 @@ from typing import Literal
 
 import msgspec
 
-from dragoman.errors import ProtocolError, UsageError
+from dragoman.errors import NotFoundError, ProtocolError, UsageError
 from dragoman.wire.descriptor import descriptor_of, java_name
 from dragoman.wire.hessian2 import Hessian2Scanner
 from dragoman.wire.hessian2 import decode as hessian2_decode
@@ -45,6 +46,7 @@ from dragoman.wire.misfit import UNREADABLE, json_misfit
 cdef enum:
     ARGUMENTS_MAX = 255
     FORM_FIELDS_MAX = 64
+    INTERFACE_SHOWN_MAX = 200
 
 METHODS = {
     b"form": METHOD_FORM, b"json": METHOD_JSON, b"hessian2": METHOD_HESSIAN2,
@@ -85,9 +87,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 cdef class Requests:
-    """Makes Dubbo requests for one provider. ``serialization`` is its name in SERIALIZATIONS."""
+    """Makes Dubbo requests for one provider. ``serialization`` is its name in SERIALIZATIONS.
 
-    def __init__(self, str serialization not None, *, str group="", str version=""):
+    ``interfaces`` are those that may be called; None: any.
+    """
+
+    def __init__(
+        self, str serialization not None, *, str group="", str version="", interfaces=None
+    ):
         if serialization not in SERIALIZATIONS:
             raise UsageError(
                 f"serialization {serialization!r}: expected one of {', '.join(SERIALIZATIONS)}"
@@ -97,14 +104,18 @@ cdef class Requests:
         self._group = group.encode() if group else None
         self._version = version.encode() if version else None
         self._scratch = Buffer()
+        self._interfaces = None if interfaces is None else [name.encode() for name in interfaces]
         if self.serialization == DUBBO_FASTJSON2:
             # What is to be said is settled in hessian2.
-            self._inner = Requests("hessian2", group=group, version=version)
+            self._inner = Requests(
+                "hessian2", group=group, version=version, interfaces=interfaces
+            )
 
     cdef int write(
         self, int method, Buffer out, uint64_t id, const char* body, Py_ssize_t n, Asked* asked
     ) except -1:
-        """Append the request that ``body`` asks for to ``out``; UsageError for what is wrong."""
+        """Append the request that ``body`` asks for to ``out``; UsageError for what is wrong,
+        NotFoundError for an interface that may not be called."""
         cdef size_t start = out.length
         memset(asked, 0, sizeof(Asked))
         if self._inner is not None:
@@ -169,6 +180,23 @@ cdef class Requests:
         point(&to.service_version, self._version)
         to.lengths = self._lengths
 
+    cdef int _check_interface(self, const Slice* name) except -1:
+        """Refuse what is not among the interfaces that may be called."""
+        cdef Py_ssize_t i = self._asked_last, tried
+        cdef bytes interface
+        if self._interfaces is None:
+            return 0
+        for tried in range(len(self._interfaces)):
+            interface = <bytes>self._interfaces[i]
+            if len(interface) == name.length and memcmp(
+                PyBytes_AS_STRING(interface), name.data, name.length
+            ) == 0:
+                self._asked_last = i
+                return 0
+            i = i + 1 if i + 1 < len(self._interfaces) else 0
+        asked = name.data[:min(name.length, INTERFACE_SHOWN_MAX)].decode("utf-8", "replace")
+        raise NotFoundError(f"this provider's agent serves no interface {asked!r} (--interface)")
+
     cdef int _form(self, Buffer out, uint64_t id, const char* body, Py_ssize_t n) except -1:
         """The contest's form, in whatever order its fields come."""
         cdef FormField fields[4]
@@ -207,6 +235,7 @@ cdef class Requests:
         invocation.interface = values[0]
         invocation.method = values[1]
         invocation.descriptor = values[2]
+        self._check_interface(&values[0])
         if not (
             values[2].length == 18 and memcmp(values[2].data, b"Ljava/lang/String;", 18) == 0
         ):
@@ -283,6 +312,7 @@ cdef class Requests:
         cdef Invocation invocation
         cdef const char* rest = body
         cdef Py_ssize_t left = read_names(&rest, n, parts, 4)
+        self._check_interface(&parts[0])
         try:
             call = _json_call.decode(rest[:left])
         except UNREADABLE:
@@ -404,6 +434,7 @@ cdef class Requests:
         cdef const uint8_t* p = <const uint8_t*>rest
         cdef uint32_t length
         cdef int code
+        self._check_interface(&parts[0])
         if left < 4:
             raise UsageError("a hessian2 call without the length of its arguments")
         length = <uint32_t>p[0] << 24 | <uint32_t>p[1] << 16 | <uint32_t>p[2] << 8 | p[3]

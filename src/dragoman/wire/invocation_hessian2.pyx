@@ -206,9 +206,47 @@ cdef inline Py_ssize_t string_end(const char* data, Py_ssize_t i, Py_ssize_t n) 
 
 
 cdef inline bint is_ours(const char* data, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
-    """Whether the string between is the name of an attachment that the call itself sets."""
-    cdef const char* text = data + start + 1
-    cdef Py_ssize_t n = end - start - 1
+    """Whether the string between is the name of an attachment that the call itself sets.
+
+    It is read as Java reads it, in whichever of the many forms that hessian2 has for a text: in
+    chunks, with a longer length than needed, with characters in more bytes than needed.
+    """
+    cdef const uint8_t* p = <const uint8_t*>data + start
+    cdef const uint8_t* stop = <const uint8_t*>data + end
+    cdef char text[10]
+    cdef Py_ssize_t n = 0, units
+    cdef int unit
+    while p < stop:
+        if p[0] < 0x20:
+            units = p[0]
+            p += 1
+        elif p[0] <= 0x33:
+            units = ((p[0] - 0x30) << 8) | p[1]
+            p += 2
+        elif p[0] == N:
+            return False
+        else:
+            units = (p[1] << 8) | p[2]
+            p += 3
+        while units > 0 and p < stop:
+            if n == 9:
+                return False
+            if p[0] < 0x80:
+                unit = p[0]
+                p += 1
+            elif p[0] < 0xE0:
+                unit = ((p[0] & 0x1F) << 6) | (p[1] & 0x3F)
+                p += 2
+            elif p[0] < 0xF0:
+                unit = ((p[0] & 0x0F) << 12) | ((p[1] & 0x3F) << 6) | (p[2] & 0x3F)
+                p += 3
+            else:
+                return False
+            if unit > 0x7F:
+                return False
+            text[n] = <char>unit
+            n += 1
+            units -= 1
     return (
         (n == 4 and memcmp(text, b"path", 4) == 0)
         or (n == 5 and memcmp(text, b"group", 5) == 0)
