@@ -93,9 +93,9 @@ def test_whoever_cannot_show_what_is_asked_for_is_refused(runner: str, certifica
         tls = server_context(certificates)
         async with await rpc.serve(echo, ANY, tls=tls) as server:
             address = str(server.address)
-            with pytest.raises(ConnectError, match="certificate verify failed"):
+            with pytest.raises(ConnectError, match=r"TLS: .* from nobody who is trusted"):
                 await rpc.connect(address, tls=ssl.create_default_context())
-            with pytest.raises(ConnectError, match=r"doesn't match|mismatch|not valid for"):
+            with pytest.raises(ConnectError, match="TLS: the certificate is for another name"):
                 await rpc.connect(
                     address, tls=client_context(certificates), server_hostname="other.test"
                 )

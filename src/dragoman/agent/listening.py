@@ -13,6 +13,7 @@ from typing import Final
 
 from dragoman.agent.config import listen_address
 from dragoman.errors import UsageError
+from dragoman.reasons import reason
 
 # More than 8,000 clients may connect at once; the kernel cuts it to net.core.somaxconn.
 BACKLOG: Final = 16384
@@ -47,7 +48,7 @@ def explain(error: OSError) -> str:
         return "this machine has no such address"
     if error.errno == errno.EACCES:
         return "not permitted to listen on this port"
-    return error.strerror or str(error)
+    return reason(error)
 
 
 def _bound(host: str, port: int, *, reuse_port: bool, listening: bool) -> socket.socket:
@@ -55,7 +56,7 @@ def _bound(host: str, port: int, *, reuse_port: bool, listening: bool) -> socket
     try:
         found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        raise UsageError(f"cannot listen on {host}:{port}: {reason(error)}") from None
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)

@@ -41,6 +41,7 @@ from dragoman.queue.arguments import (
     range_of,
 )
 from dragoman.queue.consumer import AsyncConsumer
+from dragoman.reasons import reason
 
 if TYPE_CHECKING:
     from dragoman.broker.nats_client import NatsClient
@@ -497,7 +498,7 @@ class NatsStore:
 
 
 def _reason(error: Exception) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return reason(error)
 
 
 async def _close(client: NatsClient) -> None:
@@ -567,8 +568,8 @@ async def open_nats(
     except (nats.errors.Error, OSError, TimeoutError) as error:
         client.hang_up()
         within = f"no connection within {connect_timeout_ms} ms"
-        reason = str(error) or (f"{within}: {_reason(wrong[0])}" if wrong else within)
-        raise ConnectError(f"{where}: {reason}") from None
+        why = str(error) or (f"{within}: {_reason(wrong[0])}" if wrong else within)
+        raise ConnectError(f"{where}: {why}") from None
     store = NatsStore(client, location, where, timeout_ms=timeout_ms, bytes_max=bytes_max)
     try:
         await store.open()

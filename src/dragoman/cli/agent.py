@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from dragoman.cli.words import Commands
+
 _SOURCES = (
     "Every option may also stand in a variable (DRAGOMAN_TIMEOUT_MS for --timeout-ms) or in the "
     "file named by --config or DRAGOMAN_CONFIG (timeout_ms in its table \\[{table}]). An option "
@@ -283,6 +285,7 @@ def _config_file(option: Path | None) -> Path | None:
 def register(app: typer.Typer) -> None:
     """Add the commands of this family to ``app``."""
     agent = typer.Typer(
+        cls=Commands,
         help="The sidecar: run one beside every consumer and every provider.",
         no_args_is_help=True,
         add_completion=False,

@@ -6,7 +6,9 @@ from importlib import import_module
 
 import typer
 
-bench = typer.Typer(help="Measure the parts that stand alone.", no_args_is_help=True)
+from dragoman.cli.words import Commands
+
+bench = typer.Typer(cls=Commands, help="Measure the parts that stand alone.", no_args_is_help=True)
 
 # Each name is a module of this package; it adds its command to ``bench``.
 BENCHMARKS = ("bench_queue", "bench_rpc")

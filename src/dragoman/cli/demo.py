@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
+from dragoman.cli.words import Commands
 from dragoman.errors import UsageError
 
 demo = typer.Typer(
-    help="The demo provider and consumer that the race drives.", no_args_is_help=True
+    cls=Commands, help="The demo provider and consumer that the race drives.", no_args_is_help=True
 )
 
 

@@ -13,10 +13,14 @@ from typing import Any
 
 import typer
 
+from dragoman.cli.words import Commands, wrong_option
 from dragoman.errors import DragomanError, UsageError
 
 app = typer.Typer(
     name="dragoman",
+    cls=Commands,
+    # Of all commands beneath, too.
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="An interpreter between programs that do not share a language: "
     "a service mesh for Apache Dubbo.",
     no_args_is_help=True,
@@ -61,7 +65,7 @@ def _show(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
     else:
-        _report(error.format_message(), 2)
+        _report(wrong_option(error), 2)
     return 2
 
 

@@ -31,6 +31,7 @@ from dragoman.cli.queue_text import (
     size_text,
     write,
 )
+from dragoman.cli.words import Commands
 from dragoman.errors import CorruptionError, StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 queue = typer.Typer(
+    cls=Commands,
     help="Queues of messages: put, read, look, serve. WHERE is the directory of a store, "
     "dragoman://HOST:PORT (one that is served), etcd://HOST:PORT?store=NAME (registered), "
     "or nats://HOST:PORT/PREFIX (on NATS JetStream).",

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from dragoman.demo.invoke import InvokePool
 from dragoman.errors import UsageError
+from dragoman.reasons import reason
 from dragoman.stopping import told_to_stop
 
 BACKLOG = 4096
@@ -55,8 +56,8 @@ async def serve(
         server = await loop.create_server(pool.accept, host, port, backlog=BACKLOG)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        reason = "the port is in use" if taken else error.strerror or str(error)
-        raise UsageError(f"cannot listen on {host}:{port}: {reason}") from error
+        why = "the port is in use" if taken else reason(error)
+        raise UsageError(f"cannot listen on {host}:{port}: {why}") from error
     stopped = stop if stop is not None else asyncio.Event()
     with told_to_stop(stopped.set) if stop is None else nullcontext():
         pool.start(loop)

@@ -19,6 +19,7 @@ import uvloop
 
 from dragoman.demo.provider import Provider, ProviderStatistics
 from dragoman.errors import UsageError
+from dragoman.reasons import reason
 from dragoman.stopping import told_to_stop
 
 # A peer that has been told may have sent calls before it heard: as long as none came for this long.
@@ -126,7 +127,7 @@ async def _listen(
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UsageError(f"cannot listen on {address}: the port is in use") from error
-        raise UsageError(f"cannot listen on {address}: {error.strerror or error}") from error
+        raise UsageError(f"cannot listen on {address}: {reason(error)}") from error
 
 
 async def _drain(provider: Provider, drain_s: float) -> None:

@@ -33,6 +33,7 @@ from dragoman.wire.dubbo cimport (
 import logging
 import random
 
+from dragoman.reasons import reason
 from dragoman.rpc.address import Address
 from dragoman.rpc.backoff import Backoff
 from dragoman.rpc.link import Link
@@ -174,7 +175,7 @@ cdef class DubboConnection(Arriving):
         if self.failure is None:
             self.failure = (
                 f"connection to provider {self.owner.host}:{self.owner.port} lost"
-                + (f": {exc}" if exc else "")
+                + (f": {reason(exc)}" if exc else "")
             )
         self.owner.reason = self.failure
         if self.failure == CLOSED and self.owner._leaving:

@@ -24,6 +24,7 @@ from dragoman.dubbo.declaration import Declaration
 from dragoman.dubbo.request import ServerStatistics
 from dragoman.dubbo.serving import Provider
 from dragoman.errors import ConnectError, RegistryError, UsageError
+from dragoman.reasons import reason
 from dragoman.registry import Handle, Registration, Registry, open_registry
 from dragoman.registry.base import LIMIT_MAX, METHODS_MAX, Method
 from dragoman.rpc.address import Address
@@ -87,7 +88,7 @@ class Server:
                 reuse_address=True,
             )
         except OSError as error:
-            raise ConnectError(f"cannot listen on {address}: {error.strerror or error}") from None
+            raise ConnectError(f"cannot listen on {address}: {reason(error)}") from None
         self._listener = listener
         self.address = Address(address.host, listener.sockets[0].getsockname()[1])
 

@@ -14,6 +14,7 @@ import urllib.request
 from typing import Any
 
 from dragoman.errors import DragomanError, UsageError
+from dragoman.reasons import reason
 
 BODY_BYTES_MAX = 16 << 20
 # Admin pages are on this machine: no proxy of the environment may stand between.
@@ -78,5 +79,6 @@ def _exchange(request: urllib.request.Request, timeout_s: float, *, local: bool)
         with error:
             return error.code, error.read(BODY_BYTES_MAX).decode(errors="replace")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise HttpError(f"{request.get_method()} {request.full_url}: {reason}") from error
+        cause = getattr(error, "reason", None)
+        why = reason(cause if isinstance(cause, BaseException) else error)
+        raise HttpError(f"{request.get_method()} {request.full_url}: {why}") from error

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 
 from dragoman.errors import UsageError
 from dragoman.race.closed_loop import ClosedLoop
+from dragoman.reasons import reason
 from dragoman.wire.http1 import encode_request, encode_request_head
 
 FORM = "application/x-www-form-urlencoded"
@@ -53,8 +54,8 @@ def run_load(
     parts = urlsplit(url)
     try:
         port = parts.port or 80
-    except ValueError as error:
-        raise UsageError(f"load: {url}: {error}") from error
+    except ValueError:
+        raise UsageError(f"load: {url}: expected a port from 1 to 65535") from None
     if parts.scheme != "http" or not parts.hostname:
         raise UsageError(f"load: http://HOST:PORT/PATH was expected, not {url!r}")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -62,7 +63,7 @@ def run_load(
     try:
         address = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise UsageError(f"load: {parts.hostname}: {error.strerror or error}") from error
+        raise UsageError(f"load: {parts.hostname}: {reason(error)}") from error
     allow_descriptors(connections + 32)
     form_head = None
     request = None
@@ -146,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=options.seed,
         )
     except (UsageError, OSError) as error:
-        print(f"load: {error}" if isinstance(error, OSError) else error, file=sys.stderr)
+        print(f"load: {reason(error)}" if isinstance(error, OSError) else error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

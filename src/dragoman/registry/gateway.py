@@ -10,7 +10,6 @@ invariant: user, password and token never appear in a message.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from typing import Final, TypeVar
@@ -19,6 +18,7 @@ import aiohttp
 import msgspec
 
 from dragoman.errors import RegistryError
+from dragoman.reasons import reason
 from dragoman.registry.bodies import TooLongError, read_body
 from dragoman.wire.misfit import UNREADABLE, json_misfit
 
@@ -338,16 +338,22 @@ class EtcdGateway:
         if member == self.member:
             self.distrust()
         if isinstance(error, TimeoutError):
-            reason = f"no answer within {self._timeout_s:g} s"
+            why = f"no answer within {self._timeout_s:g} s"
         elif isinstance(error, aiohttp.ClientConnectorError):
-            reason = f"cannot connect: {_plain(error.os_error)}"
-        elif isinstance(error, aiohttp.ClientPayloadError):
-            reason = "the connection broke"
+            why = f"cannot connect: {reason(error.os_error)}"
+        elif isinstance(error, TooLongError):
+            why = str(error)
+        elif isinstance(error, aiohttp.ServerTimeoutError):
+            why = "no connection in time"
+        elif isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
+            why = "the connection broke"
+        elif isinstance(error, aiohttp.ClientError):
+            why = "what answers there speaks no HTTP"
         elif isinstance(error, Exception):
-            reason = str(error) or type(error).__name__
+            why = reason(error)
         else:
-            reason = error
-        self.last_error = f"etcd at {member}{path}: {reason}"
+            why = error
+        self.last_error = f"etcd at {member}{path}: {why}"
         return RegistryError(self.last_error)
 
     def _decode(self, data: bytes, kind: type[T], path: str) -> T:
@@ -357,11 +363,6 @@ class EtcdGateway:
         except UNREADABLE:
             why = f"unexpected reply: {json_misfit(data, kind, strict=False)}"
             raise self._failed(self.member, path, why) from None
-
-
-def _plain(error: OSError) -> str:
-    """The system's words alone; asyncio's repeat the address."""
-    return os.strerror(error.errno) if error.errno else str(error)
 
 
 async def _lines(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

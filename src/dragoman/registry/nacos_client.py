@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from dragoman.errors import RegistryError
+from dragoman.reasons import reason
 from dragoman.registry.bodies import TooLongError, read_body
 
 PAGE: Final = 500
@@ -162,10 +163,14 @@ class NacosClient:
                 why = f"{self._hosts[0]} did not answer within {self._timeout_s:g} s"
             except TooLongError as error:
                 why = f"{self._hosts[0]}: {error}"
-            except aiohttp.ClientError as error:
+            except aiohttp.ClientConnectorError as error:
+                why = f"{self._hosts[0]}: cannot connect: {reason(error.os_error)}"
+            except aiohttp.ClientError:
                 # Its text may hold the address asked for, with the token.
-                why = f"{self._hosts[0]}: {type(error).__name__}"
-            except (OSError, RegistryError) as error:
+                why = f"{self._hosts[0]}: the connection broke, or what answers is no HTTP"
+            except OSError as error:
+                why = f"{self._hosts[0]}: {reason(error)}"
+            except RegistryError as error:
                 why = f"{self._hosts[0]}: {error}"
             self._hosts.append(self._hosts.pop(0))
         self.errors_total += 1

@@ -12,6 +12,7 @@ import contextlib
 import ssl
 from collections.abc import Callable
 
+from dragoman.reasons import reason
 from dragoman.rpc.address import Address
 from dragoman.rpc.backoff import Backoff
 
@@ -105,10 +106,12 @@ class Link:
             except TimeoutError:
                 self._on_down(f"no connection within {self.connect_timeout_s:g} s")
             except OSError as error:
-                self._on_down(error.strerror or str(error))
-            except ValueError as error:
-                # A host name that cannot be one, or TLS without a name to check.
-                self._on_down(str(error))
+                self._on_down(reason(error))
+            except ValueError:
+                if self._tls is not None and not self._server_hostname:
+                    self._on_down("TLS needs a server_hostname to check here")
+                else:
+                    self._on_down("a host name that can be none")
             except Exception as error:
                 # A fault of ours or of the loop's: who waits for a connection is to hear of it.
                 self._on_down(f"{type(error).__name__}: {error}")

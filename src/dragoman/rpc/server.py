@@ -16,6 +16,7 @@ from typing import Any
 
 from dragoman.errors import ConnectError
 from dragoman.flow.credits import CreditPool
+from dragoman.reasons import reason
 from dragoman.rpc.address import Address
 from dragoman.rpc.dispatch import Dispatcher
 from dragoman.rpc.options import ServerOptions
@@ -76,9 +77,7 @@ class Server:
                 reuse_port=options.reuse_port,
             )
         except OSError as error:
-            raise ConnectError(
-                f"cannot listen on {options.address}: {error.strerror or error}"
-            ) from None
+            raise ConnectError(f"cannot listen on {options.address}: {reason(error)}") from None
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed."""

@@ -31,6 +31,7 @@ from dragoman.wire.mesh cimport (
 import logging
 import struct
 
+from dragoman.reasons import reason
 from dragoman.errors import LinkLost, ProtocolError
 
 log = logging.getLogger("dragoman.rpc")
@@ -304,7 +305,8 @@ cdef class Session(Arriving):
         self._fd = -1
         if self.failure is None:
             self.failure = LinkLost(
-                f"connection to {self.peer} lost" + (f": {exc}" if exc else ""), endpoint=self.peer
+                f"connection to {self.peer} lost" + (f": {reason(exc)}" if exc else ""),
+                endpoint=self.peer,
             )
         self._stash = None
         self.turn.wheel.cancel(self)
