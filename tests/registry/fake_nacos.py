@@ -37,6 +37,8 @@ class FakeNacos:
         self.page_max = 1000
         self.refused_ports: set[int] = set()
         self.gate: threading.Event | None = None
+        # By the name of a service: entries of its list that no Java provider would make.
+        self.hostile: dict[str, list[object]] = {}
         self.arrived = threading.Event()
 
     @property
@@ -142,7 +144,7 @@ class FakeNacos:
         said = await self._asked(request)
         self.lists_asked += 1
         service = self._service(said)
-        hosts = []
+        hosts: list[object] = list(self.hostile.get(said["serviceName"], ()))
         for place, one in list(service.items()):
             silent_ms = (time.monotonic() - one["beat_s"]) * 1000
             given = one["metadata"]

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from dragoman.errors import ProtocolError, UsageError
 from dragoman.registry import Registration
-from dragoman.registry.dubbo_url import overridden, read_override, read_provider, write_provider
+from dragoman.registry.dubbo_url import (
+    Consumer,
+    in_order,
+    overridden,
+    read_override,
+    read_provider,
+    split_url,
+    write_provider,
+)
 
 INTERFACE = "com.example.IHello"
 OF_26 = (
@@ -200,27 +208,205 @@ def test_what_a_url_cannot_say_is_refused() -> None:
         write_provider(registration, timestamp_ms=1, pid=1)
 
 
-def test_overrides_change_weight_and_take_out() -> None:
-    provider = read_provider(OF_26, INTERFACE)
-    for host in ("0.0.0.0", "10.0.0.7", "10.0.0.7:20880"):
-        lighter = read_override(f"override://{host}/{INTERFACE}?category=configurators&weight=5")
-        assert lighter is not None
-        assert overridden(provider, [lighter]).registration.weight == 5
-    for more in ("disabled=true", "weight=0"):
-        out = read_override(f"override://10.0.0.7/{INTERFACE}?{more}")
-        assert out is not None
-        assert overridden(provider, [out]).disabled
+@pytest.mark.parametrize(
+    ("place", "host"),
+    [
+        ("::1:20880", "::1"),
+        ("[::1]:20880", "::1"),
+        ("fe80::1%eth0:20880", "fe80::1%eth0"),
+        ("[fe80::1%eth0]:20880", "fe80::1%eth0"),
+        ("fe80:0:0:0:894:aeec:f37d:23e1%en0:20880", "fe80:0:0:0:894:aeec:f37d:23e1%en0"),
+        ("user:secret@::1:20880", "::1"),
+    ],
+)
+def test_an_ipv6_address_needs_no_brackets_and_may_have_a_scope(place: str, host: str) -> None:
+    found = read_provider(f"dubbo://{place}/{INTERFACE}?side=provider", INTERFACE).registration
+    assert (found.host, found.port) == (host, 20880)
+
+
+@pytest.mark.parametrize(
+    "place", ["fe80::1%eth0", "::1", "1::2::3:20880", ":::1:20880", "[::1:20880", "%eth0:20880"]
+)
+def test_what_is_no_address_with_a_port_is_refused(place: str) -> None:
+    with pytest.raises(ProtocolError, match="expected host:port"):
+        read_provider(f"dubbo://{place}/{INTERFACE}", INTERFACE)
+
+
+@pytest.mark.parametrize(
+    ("path", "named", "found"),
+    [
+        (INTERFACE, "", ""),
+        (INTERFACE, INTERFACE, ""),
+        ("custom/path", INTERFACE, "custom/path"),
+        (f"ctx/{INTERFACE}", INTERFACE, f"ctx/{INTERFACE}"),
+        (f"ctx/{INTERFACE}", "", f"ctx/{INTERFACE}"),
+        ("/x", INTERFACE, "x"),
+        ("x/", INTERFACE, "x/"),
+        ("", INTERFACE, ""),
+    ],
+)
+def test_the_path_is_kept_where_it_is_not_the_interface(path: str, named: str, found: str) -> None:
+    said = f"?interface={named}" if named else ""
+    read = read_provider(f"dubbo://h:1/{path}{said}", INTERFACE).registration
+    assert (read.interface, read.path) == (INTERFACE, found)
+    if found:
+        url = write_provider(read, timestamp_ms=1, pid=1)
+        assert read_provider(url, INTERFACE).registration.path == found
+
+
+def test_what_only_a_default_says_holds_for_every_parameter() -> None:
+    said = (
+        "&default.weight=5&default.timeout=700&default.token=t&default.group=g&default.version=2"
+        "&default.threads=9&default.serialization=fastjson&default.disabled=true&default.zone=z"
+    )
+    read = read_provider(OF_26 + said, INTERFACE)
+    one = read.registration
+    assert (one.weight, one.timeout_ms, one.token, one.group) == (5, 700, "t", "g")
+    assert (one.version, one.limit, one.serialization, one.zone) == ("2", 9, "fastjson", "z")
+    assert read.disabled
+    both = read_provider(OF_26 + "&default.weight=5&weight=6&default.group=g&group=", INTERFACE)
+    assert (both.registration.weight, both.registration.group) == (6, "g")
+
+
+def test_a_token_is_read_written_and_shown_nowhere() -> None:
+    one = read_provider(OF_26 + "&token=sesame", INTERFACE).registration
+    assert one.token == "sesame"
+    assert "token=sesame" in write_provider(one, timestamp_ms=1, pid=1)
+    assert "sesame" not in repr(one) and "sesame" not in str(one.plain())
+    with pytest.raises(ProtocolError) as caught:
+        read_provider(OF_26 + "&token=ses\name", INTERFACE)
+    assert "name" not in str(caught.value).replace("token", "").replace("host name", "")
+    with pytest.raises(UsageError) as refused:
+        write_provider(
+            Registration(interface=INTERFACE, host="h", port=1, token="a&b"), timestamp_ms=1, pid=1
+        )
+    assert "a&b" not in str(refused.value)
+
+
+# What Java 2.7.23's own OverrideConfigurator and AbsentConfigurator make of a provider of weight
+# 50, zone a and application shop, for a consumer of the application caller at 10.9.9.9.
+SEEN = (
+    f"dubbo://10.0.0.7:20880/{INTERFACE}?interface={INTERFACE}&application=shop&side=provider"
+    "&zone=a&weight=50&methods=x&timeout=9"
+)
+
+
+@pytest.mark.parametrize(
+    ("override", "weight"),
+    [
+        ("0.0.0.0?weight=7", 7),
+        ("10.0.0.7:20880?weight=7", 7),
+        ("10.0.0.7:20881?weight=7", 50),
+        ("10.0.0.8:20880?weight=7", 50),
+        ("0.0.0.0:20880?weight=7", 7),
+        # Without a port it is the consumer's host.
+        ("10.0.0.7?weight=7", 50),
+        ("10.9.9.9?weight=7", 7),
+        ("0.0.0.0?weight=7&application=caller", 7),
+        ("0.0.0.0?weight=7&application=*", 7),
+        ("0.0.0.0?weight=7&application=", 50),
+        ("0.0.0.0?weight=7&application=shop", 50),
+        ("caller@0.0.0.0?weight=7", 7),
+        ("shop@0.0.0.0?weight=7", 50),
+        ("10.0.0.7:20880?weight=7&application=shop", 50),
+        ("0.0.0.0?weight=7&side=consumer", 7),
+        ("0.0.0.0?weight=7&side=provider", 50),
+        ("0.0.0.0?weight=7&side=*", 7),
+        ("0.0.0.0?weight=7&~zone=a", 7),
+        ("0.0.0.0?weight=7&~zone=b", 50),
+        ("0.0.0.0?weight=7&~zone=*", 7),
+        ("0.0.0.0?weight=7&~nothing=b", 50),
+        ("0.0.0.0?weight=7&~nothing=", 50),
+        ("0.0.0.0?weight=7&~remote.application=shop", 7),
+        ("0.0.0.0?weight=7&~methods=x&~zone=a", 7),
+        ("0.0.0.0?weight=7&~methods=x&~zone=b", 50),
+        ("0.0.0.0?weight=7&configVersion=v2.7&side=consumer", 7),
+        ("0.0.0.0?weight=7&configVersion=v2.7&side=provider", 50),
+        ("0.0.0.0?weight=7&configVersion=v2.7", 50),
+        ("0.0.0.0?weight=7&providerAddresses=10.0.0.7:20880", 7),
+        ("0.0.0.0?weight=7&providerAddresses=10.0.0.8:20880", 50),
+        ("0.0.0.0?default.weight=7", 7),
+        ("0.0.0.0?weight=7&group=blue", 50),
+        ("0.0.0.0?weight=7&version=2.0.0", 50),
+    ],
+)
+def test_an_override_concerns_whom_it_concerns_in_java(override: str, weight: int) -> None:
+    place, _, said = override.partition("?")
+    read = read_override(f"override://{place}/{INTERFACE}?category=configurators&{said}")
+    assert read is not None
+    consumer = Consumer("caller", frozenset(["10.9.9.9"]))
+    provider = read_provider(SEEN, INTERFACE)
+    changed = overridden(provider, [read], consumer, split_url(SEEN))
+    assert (changed.registration.weight, changed.disabled) == (weight, False)
+    if weight == 50:
+        assert changed == provider
+
+
+@pytest.mark.parametrize("said", ["disabled=true", "disabled=TRUE", "weight=0", "weight=-5"])
+def test_an_override_takes_a_provider_out(said: str) -> None:
+    out = read_override(f"override://0.0.0.0/{INTERFACE}?{said}")
+    assert out is not None
+    assert overridden(read_provider(OF_26, INTERFACE), [out]).disabled
+
+
+def test_overrides_change_what_is_looked_at_and_the_later_wins() -> None:
+    provider = read_provider(OF_26 + "&disabled=true", INTERFACE)
+    assert provider.disabled
+    read = [
+        read_override(f"{scheme}/{INTERFACE}?{said}")
+        for scheme, said in (
+            ("override://10.0.0.7:20880", "weight=3&token=t"),
+            ("override://0.0.0.0", "weight=2&disabled=false&priority=1"),
+            ("override://0.0.0.0", "weight=4&timeout=70&serialization=fastjson&priority=2"),
+            ("absent://0.0.0.0", "zone=z&weight=9"),
+        )
+    ]
+    changed = overridden(provider, in_order(each for each in read if each is not None))
+    one = changed.registration
+    assert (one.weight, one.timeout_ms, one.serialization, one.zone) == (3, 70, "fastjson", "z")
+    assert not changed.disabled
+    # Of absent:// only what nobody has said.
+    absent = read_override(f"absent://0.0.0.0/{INTERFACE}?timeout=5&weight=9")
+    assert absent is not None
+    with_weight = read_provider(SEEN, INTERFACE)
+    assert overridden(with_weight, [absent]).registration == with_weight.registration
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("override://0.0.0.0/x?weight=x", "expected a number"),
+        ("override://0.0.0.0/x?timeout=1e3", "expected a number"),
+        ("override:///x?weight=1", "expected host:port"),
+        ("override://a b/x?weight=1", "expected host:port"),
+        ("override://0.0.0.0:99999/x?weight=1", "expected a port"),
+        ("override://[::1/x?weight=1", "expected host:port"),
+        ("nothing at all", "expected protocol://"),
+    ],
+)
+def test_a_malformed_override_is_one_clear_line(url: str, message: str) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        read_override(url)
+
+
+def test_an_override_that_is_off_or_about_something_else_is_none() -> None:
     for url in (
-        f"override://10.0.0.8/{INTERFACE}?disabled=true",
-        f"override://10.0.0.7:20881/{INTERFACE}?disabled=true",
-        f"override://0.0.0.0/{INTERFACE}?disabled=true&group=blue",
-        f"override://0.0.0.0/{INTERFACE}?disabled=true&version=2.0.0",
+        f"override://0.0.0.0/{INTERFACE}?loadbalance=random",
+        f"override://0.0.0.0/{INTERFACE}?disabled=true&enabled=false",
+        f"override://0.0.0.0/{INTERFACE}?disabled=true&enabled=maybe",
+        f"absent://0.0.0.0/{INTERFACE}",
+        f"condition://0.0.0.0/{INTERFACE}?weight=1",
     ):
-        other = read_override(url)
-        assert other is not None
-        assert overridden(provider, [other]) == provider
-    assert read_override(f"override://0.0.0.0/{INTERFACE}?timeout=5") is None
-    assert read_override(f"override://0.0.0.0/{INTERFACE}?disabled=true&enabled=false") is None
-    assert read_override(f"absent://0.0.0.0/{INTERFACE}") is None
-    with pytest.raises(ProtocolError, match="expected a number"):
-        read_override(f"override://0.0.0.0/{INTERFACE}?weight=x")
+        assert read_override(url) is None
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_an_override_or_a_clear_error(text: str) -> None:
+    provider = read_provider(OF_26, INTERFACE)
+    for url in (text, f"override://0.0.0.0/x?weight=5&{text}", f"override://{text}?weight=1"):
+        try:
+            read = read_override(url)
+        except ProtocolError as error:
+            assert str(error)
+        else:
+            assert overridden(provider, [] if read is None else [read])

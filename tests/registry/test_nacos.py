@@ -115,6 +115,43 @@ def test_providers_that_java_registers_are_found(own_nacos: FakeNacos) -> None:
     uvloop.run(scenario())
 
 
+def test_the_metadata_says_path_token_and_defaults_and_one_bad_entry_harms_no_other(
+    own_nacos: FakeNacos, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        registry = opened(own_nacos)
+        watch = registry.watch(INTERFACE)
+        await watch.ready(5)
+
+        def fill() -> None:
+            service = f"providers:{INTERFACE}::"
+            java_registers(
+                *(own_nacos, 20880, service),
+                **{"path": "custom/path", "token": "sesame", "default.weight": "7"},
+            )
+            java_registers(own_nacos, 20881, service)
+            own_nacos.hostile[service] = [
+                *(7, {"ip": "127.0.0.1", "port": "x"}, {"ip": 5, "port": 1}, None),
+                {"ip": "a b", "port": 20882, "metadata": {}},
+                {"ip": "::1", "port": 20883, "metadata": {"x": 1}},
+                {"ip": "fe80::1%eth0", "port": 20884, "metadata": {}},
+            ]
+
+        await asyncio.to_thread(fill)
+        await eventually(lambda: len(watch.current) == 3)
+        plain, other, scoped = watch.current
+        assert (plain.port, plain.path) == (20880, "custom/path")
+        assert (plain.token, plain.weight) == ("sesame", 7)
+        assert (other.port, other.path, other.token) == (20881, "", "")
+        assert (scoped.host, scoped.port) == ("fe80::1%eth0", 20884)
+        await eventually(lambda: registry.statistics().malformed_entries == 6)
+        await registry.close()
+
+    with caplog.at_level(logging.WARNING):
+        uvloop.run(scenario())
+    assert "set aside: an entry of" in caplog.text and "sesame" not in caplog.text
+
+
 def test_what_is_registered_is_what_java_looks_for(own_nacos: FakeNacos) -> None:
     async def scenario() -> None:
         registry = opened(own_nacos)

@@ -125,6 +125,56 @@ def test_providers_that_others_register_are_found_and_bad_ones_set_aside(
     assert "expected a number" in caplog.text
 
 
+def test_an_override_changes_only_the_providers_that_its_conditions_are_about(
+    zookeeper_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        registry = open_registry(f"{zookeeper_url}?application=caller")
+        root = root_of(zookeeper_url)
+        watch = registry.watch(INTERFACE)
+        await watch.ready(5)
+        with java(zookeeper_url) as other:
+
+            def put(url: str, category: str = "providers") -> None:
+                other.create(node(root, url, category), ephemeral=True, makepath=True)
+
+            def change(place: str, said: str) -> None:
+                put(
+                    f"override://{place}/{INTERFACE}?category=configurators&{said}", "configurators"
+                )
+
+            def fill() -> None:
+                put(provider_url(20880, "&zone=a&default.weight=50"))
+                put(provider_url(20881, "&zone=b&default.weight=50&token=sesame"))
+                put(provider_url(20882).replace(f"/{INTERFACE}?", "/custom/path?"))
+                put(provider_url(20883).replace("127.0.0.1", "::1"))
+                change("0.0.0.0", "weight=7&~zone=a")
+                change("0.0.0.0", "weight=8&application=other")
+                change("0.0.0.0", "weight=9&side=provider")
+                change("10.1.2.3", "weight=10")
+                change("0.0.0.0:20883", "weight=-3")
+                change("0.0.0.0", "weight=x")
+
+            await asyncio.to_thread(fill)
+            await eventually(lambda: [each.weight for each in watch.current] == [7, 50, 100])
+            await eventually(lambda: registry.statistics().malformed_entries == 1)
+            assert [each.port for each in watch.current] == [20880, 20881, 20882]
+            assert [each.token for each in watch.current] == ["", "sesame", ""]
+            assert [each.path for each in watch.current] == ["", "", "custom/path"]
+            assert (await registry.services())[INTERFACE] == watch.current
+            # A change of what is registered is seen beside overrides that stay.
+            await asyncio.to_thread(put, provider_url(20884, "&zone=a"))
+            await eventually(lambda: [each.weight for each in watch.current] == [7, 50, 100, 7])
+            await asyncio.to_thread(change, "127.0.0.1", "weight=11&application=caller&priority=1")
+            await eventually(lambda: {each.weight for each in watch.current} == {11})
+        await registry.close()
+
+    with caplog.at_level(logging.WARNING):
+        uvloop.run(scenario())
+    assert "weight=x: expected a number" in caplog.text
+    assert "sesame" not in caplog.text
+
+
 def test_what_is_registered_is_what_java_looks_for(zookeeper_url: str) -> None:
     async def scenario() -> None:
         registry = open_registry(zookeeper_url)

@@ -156,13 +156,9 @@ def services(
         for registration in found
     ]
     if json_file is not None:
-        _write(json_file, json.dumps([_plain(each) for each in listed]))
+        _write(json_file, json.dumps([each.plain() for each in listed]))
         return
     _print_table(listed)
-
-
-def _plain(registration: Registration) -> dict[str, Any]:
-    return {name: getattr(registration, name) for name in registration.__struct_fields__}
 
 
 def _print_table(listed: list[Registration]) -> None:

@@ -31,7 +31,9 @@ def protocol_of(registration):
 
 def spoken(registration):
     """What of a registration makes a link another one."""
-    return protocol_of(registration), getattr(registration, "serialization", "")
+    return protocol_of(registration), *(
+        getattr(registration, name, "") for name in ("serialization", "path", "token")
+    )
 
 
 cdef class EndpointKeeper:

@@ -9,11 +9,12 @@ registry takes it away.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
@@ -28,6 +29,8 @@ LIMIT_MAX: Final = 1_000_000
 METHODS_MAX: Final = 1024
 # What MISSION.md's provider runs at once; a registration without a limit means such a provider.
 DEFAULT_LIMIT: Final = 200
+# What every release of Dubbo answers unless it has been told otherwise.
+DEFAULT_SERIALIZATION: Final = "hessian2"
 # What to watch for all interfaces at once; no service can be called so.
 EVERY: Final = "*"
 
@@ -45,6 +48,8 @@ _Methods = Annotated[
     msgspec.Meta(max_length=METHODS_MAX),
 ]
 _Millis = Annotated[int, msgspec.Meta(ge=0, le=86_400_000)]
+_Path = Annotated[str, msgspec.Meta(max_length=512, pattern=r"^[^\s\x00-\x1f\x7f]*\Z")]
+_Token = Annotated[str, msgspec.Meta(max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -56,7 +61,9 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, order=True):
     provider behind it expects. ``group``, ``version`` and ``zone`` are free text, empty when
     unused. What a provider may say of itself besides: the names of its ``methods``, how long a
     call may take (``timeout_ms``, 0 when not stated), its ``application`` and the ``release`` of
-    Dubbo it runs. Raises UsageError when a field is out of its range.
+    Dubbo it runs; and what calls must name to be served: the ``path`` that it serves the interface
+    under, empty when that is the interface's name, and its ``token``, a secret, which no text of
+    the registration shows. Raises UsageError when a field is out of its range.
     """
 
     interface: str
@@ -73,6 +80,20 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, order=True):
     timeout_ms: _Millis = 0
     application: _Label = ""
     release: _Label = ""
+    path: _Path = ""
+    token: _Token = ""
+
+    def __repr__(self) -> str:
+        said = [
+            f"{name}={'***' if name == 'token' else repr(value)}"
+            for name in self.__struct_fields__
+            if (value := getattr(self, name))
+        ]
+        return f"Registration({', '.join(said)})"
+
+    def plain(self) -> dict[str, Any]:
+        """Its fields by name, for people: without the token."""
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "token"}
 
     def __post_init__(self) -> None:
         check_interface(self.interface)
@@ -109,7 +130,7 @@ class _Value(msgspec.Struct, frozen=True):
     weight: _Weight = 1
     limit: _Limit = DEFAULT_LIMIT
     protocol: _Name = "mesh"
-    serialization: _Name = "fastjson"
+    serialization: _Name | None = None
     group: _Label = ""
     version: _Label = ""
     zone: _Label = ""
@@ -117,6 +138,8 @@ class _Value(msgspec.Struct, frozen=True):
     timeout_ms: _Millis = 0
     application: _Label = ""
     release: _Label = ""
+    path: _Path = ""
+    token: _Token = ""
     leaving: bool = False
 
 
@@ -152,7 +175,11 @@ def decode_entry(prefix: str, key: str, value: bytes) -> Entry:
             weight=fields.weight,
             limit=fields.limit,
             protocol=fields.protocol,
-            serialization=fields.serialization,
+            serialization=(
+                default_serialization(fields.protocol)
+                if fields.serialization is None
+                else fields.serialization
+            ),
             group=fields.group,
             version=fields.version,
             zone=fields.zone,
@@ -160,6 +187,8 @@ def decode_entry(prefix: str, key: str, value: bytes) -> Entry:
             timeout_ms=fields.timeout_ms,
             application=fields.application,
             release=fields.release,
+            path=fields.path,
+            token=fields.token,
         )
     except UsageError as error:
         raise ProtocolError(f"registry entry {key}: {error}") from None
@@ -177,6 +206,13 @@ def split_key(prefix: str, key: str) -> tuple[str, str]:
     return interface, address
 
 
+def default_serialization(protocol: str) -> str:
+    """What a server that does not say it expects: of Dubbo what all its releases answer, of agents
+    what those of the contest spoke.
+    """
+    return DEFAULT_SERIALIZATION if protocol == "dubbo" else "fastjson"
+
+
 def check_interface(interface: str) -> None:
     """Raise UsageError unless ``interface`` can name a service in a key."""
     if not _INTERFACE.fullmatch(interface):
@@ -187,14 +223,17 @@ def check_interface(interface: str) -> None:
         raise UsageError(f"interface name: expected at most {INTERFACE_BYTES_MAX} bytes")
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """``host:port`` as its parts, ``[address]:port`` for IPv6. Raises UsageError."""
+def parse_address(text: str, *, bare: bool = False) -> tuple[str, int]:
+    """``host:port`` as its parts, ``[address]:port`` for IPv6; ``bare``: an IPv6 address may stand
+    without brackets, as Java writes it, and what follows the last colon is the port. Raises
+    UsageError.
+    """
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         well_formed = ":" in host
     else:
-        well_formed = ":" not in host
+        well_formed = bare or ":" not in host
     if not (colon and well_formed and _is_host(host) and _PORT.fullmatch(port)):
         raise UsageError(f"address {text!r}: expected host:port")
     if int(port) > 65535:
@@ -208,7 +247,15 @@ def format_address(host: str, port: int) -> str:
 
 
 def _is_host(host: str) -> bool:
-    return bool(_IPV6.fullmatch(host) if ":" in host else _HOST.fullmatch(host))
+    if ":" not in host:
+        return bool(_HOST.fullmatch(host))
+    if not _IPV6.fullmatch(host):
+        return False
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _value_of(registration: Registration) -> dict[str, object]:
@@ -217,6 +264,8 @@ def _value_of(registration: Registration) -> dict[str, object]:
         "timeout_ms": registration.timeout_ms,
         "application": registration.application,
         "release": registration.release,
+        "path": registration.path,
+        "token": registration.token,
     }
     return {
         "weight": registration.weight,

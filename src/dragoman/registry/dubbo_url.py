@@ -3,36 +3,78 @@
     dubbo://10.0.0.7:20880/com.example.Hello?application=shop&methods=greet&side=provider&...
 
 Used by ``zookeeper`` and ``nacos``: from a registration to the URL that Java consumers expect, and
-back, and from an ``override://`` URL to what it changes. Pure text work. The invariant: what is
-read is bounded and checked like every registration, and a malformed URL is a ProtocolError that
-names what was expected.
+back, and from an ``override://`` or ``absent://`` URL to what it changes. Pure text work. The
+invariant: what is read is bounded and checked like every registration, and a malformed URL is a
+ProtocolError that names what was expected, and no secret.
+
+What a URL means is what Java's consumers of 2.7 and 3 make of it. The path is what calls name,
+which need not be the interface. A parameter ``default.NAME`` (2.6) is NAME's value where that is
+not said, whatever NAME is. The last colon before the path stands before the port, so an IPv6
+address needs no brackets, and may have a scope (``fe80::1%eth0:20880``).
+
+An override with a port is about the provider there; one without is about the *consumer* of that
+host. Its ``application`` and ``side`` are the consumer's too, ``~NAME`` is a condition on the
+parameter NAME of the provider's URL as the consumer sees it; ``*`` is any value.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
-
-import msgspec
 
 from dragoman.errors import ProtocolError, UsageError
 from dragoman.registry.base import (
     DEFAULT_LIMIT,
+    DEFAULT_SERIALIZATION,
     LIMIT_MAX,
     METHODS_MAX,
     VALUE_BYTES_MAX,
     WEIGHT_MAX,
     Registration,
+    format_address,
     parse_address,
 )
 
+logger = logging.getLogger("dragoman.registry")
+
 # Dubbo's defaults.
 DEFAULT_WEIGHT: Final = 100
-DEFAULT_SERIALIZATION: Final = "hessian2"
 PROTOCOL_VERSION: Final = "2.0.2"
 # From this release on providers and consumers of Dubbo 2 and 3 treat each other alike.
 DEFAULT_RELEASE: Final = "2.7.0"
 DEFAULT_APPLICATION: Final = "dragoman"
 NO_VERSION: Final = "0.0.0"
+# What 2.6 writes before the names of parameters that its provider's defaults say.
+_DEFAULT: Final = "default."
+# What stands for every host, and for every value of a condition.
+ANY_HOST: Final = "0.0.0.0"
+ANY: Final = "*"
+# Parameters of a provider that matter here: overrides may change these.
+CHANGEABLE: Final = frozenset(
+    (
+        "disabled",
+        "limit",
+        "prefer.serialization",
+        "serialization",
+        "threads",
+        "timeout",
+        "token",
+        "weight",
+        "zone",
+    )
+)
+# What is written into URLs as it is.
+_TEXTS: Final = (
+    "application",
+    "group",
+    "path",
+    "release",
+    "serialization",
+    "token",
+    "version",
+    "zone",
+)
 # In the order in which one is taken where a provider says that it takes several.
 SPOKEN: Final = ("hessian2", "fastjson", "fastjson2")
 
@@ -47,28 +89,67 @@ class Provider(NamedTuple):
     """Whether it is to be given nothing."""
 
 
+class Consumer(NamedTuple):
+    """Who looks at the providers: what the conditions of overrides are about."""
+
+    application: str = DEFAULT_APPLICATION
+    hosts: frozenset[str] = frozenset()
+    """The addresses of its machine."""
+
+
 class Override(NamedTuple):
-    """What an ``override://`` URL changes for the providers that it concerns."""
+    """What an ``override://`` URL changes for the providers that it concerns, and an ``absent://``
+    URL for those that say nothing of it.
+    """
 
     host: str
     port: int
     group: str
     version: str
-    weight: int | None
-    disabled: bool | None
+    conditions: dict[str, str]
+    """What parameters must say: those of the provider's URL with the consumer's over them."""
+    addresses: str
+    changes: dict[str, str]
+    absent: bool = False
+    applies: bool = True
+    priority: int = 0
 
-    def concerns(self, registration: Registration) -> bool:
-        """Whether it is about this provider."""
-        return (
-            self.host in ("", "0.0.0.0", registration.host)
-            and self.port in (0, registration.port)
-            and self.group in ("*", registration.group)
-            and self.version in ("*", registration.version)
+    def concerns(
+        self, registration: Registration, consumer: Consumer, said: Mapping[str, str]
+    ) -> bool:
+        """Whether it is about this provider, whose parameters are ``said``, for ``consumer``."""
+        if not self.applies or self.group not in ("*", registration.group):
+            return False
+        if self.version not in ("*", registration.version):
+            return False
+        if self.port:
+            if self.port != registration.port or self.host not in (ANY_HOST, registration.host):
+                return False
+        elif self.host != ANY_HOST and self.host not in consumer.hosts:
+            return False
+        if self.addresses and not (
+            f"{registration.host}:{registration.port}" in self.addresses
+            or registration.address in self.addresses
+            or ANY_HOST in self.addresses
+        ):
+            return False
+        seen = {
+            **said,
+            "side": "consumer",
+            "application": consumer.application,
+            "remote.application": registration.application,
+        }
+        return all(
+            value == ANY or (name in seen and seen[name] == value)
+            for name, value in self.conditions.items()
         )
 
 
-class _Url(NamedTuple):
+class Url(NamedTuple):
+    """The parts of a URL, ``default.`` parameters among the others."""
+
     protocol: str
+    user: str
     authority: str
     path: str
     parameters: dict[str, str]
@@ -80,33 +161,37 @@ def read_provider(text: str, interface: str) -> Provider:
     A provider of another protocol than Dubbo's is read like any other: who cannot speak it sees
     so from ``registration.protocol``.
     """
-    return _provider(_split(text), interface, text)
+    return provider_of(split_url(text), interface)
 
 
 def read_parameters(
-    protocol: str, address: str, parameters: dict[str, str], interface: str
+    protocol: str, address: str, path: str, parameters: Mapping[str, str], interface: str
 ) -> Provider:
-    """The same from a registry that keeps a URL's parameters as a mapping."""
-    url = _Url(protocol, address, interface, parameters)
-    return _provider(url, interface, f"{protocol}://{address}/{interface}")
+    """The same from a registry that keeps a URL's parameters as a mapping. An empty ``path`` is
+    the interface's name.
+    """
+    url = Url(protocol, "", address, path or interface, _with_defaults(parameters))
+    return provider_of(url, interface)
 
 
-def _provider(url: _Url, interface: str, text: str) -> Provider:
+def provider_of(url: Url, interface: str) -> Provider:
+    """The provider of ``interface`` that a URL's parts describe; raises ProtocolError."""
     said = url.parameters
+    text = f"{url.protocol}://{url.authority}/{url.path}"
     if said.get("category", "providers") != "providers" or said.get("side", "provider") != (
         "provider"
     ):
-        raise ProtocolError(f"{_short(text)}: expected the URL of a provider")
+        raise ProtocolError(f"{short(text)}: expected the URL of a provider")
     named = said.get("interface") or url.path.rpartition("/")[2]
     if named != interface:
-        raise ProtocolError(f"{_short(text)}: expected a provider of {interface}")
+        raise ProtocolError(f"{short(text)}: expected a provider of {interface}")
     protocol = url.protocol
     if protocol != "dubbo" and "dubbo" in said.get("ext.protocol", "").split(","):
         # One port, several protocols.
         protocol = "dubbo"
-    weight = _number(text, said, "weight", DEFAULT_WEIGHT)
+    weight = number_of(text, said, "weight", DEFAULT_WEIGHT)
     try:
-        host, port = parse_address(url.authority)
+        host, port = parse_address(url.authority, bare=True)
         registration = Registration(
             interface=interface,
             host=host,
@@ -116,17 +201,23 @@ def _provider(url: _Url, interface: str, text: str) -> Provider:
             protocol=protocol,
             serialization=_serialization(said),
             group=said.get("group", ""),
-            version=_version(said),
+            version=version_of(said),
             zone=said.get("zone", ""),
             methods=_methods(said),
-            timeout_ms=min(_number(text, said, "timeout", 0), 86_400_000),
+            timeout_ms=min(number_of(text, said, "timeout", 0), 86_400_000),
             application=said.get("application", ""),
             release=said.get("release", ""),
+            path="" if url.path == interface else url.path,
+            token=said.get("token", ""),
         )
     except UsageError as error:
-        raise ProtocolError(f"{_short(text)}: {error}") from None
-    disabled = said.get("disabled") == "true" or said.get("enabled") == "false" or weight <= 0
-    return Provider(registration, _number(text, said, "timestamp", 0), disabled)
+        raise ProtocolError(f"{short(text)}: {error}") from None
+    if said.get("disabled"):
+        disabled = _true(said["disabled"])
+    else:
+        disabled = not _true(said.get("enabled") or "true")
+    timestamp_ms = number_of(text, said, "timestamp", 0)
+    return Provider(registration, timestamp_ms, disabled or weight <= 0)
 
 
 def write_provider(registration: Registration, *, timestamp_ms: int, pid: int) -> str:
@@ -136,12 +227,14 @@ def write_provider(registration: Registration, *, timestamp_ms: int, pid: int) -
     its consumers ignore.
     """
     said = parameters_of(registration, timestamp_ms=timestamp_ms, pid=pid)
-    for name in ("application", "group", "release", "serialization", "version", "zone"):
-        value = said.get(name, "")
+    path = registration.path or registration.interface
+    for name in _TEXTS:
+        value = path if name == "path" else said.get(name, "")
         if any(char in value for char in "&=?#") or value != value.strip():
-            raise UsageError(f"{name} {value!r}: cannot be said in a URL of Dubbo")
+            shown = "" if name == "token" else f" {value!r}"
+            raise UsageError(f"{name}{shown}: cannot be said in a URL of Dubbo")
     query = "&".join(f"{name}={value}" for name, value in said.items())
-    return f"{registration.protocol}://{registration.address}/{registration.interface}?{query}"
+    return f"{registration.protocol}://{registration.address}/{path}?{query}"
 
 
 def parameters_of(registration: Registration, *, timestamp_ms: int, pid: int) -> dict[str, str]:
@@ -168,6 +261,7 @@ def parameters_of(registration: Registration, *, timestamp_ms: int, pid: int) ->
         "side": "provider",
         "timeout": str(registration.timeout_ms) if registration.timeout_ms else "",
         "timestamp": str(timestamp_ms),
+        "token": registration.token,
         "version": registration.version,
         "weight": str(registration.weight),
         "zone": registration.zone,
@@ -176,69 +270,125 @@ def parameters_of(registration: Registration, *, timestamp_ms: int, pid: int) ->
 
 
 def read_override(text: str) -> Override | None:
-    """What an ``override://`` URL says; None for one that is off, or not about a weight or being
-    disabled. Raises ProtocolError.
+    """What an ``override://`` or ``absent://`` URL says; None for one that is off, or changes
+    nothing that is looked at here. Raises ProtocolError.
     """
-    url = _split(text)
+    url = split_url(text)
     said = url.parameters
-    if url.protocol != "override" or said.get("enabled") == "false":
+    if url.protocol not in ("override", "absent") or not _true(said.get("enabled") or "true"):
         return None
-    weight = _number(text, said, "weight", -1)
-    disabled = {"true": True, "false": False}.get(said.get("disabled", ""))
-    if weight < 0 and disabled is None:
+    for name in ("weight", "timeout", "threads", "limit"):
+        number_of(text, said, name, 0)
+    changes = {name: value for name, value in said.items() if name in CHANGEABLE and value}
+    if not changes:
         return None
-    host, port = url.authority, 0
-    if ":" in host.partition("]")[2] or (":" in host and not host.startswith("[")):
-        try:
-            host, port = parse_address(url.authority)
-        except UsageError as error:
-            raise ProtocolError(f"{_short(text)}: {error}") from None
+    host, port = _place_of(text, url.authority)
+    conditions = {
+        name.removeprefix("~"): value
+        for name, value in said.items()
+        if name.startswith("~") or name in ("application", "side")
+    }
+    if url.user:
+        conditions.setdefault("application", url.user)
     return Override(
-        host.strip("[]"),
+        host,
         port,
         said.get("group", ""),
-        _version(said),
-        min(weight, WEIGHT_MAX) if weight >= 0 else None,
-        disabled,
+        version_of(said),
+        conditions,
+        said.get("providerAddresses", ""),
+        changes,
+        absent=url.protocol == "absent",
+        # Those of 2.7 say for which side they are meant.
+        applies=not said.get("configVersion") or said.get("side") == "consumer",
+        priority=number_of(text, said, "priority", 0),
     )
 
 
-def overridden(provider: Provider, overrides: list[Override]) -> Provider:
-    """``provider`` with what all ``overrides`` that concern it change; later ones win."""
-    registration, disabled = provider.registration, provider.disabled
-    for override in overrides:
-        if not override.concerns(registration):
-            continue
-        if override.disabled is not None:
-            disabled = override.disabled
-        if override.weight == 0:
-            disabled = True
-        elif override.weight is not None:
-            registration = msgspec.structs.replace(registration, weight=override.weight)
-    return Provider(registration, provider.timestamp_ms, disabled)
+def _place_of(text: str, authority: str) -> tuple[str, int]:
+    """Host and port of an override; 0 for no port."""
+    try:
+        host, port = parse_address(authority, bare=True)
+    except UsageError as error:
+        host, port = authority, 0
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        try:
+            parse_address(format_address(host, 1))
+        except UsageError:
+            raise ProtocolError(f"{short(text)}: {error}") from None
+    return host, port
 
 
-def _split(text: str) -> _Url:
+def in_order(overrides: Iterable[Override]) -> list[Override]:
+    """Overrides in the order in which they are applied: the later wins."""
+    return sorted(overrides, key=lambda each: (each.host, each.priority))
+
+
+def overridden(
+    provider: Provider,
+    overrides: Iterable[Override],
+    consumer: Consumer | None = None,
+    url: Url | None = None,
+) -> Provider:
+    """``provider`` with what all ``overrides`` that concern it change; later ones win.
+
+    ``url`` is what the provider registered, where there are parameters of it that no registration
+    has. What cannot be a provider's after a change leaves it as it was.
+    """
+    registration = provider.registration
+    if url is None:
+        said = parameters_of(registration, timestamp_ms=provider.timestamp_ms, pid=0)
+        if provider.disabled:
+            said["disabled"] = "true"
+        path = registration.path or registration.interface
+        url = Url(registration.protocol, "", registration.address, path, said)
+    changed = dict(url.parameters)
+    for each in overrides:
+        if each.concerns(registration, consumer or Consumer(), url.parameters):
+            changed = {**each.changes, **changed} if each.absent else {**changed, **each.changes}
+    if changed == url.parameters:
+        return provider
+    try:
+        return provider_of(url._replace(parameters=changed), registration.interface)
+    except ProtocolError as error:
+        logger.warning("an override is left out: %s", error)
+        return provider
+
+
+def split_url(text: str) -> Url:
+    """The parts of ``text``; raises ProtocolError for what is no URL."""
     if len(text) > VALUE_BYTES_MAX:
         raise ProtocolError(
-            f"{_short(text)}: {len(text)} characters, expected at most {VALUE_BYTES_MAX}"
+            f"{short(text)}: {len(text)} characters, expected at most {VALUE_BYTES_MAX}"
         )
     protocol, separator, rest = text.partition("://")
     if not separator or not protocol:
-        raise ProtocolError(f"{_short(text)}: expected protocol://host:port/interface?...")
+        raise ProtocolError(f"{short(text)}: expected protocol://host:port/interface?...")
     place, _, query = rest.partition("?")
     authority, _, path = place.partition("/")
+    user, _, authority = authority.rpartition("@")
     # As Java does: what is said twice counts as said last.
     pairs = (pair.partition("=") for pair in query.split("&") if pair)
-    return _Url(
-        protocol,
-        authority.rpartition("@")[2],
-        path,
-        {name: value for name, _, value in pairs},
-    )
+    said = {name: value for name, _, value in pairs}
+    return Url(protocol, user.partition(":")[0], authority, path.lstrip("/"), _with_defaults(said))
 
 
-def _serialization(said: dict[str, str]) -> str:
+def _with_defaults(said: Mapping[str, str]) -> dict[str, str]:
+    """``said`` with the parameters that only their ``default.`` says."""
+    found = dict(said)
+    for name, value in said.items():
+        if name.startswith(_DEFAULT) and not said.get(name.removeprefix(_DEFAULT)):
+            found[name.removeprefix(_DEFAULT)] = value
+    return found
+
+
+def _true(text: str) -> bool:
+    """Whether Java takes a parameter for true."""
+    return text.lower() == "true"
+
+
+def _serialization(said: Mapping[str, str]) -> str:
     """What to speak to a provider: what it insists on, or the best of what it prefers."""
     insisted = said.get("serialization", "")
     if insisted:
@@ -250,12 +400,13 @@ def _serialization(said: dict[str, str]) -> str:
     return preferred[0] if preferred else DEFAULT_SERIALIZATION
 
 
-def _version(said: dict[str, str]) -> str:
+def version_of(said: Mapping[str, str]) -> str:
+    """The version that parameters say; empty for Dubbo's own word for none."""
     version = said.get("version", "")
     return "" if version == NO_VERSION else version
 
 
-def _methods(said: dict[str, str]) -> tuple[str, ...]:
+def _methods(said: Mapping[str, str]) -> tuple[str, ...]:
     methods = said.get("methods", "")
     if methods in ("", "*"):
         return ()
@@ -264,24 +415,26 @@ def _methods(said: dict[str, str]) -> tuple[str, ...]:
     )
 
 
-def _limit(text: str, said: dict[str, str]) -> int:
+def _limit(text: str, said: Mapping[str, str]) -> int:
     """Its places: our own word for it, or Dubbo's for the size of its pool of threads."""
     if "limit" in said:
-        return min(_number(text, said, "limit", 0), LIMIT_MAX)
-    threads = _number(text, said, "threads", 0)
+        return min(number_of(text, said, "limit", 0), LIMIT_MAX)
+    threads = number_of(text, said, "threads", 0)
     return min(threads, LIMIT_MAX) if threads > 0 else DEFAULT_LIMIT
 
 
-def _number(text: str, said: dict[str, str], name: str, default: int) -> int:
+def number_of(text: str, said: Mapping[str, str], name: str, default: int) -> int:
+    """A parameter that is a whole number; raises ProtocolError."""
     value = said.get(name, "")
     if not value:
         return default
     digits = value.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()) or len(value) > 18:
-        raise ProtocolError(f"{_short(text)}: {name}={value[:32]}: expected a number")
+        shown = value[:32] if value.isprintable() else repr(value[:32])
+        raise ProtocolError(f"{short(text)}: {name}={shown}: expected a number")
     return int(value)
 
 
-def _short(text: str) -> str:
+def short(text: str, what: str = "provider") -> str:
     """Enough of a URL to find it, without what may be a secret of somebody's."""
-    return f"provider URL {text.partition('?')[0].rpartition('@')[2][:200]!r}"
+    return f"{what} URL {text.partition('?')[0].rpartition('@')[2][:200]!r}"

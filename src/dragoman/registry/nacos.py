@@ -40,7 +40,7 @@ from dragoman.registry.base import (
 )
 from dragoman.registry.dubbo_url import Provider, parameters_of, read_parameters
 from dragoman.registry.keeping import KeptHandle
-from dragoman.registry.nacos_client import Instance, NacosClient
+from dragoman.registry.nacos_client import Instance, Malformed, NacosClient
 
 logger = logging.getLogger("dragoman.registry")
 
@@ -270,17 +270,30 @@ class NacosRegistry(Registry):
         return found
 
     def _providers(
-        self, service: str, interface: str, instances: Iterable[Instance]
+        self, service: str, interface: str, instances: Iterable[Instance | Malformed]
     ) -> dict[tuple[str, str], Provider]:
         found = {}
         malformed = set()
         known = self._malformed.get(service, set())
         for instance in instances:
+            if isinstance(instance, Malformed):
+                if instance.text not in known:
+                    logger.warning(
+                        "set aside: an entry of %s: %r: %s",
+                        interface,
+                        instance.text,
+                        instance.reason.replace("`", ""),
+                    )
+                malformed.add(instance.text)
+                continue
             said = {k: v for k, v in instance.metadata.items() if k not in ("path", MARK)}
-            address = format_address(instance.ip, instance.port)
+            path = instance.metadata.get("path", "").lstrip("/")
+            host = instance.ip.removeprefix("[").removesuffix("]")
+            address = format_address(host, instance.port)
             place = (service, address)
             try:
-                entry = read_parameters(said.pop("protocol", "dubbo"), address, said, interface)
+                protocol = said.pop("protocol", "dubbo")
+                entry = read_parameters(protocol, address, path, said, interface)
             except ProtocolError as error:
                 if address not in known:
                     logger.warning("set aside: an entry of %s: %s", interface, error)
@@ -348,7 +361,7 @@ class NacosRegistry(Registry):
 
     async def _at(self, service: str, instance: Instance) -> Instance | None:
         for each in await self._client.instances(service):
-            if (each.ip, each.port) == (instance.ip, instance.port):
+            if isinstance(each, Instance) and (each.ip, each.port) == (instance.ip, instance.port):
                 return each
         return None
 
@@ -361,7 +374,7 @@ class NacosRegistry(Registry):
             port=registration.port,
             metadata={
                 **said,
-                "path": registration.interface,
+                "path": registration.path or registration.interface,
                 "protocol": registration.protocol,
                 "preserved.heart.beat.interval": str(ttl_ms // 3),
                 "preserved.heart.beat.timeout": str(ttl_ms),

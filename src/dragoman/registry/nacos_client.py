@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 import aiohttp
@@ -36,7 +36,17 @@ class Instance(msgspec.Struct):
 
 
 class _Instances(msgspec.Struct):
-    hosts: list[Instance] = []
+    hosts: list[msgspec.Raw] = []
+
+
+class Malformed(NamedTuple):
+    """An entry of a list of instances that is none."""
+
+    text: str
+    reason: str
+
+
+_decode_instance: Final = msgspec.json.Decoder(Instance).decode
 
 
 class _Services(msgspec.Struct):
@@ -80,11 +90,19 @@ class NacosClient:
         self.errors_total = 0
         self.last_error = "Nacos has not answered"
 
-    async def instances(self, service: str) -> list[Instance]:
-        """The instances of a service, ill ones too; none for a service that there is not."""
+    async def instances(self, service: str) -> list[Instance | Malformed]:
+        """The instances of a service, ill ones too; none for a service that there is not. An entry
+        that is no instance stands for itself alone.
+        """
         body = await self._ask("GET", "/v1/ns/instance/list", {"serviceName": service})
-        found: _Instances = self._decoded(body, _Instances)
-        return found.hosts
+        listed: _Instances = self._decoded(body, _Instances)
+        found: list[Instance | Malformed] = []
+        for raw in listed.hosts:
+            try:
+                found.append(_decode_instance(raw))
+            except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+                found.append(Malformed(bytes(raw)[:60].decode(errors="replace"), str(error)))
+        return found
 
     async def services(self) -> list[str]:
         """The names of all services."""

@@ -20,11 +20,12 @@ from dragoman.registry.base import (
     RegistryStatistics,
     Watch,
     check_interface,
+    default_serialization,
     parse_address,
 )
 
 _NUMBERS = ("weight", "limit")
-_TEXTS = ("protocol", "serialization", "group", "version", "zone", "interface")
+_TEXTS = ("protocol", "serialization", "group", "version", "zone", "interface", "path", "token")
 
 
 def parse_static(text: str) -> list[Registration]:
@@ -62,6 +63,7 @@ def _parse_endpoint(text: str) -> Registration:
             )
     host, port = parse_address(address)
     fields.setdefault("interface", EVERY)
+    fields.setdefault("serialization", default_serialization(str(fields.get("protocol", "mesh"))))
     return Registration(host=host, port=port, **fields)  # type: ignore[arg-type]
 
 

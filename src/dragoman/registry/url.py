@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from dragoman.errors import UsageError
 from dragoman.registry.base import Registry, format_address, parse_address
+from dragoman.registry.dubbo_url import DEFAULT_APPLICATION
 from dragoman.registry.etcd import DEFAULT_PREFIX, EtcdRegistry
 from dragoman.registry.etcd_lease import LeaseSettings
 from dragoman.registry.memory import MemoryRegistry
@@ -84,6 +85,7 @@ def open_registry(url: str, *, lease_ttl_s: int = 10) -> Registry:
             root=place.root,
             user=place.user,
             password=place.password,
+            application=zookeeper_application(rest),
             settings=ZookeeperSettings(session_timeout_s=float(lease_ttl_s)),
         )
     if scheme == "nacos":
@@ -147,19 +149,32 @@ def parse_etcd(rest: str) -> EtcdLocation:
 def parse_zookeeper(rest: str) -> ZookeeperLocation:
     """What stands behind ``zookeeper://``. Raises UsageError, without the user or password.
 
-    Dubbo's own way to name the others of an ensemble (``?backup=host:port,...``) is understood.
+    Dubbo's own way to name the others of an ensemble (``?backup=host:port,...``) is understood, and
+    ``application``, which is whose consumers these are.
     """
     place, _, query = rest.partition("?")
     hosts, path, user, password = _parts(place, "zookeeper")
     for pair in filter(None, query.split("&")):
         name, _, value = pair.partition("=")
-        if name != "backup":
-            raise UsageError(f"registry: {name!r} in a zookeeper URL: expected backup, or nothing")
-        hosts = f"{hosts},{value}"
+        if name == "backup":
+            hosts = f"{hosts},{value}"
+        elif name != "application":
+            raise UsageError(
+                f"registry: {name!r} in a zookeeper URL: expected backup, application or nothing"
+            )
     root = "/" + (path.strip("/") or "dubbo")
     if any(char.isspace() or char == "#" for char in root) or "//" in root:
         raise UsageError(f"registry: root {root!r}: expected a path such as /dubbo")
     return ZookeeperLocation(_addresses(hosts, ZOOKEEPER_PORT), root, user, password)
+
+
+def zookeeper_application(rest: str) -> str:
+    """Whose consumers look into the registry, by what stands behind ``zookeeper://``."""
+    for pair in rest.partition("?")[2].split("&"):
+        name, _, value = pair.partition("=")
+        if name == "application" and value:
+            return unquote(value)
+    return DEFAULT_APPLICATION
 
 
 def parse_nacos(rest: str) -> NacosLocation:

@@ -39,7 +39,7 @@ from dragoman.registry.base import (
     check_interface,
 )
 from dragoman.registry.dubbo_metadata import MetadataCache, decode_methods, encode_methods
-from dragoman.registry.dubbo_url import write_provider
+from dragoman.registry.dubbo_url import DEFAULT_APPLICATION, write_provider
 from dragoman.registry.keeping import KeptHandle
 from dragoman.registry.zookeeper_client import NodeExists, NoNode, ZookeeperClient
 from dragoman.registry.zookeeper_watch import Folders, ZookeeperWatch, encode
@@ -76,7 +76,9 @@ class ZookeeperHandle(KeptHandle):
 
 
 class ZookeeperRegistry(Registry):
-    """See Registry. ``hosts`` are ``host:port`` of one ensemble."""
+    """See Registry. ``hosts`` are ``host:port`` of one ensemble; ``application`` is whose
+    consumers these are, for overrides that are about one.
+    """
 
     def __init__(
         self,
@@ -85,6 +87,7 @@ class ZookeeperRegistry(Registry):
         root: str = DEFAULT_ROOT,
         user: str = "",
         password: str = "",
+        application: str = DEFAULT_APPLICATION,
         settings: ZookeeperSettings | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -112,7 +115,8 @@ class ZookeeperRegistry(Registry):
             on_connected=self._on_connected,
             on_lost=self._on_lost,
         )
-        self._folders = Folders(self._client, root, self._settings.grace_s)
+        self._application = application
+        self._folders = Folders(self._client, root, self._settings.grace_s, application=application)
 
     @property
     def reason(self) -> str:
@@ -152,7 +156,9 @@ class ZookeeperRegistry(Registry):
         """See Registry. Malformed and disabled entries are left out."""
         self._check_open()
         await self._connected()
-        folders = Folders(self._client, self._root, 0.0, watching=False)
+        folders = Folders(
+            self._client, self._root, 0.0, application=self._application, watching=False
+        )
         folders.want(EVERY)
         await folders.read()
         found: dict[str, list[Registration]] = {}

@@ -19,18 +19,22 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_plus
 
 from dragoman.errors import ProtocolError, RegistryError, UsageError
 from dragoman.registry.base import EVERY, OnChange, Registration, Watch, check_interface
 from dragoman.registry.dubbo_url import (
+    Consumer,
     Override,
     Provider,
+    in_order,
     overridden,
     read_override,
     read_provider,
+    split_url,
 )
+from dragoman.registry.own_hosts import own_hosts
 from dragoman.registry.zookeeper_client import NoNode, ZookeeperClient
 
 logger = logging.getLogger("dragoman.registry")
@@ -42,7 +46,7 @@ CATEGORIES: Final = (*PROVIDERS, CONFIGURATORS)
 NO_INTERFACES: Final = ("config", "mapping", "metadata")
 READS_AT_ONCE: Final = 64
 # A configurator that changes nothing of what is looked at here.
-NOTHING: Final = Override("", 0, "", "", None, None)
+NOTHING: Final = Override("", 0, "", "", {}, "", {}, applies=False)
 
 
 def encode(text: str) -> str:
@@ -74,9 +78,17 @@ class Folders:
     """See this module's description. ``want`` says what is to be held."""
 
     def __init__(
-        self, client: ZookeeperClient, root: str, grace_s: float, *, watching: bool = True
+        self,
+        client: ZookeeperClient,
+        root: str,
+        grace_s: float,
+        *,
+        application: str = "",
+        watching: bool = True,
     ) -> None:
         self._client = client
+        self._application = application
+        self._changed: dict[str, Changed] = {}
         self._path = root
         self._grace_s = grace_s
         self._watching = watching
@@ -231,25 +243,54 @@ class Folders:
         return [each for name in names for each in self._endpoints(self._interfaces[name])]
 
     def _endpoints(self, folders: dict[str, _Folder]) -> Iterable[Registration]:
-        overrides = [
+        configurators = folders[CONFIGURATORS]
+        overrides = in_order(
             entry
-            for _, entry in sorted(folders[CONFIGURATORS].entries.items())
-            if isinstance(entry, Override)
-        ]
-        latest: dict[tuple[str, ...], Provider] = {}
+            for _, entry in sorted(configurators.entries.items())
+            if isinstance(entry, Override) and entry.applies
+        )
+        latest: dict[tuple[str, ...], tuple[str, Provider]] = {}
         for category in PROVIDERS:
-            for entry in folders[category].entries.values():
+            for name, entry in folders[category].entries.items():
                 if not isinstance(entry, Provider):
                     continue
                 one = entry.registration
                 place = (one.address, one.protocol, one.group, one.version)
                 other = latest.get(place)
-                if other is None or other.timestamp_ms < entry.timestamp_ms:
-                    latest[place] = entry
-        for provider in latest.values():
-            changed = overridden(provider, overrides)
-            if not changed.disabled:
-                yield changed.registration
+                if other is None or other[1].timestamp_ms < entry.timestamp_ms:
+                    latest[place] = name, entry
+        if overrides:
+            changes = self._changed.get(configurators.interface)
+            if changes is None or changes.overrides != overrides:
+                changes = Changed(overrides, Consumer(self._application, own_hosts()), {})
+            # What is gone need not be kept.
+            kept = {name: changes.provider(name, entry) for name, entry in latest.values()}
+            self._changed[configurators.interface] = changes._replace(providers=kept)
+            providers: Iterable[Provider] = kept.values()
+        else:
+            self._changed.pop(configurators.interface, None)
+            providers = [entry for _, entry in latest.values()]
+        for provider in providers:
+            if not provider.disabled:
+                yield provider.registration
+
+
+class Changed(NamedTuple):
+    """The providers of an interface as overrides change them, by the names of their nodes. Kept,
+    since the URL of a provider is read once more for it.
+    """
+
+    overrides: list[Override]
+    consumer: Consumer
+    providers: dict[str, Provider]
+
+    def provider(self, name: str, entry: Provider) -> Provider:
+        """``entry``, which stands under ``name``, changed."""
+        known = self.providers.get(name)
+        if known is not None:
+            return known
+        url = split_url(unquote_plus(name))
+        return overridden(entry, self.overrides, self.consumer, url)
 
 
 def _decoded(folder: _Folder, name: str) -> Provider | Override | None:
