@@ -282,7 +282,7 @@ class NacosRegistry(Registry):
                         "set aside: an entry of %s: %r: %s",
                         interface,
                         instance.text,
-                        instance.reason.replace("`", ""),
+                        instance.reason,
                     )
                 malformed.add(instance.text)
                 continue

@@ -17,6 +17,7 @@ import msgspec
 from dragoman.errors import RegistryError
 from dragoman.reasons import reason
 from dragoman.registry.bodies import TooLongError, read_body
+from dragoman.wire.misfit import UNREADABLE, json_misfit
 
 PAGE: Final = 500
 # As many names are no cluster's, but a server's that never comes to an end.
@@ -100,8 +101,10 @@ class NacosClient:
         for raw in listed.hosts:
             try:
                 found.append(_decode_instance(raw))
-            except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-                found.append(Malformed(bytes(raw)[:60].decode(errors="replace"), str(error)))
+            except UNREADABLE:
+                text = bytes(raw)
+                reason = str(json_misfit(text, Instance))
+                found.append(Malformed(text[:60].decode(errors="replace"), reason))
         return found
 
     async def services(self) -> list[str]:
