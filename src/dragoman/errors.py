@@ -9,6 +9,7 @@ where one is known, the endpoint.
     ├── UsageError              the caller's misuse: bad option, bad argument, bad configuration
     ├── ProtocolError           the peer broke a protocol
     │   └── LimitError          ... by exceeding a stated limit
+    ├── ResultError             the callee's result cannot be said in the form asked for
     ├── LinkError               the connection
     │   ├── ConnectError        could not be made (retry_safe)
     │   └── LinkLost            broke; retry_safe only if the call was never sent
@@ -50,6 +51,12 @@ class Code(IntEnum):
     TOO_LARGE = 10
     UNSUPPORTED = 11
     INTERNAL = 12
+    BAD_RESULT = 13
+
+
+# Added to a code on the wire: the callee itself has answered so, not somebody on the way to it.
+# Such an answer concerns its call alone, and shows that the callee lives.
+ANSWERED = 256
 
 
 class DragomanError(Exception):
@@ -88,6 +95,15 @@ class LimitError(ProtocolError):
     """The peer exceeded a stated limit of length, count or depth."""
 
     code = Code.TOO_LARGE
+
+
+class ResultError(DragomanError):
+    """The callee answered, and its result cannot be said in the form that was asked for.
+
+    Nothing is wrong with the callee or the connection; the same call may have run well.
+    """
+
+    code = Code.BAD_RESULT
 
 
 class LinkError(DragomanError):
@@ -256,6 +272,7 @@ _BY_CODE: dict[int, type[DragomanError]] = {
     Code.UPSTREAM_PROTOCOL: ProtocolError,
     Code.UPSTREAM_LOST: LinkLost,
     Code.TOO_LARGE: LimitError,
+    Code.BAD_RESULT: ResultError,
 }
 
 

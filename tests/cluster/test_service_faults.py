@@ -27,7 +27,9 @@ def test_endpoints_that_cannot_be_reached_fail_requests_at_once_and_come_back() 
         callers.service.update([registration("a")])
         callers.submit(0)
         await asyncio.sleep(0.1)
-        assert str(callers.error(0)) == "no provider of this service can be reached"
+        assert str(callers.error(0)) == (
+            "no provider of this service can be reached: a:1: Connection refused"
+        )
         callers.submit(1)
         assert isinstance(callers.error(1), UnavailableError)
         assert callers.endpoint("a")["reason"] == "Connection refused"

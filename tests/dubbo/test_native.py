@@ -341,3 +341,15 @@ def test_a_protocol_that_is_not_spoken_is_named(own: Chain) -> None:
         assert unusable["reason"] == "tri is not spoken here"
 
     asyncio.run(scenario())
+
+
+def test_a_provider_that_breaks_the_protocol_is_called_so(own: Chain) -> None:
+    async def scenario() -> None:
+        provider = own.provider("one", "--fault", "garbage")
+        agent = own.consumer_agent("agent", registry=listed((provider, "")))
+        await start(provider, agent)
+        await ready(agent, 1)
+        async with client(agent.port) as one:
+            assert said(await one.ask(form("x"))) == (502, "upstream-protocol")
+
+    asyncio.run(scenario())

@@ -45,6 +45,9 @@ REPLIES = {
     "two values": lambda id: frame(id, value(b"7 8")),
     "bad utf-8": lambda id: frame(id, value(b'"\xff"')),
     "too deep": lambda id: frame(id, value(b"[" * 20_000 + b"]" * 20_000)),
+    "too long a number": lambda id: frame(id, value(b"7" * 1025)),
+    "a cycle": lambda id: frame(id, b"\x91\x79\x51\x90", flags=2),
+    "status 25": lambda id: frame(id, text("bad"), status=25),
     "status 31": lambda id: frame(id, text("late"), status=31),
     "status 40": lambda id: frame(id, text("bad"), status=40),
     "status 50": lambda id: frame(id, text("bad"), status=50),
@@ -53,6 +56,15 @@ REPLIES = {
     "status 80": lambda id: frame(id, text("broke"), status=80),
     "status 99": lambda id: frame(id, text("what"), status=99),
     "status 100": lambda id: frame(id, text("full"), status=100),
+    "secrets of a value": lambda id: frame(id, text("cannot serialize hunter2"), status=50),
+    "secrets of a call": lambda id: frame(
+        id,
+        text(
+            "RemotingException: Not found exported service: a.B:1.0:20880 in [c.D:20880], may be "
+            "version or group mismatch , message:RpcInvocation [arguments=[hunter2]]"
+        ),
+        status=70,
+    ),
     "an error that is no text": lambda id: frame(id, b"\xff\0{", status=70),
     "hessian": lambda id: frame(id, b"\x91\x97", flags=2),
     "unknown serialization": lambda id: frame(id, value(), flags=29),
@@ -85,7 +97,26 @@ EXPECTED = {
     "an error that is no text": (500, "remote"),
     "strangers first": (200, ""),
     "hessian": (200, ""),
+    **dict.fromkeys(
+        ("too deep", "too long a number", "a cycle", "status 25", "status 50"),
+        (502, "bad-result"),
+    ),
 }
+# What concerns one call alone, whoever asks how often.
+ALONE = (
+    "too deep",
+    "too long a number",
+    "a cycle",
+    "no json",
+    "unknown serialization",
+    "status 31",
+    "status 40",
+    "status 50",
+    "status 60",
+    "status 70",
+    "status 99",
+    "an exception",
+)
 ENDS = ("length negative", "length 2^31", "length over the limit", "wrong magic", "zeros", "telnet")
 
 
@@ -172,13 +203,46 @@ def test_each_bad_reply_is_one_error_and_leaves_the_connection(mesh: Mesh, agent
     async def scenario() -> None:
         async with scripted(mesh, agent) as (provider, one):
             connections = provider.connections
-            for name in REPLIES.keys() - set(ENDS):
+            for name in REPLIES.keys() - {*ENDS, "secrets of a call", "secrets of a value"}:
                 answer = await ask(one, name)
                 expected = EXPECTED.get(name, (502, "upstream-protocol"))
                 assert (answer.status, answer.error) == expected, (name, answer)
                 assert await well(one), name
                 assert await agent.metric("dragoman_provider_in_progress") == 0, name
             assert provider.connections == connections, "one connection for all of this"
+
+    asyncio.run(scenario())
+
+
+def test_no_reply_has_its_provider_set_aside_however_often_it_comes(
+    mesh: Mesh, agent: Program
+) -> None:
+    """Nothing else is called in between, as where one caller is the only one for a while."""
+
+    async def scenario() -> None:
+        async with scripted(mesh, agent) as (_, one):
+            for name in ALONE:
+                for _ in range(12):
+                    assert (await ask(one, name)).status != 503, name
+                assert await well(one), name
+
+    asyncio.run(scenario())
+
+
+def test_what_a_provider_says_of_a_callers_value_is_in_no_log(mesh: Mesh, agent: Program) -> None:
+    """Java's text about a service that it does not export holds the whole invocation."""
+
+    async def scenario() -> None:
+        async with scripted(mesh, agent) as (_, one):
+            for name in ("secrets of a value", "secrets of a call"):
+                for _ in range(6):
+                    answer = await ask(one, name)
+                    assert answer.status in (502, 503)
+            assert answer.body.startswith(b"every provider of this service has been set aside: ")
+            assert answer.body.endswith(b"Not found exported service: a.B:1.0:20880\n")
+            await eventually(lambda: well(one), 3.0)
+        for program in (mesh.agent, agent):
+            assert "hunter2" not in program.text()
 
     asyncio.run(scenario())
 
@@ -191,8 +255,8 @@ def test_what_is_no_dubbo_ends_the_connection_and_the_next_serves(
         async with scripted(mesh, agent) as (provider, one):
             connections = provider.connections
             answer = await ask(one, name)
-            assert answer.status == 502, answer
-            assert answer.error in ("upstream-protocol", "upstream-lost")
+            whose = "upstream-protocol" if name in ENDS else "upstream-lost"
+            assert (answer.status, answer.error) == (502, whose), answer
             await eventually(lambda: well(one), 3.0)
             assert provider.connections == connections + 1
 

@@ -31,6 +31,7 @@ ERRORS: dict[int, tuple[int, str]] = {
     Code.TOO_LARGE: (413, "too-large"),
     Code.UNSUPPORTED: (501, "unsupported"),
     Code.INTERNAL: (500, "internal"),
+    Code.BAD_RESULT: (502, "bad-result"),
 }
 
 STATUS_NAMES = {

@@ -36,6 +36,9 @@ cdef class Endpoint(Candidate):
     cdef EndpointOwner _owner
     cdef readonly int state
     cdef readonly str reason
+    # What was said of it last that speaks against it. It is told to any caller, so it holds
+    # nothing of what one of them has sent.
+    cdef readonly str aside
     cdef readonly Breaker breaker
     cdef readonly uint64_t requests
     cdef readonly uint64_t replies

@@ -123,7 +123,8 @@ cdef class Endpoints(EndpointKeeper):
             self.changed()
 
     cdef void tripped(self, Endpoint endpoint, str why):
-        """The endpoint is set aside."""
+        """The endpoint is set aside; ``why`` is told to every caller, and holds nothing of any."""
+        endpoint.aside = why
         log.warning("%s: endpoint %s is set aside: %s", self.name, endpoint.address, why)
         self.changed()
 

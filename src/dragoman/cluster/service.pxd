@@ -72,6 +72,8 @@ cdef class Service(Endpoints):
     cdef void _end(self, ServiceCall call, int code, str message)
     cdef void _wait(self, ServiceCall call)
     cdef bint _turned_away(self, ServiceCall call)
+    cdef str _why_aside(self)
+    cdef str _why_away(self)
     cdef void _refuse(self, ServiceCall call)
     cdef void _enter_line(self, ServiceCall call)
     cdef void _leave_line(self, ServiceCall call)
@@ -88,5 +90,6 @@ cdef class Service(Endpoints):
     cdef void _failed(
         self, ServiceCall call, Endpoint endpoint, int code, bint retry_safe, str message
     )
+    cdef bint _is_sign_of_life(self, ServiceCall call, int code) noexcept
     cdef void _missed(self, ServiceCall call, Endpoint endpoint, int64_t now, str why)
     cdef void sweep(self)

@@ -27,7 +27,7 @@ from dragoman.wire.mesh cimport FEATURE_NO_REPLY, FEATURE_ORDER
 
 from dragoman.balance.policies import policy as make_policy
 from dragoman.cluster.options import NO_BOUND
-from dragoman.errors import Code, UsageError
+from dragoman.errors import OWN_CODES_FROM, Code, UsageError
 
 # An agent whose provider is away is asked again this soon at first: its refusal costs it nothing.
 cdef int64_t UNAVAILABLE_PAUSE_US = 50_000
@@ -53,6 +53,9 @@ cdef int C_DEADLINE = Code.DEADLINE
 cdef int C_UPSTREAM_LOST = Code.UPSTREAM_LOST
 cdef int C_UPSTREAM_PROTOCOL = Code.UPSTREAM_PROTOCOL
 cdef int C_TOO_LARGE = Code.TOO_LARGE
+cdef int C_REMOTE = Code.REMOTE
+cdef int C_NOT_FOUND = Code.NOT_FOUND
+cdef int OWN_CODES = OWN_CODES_FROM
 
 
 cdef class ServiceCall(Call):
@@ -351,9 +354,9 @@ cdef class Service(Endpoints):
             return False
         if self._hopes == 0 and (self.known or self._fail):
             if self._ready:
-                self._end(call, C_UNAVAILABLE, "every provider of this service has been set aside")
+                self._end(call, C_UNAVAILABLE, self._why_aside())
             elif self.endpoints:
-                self._end(call, C_UNAVAILABLE, "no provider of this service can be reached")
+                self._end(call, C_UNAVAILABLE, self._why_away())
             elif self.unusable:
                 address, why = next(iter(self.unusable.items()))
                 self._end(
@@ -375,6 +378,28 @@ cdef class Service(Endpoints):
             self._end(call, C_OVERLOAD, "too many requests are waiting for a free provider")
             return True
         return False
+
+    cdef str _why_aside(self):
+        """Why none of the endpoints that are there takes part: what was said of one of them."""
+        cdef Endpoint endpoint
+        for endpoint in self._ready:
+            if endpoint.aside is not None:
+                return (
+                    "every provider of this service has been set aside: "
+                    f"{endpoint.address}: {endpoint.aside}"
+                )
+        return "every provider of this service has been set aside"
+
+    cdef str _why_away(self):
+        """Why none of the endpoints can be reached: what was said of one of them."""
+        cdef Endpoint endpoint
+        for endpoint in self.endpoints.values():
+            if endpoint.reason is not None:
+                return (
+                    "no provider of this service can be reached: "
+                    f"{endpoint.address}: {endpoint.reason}"
+                )
+        return "no provider of this service can be reached"
 
     cdef void _refuse(self, ServiceCall call):
         """``call`` finds no room and is not to wait for it."""
@@ -556,7 +581,7 @@ cdef class Service(Endpoints):
         cdef ServiceCall call
         cdef Lane lane
         cdef str why = f"{self.name} is closed here" if self.closed \
-            else "no provider of this service can be reached"
+            else self._why_aside() if self._ready else self._why_away()
         while self.waiting.live and self._hopes == 0:
             call = <ServiceCall>self.waiting.pop()
             self._leave_line(call)
@@ -573,12 +598,17 @@ cdef class Service(Endpoints):
         """An attempt failed at ``endpoint``: try elsewhere if that is safe, else end the call."""
         cdef bint was_open
         endpoint.replied_us = self.turn.wheel.clock_us()
-        if code == C_DEADLINE:
+        if self._is_sign_of_life(call, code):
+            if (endpoint.breaker.failures or endpoint.breaker.open) \
+                    and call.sent_us > endpoint.unavailable_us:
+                self.recovered(endpoint)
+        elif code == C_DEADLINE:
             self._missed(call, endpoint, endpoint.replied_us, message)
         elif code == C_UNAVAILABLE:
             # Its own word for it that it serves nobody now: no need to try five times.
             endpoint.failures += 1
             endpoint.unavailable_us = endpoint.replied_us
+            endpoint.aside = message
             was_open = endpoint.breaker.open
             endpoint.breaker.trip_briefly(endpoint.replied_us, UNAVAILABLE_PAUSE_US)
             if not was_open:
@@ -587,6 +617,7 @@ cdef class Service(Endpoints):
             endpoint.rejecting = True
         elif code == C_UPSTREAM_LOST or code == C_UPSTREAM_PROTOCOL:
             endpoint.failures += 1
+            endpoint.aside = message
             if endpoint.breaker.failure(endpoint.replied_us):
                 self.tripped(endpoint, message)
         if call.order_key is not None:
@@ -614,8 +645,23 @@ cdef class Service(Endpoints):
         endpoint.failures += 1
         if had_us < FAIR_US or <double>had_us < FAIR_LATENCIES * endpoint.ewma_us:
             return
+        endpoint.aside = why
         if endpoint.breaker.failure(now):
             self.tripped(endpoint, why)
+
+    cdef bint _is_sign_of_life(self, ServiceCall call, int code) noexcept:
+        """Whether an error is a reply of the callee, which lives: it concerns that call alone.
+
+        What stands on the way to it (an agent, say) may answer too, and that says nothing. That
+        the callee is full or leaving is its own word against itself.
+        """
+        if code == C_OVERLOAD or code == C_UNAVAILABLE:
+            return False
+        if call.answered or code == C_REMOTE or code == C_NOT_FOUND or code >= OWN_CODES:
+            return True
+        # Where nobody stands on the way, all but the end of the session is the callee's answer.
+        return self._pings and code != C_UPSTREAM_LOST and code != C_UPSTREAM_PROTOCOL \
+            and code != C_DEADLINE
 
     def _again(self, ServiceCall call):
         """Submit a call once more, after the event that sent it back has been dealt with."""

@@ -44,7 +44,9 @@ cdef class Egress(Handler):
     cdef readonly bint silent
 
     cdef void _sent_one_way(self, EgressCall call, DubboConnection connection)
-    cdef void _finish(self, EgressCall call, int code, bint retry_safe, str message)
+    cdef void _finish(
+        self, EgressCall call, int code, bint retry_safe, str message, bint answered=*
+    )
     cdef void _learn(self, EgressCall rejected)
     cdef void _share(self, EgressCall rejected)
 

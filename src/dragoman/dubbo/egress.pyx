@@ -6,7 +6,10 @@ become mesh replies. ``agent.provider`` puts it behind a listening socket.
 
 Invariants: never more requests at the provider than the pool's limit, for a request keeps its
 credit until the provider has answered it, even when its caller has long been told that the
-deadline passed; every request is answered once.
+deadline passed; every request is answered once. What a provider has replied, whatever it says, is
+told as its own word (``errors.ANSWERED``): it concerns that call alone, and shows that the provider
+lives. What speaks against it is ``upstream-lost`` and ``upstream-protocol`` that are not, and its
+own ``overload`` and ``unavailable``.
 """
 
 cimport cython
@@ -23,7 +26,8 @@ from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.dubbo cimport (
     DUBBO_BAD_REQUEST, DUBBO_CHANNEL_INACTIVE, DUBBO_CLIENT_TIMEOUT, DUBBO_HEADER_BYTES, DUBBO_OK,
     DUBBO_PAYLOAD_BYTES_MAX, DUBBO_POOL_EXHAUSTED, DUBBO_SERVER_ERROR, DUBBO_SERVER_TIMEOUT,
-    DUBBO_SERVICE_ERROR, DUBBO_SERVICE_NOT_FOUND, error_text,
+    DUBBO_BAD_RESPONSE, DUBBO_SERIALIZATION_ERROR, DUBBO_SERVICE_ERROR, DUBBO_SERVICE_NOT_FOUND,
+    error_text,
 )
 
 import logging
@@ -60,6 +64,9 @@ cdef int C_REMOTE = Code.REMOTE
 cdef int C_UPSTREAM_PROTOCOL = Code.UPSTREAM_PROTOCOL
 cdef int C_UPSTREAM_LOST = Code.UPSTREAM_LOST
 cdef int C_TOO_LARGE = Code.TOO_LARGE
+cdef int C_BAD_RESULT = Code.BAD_RESULT
+
+NOT_EXPORTED = "Not found exported service"
 
 
 cdef class Egress(Handler):
@@ -221,8 +228,13 @@ cdef class Egress(Handler):
                     call.answer(C_CANCELLED, "cancelled by the caller")
                     return
 
-    cdef void _finish(self, EgressCall call, int code, bint retry_safe, str message):
-        """The request's place is free: answer it with an error unless it has been answered."""
+    cdef void _finish(
+        self, EgressCall call, int code, bint retry_safe, str message, bint answered=False
+    ):
+        """The request's place is free: answer it with an error unless it has been answered.
+
+        ``answered``: the provider has said so itself.
+        """
         cdef ServerSession session = call.session
         cdef int credits = self.pool.done(session.holder)
         self.in_progress -= 1
@@ -232,7 +244,7 @@ cdef class Egress(Handler):
                 session.credit(credits)
             return
         self.count_error(code)
-        session.error(call.id, code, retry_safe, message, credits)
+        session.error(call.id, code, retry_safe, message, credits, answered)
 
     def count_error(self, int code):
         """Count a request that ended with an error."""
@@ -326,8 +338,11 @@ cdef class EgressCall(DubboCall):
         if status != DUBBO_OK:
             why = error_text(serialization, body, n)
             code = code_of_status(status, why)
+            if code == C_UNAVAILABLE:
+                why = without_call(why)
             egress._finish(
-                self, code, code == C_OVERLOAD or code == C_UNAVAILABLE or code == C_NOT_FOUND, why
+                self, code, code == C_OVERLOAD or code == C_UNAVAILABLE or code == C_NOT_FOUND,
+                why, True,
             )
             return
         try:
@@ -338,7 +353,7 @@ cdef class EgressCall(DubboCall):
             egress._finish(self, C_INTERNAL, False, f"{type(error).__name__}: {error}")
             return
         if code != 0:
-            egress._finish(self, code, False, egress._replies.problem)
+            egress._finish(self, code, False, egress._replies.problem, True)
             return
         if self.answered:
             egress._finish(self, C_DEADLINE, False, "")
@@ -394,7 +409,9 @@ cdef class EgressCall(DubboCall):
 
     cdef void on_dubbo_lost(self, bint sent, str why):
         self.egress.turn.wheel.cancel(self)
-        self.egress._finish(self, C_UPSTREAM_LOST, not sent, why)
+        self.egress._finish(
+            self, C_UPSTREAM_PROTOCOL if self.violated else C_UPSTREAM_LOST, not sent, why
+        )
 
     cdef void on_due(self):
         """The deadline has passed, or, long after it, the provider is not expected to answer any
@@ -474,7 +491,7 @@ cdef int code_of_status(int status, str why):
         return C_OVERLOAD
     if status == DUBBO_SERVICE_NOT_FOUND:
         return C_NOT_FOUND
-    if status == DUBBO_SERVICE_ERROR and "Not found exported service" in why:
+    if status == DUBBO_SERVICE_ERROR and NOT_EXPORTED in why:
         # Whoever registered it serves it no more: some say so on their connections only later.
         return C_UNAVAILABLE
     if status == DUBBO_BAD_REQUEST and "Service not found:" in why:
@@ -488,4 +505,17 @@ cdef int code_of_status(int status, str why):
         return C_UPSTREAM_LOST
     if status == DUBBO_SERVICE_ERROR or status == DUBBO_SERVER_ERROR:
         return C_REMOTE
+    if status == DUBBO_BAD_RESPONSE or status == DUBBO_SERIALIZATION_ERROR:
+        # The method ran, and what it returned could not be put on the wire.
+        return C_BAD_RESULT
     return C_UPSTREAM_PROTOCOL
+
+
+cdef str without_call(str why):
+    """What says that a service is not exported, without what was called and with which arguments,
+    which Java puts behind it: other callers are told of it too.
+    """
+    cdef Py_ssize_t i = why.find(NOT_EXPORTED)
+    if i < 0:
+        return why
+    return why[i:].partition(" in [")[0].partition(", ")[0]

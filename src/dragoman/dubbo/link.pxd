@@ -10,6 +10,7 @@ from dragoman.wire.dubbo cimport DubboDecoder
 cdef class DubboCall(Timed):
     cdef DubboConnection connection
     cdef uint64_t dubbo_id
+    cdef bint violated
 
     cdef void on_dubbo_reply(self, int status, int serialization, const char* body, Py_ssize_t n)
     cdef void on_dubbo_lost(self, bint sent, str why)
@@ -32,6 +33,8 @@ cdef class DubboConnection(Arriving):
     cdef readonly bint paused
     cdef readonly bint readonly_event
     cdef readonly str failure
+    # The provider broke the protocol.
+    cdef readonly bint violated
     cdef bint _heard
     cdef bint _pinged
     # Calls whose deadline has passed since the last reply; up to where the frame in progress has

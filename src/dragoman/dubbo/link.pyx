@@ -56,7 +56,9 @@ cdef class DubboCall(Timed):
         """The reply; ``body`` is valid during this call."""
 
     cdef void on_dubbo_lost(self, bint sent, str why):
-        """The connection broke; ``sent`` is False only if the request certainly never left."""
+        """The connection broke; ``sent`` is False only if the request certainly never left. It
+        was the provider that broke the protocol if ``violated``.
+        """
 
 
 cdef class DubboConnection(Arriving):
@@ -121,6 +123,7 @@ cdef class DubboConnection(Arriving):
                 break
             if event == DUBBO_ERROR:
                 self.owner.protocol_errors += 1
+                self.violated = True
                 self.fail(
                     f"provider {self.owner.host}:{self.owner.port} broke the protocol: "
                     f"{frame.error}"
@@ -190,6 +193,7 @@ cdef class DubboConnection(Arriving):
                 self.inflight -= 1
                 Py_DECREF(call)
                 call.connection = None
+                call.violated = self.violated
                 call.on_dubbo_lost(call.dubbo_id <= self._flushed_id, self.failure)
         self._link.lost()
         self.owner.on_change()

@@ -18,6 +18,8 @@ cdef class Replies:
         self, const Asked* asked, int serialization, const char* body, Py_ssize_t n
     ) except -1
     cdef int _bad(self, str why) except -1
+    cdef int _unsayable(self, str why) except -1
+    cdef int _bad_json(self, int code) except -1
     cdef int _fastjson(self, const Asked* asked, const char* body, Py_ssize_t n) except -1
     cdef int _fastjson_body(self, const FastjsonReply* reply) except -1
     cdef int _fastjson2(self, const Asked* asked, const char* body, Py_ssize_t n) except -1

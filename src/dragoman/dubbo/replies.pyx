@@ -2,8 +2,9 @@
 
 ``dubbo.egress`` hands every reply under status 20 to ``read``, with what the caller asked for.
 Whatever was asked in, the reply is read in the serialization that it names: a provider may answer
-in its own. The invariant: a reply is checked before any of it is passed on, and one that is wrong
-is an error of its call alone.
+in its own. The invariants: a reply is checked before any of it is passed on; one that is malformed
+(``upstream-protocol``) or well formed but nothing that JSON can say (``bad-result``) is an error of
+its call alone, for whatever a frame holds, the provider has answered.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -21,11 +22,14 @@ from dragoman.wire.hessian2 cimport Hessian2Reader, Hessian2Scanner
 from dragoman.wire.invocation_hessian2 cimport (
     HESSIAN_OK, HessianReply, begin_hessian_reply, hessian_problem,
 )
-from dragoman.wire.jsonstring cimport JSON_OK, json_problem, json_string_to_utf8
+from dragoman.wire.jsonstring cimport (
+    JSON_LONE_SURROGATE, JSON_NUMBER_TOO_LONG, JSON_OK, JSON_TOO_DEEP, json_problem,
+    json_string_to_utf8,
+)
 from dragoman.wire.jsontext cimport json_check, write_json_without_class, write_strict_json
 from dragoman.wire.throwable cimport exception_text, throwable_text
 
-from dragoman.errors import Code, ProtocolError, UsageError
+from dragoman.errors import Code, LimitError, ProtocolError, UsageError
 from dragoman.wire.hessian2 import encode as hessian2_encode
 from dragoman.wire.invocation import throwable
 from dragoman.wire.invocation_fastjson2 import reply_as_hessian2
@@ -33,6 +37,7 @@ from dragoman.wire.javajson import natural, read_json
 
 cdef int C_REMOTE = Code.REMOTE
 cdef int C_UPSTREAM_PROTOCOL = Code.UPSTREAM_PROTOCOL
+cdef int C_BAD_RESULT = Code.BAD_RESULT
 
 
 cdef class Replies:
@@ -85,6 +90,18 @@ cdef class Replies:
         self.problem = f"the provider's reply is malformed: {why}"
         return C_UPSTREAM_PROTOCOL
 
+    cdef int _unsayable(self, str why) except -1:
+        """The reply is well formed, and cannot be said in the form that was asked for."""
+        self.problem = f"the provider's result cannot be said in JSON: {why}"
+        return C_BAD_RESULT
+
+    cdef int _bad_json(self, int code) except -1:
+        """An outcome of ``fastjson`` or ``jsontext`` other than 0."""
+        cdef str why = fastjson_problem(code).decode()
+        if code == JSON_TOO_DEEP or code == JSON_NUMBER_TOO_LONG or code == JSON_LONE_SURROGATE:
+            return self._unsayable(why)
+        return self._bad(why)
+
     cdef Buffer _other(self):
         """An empty buffer that ``answer`` does not lie in."""
         cdef Buffer free = self._first
@@ -102,7 +119,7 @@ cdef class Replies:
         cdef FastjsonReply reply
         cdef int code = read_reply(body, n, &reply)
         if code != FASTJSON_OK:
-            return self._bad(fastjson_problem(code).decode())
+            return self._bad_json(code)
         if asked.answer == AS_BODY:
             return self._fastjson_body(&reply)
         if reply.kind == REPLY_EXCEPTION:
@@ -127,7 +144,7 @@ cdef class Replies:
             self.answer.data, self.answer.length, out.reserve(self.answer.length)
         )
         if length < 0:
-            return self._bad("its string is no text")
+            return self._bad_json(<int>-length)
         out.length = length
         self._take(out)
         return 0
@@ -192,6 +209,8 @@ cdef class Replies:
                     self.attachments.length = length
             elif reply.has_attachments:
                 return 0  # nobody wants to see them
+        except LimitError as error:
+            return self._unsayable(str(error))
         except ProtocolError as error:
             return self._bad(str(error))
         if self._scanner.at != reply.rest.length:
@@ -202,6 +221,8 @@ cdef class Replies:
         """The same of a body in fastjson2, by way of hessian2."""
         try:
             self._kept = reply_as_hessian2(body[:n])
+        except LimitError as error:
+            return self._unsayable(str(error))
         except ProtocolError as error:
             return self._bad(str(error))
         return self._hessian2(asked, PyBytes_AS_STRING(self._kept), len(self._kept))

@@ -8,6 +8,8 @@ cdef class Call(Waiter):
     cdef ClientSession session
     cdef uint32_t id
     cdef uint32_t index
+    # Whether the error that it got is the callee's own answer (errors.ANSWERED).
+    cdef bint answered
 
     cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner)
     cdef void on_error(self, int code, bint retry_safe, str message)

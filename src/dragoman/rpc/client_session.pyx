@@ -24,8 +24,9 @@ from dragoman.wire.mesh cimport (
     FLAG_RETRY_SAFE, HEADER_BYTES, MeshDecoder, put_header,
 )
 
-from dragoman.errors import Code, ProtocolError, UsageError
+from dragoman.errors import ANSWERED, Code, ProtocolError, UsageError
 
+cdef uint16_t ANSWERED_BIT = ANSWERED
 cdef int METHODS_MAX = 1024
 # More credits than this at once are no limit any more, but a mistake.
 cdef uint32_t CREDITS_MAX = 1 << 24
@@ -44,7 +45,9 @@ cdef class Call(Waiter):
         """
 
     cdef void on_error(self, int code, bint retry_safe, str message):
-        """It failed: ``code`` of ``errors.Code``; ``retry_safe`` only if it certainly never ran."""
+        """It failed: ``code`` of ``errors.Code``; ``retry_safe`` only if it certainly never ran;
+        ``answered`` is set if the callee itself said so.
+        """
 
     cdef bint unwanted(self):
         """Whether nobody waits any more, so that ``sweep`` may abandon it."""
@@ -338,6 +341,7 @@ cdef class ClientSession(Session):
         cdef MeshDecoder frame = self.decoder
         cdef Slot* slot
         cdef Call call
+        cdef int code
         cdef uint8_t kind = frame.kind
         if not self.ready:
             if kind != F_HELLO:
@@ -363,8 +367,11 @@ cdef class ClientSession(Session):
             if kind == F_REPLY:
                 call.on_reply(frame.body, frame.length, frame.owner)
             else:
+                code = frame.target
+                call.answered = code & ~0xFF == ANSWERED_BIT
                 call.on_error(
-                    frame.target, frame.flags & FLAG_RETRY_SAFE,
+                    code - ANSWERED_BIT if call.answered else code,
+                    frame.flags & FLAG_RETRY_SAFE,
                     frame.body[:frame.length].decode("utf-8", "replace"),
                 )
         elif kind == F_CREDIT:
@@ -437,6 +444,7 @@ cdef class ClientSession(Session):
                 self._end(slot)
                 Py_DECREF(call)
                 call.session = None
+                call.answered = False
                 call.on_error(code, unsent, why)
             elif slot.place:
                 self._end(slot)

@@ -52,7 +52,9 @@ cdef class ServerSession(Session):
     cdef int _sessions_max
 
     cdef void reply(self, uint32_t id, const char* body, size_t n, int credits, bytes owner=*)
-    cdef void error(self, uint32_t id, int code, bint retry_safe, str message, int credits)
+    cdef void error(
+        self, uint32_t id, int code, bint retry_safe, str message, int credits, bint answered=*
+    )
     cdef void credit(self, int n)
     cdef void owed(self, int credits)
     cdef int _probed(self) except -1

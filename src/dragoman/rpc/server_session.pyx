@@ -21,8 +21,9 @@ from dragoman.wire.mesh cimport (
 
 import logging
 
-from dragoman.errors import Code, ProtocolError
+from dragoman.errors import ANSWERED, Code, ProtocolError
 
+cdef int ANSWERED_BIT = ANSWERED
 log = logging.getLogger("dragoman.rpc")
 
 cdef int METHODS_MAX = 1024
@@ -119,8 +120,11 @@ cdef class ServerSession(Session):
             return
         self.put(F_REPLY, 0, 0, id, credits, body, n, owner)
 
-    cdef void error(self, uint32_t id, int code, bint retry_safe, str message, int credits):
-        """Answer a request with an error."""
+    cdef void error(
+        self, uint32_t id, int code, bint retry_safe, str message, int credits,
+        bint answered=False
+    ):
+        """Answer a request with an error, which the callee itself has said if ``answered``."""
         cdef bytes text
         if self.closed:
             return
@@ -128,7 +132,8 @@ cdef class ServerSession(Session):
         if len(text) > ERROR_TEXT_BYTES_MAX or len(text) > <Py_ssize_t>self.peer_body_bytes_max:
             text = text[:min(ERROR_TEXT_BYTES_MAX, self.peer_body_bytes_max)]
         self.put(
-            F_ERROR, FLAG_RETRY_SAFE if retry_safe else 0, code, id, credits,
+            F_ERROR, FLAG_RETRY_SAFE if retry_safe else 0,
+            code + ANSWERED_BIT if answered and code < ANSWERED_BIT else code, id, credits,
             PyBytes_AS_STRING(text), len(text), None,
         )
 

@@ -70,7 +70,8 @@ cdef class Hessian2Scanner(Hessian2Walker):
     ``data`` is kept until the scanner goes or starts again. Beans have a member ``class`` first
     if ``with_class``. ``enums`` are the names of the classes that are enums, if they are known;
     else every class whose only field is ``name`` is taken for one: the bytes do not tell.
-    ProtocolError with the place where something is wrong, LimitError beyond ``depth_max``,
+    ProtocolError with the place where something is wrong, LimitError for what JSON cannot say: a
+    value that contains itself, a number that is too long, what is beyond ``depth_max``,
     ``containers_max`` or ``json_bytes_max``; afterwards the scanner has to start again.
     """
 
@@ -456,7 +457,9 @@ cdef class Hessian2Scanner(Hessian2Walker):
             self.bad(f"reference {index} of {self.reference_count}", at)
         found = (<Reference*>self.references.data) + index
         if found.end == OPEN:
-            self.bad("a value that contains itself, which JSON cannot say,", at)
+            raise LimitError(
+                f"hessian2: a value that contains itself, which JSON cannot say, at byte {at}"
+            )
         if found.end == SKIPPED:
             self.bad("a reference to a value that was skipped", at)
         if depth + found.height > self.depth_max:

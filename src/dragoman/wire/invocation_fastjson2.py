@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dragoman.errors import ProtocolError, UsageError
+from dragoman.errors import LimitError, ProtocolError, UsageError
 from dragoman.wire.descriptor import count_parameters, split_descriptor
 from dragoman.wire.hessian2 import Hessian2Reader, Hessian2Writer
 from dragoman.wire.jsonb_reader import decode as decode_field
@@ -176,7 +176,10 @@ def request_of(body: bytes) -> bytes:
 
 
 def reply_as_hessian2(body: bytes) -> bytes:
-    """A reply's body in fastjson2, in hessian2. Raises ProtocolError."""
+    """A reply's body in fastjson2, in hessian2.
+
+    Raises ProtocolError, of which LimitError is for what is well formed but beyond a bound.
+    """
     code, value, attachments = decode_reply(body, exact=True)
     if attachments is not None and not (
         isinstance(attachments, dict) and all(isinstance(name, str) for name in attachments)
@@ -190,7 +193,8 @@ def reply_as_hessian2(body: bytes) -> bytes:
         if code >= 3:
             writer.write(attachments)
     except (UsageError, RecursionError) as error:
-        raise ProtocolError(f"fastjson2: {error}") from None
+        # Read well, so it is well formed: nested too deeply, or too long a number.
+        raise LimitError(f"fastjson2: {error}") from None
     return writer.take()
 
 
