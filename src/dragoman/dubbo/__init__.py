@@ -35,6 +35,7 @@ from dragoman.errors import (
     ProtocolError,
     RegistryError,
     RemoteError,
+    ResultError,
     UnavailableError,
     UsageError,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "RemoteError",
     "RequestInfo",
     "Result",
+    "ResultError",
     "Server",
     "ServerStatistics",
     "SyncClient",
