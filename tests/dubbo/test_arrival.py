@@ -48,7 +48,7 @@ def test_replies_behind_a_wrong_but_plausible_length_are_found_and_the_link_is_m
                     async with asyncio.timeout(20):
                         while not one.egress.link.usable:
                             await asyncio.sleep(0.001)
-            # The first had no reply; the second's was swallowed, which shows the length to be wrong.
+            # The first had no reply; the second was swallowed, which shows the length to be wrong.
             assert ends == [DeadlineError, DeadlineError, b'"OK"', b'"OK"']
             assert one.provider.connections == 2
 

@@ -66,6 +66,7 @@ cdef int C_UPSTREAM_LOST = Code.UPSTREAM_LOST
 cdef int C_TOO_LARGE = Code.TOO_LARGE
 cdef int C_BAD_RESULT = Code.BAD_RESULT
 
+SILENT = "the provider is silent: it answers neither calls nor heartbeats"
 NOT_EXPORTED = "Not found exported service"
 
 
@@ -114,6 +115,9 @@ cdef class Egress(Handler):
             return True
         if self.silent:
             self._finish(call, C_UNAVAILABLE, True, "the provider does not answer its probe")
+            return True
+        if connection.silent and not connection.may_probe(session.read_us):
+            self._finish(call, C_UNAVAILABLE, True, SILENT)
             return True
         if self._pressure:
             self._due_refusals += self._pressure

@@ -43,6 +43,15 @@ cdef class DubboConnection(Arriving):
     cdef Py_ssize_t _searched
     cdef uint64_t _searched_frame
 
+    cdef int64_t read_us
+    cdef readonly bint silent
+    cdef int64_t probed_us
+    cdef Pulse _pulse
+
+    cdef void ask(self)
+    cdef void _falls_silent(self)
+    cdef void _speaks(self)
+    cdef bint may_probe(self, int64_t now_us) noexcept
     cdef uint64_t begin(self, DubboCall call) except 0
     cdef void sent(self)
     cdef void undo(self, DubboCall call)
@@ -54,6 +63,17 @@ cdef class DubboConnection(Arriving):
     cdef bint _holds_a_reply(self)
     cdef void fail(self, str why)
     cdef int _process(self) except -1
+
+
+cdef class Pulse(Timed):
+    cdef DubboConnection connection
+    cdef readonly bint running
+    # Since when nothing has been heard, and the id that the next call had then.
+    cdef int64_t _since_us
+    cdef uint64_t _begun
+    cdef bint _asked
+
+    cdef void start(self)
 
 
 cdef class DubboLink:

@@ -12,7 +12,8 @@ grows.
 
 Invariants: each call that ``begin`` accepted ends exactly once (reply or loss) unless it is
 forgotten; ids go on across connections, so that a reply from before a restart never matches; after
-a framing error the connection is closed, never resynchronised.
+a framing error the connection is closed, never resynchronised; a connection is ``silent`` only while
+calls are under way to which neither an answer nor that to a heartbeat has come for half a second.
 """
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -43,6 +44,13 @@ log = logging.getLogger("dragoman.dubbo")
 # Dubbo's own interval: a heartbeat after 60 s without reads, the connection given up after three.
 cdef int64_t HEARTBEAT_US = 60_000_000
 RECONNECT_MOST_S = 0.5
+# A connection with calls under way on which nothing has been read for so long is asked by a heartbeat,
+# and is silent if it has not answered after this long.
+cdef int64_t PULSE_US = 100_000
+cdef int64_t ASK_US = 250_000
+cdef int64_t SILENT_US = 500_000
+# A provider that is silent gets one call so often, to see whether it answers that.
+cdef int64_t PROBE_US = 500_000
 # So many calls lost in a row behind a frame that hardly grows end the connection.
 cdef int MISSED_MOST = 3
 CLOSED = "the connection to the provider was closed here"
@@ -77,6 +85,8 @@ cdef class DubboConnection(Arriving):
             raise MemoryError
         self._next_id = owner._next_id
         self._flushed_id = self._next_id - 1
+        self._pulse = Pulse.__new__(Pulse)
+        self._pulse.connection = self
 
     def __dealloc__(self):
         cdef uint64_t i
@@ -103,7 +113,9 @@ cdef class DubboConnection(Arriving):
     def data_received(self, bytes data):
         """Bytes from the provider: replies, heartbeats, events."""
         self._heard = True
-        self.owner.read_us = self.turn.wheel.clock_us()
+        self.owner.read_us = self.read_us = self.turn.wheel.clock_us()
+        if self.silent:
+            self._speaks()
         self.turn.read_begins()
         try:
             self.decoder.receive(data)
@@ -170,6 +182,8 @@ cdef class DubboConnection(Arriving):
             return
         self.closed = True
         self.turn.wheel.cancel(self)
+        self.turn.wheel.cancel(self._pulse)
+        self._pulse.connection = None
         self.end_watch()
         self.owner.losses += 1
         self.owner._next_id = self._next_id
@@ -228,6 +242,8 @@ cdef class DubboConnection(Arriving):
         call.dubbo_id = self._next_id
         self._next_id += 1
         self.inflight += 1
+        if not self._pulse.running:
+            self._pulse.start()
         return call.dubbo_id
 
     cdef void sent(self):
@@ -277,6 +293,7 @@ cdef class DubboConnection(Arriving):
 
     cdef void on_stalled(self, str why):
         self.owner.protocol_errors += 1
+        self.violated = True
         self.fail(f"provider {self.owner.host}:{self.owner.port}: {why}")
 
     cdef bint on_watched(self):
@@ -331,6 +348,27 @@ cdef class DubboConnection(Arriving):
         self._searched = end - frame.pending
         return False
 
+    # silence
+
+    cdef void _falls_silent(self):
+        self.silent = True
+        self.probed_us = self.turn.wheel.clock_us()
+        log.warning(
+            "provider %s:%d is silent: it answers neither calls nor heartbeats",
+            self.owner.host, self.owner.port,
+        )
+
+    cdef void _speaks(self):
+        self.silent = False
+        log.info("provider %s:%d answers again", self.owner.host, self.owner.port)
+
+    cdef bint may_probe(self, int64_t now_us) noexcept:
+        """Whether a call may go to this silent provider: now and then one, for its answer."""
+        if now_us - self.probed_us < PROBE_US:
+            return False
+        self.probed_us = now_us
+        return True
+
     # events
 
     cdef void _event(self):
@@ -360,14 +398,18 @@ cdef class DubboConnection(Arriving):
             self.fail(f"provider {self.owner.host}:{self.owner.port} answers no heartbeat")
             return
         else:
-            write_heartbeat(self.out, self._next_id, DUBBO_HESSIAN2)
-            self._next_id += 1
             self._pinged = True
-            self.sent()
+            self.ask()
         self._heard = False
         self.turn.wheel.schedule(
             self, self.turn.wheel.clock_us() + self.owner.heartbeat_us * (2 if self._pinged else 1)
         )
+
+    cdef void ask(self):
+        """Send a heartbeat, which the provider answers whatever its pool does."""
+        write_heartbeat(self.out, self._next_id, DUBBO_HESSIAN2)
+        self._next_id += 1
+        self.sent()
 
     cdef void fail(self, str why):
         self.failure = why
@@ -381,6 +423,47 @@ cdef class DubboConnection(Arriving):
             self.flush()
             self.transport.close()
             self.connection_lost(None)
+
+
+cdef class Pulse(Timed):
+    """Watches that a connection with calls under way is heard of; at rest without any.
+
+    What counts is silence after a call: a slow one alone has the provider asked once, by a
+    heartbeat, and is left in peace when that is answered.
+    """
+
+    cdef void start(self):
+        """A call has begun, and nothing was watched."""
+        self.running = True
+        self._since_us = self.connection.turn.wheel.clock_us()
+        self._begun = 0
+        self._asked = False
+        self.connection.turn.wheel.schedule(self, self._since_us + PULSE_US)
+
+    cdef void on_due(self):
+        cdef DubboConnection connection = self.connection
+        cdef int64_t now
+        if connection is None:
+            return
+        if connection.inflight == 0:
+            self.running = False
+            return
+        if connection.read_us > self._since_us:
+            if connection._next_id == self._begun:
+                # All that is under way was there when the provider was heard of.
+                self.running = False
+                return
+            self._since_us = connection.read_us
+            self._begun = connection._next_id
+            self._asked = False
+        now = connection.turn.wheel.clock_us()
+        if not self._asked and now - self._since_us >= ASK_US:
+            self._asked = True
+            self._begun = connection._next_id + 1
+            connection.ask()
+        elif not connection.silent and now - self._since_us >= SILENT_US:
+            connection._falls_silent()
+        connection.turn.wheel.schedule(self, now + PULSE_US)
 
 
 cdef class DubboLink:
@@ -461,11 +544,13 @@ cdef class DubboLink:
         return self.pick() is not None
 
     cdef DubboConnection pick(self):
-        """The least busy usable connection, or None."""
+        """The least busy usable connection, a silent one only if there is no other; or None."""
         cdef DubboConnection connection, best = None
         for connection in self.connections:
             if connection.readonly_event:
                 continue
-            if best is None or connection.inflight < best.inflight:
+            if best is None or connection.silent < best.silent or (
+                connection.silent == best.silent and connection.inflight < best.inflight
+            ):
                 best = connection
         return best
