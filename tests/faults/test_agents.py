@@ -412,6 +412,10 @@ def test_without_descriptors_accepting_neither_spins_nor_ends(mesh: Mesh) -> Non
         victim.descriptors = 48
         await start(pair.provider, pair.agent, consumer)
 
+        async def answered(port: int) -> int:
+            async with client(port) as one:
+                return (await one.ask(form("d"))).status
+
         async def served() -> bool:
             try:
                 async with client(consumer.port) as one:
@@ -436,6 +440,10 @@ def test_without_descriptors_accepting_neither_spins_nor_ends(mesh: Mesh) -> Non
             for each in flood:
                 each.close()
             assert await eventually(served, 8.0) < 3.0
+            if victim is consumer:
+                # Each is answered, by the hash or a refusal, however long it waits in the queue.
+                answers = await asyncio.gather(*(answered(consumer.port) for _ in range(150)))
+                assert set(answers) <= {200, 503}, answers
         await asyncio.gather(*(each.stop() for each in (consumer, pair.agent, pair.provider)))
 
     async def scenario() -> None:

@@ -12,10 +12,11 @@ import asyncio
 import contextlib
 from typing import Any
 
+from dragoman.accepting import Acceptor
 from dragoman.agent.bounds import MemoryGuard, connections_allowed, memory_bytes_max
 from dragoman.agent.config import ConsumerConfig
 from dragoman.agent.ingress import Ingress, Limits
-from dragoman.agent.listening import BACKLOG, listening_socket
+from dragoman.agent.listening import listening_socket
 from dragoman.agent.published import PublishedTypes
 from dragoman.cluster.directory import Directory
 from dragoman.cluster.options import Options
@@ -76,7 +77,7 @@ class ConsumerAgent:
         self._memory = MemoryGuard(
             self._loop, memory_bytes_max(config.memory_mb_max), self.ingress.shed
         )
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._opening: asyncio.Task[None] | None = None
         self.port = 0
         self.draining = False
@@ -103,10 +104,9 @@ class ConsumerAgent:
 
     async def _listen(self) -> None:
         listener = listening_socket(self._config.listen, reuse_port=self._reuse_port)
-        self._server = await self._loop.create_server(
-            self.ingress.connection, sock=listener, backlog=BACKLOG
-        )
         self.port = listener.getsockname()[1]
+        self._acceptor = Acceptor(self._loop, [listener], self.ingress.connection)
+        self._acceptor.start()
 
     def ready_reason(self) -> str | None:
         """None when requests can be served, else why not."""
@@ -115,7 +115,7 @@ class ConsumerAgent:
         if self._opening is not None and self._opening.done():
             self._opening.result()  # a port that cannot be listened on ends the worker
         reason = self.directory.ready_reason()
-        if reason is None and self._server is None:
+        if reason is None and self._acceptor is None:
             return "not listening yet"
         return reason
 
@@ -126,15 +126,17 @@ class ConsumerAgent:
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)
-        if self._server is not None:
-            self._server.close()
+        if self._acceptor is not None:
+            self._acceptor.close(rest=True)
         self.ingress.drain()
         quiet_ms = self._config.drain_ms // QUIET_SHARE
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.drain_ms / 1000):
+                # What has just been accepted is known a few turns of the loop later.
+                await asyncio.sleep(READY_POLL_S)
                 while self.ingress.connections:
-                    await asyncio.sleep(READY_POLL_S)
                     self.ingress.close_silent(quiet_ms)
+                    await asyncio.sleep(READY_POLL_S)
         self.ingress.abort()
         self._memory.stop()
         await self._published.close()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any, cast
+from typing import Any
 
+from dragoman.accepting import Acceptor
 from dragoman.agent.bounds import MemoryGuard, connections_allowed, memory_bytes_max
 from dragoman.agent.config import ProviderConfig
 from dragoman.agent.listening import listening_socket
@@ -27,14 +28,6 @@ from dragoman.rpc.server_session import ServerSession
 POLL_S = 0.02
 # What a learner starts from; it grows by one for each reply under full use.
 LEARN_FROM = 50
-
-
-class _Refused(asyncio.Protocol):
-    """A caller beyond the bound: it is let go at once and will try again."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are none of asyncio's classes.
-        cast(asyncio.Transport, transport).abort()
 
 
 class ProviderAgent:
@@ -69,7 +62,7 @@ class ProviderAgent:
             self._loop, memory_bytes_max(config.memory_mb_max), self.egress.shed
         )
         self._handles: list[Handle] = []
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self.port = 0
         self.draining = False
 
@@ -80,25 +73,25 @@ class ProviderAgent:
             self._departure.begin()
 
     def _session(self) -> asyncio.BaseProtocol:
-        if len(self.sessions) >= self._sessions_max:
-            return _Refused()
         return ServerSession(
             self._loop,
             self.egress,
             self.pool,
             self.sessions,
             body_bytes_max=self._config.body_bytes_max,
+            sessions_max=self._sessions_max,
         )
 
     async def start(self) -> None:
         """Listen, connect and register; raises UsageError when the address cannot be used."""
         listener = listening_socket(self._config.listen, reuse_port=self._reuse_port)
-        self._server = await self._loop.create_server(self._session, sock=listener, backlog=1024)
+        self.port = listener.getsockname()[1]
+        self._acceptor = Acceptor(self._loop, [listener], self._session)
+        self._acceptor.start()
         self.link.start()
         if self._config.probe_ms:
             self.egress.probe(self._config.interface[0], self._config.probe_ms)
         self._memory.start()
-        self.port = listener.getsockname()[1]
         for registration in self._config.registrations(self.port):
             self._handles.append(await self._registry.register(registration))
 
@@ -119,9 +112,9 @@ class ProviderAgent:
         close."""
         self.draining = True
         deadline = self._loop.time() + self._config.drain_ms / 1000
-        if self._server is not None:
+        if self._acceptor is not None:
             # First of all: a caller that has let go would be back at once.
-            self._server.close()
+            self._acceptor.close()
         unregistering = [
             self._loop.create_task(handle.unregister(timeout_s=2.0)) for handle in self._handles
         ]

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import uvloop
 
+from dragoman.accepting import Acceptor, listen
 from dragoman.cluster.opening import advertised
 from dragoman.dubbo.binding import BoundService
 from dragoman.dubbo.declaration import Declaration
@@ -71,7 +72,7 @@ class Server:
         self._registry = registry
         self._owned = owned
         self._published = published
-        self._listener: asyncio.AbstractServer | None = None
+        self._listener: Acceptor | asyncio.Server | None = None
         self._handles: list[Handle] = []
         self._closing = False
         self._closed: asyncio.Future[None] = self._loop.create_future()
@@ -80,12 +81,12 @@ class Server:
     async def start(self, address: Address) -> None:
         """Listen; used by ``serve``. Raises ConnectError when the address cannot be had."""
         try:
-            listener = await self._loop.create_server(
+            listener = await listen(
+                self._loop,
                 self._provider.connection,
-                address.host or None,
+                address.host,
                 address.port,
                 backlog=BACKLOG,
-                reuse_address=True,
             )
         except OSError as error:
             raise ConnectError(f"cannot listen on {address}: {reason(error)}") from None

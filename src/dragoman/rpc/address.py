@@ -12,10 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from dragoman.accepting import TLS_HANDSHAKE_S, Acceptor, listen, listen_unix
 from dragoman.errors import UsageError
-
-# How long a TLS handshake may take, and the goodbye at its end.
-TLS_HANDSHAKE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +76,11 @@ class Address:
         *,
         backlog: int = 4096,
         reuse_port: bool = False,
-    ) -> tuple[asyncio.AbstractServer, Address]:
+    ) -> tuple[Acceptor | asyncio.Server, Address]:
         """Listen; the address returned has the port that was chosen for port 0. Raises OSError."""
-        options: dict[str, Any] = {"backlog": backlog}
-        if tls is not None:
-            options |= {"ssl": tls, "ssl_handshake_timeout": TLS_HANDSHAKE_S}
-        server: asyncio.Server
         if self.path:
-            server = await loop.create_unix_server(factory, self.path, **options)
-            return server, self
-        server = await loop.create_server(
-            factory, self.host, self.port, reuse_port=reuse_port, **options
+            return await listen_unix(loop, factory, self.path, backlog=backlog, tls=tls), self
+        server = await listen(
+            loop, factory, self.host, self.port, backlog=backlog, tls=tls, reuse_port=reuse_port
         )
         return server, Address(host=self.host, port=server.sockets[0].getsockname()[1])

@@ -14,6 +14,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
+from dragoman.accepting import Acceptor
 from dragoman.errors import ConnectError
 from dragoman.flow.credits import CreditPool
 from dragoman.reasons import reason
@@ -48,7 +49,7 @@ class Server:
             executor=self._executor,
         )
         self._sessions: set[ServerSession] = set()
-        self._listener: asyncio.AbstractServer | None = None
+        self._listener: Acceptor | asyncio.Server | None = None
         self._connections = 0
         self._closed: asyncio.Future[None] = loop.create_future()
         self._closing = False
