@@ -28,8 +28,11 @@ class Caller:
         self.credits = 0
         self.running = 0
         self.backlog = 0
-        pool.join(self.holder)
+        self.join(pool)
         self.listen()
+
+    def join(self, pool: CreditPool) -> None:
+        pool.join(self.holder)
 
     def listen(self) -> None:
         """Queue what the pool has said since."""

@@ -28,6 +28,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start"):
     index: int
     count: int
     program: str
+    instance: str
 
 
 class Ask(msgspec.Struct, frozen=True, tag="ask"):

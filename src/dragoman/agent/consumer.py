@@ -19,7 +19,7 @@ from dragoman.agent.ingress import Ingress, Limits
 from dragoman.agent.listening import listening_socket
 from dragoman.agent.published import PublishedTypes
 from dragoman.cluster.directory import Directory
-from dragoman.cluster.options import Options
+from dragoman.cluster.options import NO_IDENTITY, Options
 from dragoman.dubbo.native import PROTOCOL, Providers
 from dragoman.errors import RegistryError
 from dragoman.observe.metrics import Snapshot
@@ -36,7 +36,8 @@ QUIET_SHARE = 4
 class ConsumerAgent:
     """Serves HTTP callers on one loop. ``start``, then ``drain`` when it is time to stop.
 
-    ``share`` is the number of this worker and how many there are.
+    ``share`` is the number of this worker and how many there are, ``identity`` the agent's to those
+    that it calls: the same in all its workers.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class ConsumerAgent:
         *,
         reuse_port: bool = False,
         share: tuple[int, int] = (0, 1),
+        identity: bytes = NO_IDENTITY,
     ) -> None:
         self._config = config
         self._reuse_port = reuse_port
@@ -57,6 +59,7 @@ class ConsumerAgent:
                 policy=config.policy,
                 queue_max=config.queue_max,
                 body_bytes_max=max(config.body_bytes_max * 2, 16 << 20),
+                identity=identity,
                 links={PROTOCOL: self.providers.link},
             ),
         )

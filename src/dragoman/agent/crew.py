@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -174,6 +175,8 @@ class ProcessCrew(Crew):
         super().__init__()
         self._entry = entry
         self._configs = configs
+        # All workers are one agent to those that they call.
+        self._instance = secrets.token_hex(16)
         self._program = program
         self._policy = policy or RestartPolicy()
         self._slots = [_Slot(index) for index in range(len(configs))]
@@ -341,6 +344,7 @@ class ProcessCrew(Crew):
             index=index,
             count=len(self._configs),
             program=self._program,
+            instance=self._instance,
         )
 
     def _take(self, slot: _Slot, message: object) -> None:

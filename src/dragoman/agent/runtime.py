@@ -97,7 +97,7 @@ def _make(config: AgentConfig, worker: Worker) -> Agent:
         from dragoman.agent.consumer import ConsumerAgent
 
         share = (worker.index, worker.count)
-        return ConsumerAgent(config, reuse_port=reuse_port, share=share)
+        return ConsumerAgent(config, reuse_port=reuse_port, share=share, identity=worker.instance)
     if isinstance(config, ProviderConfig):
         from dragoman.agent.provider import ProviderAgent
 

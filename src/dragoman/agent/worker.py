@@ -42,6 +42,7 @@ class Worker:
     """What an entry function is given: who it is, when to stop, and where to report.
 
     ``index`` counts from 0 to ``count - 1``. ``stopping`` is set on SIGTERM, and stays set.
+    ``instance`` is the agent's, 16 random bytes that all its workers share.
     ``port``, once the entry has set it, is the one it really listens on.
     """
 
@@ -49,6 +50,7 @@ class Worker:
         self.index = index
         self.count = count
         self.port = 0
+        self.instance = os.urandom(16)
         self.stopping = asyncio.Event()
         self._on_state = on_state
         self._metrics: Callable[[], Snapshot] | None = None
@@ -146,6 +148,7 @@ async def _serve(sock: socket.socket) -> int:
         assert isinstance(config, AgentConfig)
         set_up_logging(config.log_level, f"{start.program}[{start.index}]")
         worker = Worker(start.index, start.count, lambda reason: channel.send(State(reason)))
+        worker.instance = bytes.fromhex(start.instance)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, worker.stopping.set)
         loop.add_signal_handler(signal.SIGHUP, say_ignored)

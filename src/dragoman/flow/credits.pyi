@@ -1,10 +1,12 @@
-from dragoman.flow.ranks import Ranked
+from dragoman.flow.ranks import Account, Ranked
 
 class Holder(Ranked):
     """One caller's account. Subclasses carry grants and reclaims to the caller."""
 
     in_use: int
     waiting: int
+    wasted: int
+    doubted: bool
 
 class CreditPool:
     """The credits of one provider. ``limit`` is how many requests it takes at once."""
@@ -14,8 +16,16 @@ class CreditPool:
     orphaned: int
     in_use: int
     def __init__(self, limit: int) -> None: ...
-    def join(self, holder: Holder) -> int:
+    short: bool
+    accounts: int
+    def account(self, source: str, identity: bytes) -> Account:
+        """The account of a peer: who it says it is, and where it comes from."""
+    def join(self, holder: Holder, account: Account | None = None) -> int:
         """A caller has connected: it gets its share. ValueError if it is in a pool already."""
+    def kept(self, holder: Holder, n: int) -> int:
+        """How many credits the holder keeps for certain if it answers a reclaim with ``n``."""
+    def review(self) -> int:
+        """Some time has passed; called again and again while somebody waits (``short``)."""
     def leave(self, holder: Holder) -> int:
         """A caller is gone; its unused credits are free at once, the others as their work ends."""
     def returned(self, holder: Holder, n: int) -> int:

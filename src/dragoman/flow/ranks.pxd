@@ -21,6 +21,8 @@ cdef class Ranked:
     cdef void* _previous
     cdef Py_ssize_t _place
     cdef int64_t _stamp
+    # What it is part of (an Account); None at the top.
+    cdef Ranked account
 
 
 cdef class Ranks:
@@ -51,3 +53,9 @@ cdef class Poorest:
     cdef void _set(self, Py_ssize_t i, void* member) noexcept
     cdef void _up(self, Py_ssize_t i) noexcept
     cdef void _down(self, Py_ssize_t i) noexcept
+
+
+cdef class Account(Ranked):
+    cdef readonly object key
+    cdef Poorest waiters
+    cdef int members

@@ -3,6 +3,11 @@ class Ranked:
 
     held: int
 
+class Account(Ranked):
+    """What several members hold together; ``key`` says whose it is."""
+
+    key: object
+
 class Ranks:
     """Rings of members by the magnitude of what they hold."""
 

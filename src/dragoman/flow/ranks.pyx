@@ -173,6 +173,15 @@ cdef class Poorest:
         self._set(i, member)
 
 
+cdef class Account(Ranked):
+    """What several members hold together. It waits among its like while one of them does."""
+
+    def __init__(self, key, Account account):
+        self.key = key
+        self.account = account
+        self.waiters = Poorest()
+
+
 cdef inline bint _before(void* a, void* b) noexcept:
     if (<Ranked>a).held != (<Ranked>b).held:
         return (<Ranked>a).held < (<Ranked>b).held

@@ -1,7 +1,8 @@
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from dragoman.flow.credits cimport CreditPool, Holder
 from dragoman.rpc.session cimport Session
+from dragoman.timers cimport Timed, Wheel
 
 cdef enum:
     # why a session's requests are not taken
@@ -26,6 +27,14 @@ cdef class Handler:
 
 cdef class SessionHolder(Holder):
     cdef ServerSession session
+    cdef int64_t asked_us
+
+
+cdef class Pacer(Timed):
+    cdef CreditPool pool
+    cdef Wheel wheel
+
+    cdef void go_on(self)
 
 
 cdef class ServerSession(Session):
@@ -57,6 +66,10 @@ cdef class ServerSession(Session):
     )
     cdef void credit(self, int n)
     cdef void owed(self, int credits)
+    cdef int grant_owed(self) except -1
     cdef int _probed(self) except -1
+    cdef void _pace(self)
+    cdef void _probe_reclaim(self)
+    cdef int _take_back(self, uint32_t n) except -1
     cdef void _unknown_method(self, uint32_t id)
     cdef int _name(self, int number) except -1

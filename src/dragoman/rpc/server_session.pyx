@@ -8,11 +8,12 @@ or the handler holds the session, none of its requests is taken.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, realloc
 
 from dragoman.flow.credits cimport CreditPool, Holder
 from dragoman.rpc.session cimport Session
+from dragoman.timers cimport Timed
 from dragoman.wire.mesh cimport (
     F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_NAME, F_ORDER, F_PING, F_PONG,
     F_RECLAIM, F_REPLY, F_REQUEST, F_RETURN, FEATURE_NO_REPLY, FEATURE_ORDER, FLAG_NO_REPLY,
@@ -33,6 +34,13 @@ cdef bytes NO_IDENTITY = b"\0" * 16
 # Values of PINGs that ask whether a RECLAIM has been read; those of the heartbeat have 0.
 cdef uint32_t FIRST_PROBE = 1
 cdef uint32_t SECOND_PROBE = 2
+# How often a pool is reviewed while somebody waits.
+cdef int64_t REVIEW_US = 20_000
+# A caller that has no request in progress, owes an answer for so many reviews and was silent all the
+# time is let go: nothing is lost with it, and others wait for what it holds.
+cdef int MUTE_REVIEWS = 50
+# So often in a row a caller may demand credits of which it uses none.
+cdef int WASTED_MOST = 16
 
 
 cdef class Handler:
@@ -71,7 +79,34 @@ cdef class SessionHolder(Holder):
         self.session.credit(n)
 
     cdef void reclaim(self, int n):
-        self.session.control(F_RECLAIM, 0, 0, n, b"")
+        cdef ServerSession session = self.session
+        # What has come back already is to be read before it.
+        session.grant_owed()
+        self.asked_us = session.turn.wheel.clock_us()
+        session.control(F_RECLAIM, 0, 0, n, b"")
+        session._pace()
+
+    cdef void overdue(self, int reviews):
+        cdef ServerSession session = self.session
+        if session._held or session.closed:
+            return
+        if reviews >= MUTE_REVIEWS and self.in_use == 0 and session.read_us < self.asked_us:
+            session.lose("no answer to a RECLAIM while others wait, nor any sign of life")
+        else:
+            session._probe_reclaim()
+
+
+cdef class Pacer(Timed):
+    """Has a pool reviewed while somebody waits for its credits."""
+
+    cdef void go_on(self):
+        if self._wheel is None:
+            self.wheel.schedule(self, self.wheel.clock_us() + REVIEW_US)
+
+    cdef void on_due(self):
+        self.pool.review()
+        if self.pool._short or self.pool._asked_holders:
+            self.go_on()
 
 
 cdef class ServerSession(Session):
@@ -174,7 +209,9 @@ cdef class ServerSession(Session):
                 self.bid_goodbye(f"this server takes no more than {self._sessions_max} clients", 0)
                 self.close()
                 return True
-            self.pool.join(self.holder)
+            self.pool.join(
+                self.holder, self.pool.account(self.peer.rpartition(":")[0], self.peer_identity)
+            )
             return True
         if kind == F_REQUEST:
             if frame.target == 0 or frame.target > self._named:
@@ -202,14 +239,15 @@ cdef class ServerSession(Session):
             self.handler.on_cancel(self, frame.id)
         elif kind == F_DEMAND:
             self.pool.demand(self.holder, min(frame.value, CREDITS_MAX))
+            if self.pool._short:
+                self._pace()
         elif kind == F_RETURN:
             if self.holder.pool is None:
                 # It said GOODBYE, which gave everything back; this answers a RECLAIM that crossed.
                 return True
             if frame.value > <uint32_t>(self.holder.held - self.holder.in_use):
                 raise ProtocolError(f"{frame.value} credits given back that were not held")
-            self.pool.returned(self.holder, frame.value)
-            self._returned = True
+            self._take_back(frame.value)
         elif kind == F_ORDER:
             if not self.handler.features & FEATURE_ORDER:
                 raise ProtocolError("ORDER, which this server does not offer")
@@ -244,8 +282,38 @@ cdef class ServerSession(Session):
         shows that the RECLAIM has been read, and what came with it dealt with before the second
         PING could be read. So the RETURN comes before the second PONG.
         """
-        if self._probe == 0 and self.ready and self.holder.pool is not None \
-                and self.holder._asked:
+        if self.ready and self.holder.pool is not None and self.holder._asked:
+            self._probe_reclaim()
+
+    cdef int _take_back(self, uint32_t n) except -1:
+        """The caller gives credits back: all that it did not use, or as many as it was asked for.
+        """
+        cdef int kept = self.pool.kept(self.holder, n)
+        if kept:
+            self.pool.doubt(self.holder)
+            raise ProtocolError(
+                f"{kept} credits kept that were asked back, not in use, while others wait"
+            )
+        self.pool.returned(self.holder, n)
+        self._returned = True
+        if self.holder.wasted >= WASTED_MOST and self.holder.in_use == 0:
+            self.pool.doubt(self.holder)
+            raise ProtocolError(
+                f"credits were demanded {self.holder.wasted} times in a row and given back unused"
+            )
+        return 0
+
+    cdef void _pace(self):
+        """Somebody waits for credits: their pool is looked at from time to time."""
+        cdef Pacer pacer = <Pacer>self.pool.pacer
+        if pacer is None:
+            pacer = self.pool.pacer = Pacer()
+            pacer.pool = self.pool
+            pacer.wheel = self.turn.wheel
+        pacer.go_on()
+
+    cdef void _probe_reclaim(self):
+        if self._probe == 0:
             self._returned = False
             self._probe = FIRST_PROBE
             self.control(F_PING, 0, 0, self._probe, b"")
@@ -291,10 +359,15 @@ cdef class ServerSession(Session):
         if self._owed and not self.closed:
             self.mark()
 
-    cdef void flush(self):
+    cdef int grant_owed(self) except -1:
+        """Put what is owed into the next write."""
         if self._owed and not self.closed:
             write_frame(self.out, F_CREDIT, 0, 0, 0, self._owed, NULL, 0)
             self._owed = 0
+        return 0
+
+    cdef void flush(self):
+        self.grant_owed()
         Session.flush(self)
 
     cdef void on_batch(self):
