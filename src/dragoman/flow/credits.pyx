@@ -22,9 +22,10 @@ do so a hundred times, under any name.
 A caller must give back what it does not use while others wait. What it knew to be unused when it
 answered a reclaim, and kept although that much was asked for, is proof that it does not (``kept``).
 Who demands, and gives back most of what it is granted when asked, is granted no more at once than
-twice what it used, and who used nothing one credit, after all others; that doubles as it is used. ``review`` is called from time to time
-while somebody waits, so that peaks are forgotten and reclaims go on although no request ends.
-Reclaims are paced: a holder owes one answer at most, and is asked few times a turn.
+twice what it used, and who used nothing one credit, after all others; that doubles as it is used.
+``review`` is called from time to time while somebody waits, so that peaks are forgotten and
+reclaims go on although no request ends. Reclaims are paced: a holder owes one answer at most, and
+is asked few times a turn.
 
 What an event costs depends on those who wait, or have credits that somebody needs; holders that are
 idle, and those whose credits are all in use, are not looked at (see ``flow.ranks``).
@@ -247,8 +248,8 @@ cdef class CreditPool:
         return 1
 
     cdef Ranked _poorer(self, Ranked node, Holder holder):
-        """Who waits and deserves a credit of ``holder`` more, beside one of its accounts from ``node``
-        on, the highest first; None if nobody does.
+        """Who waits beside one of the accounts of ``holder``, from ``node`` up, and deserves a
+        credit more than it does, the highest first; None if nobody does.
         """
         cdef Ranked found
         if node is None:

@@ -36,8 +36,8 @@ cdef uint32_t FIRST_PROBE = 1
 cdef uint32_t SECOND_PROBE = 2
 # How often a pool is reviewed while somebody waits.
 cdef int64_t REVIEW_US = 20_000
-# A caller that has no request in progress, owes an answer for so many reviews and was silent all the
-# time is let go: nothing is lost with it, and others wait for what it holds.
+# A caller that has no request in progress, owes an answer for so many reviews and was silent in all
+# of them is let go: nothing is lost with it, and others wait for what it holds.
 cdef int MUTE_REVIEWS = 50
 # So often in a row a caller may demand credits of which it uses none.
 cdef int WASTED_MOST = 16
