@@ -87,6 +87,28 @@ def test_beans_go_by_generic_invocation_and_one_way_calls_say_so() -> None:
     assert request.arguments == ["m", ["a.User"], [{"name": "Ann"}]]
 
 
+def test_an_argument_with_one_name_in_capitals_is_a_bean_unless_it_was_text() -> None:
+    call = {
+        "types": ["a.User", "a.Color", "java.util.List<a.Color>", "java.util.List<a.User>"],
+        "args": [
+            {"name": "BOB"},
+            "RED",
+            ["Green"],
+            [{"name": "ANN"}, {"class": "b.C", "name": "D"}],
+        ],
+        "generic": False,
+    }
+    _, request = asked(b"json", b"a.B\0m\0\0\0" + json.dumps(call).encode())
+    user, color, colors, users = request.arguments
+    told = [(each.java_class, each.constant) for each in (user, color, *colors, *users)]
+    assert told == [
+        ("a.User", False), ("a.Color", True), ("a.Color", True), ("a.User", False), ("b.C", False)
+    ]  # fmt: skip
+    # Where hessian2 has come between, capitals decide.
+    _, request = asked(b"hessian2", hessian_call("La/User;La/Color;", *request.arguments[:2]))
+    assert [each.constant for each in request.arguments] == [True, True]
+
+
 def hessian_call(descriptor: str, *arguments: Any) -> bytes:
     encoded = hessian2.encode(*arguments, types=descriptor)
     names = f"a.B\0m\0\0\0{descriptor}\0".encode()

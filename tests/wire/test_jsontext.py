@@ -290,36 +290,6 @@ def test_a_huge_number_is_refused() -> None:
             check_value(text)
 
 
-@given(JSON)
-def test_json_is_already_strict(value: object) -> None:
-    text = json.dumps(value, indent=1).encode()
-    assert jsontext.strict(text) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "strict"),
-    [
-        (b'{1:"1:2"}', b'{"1":"1:2"}'),
-        (b'{ 1 : 2 , "3" : [ 4 ] }', b'{ "1" : 2 , "3" : [ 4 ] }'),
-        (rb'{"a\":":1,true:{null:null}}', rb'{"a\":":1,"true":{"null":null}}'),
-        (b"[{-1.5e3:[]},{false:1}]", b'[{"-1.5e3":[]},{"false":1}]'),
-    ],
-)
-def test_keys_that_are_not_text_become_text(text: bytes, strict: bytes) -> None:
-    assert jsontext.strict(text) == strict
-    assert not accepts(text)
-    json.loads(strict)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [b"{a:1}", b"{1 2:3}", b"{:1}", b"{{}:1}", b"{01:1}", b"[1:2]", b"1:2", b"{1}", b"{nul:1}"],
-)
-def test_keys_that_are_nothing_are_refused(text: bytes) -> None:
-    with pytest.raises(UsageError):
-        jsontext.strict(text)
-
-
 @pytest.mark.parametrize(
     "spelling", [b"@type", rb"\u0040type", rb"@\u0074ype", rb"\u0040\u0074\u0079\u0070\u0065"]
 )

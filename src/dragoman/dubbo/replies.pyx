@@ -26,7 +26,8 @@ from dragoman.wire.jsonstring cimport (
     JSON_LONE_SURROGATE, JSON_NUMBER_TOO_LONG, JSON_OK, JSON_TOO_DEEP, json_problem,
     json_string_to_utf8,
 )
-from dragoman.wire.jsontext cimport json_check, write_json_without_class, write_strict_json
+from dragoman.wire.jsonloose cimport write_strict_json
+from dragoman.wire.jsontext cimport json_check, write_json_without_class
 from dragoman.wire.throwable cimport exception_text, throwable_text
 
 from dragoman.errors import Code, LimitError, ProtocolError, UsageError
@@ -129,7 +130,10 @@ cdef class Replies:
         self.attachments = reply.attachments
         if reply.loose:
             self._first.clear()
-            write_strict_json(self._first, reply.value.data, reply.value.length)
+            try:
+                write_strict_json(self._first, reply.value.data, reply.value.length)
+            except LimitError as error:
+                return self._unsayable(str(error))
             self._take(self._first)
         return 0
 
@@ -218,14 +222,25 @@ cdef class Replies:
         return 0
 
     cdef int _fastjson2(self, const Asked* asked, const char* body, Py_ssize_t n) except -1:
-        """The same of a body in fastjson2, by way of hessian2."""
+        """The same of a body in fastjson2, by way of hessian2.
+
+        What came as an enum's constant is kept in mind: in hessian2 a bean whose one field is
+        ``name`` looks like one, and fastjson2 leaves out fields that are null, 0 or false.
+        """
+        cdef set constants = set()
         try:
-            self._kept = reply_as_hessian2(body[:n])
+            self._kept = reply_as_hessian2(body[:n], constants)
         except LimitError as error:
             return self._unsayable(str(error))
         except ProtocolError as error:
             return self._bad(str(error))
-        return self._hessian2(asked, PyBytes_AS_STRING(self._kept), len(self._kept))
+        self._scanner.enums = frozenset(
+            [name.encode("utf-8", "surrogatepass") for name in constants]
+        )
+        try:
+            return self._hessian2(asked, PyBytes_AS_STRING(self._kept), len(self._kept))
+        finally:
+            self._scanner.enums = None
 
     cdef int _hessian2_exception(self, bytes rest) except -1:
         try:
@@ -255,6 +270,8 @@ cdef class Replies:
                 kind += 3
                 values.append(read_json(reply.attachments.data[:reply.attachments.length]))
             made = hessian2_encode(kind, *values)
+        except LimitError as error:
+            return self._unsayable(str(error))
         except UsageError as error:
             return self._bad(str(error))
         out = self._other()

@@ -36,12 +36,14 @@ cdef class Requests:
     # What may be called, and which of it was called last; None for anything.
     cdef list _interfaces
     cdef Py_ssize_t _asked_last
+    cdef bint _marks        # it is another's _inner: enums are to be told from beans
+    cdef object _constants  # the classes that are enums in the latest request, if it says so
 
     cdef int write(
         self, int method, Buffer out, uint64_t id, const char* body, Py_ssize_t n, Asked* asked
     ) except -1
     cdef int write_echo(self, Buffer out, uint64_t id, bytes interface) except -1
-    cdef int _fastjson2(self, Buffer out, uint64_t id) except -1
+    cdef int _fastjson2(self, Buffer out, uint64_t id, object constants) except -1
     cdef void _invocation(self, Invocation* to) noexcept
     cdef int _check_interface(self, const Slice* name) except -1
     cdef int _form(self, Buffer out, uint64_t id, const char* body, Py_ssize_t n) except -1

@@ -40,7 +40,7 @@ from dragoman.wire.hessian2 import Hessian2Scanner
 from dragoman.wire.hessian2 import decode as hessian2_decode
 from dragoman.wire.hessian2 import encode as hessian2_encode
 from dragoman.wire.invocation_fastjson2 import request_of
-from dragoman.wire.javajson import OBJECT, fit, java_type, read_json
+from dragoman.wire.javajson import OBJECT, constants_in, fit, java_type, read_json
 from dragoman.wire.misfit import UNREADABLE, json_misfit
 
 cdef enum:
@@ -110,6 +110,7 @@ cdef class Requests:
             self._inner = Requests(
                 "hessian2", group=group, version=version, interfaces=interfaces
             )
+            self._inner._marks = True
 
     cdef int write(
         self, int method, Buffer out, uint64_t id, const char* body, Py_ssize_t n, Asked* asked
@@ -120,8 +121,9 @@ cdef class Requests:
         memset(asked, 0, sizeof(Asked))
         if self._inner is not None:
             self._scratch.clear()
+            self._inner._constants = None
             self._inner.write(method, self._scratch, id, body, n, asked)
-            self._fastjson2(out, id)
+            self._fastjson2(out, id, self._inner._constants)
         elif method == METHOD_FORM:
             self._form(out, id, body, n)
         elif method == METHOD_JSON:
@@ -148,7 +150,7 @@ cdef class Requests:
         if self._inner is not None:
             self._scratch.clear()
             self._inner.write_echo(self._scratch, id, interface)
-            return self._fastjson2(out, id)
+            return self._fastjson2(out, id, None)
         self._invocation(&invocation)
         point(&invocation.interface, interface)
         invocation.method.data = "$echo"
@@ -159,13 +161,15 @@ cdef class Requests:
             return write_hessian_text_request(out, id, &invocation, b"OK", 2)
         return write_string_request(out, id, &invocation, b"OK", 2)
 
-    cdef int _fastjson2(self, Buffer out, uint64_t id) except -1:
-        """The request in hessian2 that ``_scratch`` holds."""
+    cdef int _fastjson2(self, Buffer out, uint64_t id, object constants) except -1:
+        """The request in hessian2 that ``_scratch`` holds; ``constants`` as ``request_of`` has them.
+        """
         cdef Py_ssize_t start
         cdef bytes body
         try:
             body = request_of(
-                self._scratch.data[DUBBO_HEADER_BYTES:<Py_ssize_t>self._scratch.length]
+                self._scratch.data[DUBBO_HEADER_BYTES:<Py_ssize_t>self._scratch.length],
+                constants,
             )
         except ProtocolError as error:
             raise UsageError(f"a call that cannot be read: {error}") from None
@@ -295,6 +299,8 @@ cdef class Requests:
                     read_json(parameter.data[:parameter.length]), java_type(java_name(name))
                 )
                 arguments = hessian2_encode(value, types=name)
+                if self._marks:
+                    self._constants = constants_in([value])
             except UsageError as error:
                 raise UsageError(f"the form field parameter: {error}") from None
         code = write_hessian_request(
@@ -370,6 +376,8 @@ cdef class Requests:
             descriptor = descriptor_of(types).encode()
         point(&invocation.descriptor, descriptor)
         arguments = hessian2_encode(*values, types=descriptor.decode())
+        if self._marks:
+            self._constants = constants_in(values)
         # The one map, less its first and last byte, which stand around all attachments.
         attachments = hessian2_encode(extra) if extra else b"HZ"
         invocation.attachments.data = PyBytes_AS_STRING(attachments) + 1

@@ -17,7 +17,10 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from dragoman.errors import UsageError
 from dragoman.wire.java import BigInteger, Date, Double, Long
+from dragoman.wire.javajson import read_json
+from dragoman.wire.jsonplain import plain
 
 Memo = dict[tuple[int, int], Any]
 Encode = Callable[[Any], Any]
@@ -150,19 +153,29 @@ def _decode_float(value: Any, memo: Memo) -> Any:
 
 
 def key_decoder(keys: Mapping) -> Decode | None:
-    """How keys are decoded: as other values, but in JSON every key is text."""
+    """How keys are decoded: as other values, but in JSON every key is text, and one that is an
+    object or a list is its own JSON."""
     decode = keys.decode
+    if decode is None:
+        return None
     parse = _TEXT_KEYS.get(UNBOXED.get(keys.descriptor, keys.descriptor))
-    if parse is None or decode is None:
-        return decode
 
     def decode_key(value: Any, memo: Memo) -> Any:
-        if type(value) is str:
+        if type(value) is str and parse is not None:
             try:
                 value = parse(value)
             except (ValueError, KeyError):
                 raise Misfit(f"the key {value!r:.60} does not fit") from None
-        return decode(value, memo)
+        try:
+            return decode(value, memo)
+        except Misfit:
+            if parse is not None or type(value) is not str or value[:1] not in ("{", "["):
+                raise
+        try:
+            inner = plain(read_json(value.encode("utf-8", "surrogatepass")))
+        except UsageError:
+            raise Misfit(f"the key {value!r:.60} does not fit") from None
+        return decode(inner, memo)
 
     return decode_key
 

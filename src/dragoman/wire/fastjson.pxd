@@ -43,7 +43,7 @@ cdef struct FastjsonRequest:
     Slice descriptor
     Slice attachments
     int count
-    bint loose             # some argument is JSON only after jsontext.write_strict_json
+    bint loose             # some argument is JSON only after jsonloose.write_strict_json
     Slice arguments[FASTJSON_ARGUMENTS_MAX]
 
 cdef int read_request(const char* body, Py_ssize_t n, FastjsonRequest* request) noexcept nogil
@@ -56,7 +56,7 @@ cdef enum:
 cdef struct FastjsonReply:
     int kind
     Slice value        # JSON text inside the body; `null` for REPLY_NULL
-    bint loose         # the value is JSON only after jsontext.write_strict_json
+    bint loose         # the value is JSON only after jsonloose.write_strict_json
     Slice attachments  # absent unless the reply has them
 
 cdef int read_reply(const char* body, Py_ssize_t n, FastjsonReply* reply) noexcept nogil

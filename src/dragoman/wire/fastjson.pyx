@@ -37,12 +37,8 @@ from dragoman.wire.jsonstring cimport (
     json_problem,
     write_json_string,
 )
-from dragoman.wire.jsontext cimport (
-    json_check,
-    json_check_loose,
-    write_json_line,
-    write_strict_json,
-)
+from dragoman.wire.jsonloose cimport mentions_ref, write_strict_json
+from dragoman.wire.jsontext cimport json_check, json_check_loose, write_json_line
 from dragoman.wire.throwable cimport exception_text
 
 from typing import NamedTuple
@@ -229,13 +225,17 @@ cdef inline int next_value(
 
 
 cdef inline int check_loosely(const Slice* field, Slice* value, bint* loose) noexcept nogil:
-    """Check one value, which may be as fastjson writes maps; ``loose`` is set if it is."""
+    """Check one value, which may be as fastjson writes maps, or hold references; ``loose`` is set
+    then.
+    """
     cdef Slice given = field[0]
     cdef int code = json_check(given.data, given.length, value)
     if code == JSON_BAD:
         code = json_check_loose(given.data, given.length, value)
         if code == JSON_OK:
             loose[0] = True
+    elif mentions_ref(given.data, given.length):
+        loose[0] = True
     return code
 
 
@@ -291,7 +291,8 @@ cdef int read_request(const char* body, Py_ssize_t n, FastjsonRequest* request) 
 cdef int read_reply(const char* body, Py_ssize_t n, FastjsonReply* reply) noexcept nogil:
     """Read a reply under status 20: FASTJSON_OK, or what is wrong. The value is not copied.
 
-    fastjson writes maps whose keys are not text as no JSON allows: ``loose`` says so.
+    fastjson writes maps whose keys are not text as no JSON allows, and refers to what was there
+    before: ``loose`` says so.
     """
     cdef const char* at = body
     cdef const char* end = body + n

@@ -165,6 +165,19 @@ def _enum_set(bean: Bean) -> Any:
     return values if type(values) is list else None
 
 
+# What List.of, Set.of and Map.of are written as by their own wish: without their elements, which
+# only Java's own serialization would add.
+WITHOUT_ELEMENTS = "java.util.CollSer"
+
+
+def lost_elements(bean: Any) -> Any:
+    """Refuse what has lost its elements; who took it for a value would act on what nobody said."""
+    raise LimitError(
+        "hessian2: an immutable list, set or map (List.of, Set.of, Map.of) has come without its"
+        " elements, which this peer's hessian2 does not write: use ArrayList, HashSet or HashMap"
+    )
+
+
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 # Class name -> what its object is in Python, None to leave it a Bean.
@@ -185,6 +198,7 @@ FROM_BEAN: dict[str, Callable[[Bean], Any]] = {
     JAVA8 + "OffsetDateTimeHandle": _offset_datetime,
     JAVA8 + "OffsetTimeHandle": _offset_time,
     JAVA8 + "ZonedDateTimeHandle": _zoned_datetime,
+    WITHOUT_ELEMENTS: lost_elements,
 }
 
 

@@ -12,6 +12,7 @@ cdef enum:
     AS_DATE        # LocalDate
     AS_TIME        # LocalTime
     AS_DATETIME    # LocalDateTime
+    LOST           # nothing: it is refused (java.util.CollSer)
     BY_NAME        # the rest: by hessian2_classes.json_text
 
 cdef tuple fold_of(bytes name)

@@ -11,7 +11,7 @@ from libc.string cimport memchr
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.jsonprint cimport put_byte, put_date, small_int, two
 
-from dragoman.wire.hessian2_classes import HANDLE, JAVA8
+from dragoman.wire.hessian2_classes import HANDLE, JAVA8, WITHOUT_ELEMENTS
 
 # Class -> how it is folded, and the fields that it is made of.
 cdef dict FOLDS = {
@@ -22,6 +22,7 @@ cdef dict FOLDS = {
     b"java.sql.Time": (AS_VALUE, (b"value",)),
     b"java.sql.Timestamp": (AS_VALUE, (b"value",)),
     b"java.io.File": (AS_VALUE, (b"value",)),
+    WITHOUT_ELEMENTS.encode(): (LOST, ()),
 } | {
     (HANDLE + name).encode(): value
     for name, value in {

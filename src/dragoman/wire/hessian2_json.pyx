@@ -36,7 +36,7 @@ from libc.string cimport memcpy, memmove
 
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.hessian2_fold cimport (
-    AS_NUMBER, AS_PART, AS_VALUE, BY_NAME, PLAIN, ROLES, fold_time,
+    AS_NUMBER, AS_PART, AS_VALUE, BY_NAME, LOST, PLAIN, ROLES, fold_time,
 )
 from dragoman.wire.hessian2_walker cimport (
     OPEN, SKIPPED, ClassInfo, FieldInfo, Hessian2Walker, Reference, read32, read64,
@@ -48,7 +48,7 @@ from dragoman.wire.jsonstring cimport write_json_string
 from dragoman.wire.jsontext cimport JSON_DEPTH_MAX, JSON_NUMBER_BYTES_MAX
 
 from dragoman.errors import LimitError, UsageError
-from dragoman.wire.hessian2_classes import json_text
+from dragoman.wire.hessian2_classes import json_text, lost_elements
 from dragoman.wire.hessian2_reader import CONTAINERS_MAX
 
 cdef extern from "Python.h":
@@ -395,6 +395,8 @@ cdef class Hessian2Scanner(Hessian2Walker):
             self.bad(f"class {index} of {self.class_count}", at)
         own = self.enter(at)
         known = (<ClassInfo*>self.classes.data)[index]
+        if known.kind == LOST:
+            lost_elements(None)
         for i in range(2 * ROLES):
             spans[i] = -1
         start = self.json.length

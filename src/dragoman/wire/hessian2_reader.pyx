@@ -30,13 +30,13 @@ from cpython.datetime cimport import_datetime, timedelta_new
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from dragoman.wire.bean cimport Bean, is_plain_key, new_bean
+from dragoman.wire.bean cimport Bean, frozen_key, new_bean
 from dragoman.wire.hessian2_string cimport read_text
 
 import datetime as _datetime
 
 from dragoman.errors import LimitError, ProtocolError, UsageError
-from dragoman.wire.hessian2_classes import FROM_BEAN
+from dragoman.wire.hessian2_classes import FROM_BEAN, WITHOUT_ELEMENTS
 from dragoman.wire.java import Date, Long, TypedList, TypedMap
 
 import_datetime()
@@ -473,16 +473,9 @@ cdef class Hessian2Reader:
 
     cdef int put_key(self, dict target, object key, object value, Py_ssize_t at) except -1:
         """Put an entry whose key is no text."""
-        if type(key) is list or isinstance(key, TypedList):
-            key = tuple(key)
-            for part in key:
-                if not is_plain_key(part):
-                    self.bad(f"a map's key that is a list of {type(part).__name__}", at)
-        elif isinstance(key, int) and -0x8000000000000000 <= key <= 0x7FFFFFFFFFFFFFFF:
+        if isinstance(key, int) and -0x8000000000000000 <= key <= 0x7FFFFFFFFFFFFFFF:
             target[key] = value
             return 0
-        elif not is_plain_key(key) and not isinstance(key, Bean):
-            self.bad(f"a map's key that is a {type(key).__name__}", at)
         self.costly_keys += 1
         if self.costly_keys > COSTLY_KEYS_MAX:
             raise LimitError(
@@ -490,9 +483,9 @@ cdef class Hessian2Reader:
                 f" number of 64 bits at byte {at}"
             )
         try:
-            target[key] = value
+            target[frozen_key(key)] = value
         except TypeError as error:
-            raise ProtocolError(f"hessian2: {error} at byte {at}") from None
+            raise LimitError(f"hessian2: a map's key {error} at byte {at}") from None
         return 0
 
     cdef int definition(self) except -1:
@@ -515,7 +508,8 @@ cdef class Hessian2Reader:
                 self.bad("a field without a name", at)
             fields.append(field)
         self.classes.append(ClassDefinition(
-            name, tuple(fields), None if self.exact else FROM_BEAN.get(name)
+            name, tuple(fields),
+            FROM_BEAN.get(name) if not self.exact or name == WITHOUT_ELEMENTS else None
         ))
         return 0
 

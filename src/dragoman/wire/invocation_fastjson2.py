@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from dragoman.errors import LimitError, ProtocolError, UsageError
@@ -61,8 +61,8 @@ def _kinds(descriptor: str) -> list[str]:
 class _Body:
     """Fields that are being written."""
 
-    def __init__(self) -> None:
-        self._writer = JsonbWriter()
+    def __init__(self, constants: Set[str] | None = None) -> None:
+        self._writer = JsonbWriter(constants=constants)
         self._parts: list[bytes] = []
 
     def put(self, value: Any, descriptor: str | None = None) -> None:
@@ -81,9 +81,10 @@ def _texts(fields: Sequence[Any]) -> None:
         raise ProtocolError("fastjson2: a request whose versions are no text")
 
 
-def encode_request(fields: Fields) -> bytes:
-    """A request's body; the arguments fit the descriptor. Raises UsageError."""
-    body = _Body()
+def encode_request(fields: Fields, constants: Set[str] | None = None) -> bytes:
+    """A request's body; the arguments fit the descriptor. ``constants`` are the classes that are
+    enums, if that is known (``JsonbWriter``). Raises UsageError."""
+    body = _Body(constants)
     for text in fields[:5]:
         body.put(text)
     for value, kind in zip(fields.arguments, _kinds(fields.descriptor), strict=True):
@@ -145,23 +146,32 @@ def encode_reply(
     return body.take()
 
 
-def decode_reply(body: bytes, *, exact: bool = False) -> tuple[int, Any, Any]:
-    """The type, the value or throwable, and the attachments of a reply's body."""
+def decode_reply(
+    body: bytes, *, exact: bool = False, constants: set[str] | None = None
+) -> tuple[int, Any, Any]:
+    """The type, the value or throwable, and the attachments of a reply's body.
+
+    ``constants`` gets the classes that came as enums do.
+    """
     parts = _parts(body)
     code = decode_field(parts[0]) if parts else None
     if type(code) is not int or not 0 <= code <= 5:
         raise ProtocolError(f"fastjson2: a reply of type {code!r:.20}")
     if len(parts) != 1 + (code % 3 != 2) + (code >= 3):
         raise ProtocolError(f"fastjson2: a reply of type {code} in {len(parts)} fields")
-    value = None if code % 3 == 2 else decode_field(parts[1], exact=exact)
+    value = None if code % 3 == 2 else decode_field(parts[1], exact=exact, constants=constants)
     return code, value, decode_field(parts[-1]) if code >= 3 else None
 
 
 # ---- from and to hessian2
 
 
-def request_of(body: bytes) -> bytes:
-    """A request's body in hessian2, in fastjson2. Raises ProtocolError and UsageError."""
+def request_of(body: bytes, constants: Set[str] | None = None) -> bytes:
+    """A request's body in hessian2, in fastjson2. Raises ProtocolError and UsageError.
+
+    hessian2 does not tell an enum's constant from a bean whose one field is ``name``: who knows
+    says which classes are enums.
+    """
     reader = Hessian2Reader(body, exact=True)
     protocol, path, version, method, descriptor = [reader.read_text() for _ in range(5)]
     if path is None or method is None or descriptor is None:
@@ -171,16 +181,17 @@ def request_of(body: bytes) -> bytes:
     if not reader.at_end:
         raise ProtocolError(f"a body goes on after its last field, at byte {reader.at}")
     return encode_request(
-        Fields(protocol, path, version, method, descriptor, arguments, attachments)
+        Fields(protocol, path, version, method, descriptor, arguments, attachments), constants
     )
 
 
-def reply_as_hessian2(body: bytes) -> bytes:
+def reply_as_hessian2(body: bytes, constants: set[str] | None = None) -> bytes:
     """A reply's body in fastjson2, in hessian2.
 
     Raises ProtocolError, of which LimitError is for what is well formed but beyond a bound.
+    ``constants`` gets the classes that came as enums do, for hessian2 does not tell.
     """
-    code, value, attachments = decode_reply(body, exact=True)
+    code, value, attachments = decode_reply(body, exact=True, constants=constants)
     if attachments is not None and not (
         isinstance(attachments, dict) and all(isinstance(name, str) for name in attachments)
     ):

@@ -16,6 +16,7 @@
 | UUID | uuid.UUID | uuid.UUID |
 | lists, arrays, sets | list | list, tuple; set and frozenset: HashSet; ``TypedList`` |
 | maps of java.* | dict | dict: HashMap; ``TypedMap`` |
+| keys of maps that are lists, maps | tuple, ``MapKey`` | the same |
 | maps of other classes | ``TypedMap`` | ``TypedMap`` |
 | enums | ``Bean`` with the one field ``name`` | ``enum(class, name)`` |
 | all other objects, throwables too | ``Bean`` | ``Bean`` |
@@ -33,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from dragoman.wire.bean import Bean
+from dragoman.wire.bean import Bean, MapKey
 
 __all__ = [
     "Bean",
@@ -41,6 +42,7 @@ __all__ = [
     "Date",
     "Double",
     "Long",
+    "MapKey",
     "TypedList",
     "TypedMap",
     "enum",
@@ -117,4 +119,6 @@ def enum(java_class: str, name: str) -> Bean:
     """The constant ``name`` of an enum."""
     if len(ENUM_CLASSES) < _NAMED_MAX:
         ENUM_CLASSES.add(java_class)
-    return Bean(java_class, name=name)
+    made = Bean(java_class, name=name)
+    made.constant = True
+    return made

@@ -177,7 +177,35 @@ def natural(value: Any, *, beans: bool = True) -> Any:
 def _bean(name: str, fields: dict[str, Any]) -> Bean:
     if _JDK.match(name):
         raise UsageError(f"class {name:.200}: classes of the JDK are not made by their names")
-    return Bean(name, {key: natural(value) for key, value in fields.items()})
+    return _made(name, fields)
+
+
+def _made(name: str, fields: dict[str, Any]) -> Bean:
+    made = Bean(name, {key: natural(value) for key, value in fields.items()})
+    made.constant = False
+    return made
+
+
+def _constant(name: str, constant: str) -> Bean:
+    made = Bean(name, name=constant)
+    made.constant = True
+    return made
+
+
+def constants_in(values: list[Any]) -> frozenset[str]:
+    """The classes of which there are enums' constants in values that ``fit`` has made."""
+    found: set[str] = set()
+    left = list(values)
+    while left:
+        value = left.pop()
+        if isinstance(value, Bean) and value.constant:
+            found.add(value.java_class)
+        elif isinstance(value, dict):
+            left += value.keys()
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return frozenset(found)
 
 
 def fit(value: Any, kind: JavaType, *, beans: bool = True) -> Any:
@@ -220,9 +248,9 @@ def fit(value: Any, kind: JavaType, *, beans: bool = True) -> Any:
         return _map(value, kind, beans)
     if beans and not kind.is_jdk:
         if isinstance(value, str):
-            return Bean(name, name=value)
+            return _constant(name, value)
         if isinstance(value, dict) and "class" not in value:
-            return Bean(name, {key: natural(each) for key, each in value.items()})
+            return _made(name, value)
     return natural(value, beans=beans)
 
 

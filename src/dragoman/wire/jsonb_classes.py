@@ -13,7 +13,7 @@ import decimal
 import re
 import struct
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from decimal import Decimal
 from typing import Any, Final
 
@@ -413,15 +413,21 @@ BEAN_NAMES: Final = SHORT | _BY_FIELDS
 _CONSTANT = re.compile(r"[A-Z_$][A-Z0-9_$]*\Z")
 
 
-def is_constant(bean: Bean) -> bool:
+def is_constant(bean: Bean, constants: Set[str] | None = None) -> bool:
     """Whether a bean is taken for the constant of an enum, which Java wants as text.
 
-    Where the program has not said which classes are enums, nothing tells them from a bean whose
-    one field is ``name``: then capitals are taken for a constant.
+    ``constants`` are all classes that are enums, if that is known. Else the bean itself may say so
+    (it does if it came in fastjson2, or by JSON), or the program has said it of the class. Where
+    none of them does, as of a bean from hessian2, nothing tells a constant from a bean whose one
+    field is ``name``: then capitals are taken for a constant.
     """
-    if len(bean) != 1 or bean.java_class in BEAN_CLASSES:
-        return False
     name = bean.get("name")
-    if bean.java_class in ENUM_CLASSES:
-        return type(name) is str
-    return type(name) is str and _CONSTANT.match(name) is not None
+    if len(bean) != 1 or type(name) is not str:
+        return False
+    if constants is not None:
+        return bean.java_class in constants
+    if bean.constant is not None:
+        return bool(bean.constant)
+    if bean.java_class in BEAN_CLASSES:
+        return False
+    return bean.java_class in ENUM_CLASSES or _CONSTANT.match(name) is not None

@@ -6,7 +6,9 @@ byte.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Free
 from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF16
+from libc.math cimport fabs, floor, isfinite
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -15,6 +17,10 @@ from dragoman.wire.hessian2_reader cimport date_of as moment_of
 from dragoman.errors import LimitError, ProtocolError
 from dragoman.wire.java import Long
 from dragoman.wire.jsonb_classes import date_of, datetime_of, instant_of, time_of, zoned_of
+
+cdef extern from "Python.h":
+    char* PyOS_double_to_string(double value, char code, int precision, int flags, int* type)
+    double PyOS_string_to_double(const char* text, char** end, object error) except? -1.0
 
 cdef enum:
     BIG_BYTES_MAX = 8192  # of a number: making its digits costs the square of its length
@@ -26,6 +32,47 @@ cdef inline uint32_t read32(const uint8_t* p) noexcept nogil:
 
 cdef inline uint64_t read64(const uint8_t* p) noexcept nogil:
     return (<uint64_t>read32(p) << 32) | read32(p + 4)
+
+
+# Powers of ten that a double holds beside the 24 bits of a float.
+cdef double[13] TENS
+TENS[:] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12]
+
+
+cdef double shortest(float single) except? -1:
+    """The double that is written as the float is: 0.1 for Java's 0.1f, not 0.10000000149011612.
+
+    Of the decimal fractions that read as this float it is the one of the fewest digits. What is
+    multiplied here has at most 53 bits, so that nothing is rounded but the digits themselves.
+    """
+    cdef double value = single, size = fabs(value), made
+    cdef int whole, digits, places
+    cdef char* text
+    if not isfinite(value) or value == floor(value) and size < 16777216:
+        return value
+    if 1e-3 <= size < 1e9:
+        whole = 0
+        while size >= TENS[whole]:
+            whole += 1
+        # Zeros behind the point are no digits; a few more places cost nothing.
+        for places in range(max(0, 6 - whole), 13):
+            if size * TENS[places] >= 4503599627370496.0:
+                break
+            made = floor(size * TENS[places] + 0.5) / TENS[places]
+            if <float>made == <float>size:
+                return made if value > 0 else -made
+    # Below the least normal float there are fewer digits to tell.
+    for digits in range(6 if size > 1.2e-38 else 2, 10):
+        text = PyOS_double_to_string(value, 101, digits - 1, 0, NULL)
+        if text == NULL:
+            raise MemoryError("no memory for the text of a float")
+        try:
+            made = PyOS_string_to_double(text, NULL, None)
+        finally:
+            PyMem_Free(text)
+        if <float>made == single:
+            return made
+    return value
 
 
 cdef class JsonbCursor:
@@ -122,7 +169,7 @@ cdef class JsonbCursor:
             return real
         bits32 = read32(self.take(4, "a number"))
         memcpy(&single, &bits32, 4)
-        return single
+        return shortest(single)
 
     # ---- texts
 

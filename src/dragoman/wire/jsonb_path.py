@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from dragoman.errors import ProtocolError
+from dragoman.errors import LimitError
 
 # Java finds these again; it does not find names with spaces, or empty ones.
 _SAFE = re.compile(r"[^\W\d]\w*\Z")
@@ -18,7 +18,7 @@ _STEP = re.compile(r"\[(\d{1,10})\]|\.((?:[^.\[\\]|\\.)*)", re.DOTALL)
 
 
 def find(root: Any, path: str) -> Any:
-    """The value at ``path`` of a document that has been read. Raises ProtocolError."""
+    """The value at ``path`` of a document that has been read. Raises LimitError."""
     at, value = 1, root
     if path[:1] != "$":
         raise _lost(path)
@@ -48,8 +48,9 @@ def _member(value: Any, name: str, path: str) -> Any:
     raise _lost(path)
 
 
-def _lost(path: str) -> ProtocolError:
-    return ProtocolError(f"fastjson2: a reference to {path!r:.200}, where there is nothing")
+def _lost(path: str) -> LimitError:
+    # Java's own way to name what stands behind a key that is no text.
+    return LimitError(f"fastjson2: a reference to {path!r:.200}, where there is nothing")
 
 
 def text_of(steps: Any) -> str | None:

@@ -6,6 +6,7 @@ from dragoman.wire.jsonb_cursor cimport JsonbCursor
 
 cdef class JsonbReader(JsonbCursor):
     cdef list symbols, later
+    cdef set constants     # the classes of which there were constants, if somebody asks for them
     cdef bint typed
     cdef int depth, depth_max
     cdef Py_ssize_t containers_left, containers_max, costly_keys

@@ -36,7 +36,11 @@ def decode(
     *,
     exact: bool = False,
     typed: bool = False,
+    constants: set[str] | None = None,
     depth_max: int = ...,
     containers_max: int = ...,
 ) -> Any:
-    """The value that ``data`` is. ProtocolError when it is not exactly one."""
+    """The value that ``data`` is. ProtocolError when it is not exactly one.
+
+    ``constants`` gets the classes that came as an enum's constants do: by their name alone.
+    """

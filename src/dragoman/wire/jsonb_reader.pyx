@@ -33,7 +33,7 @@ bounded; whatever is wrong is a ProtocolError that names the byte.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t
 
-from dragoman.wire.bean cimport Bean, is_plain_key, new_bean
+from dragoman.wire.bean cimport Bean, frozen_key, new_bean
 from dragoman.wire.jsonb_cursor cimport JsonbCursor
 
 from dragoman.errors import LimitError, ProtocolError, UsageError
@@ -81,6 +81,7 @@ cdef class JsonbReader(JsonbCursor):
             containers_max
         )
         self.typed = exact or typed
+        self.constants = None
 
     cdef int start(
         self, object owner, const uint8_t* data, Py_ssize_t n, bint exact, int depth_max,
@@ -261,7 +262,10 @@ cdef class JsonbReader(JsonbCursor):
                 self.bad(f"a {java_class} that is a text", at)
             # An enum's constant; a class or a currency by its name.
             bean = new_bean(java_class)
+            bean.constant = True
             (<dict>bean)["name"] = value
+            if self.constants is not None:
+                self.constants.add(java_class)
             return bean
         return value
 
@@ -308,6 +312,7 @@ cdef class JsonbReader(JsonbCursor):
             result = TypedMap(java_class) if self.typed else {}
         elif 0x49 <= tag <= 0x7F or tag == 0xA5:
             result = new_bean(java_class)
+            (<Bean>result).constant = False
             fields = True
         else:
             result = TypedMap(java_class)
@@ -350,15 +355,8 @@ cdef class JsonbReader(JsonbCursor):
         if len(self.later) > references:
             # It would change when it is a key already.
             self.bad("a map's key with a reference in it", at)
-        if isinstance(key, list):
-            key = tuple(key)
-            for part in key:
-                if not is_plain_key(part):
-                    self.bad(f"a map's key that is a list of {type(part).__name__}", at)
-        elif isinstance(key, int) and -0x8000000000000000 <= key <= 0x7FFFFFFFFFFFFFFF:
+        if isinstance(key, int) and -0x8000000000000000 <= key <= 0x7FFFFFFFFFFFFFFF:
             return key
-        elif not is_plain_key(key) and not isinstance(key, Bean):
-            self.bad(f"a map's key that is a {type(key).__name__}", at)
         self.costly_keys += 1
         if self.costly_keys > COSTLY_KEYS_MAX:
             raise LimitError(
@@ -366,10 +364,9 @@ cdef class JsonbReader(JsonbCursor):
                 f" number of 64 bits at byte {at}"
             )
         try:
-            hash(key)
+            return frozen_key(key)
         except TypeError as error:
-            raise ProtocolError(f"fastjson2: {error} at byte {at}") from None
-        return key
+            raise LimitError(f"fastjson2: a map's key {error} at byte {at}") from None
 
     cdef bint reference(self, object container, object key) except -1:
         """What ``container[key]`` refers to: put there at once, or in the end."""
@@ -390,7 +387,7 @@ cdef JsonbReader spare = None
 
 
 def decode(
-    data, *, bint exact=False, bint typed=False, int depth_max=DEPTH,
+    data, *, bint exact=False, bint typed=False, set constants=None, int depth_max=DEPTH,
     Py_ssize_t containers_max=CONTAINERS
 ):
     """The value that ``data`` is."""
@@ -409,11 +406,12 @@ def decode(
             kept, <const uint8_t*>PyBytes_AS_STRING(kept), len(kept), exact, DEPTH, CONTAINERS
         )
     reader.typed = exact or typed
+    reader.constants = constants
     result = reader.document()
     if reader.at != reader.n:
         reader.bad("more than one value", reader.at)
     if depth_max == DEPTH and containers_max == CONTAINERS:
         reader.start(None, NULL, 0, False, DEPTH, CONTAINERS)
-        reader.symbols = reader.later = None
+        reader.symbols = reader.later = reader.constants = None
         spare = reader
     return result

@@ -7,6 +7,7 @@ from dragoman.wire.buffer cimport Buffer
 cdef class JsonbWriter:
     cdef Buffer out
     cdef dict symbols      # text -> number, of names and of types
+    cdef object constants  # the classes that are enums, where that is known for all; else None
     cdef dict seen         # id of a container -> (container, path)
     cdef int depth, depth_max
 

@@ -85,13 +85,16 @@ cdef inline void put64(uint8_t* p, uint64_t value) noexcept nogil:
 cdef class JsonbWriter:
     """Writes documents one after another, each with names and references of its own.
 
-    ``take()`` gives the bytes written so far. UsageError when a value cannot be written or nests
-    deeper than ``depth_max``; begin a new writer then.
+    ``take()`` gives the bytes written so far. ``constants`` are the classes of which beans with the
+    one field ``name`` are an enum's constants, if that is known; otherwise each bean says so, or
+    ``jsonb_classes.is_constant``. UsageError when a value cannot be written or nests deeper than
+    ``depth_max``; begin a new writer then.
     """
 
-    def __init__(self, *, int depth_max=DEPTH):
+    def __init__(self, *, constants=None, int depth_max=DEPTH):
         if not 1 <= depth_max <= 2000:
             raise UsageError(f"depth_max is 1 to 2000, not {depth_max}")
+        self.constants = constants
         self.start(Buffer(), depth_max)
 
     cdef int start(self, Buffer out, int depth_max) except -1:
@@ -469,7 +472,7 @@ cdef class JsonbWriter:
                 return self.any(value, None, path, None, ROOT)
             return self.tag(0xAF)
         self.type_name(NAMES.get(bean.java_class, bean.java_class))
-        if len(bean) == 1 and is_constant(bean):
+        if len(bean) == 1 and is_constant(bean, self.constants):
             return self.text(bean["name"])
         self.tag(0xA6)
         for name, value in bean.items():

@@ -142,7 +142,7 @@ cdef bint names_type(const uint8_t* p, Py_ssize_t n) noexcept nogil:
 
 
 # How walk takes the names of members: as JSON says; the same, but not ``@type``; or also as
-# fastjson writes a map's keys that are not text, ``{1:"a",true:"b",null:"c"}``.
+# fastjson writes a map's keys that are not text, ``{1:"a",true:"b",null:"c",{"x":1}:"d"}``.
 cdef enum:
     STRICT = 0
     REFUSE_TYPE = 1
@@ -151,21 +151,25 @@ cdef enum:
 
 cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, int names) noexcept nogil:
     """Past the one value at ``i`` (no white space before it), or a negated outcome."""
-    cdef uint8_t closers[JSON_DEPTH_MAX]  # what closes each open object or array
+    # What closes each open object or array; with the highest bit set if it is a member's name.
+    cdef uint8_t closers[JSON_DEPTH_MAX]
+    cdef uint8_t naming = 0
     cdef int depth = 0
     cdef Py_ssize_t start
     cdef bint opened  # an object that is not empty
+    cdef bint named   # the value that has ended is a member's name
     cdef uint8_t c
     while True:
         # Here a value must begin.
         if i >= n:
             return -JSON_BAD
         c = p[i]
-        opened = False
+        opened = named = False
         if c == 123 or c == 91:  # { [
             if depth == JSON_DEPTH_MAX:
                 return -JSON_TOO_DEEP
-            closers[depth] = c + 2
+            closers[depth] = (c + 2) | naming
+            naming = 0
             depth += 1
             i = skip_space(p, i + 1, n)
             if i >= n:
@@ -173,6 +177,7 @@ cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, int names) no
             if p[i] == c + 2:
                 i += 1
                 depth -= 1
+                named = closers[depth] > 127
             elif c == 91:
                 continue
             else:
@@ -186,7 +191,7 @@ cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, int names) no
         if i < 0:
             return i
         if not opened:  # here a value has ended
-            while True:
+            while not named:
                 if depth == 0:
                     return i
                 i = skip_space(p, i, n)
@@ -195,26 +200,31 @@ cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, int names) no
                 if p[i] == 44:  # ,
                     i = skip_space(p, i + 1, n)
                     break
-                if p[i] != closers[depth - 1]:
+                if p[i] != closers[depth - 1] & 127:
                     return -JSON_BAD
                 i += 1
                 depth -= 1
-            if closers[depth - 1] == 93:
+                named = closers[depth] > 127
+            if not named and closers[depth - 1] & 127 == 93:
                 continue
-        # Here a member's name must begin.
-        if i >= n:
-            return -JSON_BAD
-        start = i
-        if p[i] == 34:
-            i = string_end(p, i + 1, n)
-        elif names != LOOSE:
-            return -JSON_BAD
-        elif p[i] == 45 or is_digit(p[i]):
-            i = number_end(p, i, n)
-        else:
-            i = word_end(p, i, n)
-        if i < 0:
-            return i
+        if not named:
+            # Here a member's name must begin.
+            if i >= n:
+                return -JSON_BAD
+            start = i
+            if p[i] == 34:
+                i = string_end(p, i + 1, n)
+            elif names != LOOSE:
+                return -JSON_BAD
+            elif p[i] == 123 or p[i] == 91:
+                naming = 128
+                continue
+            elif p[i] == 45 or is_digit(p[i]):
+                i = number_end(p, i, n)
+            else:
+                i = word_end(p, i, n)
+            if i < 0:
+                return i
         if names == REFUSE_TYPE and names_type(p + start, i - start):
             return -JSON_TYPE_NAMED
         i = skip_space(p, i, n)
@@ -242,9 +252,9 @@ cdef int json_check(const char* json, Py_ssize_t n, Slice* value) noexcept nogil
 
 
 cdef int json_check_loose(const char* json, Py_ssize_t n, Slice* value) noexcept nogil:
-    """``json_check``, but names of members may be numbers, true, false or null, as fastjson's are.
+    """``json_check``, but names of members may be any values, as fastjson's are.
 
-    What passes here and not there becomes JSON by ``write_strict_json``.
+    What passes here and not there becomes JSON by ``jsonloose.write_strict_json``.
     """
     return check(json, n, value, LOOSE)
 
@@ -258,32 +268,6 @@ cdef int check(const char* json, Py_ssize_t n, Slice* value, int names) noexcept
     value.data = json + start
     value.length = end - start
     return JSON_OK if skip_space(p, end, n) == n else JSON_BAD
-
-
-cdef int write_strict_json(Buffer out, const char* json, Py_ssize_t n) except -1:
-    """Append what ``json_check_loose`` let pass, with every name of a member in quotes."""
-    cdef const uint8_t* p = <const uint8_t*>json
-    cdef Py_ssize_t i = 0, copied = 0, start
-    cdef uint8_t c
-    while i < n:
-        c = p[i]
-        if c == 34:
-            i = string_end(p, i + 1, n)
-        elif c == 45 or is_digit(c) or 97 <= c <= 122:  # a number or a word
-            start = i
-            i = word_end(p, i, n) if c >= 97 else number_end(p, i, n)
-            if i > 0 and skip_space(p, i, n) < n and p[skip_space(p, i, n)] == 58:
-                out.append(p + copied, start - copied)
-                out.append(b'"', 1)
-                out.append(p + start, i - start)
-                out.append(b'"', 1)
-                copied = i
-        else:
-            i += 1
-        if i < 0:
-            raise UsageError("not JSON as fastjson writes it")  # it was never checked
-    out.append(p + copied, n - copied)
-    return JSON_OK
 
 
 cdef int write_json_without_class(Buffer out, const char* json, Py_ssize_t n) except -1:
@@ -352,17 +336,6 @@ def check_value(bytes json not None):
     if code != JSON_OK:
         raise UsageError(json_problem(code).decode())
     return value.data[:value.length]
-
-
-def strict(bytes json not None):
-    """``json`` with members' names that are numbers or words in quotes. UsageError otherwise."""
-    cdef Slice value
-    cdef Buffer out = Buffer()
-    cdef int code = json_check_loose(PyBytes_AS_STRING(json), PyBytes_GET_SIZE(json), &value)
-    if code != JSON_OK:
-        raise UsageError(json_problem(code).decode())
-    write_strict_json(out, value.data, value.length)
-    return out.take()
 
 
 def names_a_type(bytes json not None):
