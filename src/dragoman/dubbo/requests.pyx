@@ -162,8 +162,7 @@ cdef class Requests:
         return write_string_request(out, id, &invocation, b"OK", 2)
 
     cdef int _fastjson2(self, Buffer out, uint64_t id, object constants) except -1:
-        """The request in hessian2 that ``_scratch`` holds; ``constants`` as ``request_of`` has them.
-        """
+        """The request in hessian2 that ``_scratch`` holds, with ``request_of``'s ``constants``."""
         cdef Py_ssize_t start
         cdef bytes body
         try:
