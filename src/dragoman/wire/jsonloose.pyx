@@ -14,8 +14,8 @@ number, ``.null`` is a name that is null or no scalar. Any other text is somebod
 ``wire.fastjson`` and ``dubbo.replies`` call this for text that ``jsontext`` has let pass, where it
 is no JSON or may hold references. The invariants: what is written is well formed, at most
 ``JSON_DEPTH_MAX`` deep and ``BYTES_MAX`` long, however often parts refer to each other; what refers
-to itself, or to nothing (Java writes such paths), is a LimitError; a path costs no more than its length and, once, the
-number of members of what it leads through.
+to itself, or to nothing (Java writes such paths), is a LimitError; a path costs no more than its
+length and, once, the number of members of what it leads through.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -23,8 +23,9 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.jsonstring cimport JSON_OK, Slice, json_problem, json_string_to_utf8, \
-    write_json_string
+from dragoman.wire.jsonstring cimport (
+    JSON_OK, Slice, json_problem, json_string_to_utf8, write_json_string,
+)
 from dragoman.wire.jsontext cimport JSON_DEPTH_MAX, json_check_loose
 
 import re
