@@ -161,6 +161,13 @@ class Acceptor:
     def _pause(self) -> None:
         self._stop()
         self._again = self._loop.call_later(PAUSE_S, self._look)
+        self._tell_pause()
+
+    def _room(self) -> bool:
+        """Whether a pause may end."""
+        return has_room(self.sockets[0])
+
+    def _tell_pause(self) -> None:
         now_s = self._loop.time()
         if now_s - self._told_s >= TOLD_S:
             self._told_s = now_s
@@ -170,7 +177,7 @@ class Acceptor:
     def _look(self) -> None:
         if not self.sockets:
             return
-        if not has_room(self.sockets[0]):
+        if not self._room():
             self._again = self._loop.call_later(PAUSE_S, self._look)
             return
         self._again = None

@@ -12,25 +12,32 @@ The invariant: a page that fails answers 500 with one line and never takes the a
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 
 import msgspec
 from aiohttp import web
 
-from dragoman.agent.listening import explain
+from dragoman.agent.admin_door import AdminDoor
+from dragoman.agent.listening import bound_socket, explain
 from dragoman.errors import UsageError
 from dragoman.observe.metrics import Snapshot, render
 from dragoman.registry import format_address
 
 logger = logging.getLogger("dragoman.admin")
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Readiness = Callable[[], str | None]
 """None when ready, else the reason why not."""
 
 
 class AdminServer:
-    """Serves the admin pages on ``host:port`` until closed. Port 0 takes any free port."""
+    """Serves the admin pages on ``host:port`` until closed. Port 0 takes any free port.
+
+    ``sock``, if it is given, listens there already.
+    """
 
     def __init__(
         self,
@@ -40,17 +47,22 @@ class AdminServer:
         not_ready: Readiness,
         metrics: Callable[[], Awaitable[Snapshot]],
         status: Callable[[], Awaitable[object]],
+        sock: socket.socket | None = None,
     ) -> None:
         self._host = host
         self.port = port
         self._not_ready = not_ready
         self._metrics = metrics
         self._status = status
+        self._socket = sock
+        self._door: AdminDoor | None = None
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         """Listen. Raises UsageError when that is impossible, for instance with the port in use."""
-        application = web.Application(middlewares=[_one_line_errors], client_max_size=1024)
+        application = web.Application(
+            middlewares=[self._under_way, _one_line_errors], client_max_size=1024
+        )
         application.add_routes(
             [
                 web.get("/healthz", self._healthz),
@@ -62,22 +74,37 @@ class AdminServer:
         # Scrapers keep their connections open: closing does not wait long for them.
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.2)
         await runner.setup()
-        site = web.TCPSite(runner, self._host, self.port)
+        assert runner.server is not None
         try:
-            await site.start()
+            sock = self._socket or bound_socket(self._host, self.port)
         except OSError as error:
             await runner.cleanup()
             raise UsageError(
                 f"admin address {format_address(self._host, self.port)}: {explain(error)}"
             ) from None
         self._runner = runner
-        self.port = runner.addresses[0][1]
+        self.port = sock.getsockname()[1]
+        self._door = AdminDoor(asyncio.get_running_loop(), sock, runner.server)
+        self._door.start()
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """Where it listens now."""
+        return self._door.sockets if self._door is not None else []
 
     async def close(self) -> None:
         """Stop listening. May be called twice."""
+        if self._door is not None:
+            self._door.close()
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
+
+    @web.middleware
+    async def _under_way(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        assert self._door is not None
+        with self._door.request(request.protocol):
+            return await handler(request)
 
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -100,10 +127,7 @@ class AdminServer:
 
 
 @web.middleware
-async def _one_line_errors(
-    request: web.Request,
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
-) -> web.StreamResponse:
+async def _one_line_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as error:

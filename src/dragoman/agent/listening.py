@@ -40,6 +40,22 @@ def reserve(address: str) -> socket.socket:
     return _bound(host, port, reuse_port=True, listening=False)
 
 
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A non-blocking socket listening on ``host:port``. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    address = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)[0][4]
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(128)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def explain(error: OSError) -> str:
     """Why an address cannot be listened on, in a few words."""
     if error.errno == errno.EADDRINUSE:
