@@ -1,17 +1,26 @@
 # Two commands do everything on a fresh machine: `make race` and `make test`.
-PYTHON ?= python3.11
+# Any Python from 3.11 up; 3.11 before others, since it is what releases are measured with.
+PYTHON ?= $(shell for each in python3.11 python3 python3.12 python3.13 python3.14; do \
+	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$each" && break; done)
 VENV   := .venv
 BIN    := $(VENV)/bin
+# What `make setup` installs: each package in one version, with hashes, and no address of an index.
+LOCKED := requirements/locked.txt
+UV     := build/lock/bin/uv
+PIN    := pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command 'make lock' --extra dev --upgrade pyproject.toml
 
 SOURCES := $(shell find src -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help setup build race test interop verify checked-test lint types bench clean
+.PHONY: help setup build race test test-newest lock interop verify checked-test lint types bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup   prepare .venv with .venv/bin/dragoman"
 	@echo "make race    set up and run the race: the whole chain under load, with a real etcd"
 	@echo "make test    set up and run every test, the linter and the type checker"
+	@echo "make test-newest   what touches dependencies, on the newest versions that the ranges allow"
+	@echo "make lock    renew requirements/locked.txt, which setup installs from"
 	@echo "make interop real Dubbo in Java beside the agents and the SDK: the matrix of docs/interop.md"
 	@echo "make verify  the long runs: fuzzing, crash cycles, soak"
 	@echo "make bench   dragoman beside the programs one would use instead"
@@ -19,12 +28,11 @@ help:
 
 setup: $(VENV)/.built
 
-$(VENV)/.installed: pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "dragoman needs Python 3.11: set PYTHON=/path/to/python3.11"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade pip
-	$(BIN)/python -m pip install -q 'setuptools>=77' 'Cython>=3.1,<4'
-	DRAGOMAN_EXTENSIONS=0 $(BIN)/python -m pip install -q --no-build-isolation -e '.[dev]'
+$(VENV)/.installed: pyproject.toml $(LOCKED)
+	@test -n "$(PYTHON)" || { echo "dragoman needs Python 3.11 or newer: set PYTHON=/path/to/python"; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install -q --require-hashes -r $(LOCKED)
+	DRAGOMAN_EXTENSIONS=0 $(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.installed setup.py $(SOURCES)
@@ -45,6 +53,18 @@ types: setup
 
 test: setup lint types
 	$(BIN)/python -m pytest -m 'not slow'
+
+$(UV):
+	"$(PYTHON)" -m venv build/lock
+	build/lock/bin/python -m pip install -q 'uv>=0.5'
+
+lock: $(UV)
+	$(UV) $(PIN) -o $(LOCKED)
+
+# Tells what a user who installs today gets beside what we locked. Says so and ends where that is the same.
+test-newest: setup $(UV)
+	$(UV) $(PIN) -o build/newest.txt
+	$(BIN)/python -m requirements.newest $(LOCKED) build/newest.txt
 
 # Java programs of three releases of Dubbo, built with Maven; `--docs` rewrites the page's tables.
 interop: setup

@@ -110,9 +110,9 @@ def growing_endpoints(bench: Bench, counts: tuple[int, ...], delay_ms: int) -> l
 
 
 def _start_provider_side(bench: Bench, network: Network, limit: int, delay_ms: int) -> int:
-    port = network.reserve("provider")
-    agent_port = network.reserve("provider-agent")
-    admin_port = network.reserve("provider-agent-admin")
+    port = network.lend("provider")
+    agent_port = network.lend("provider-agent")
+    admin_port = network.lend("provider-agent-admin")
     provider = _start(
         bench,
         "provider",
@@ -142,8 +142,8 @@ def _start_consumer_agent(
     bench: Bench, network: Network, agent_port: int, endpoints: int
 ) -> tuple[Child, int]:
     name = f"consumer-agent-{endpoints}"
-    port = network.reserve(name)
-    admin_port = network.reserve(f"{name}-admin")
+    port = network.lend(name)
+    admin_port = network.lend(f"{name}-admin")
     addresses = (f"127.0.{i // 250}.{i % 250 + 1}:{agent_port}" for i in range(endpoints))
     child = _start(
         bench,

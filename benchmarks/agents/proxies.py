@@ -76,7 +76,7 @@ class Proxies:
     def start_nginx(self) -> None:
         """Start nginx; raises Skipped if there is none."""
         program = _found("nginx")
-        self._backend = self._network.reserve("nginx")
+        self._backend = self._network.lend("nginx")
         path = self._bench.directory / "nginx.conf"
         path.write_text(
             NGINX.format(
@@ -94,7 +94,7 @@ class Proxies:
     def haproxy(self) -> Measured:
         """One hop through HAProxy. Raises Skipped, LoadError, ProcessError."""
         program = _found("haproxy")
-        port = self._network.reserve("haproxy")
+        port = self._network.lend("haproxy")
         path = self._bench.directory / "haproxy.cfg"
         path.write_text(HAPROXY.format(host=HOST, port=port, backend=self._backend))
         child = self._start("haproxy", [program, "-db", "-f", str(path)], port)
@@ -103,7 +103,7 @@ class Proxies:
     def envoy(self) -> Measured:
         """One hop through Envoy. Raises Skipped, LoadError, ProcessError."""
         program = find_envoy()
-        port = self._network.reserve("envoy")
+        port = self._network.lend("envoy")
         path = self._bench.directory / "envoy.json"
         path.write_text(json.dumps(_envoy_configuration(port, self._backend)))
         command = [program, "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "error"]

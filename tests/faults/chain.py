@@ -199,8 +199,8 @@ class Chain:
         self.network = Network()
         self.etcd = EtcdServer(
             directory,
-            client_port=self.network.reserve("etcd"),
-            peer_port=self.network.reserve("etcd-peer"),
+            client_port=self.network.lend("etcd"),
+            peer_port=self.network.lend("etcd-peer"),
         )
 
     @property
@@ -210,7 +210,7 @@ class Chain:
 
     def port(self, name: str) -> int:
         """A port that is ``name``'s in this chain."""
-        return self.network.ports.get(name) or self.network.reserve(name)
+        return self.network.ports.get(name) or self.network.lend(name)
 
     def provider(self, name: str, *options: str) -> Program:
         """A demo provider."""

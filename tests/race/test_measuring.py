@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -153,8 +154,16 @@ def test_ports_are_held_and_can_still_be_listened_on() -> None:
         port = network.reserve("a")
         assert not accepts(port)
         assert other.reserve("b", preferred=port) != port
+        for host in ("127.0.0.1", "0.0.0.0"):
+            with pytest.raises(OSError) as caught:  # it sets SO_REUSEADDR, as servers do
+                socket.create_server((host, port))
+            assert caught.value.errno == errno.EADDRINUSE
+        network.give("a")
+        assert network.lost([]) == {}
         with socket.create_server(("127.0.0.1", port)):
             assert accepts(port)
+            assert network.lost([os.getpid()]) == {}
+            assert network.lost([]) == {"a": port}
         assert network.ports == {"a": port}
 
 

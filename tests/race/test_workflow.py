@@ -15,6 +15,7 @@ from dragoman.errors import UsageError
 from dragoman.race import workflow
 from dragoman.race.config import POLICIES
 from dragoman.race.lock import WorkspaceLock
+from dragoman.race.network import Network
 from dragoman.race.task_server import TaskServer
 from dragoman.race.workflow import Race
 
@@ -239,6 +240,31 @@ def test_a_fault_of_the_race_itself_is_a_result_too(
     result = fake_race.run()
     assert_failed(fake_race, result, "unexpected ZeroDivisionError: oops")
     assert "Traceback" in fake_race.log
+
+
+@pytest.mark.parametrize("name", ["etcd", "provider-small", "consumer-agent-admin", "consumer"])
+def test_a_port_that_another_program_takes_is_given_up_for_others(
+    fake_race: FakeRace, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The port is the race's until its program is started: then a thief is quicker."""
+    give = Network.give
+    thieves: list[socket.socket] = []
+
+    def give_to_a_thief(self: Network, *names: str) -> None:
+        give(self, *names)
+        if name in names and len(thieves) < 2:
+            thieves.append(socket.create_server(("127.0.0.1", self.ports[name])))
+
+    monkeypatch.setattr(Network, "give", give_to_a_thief)
+    try:
+        result = fake_race.run(connections=[2], warmup_s=0, etcd_attempts=1, start_timeout_s=3)
+    finally:
+        for thief in thieves:
+            thief.close()
+    assert len(thieves) == 2
+    assert "error" not in result
+    assert fake_race.log.count("again with other ports") == 2
+    assert fake_race.running() == []
 
 
 @pytest.mark.parametrize(

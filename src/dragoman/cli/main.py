@@ -9,10 +9,11 @@ from __future__ import annotations
 import sys
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from dragoman import __version__
 from dragoman.cli.words import Commands, wrong_option
 from dragoman.errors import DragomanError, UsageError
 
@@ -27,6 +28,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dragoman {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """What stands before every command."""
 
 
 # Typer's base of errors about options (click's UsageError, of its own copy of click or another).

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from dragoman.race import http, metrics
+from dragoman.race import cpu, http, metrics
 from dragoman.race.config import INTERFACE, SIZES, RaceConfig
 from dragoman.race.etcd import EtcdServer
 from dragoman.race.interruption import Interruption
@@ -34,6 +34,8 @@ PREFERRED_PORTS = {
     "provider-agent-large": 30002,
 }
 PROBES = 5
+# How often a chain is begun whose ports somebody else takes.
+START_ATTEMPTS = 4
 _PROBE_TEXT = "dragoman"
 
 
@@ -104,8 +106,27 @@ class Chain:
 
         ``tell`` is called with the name of each step. Raises ProcessError or NetworkError.
         """
+        for attempt in range(1, START_ATTEMPTS + 1):
+            try:
+                self._start_all(tell, preferred=attempt == 1)
+                return
+            except ProcessError as error:
+                lost = self._lost()
+                if not lost or attempt == START_ATTEMPTS:
+                    raise
+                LOG.warning("another program took %s: again with other ports (%s)", lost, error)
+            self.processes.stop_all()
+            self._network.__exit__()
+            shutil.rmtree(self._state, ignore_errors=True)
+
+    def _lost(self) -> dict[str, int]:
+        """The ports that others have, by name."""
+        own = [pid for each in self.processes.children for pid in cpu.process_tree(each.pid)]
+        return self._network.lost(own)
+
+    def _start_all(self, tell: Callable[[str], None], *, preferred: bool) -> None:
         tell("network")
-        self._reserve_ports()
+        self._reserve_ports(preferred=preferred)
         tell("etcd")
         self._start_etcd()
         tell("providers")
@@ -117,11 +138,14 @@ class Chain:
         if not self.config.direct:
             tell("consumer")
             self._start_consumer()
+        self.processes.check_alive()
+        if lost := self._lost():
+            raise ProcessError(f"another program listens on the ports of {', '.join(lost)}")
         tell("first answers")
         self.probe()
 
-    def _reserve_ports(self) -> None:
-        preferred = {
+    def _reserve_ports(self, *, preferred: bool) -> None:
+        wanted = {
             **PREFERRED_PORTS,
             "consumer-agent": self.config.agent_port,
             "consumer": self.config.consumer_port,
@@ -137,7 +161,7 @@ class Chain:
         if not self.config.direct:
             names.append("consumer")
         for name in names:
-            self._network.reserve(name, preferred.get(name, 0))
+            self._network.reserve(name, wanted.get(name, 0) if preferred else 0)
         self.ports = self._network.ports
         LOG.info("network: %s", self.ports)
 
@@ -149,6 +173,7 @@ class Chain:
         )
         server.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         attempts = self.config.etcd_attempts
+        self._network.give("etcd", "etcd-peer")
         for attempt in range(1, attempts + 1):
             child = self.processes.start("etcd", server.command(), role="etcd")
             try:
@@ -241,6 +266,7 @@ class Chain:
     ) -> Child:
         """Start ``dragoman <subcommand> <options>``."""
         words = [*self._program, *command(subcommand, options)]
+        self._network.give(*(each for each in (name, f"{name}-admin") if each in self.ports))
         return self.processes.start(name, words, role=role, memory_bytes=memory_bytes)
 
     def _wait(self, child: Child, ready: Callable[[], bool]) -> None:

@@ -1,22 +1,28 @@
 """The race's network: loopback ports, found free and held until the race is over.
 
-Called by the workflow. The invariant: from ``reserve`` on, nobody else is given these ports by
-chance. A bound socket that does not listen holds each one. It is bound without SO_REUSEADDR, so a
-port that anybody has is not taken, and given SO_REUSEADDR afterwards, so that the process it is
-meant for can bind and listen beside it (both sides must allow it, and servers do); before that
-process does, nothing can connect.
+Called by the workflow. The invariant: from ``reserve`` to ``give`` nobody else gets a port,
+whatever options it sets. A bound socket that does not listen holds each one, without SO_REUSEADDR:
+the system lets two sockets share an address only where both allow it. ``give`` allows it, right
+before the process that the port is meant for is started; from then on the system gives the port to
+nobody by chance, but a server that asks for this very number could be quicker. So who has started
+its processes asks ``lost`` which ports others listen on, and begins again with other ports.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
 from dragoman.errors import DragomanError
 
 LOG = logging.getLogger(__name__)
 HOST = "127.0.0.1"
+# A state of proc(5)'s net/tcp.
+_LISTENING = "0A"
 
 
 class NetworkError(DragomanError):
@@ -57,10 +63,61 @@ class Network:
                     raise NetworkError(f"{HOST}:{port} for {name}: {error.strerror}") from error
                 LOG.info("port %d is taken, %s gets another", port, name)
                 continue
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._held[name] = held
             break
         return self.ports[name]
+
+    def give(self, *names: str) -> None:
+        """Let the process that is started next listen on these ports."""
+        for name in names:
+            self._held[name].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+    def lend(self, name: str) -> int:
+        """Reserve any port and give it away at once; returns it."""
+        port = self.reserve(name)
+        self.give(name)
+        return port
+
+    def lost(self, pids: Iterable[int]) -> dict[str, int]:
+        """The ports on which somebody listens who is none of these processes."""
+        ports = set(self.ports.values())
+        others = _listeners(ports)
+        if others:
+            own = {inode for pid in pids for inode in _sockets(pid)}
+            # Once more: what was of a process that has ended meanwhile is nobody's.
+            others = {each: port for each, port in _listeners(ports).items() if each not in own}
+        taken = set(others.values())
+        return {name: port for name, port in self.ports.items() if port in taken}
+
+
+def _listeners(ports: Collection[int]) -> dict[int, int]:
+    """Inode and port of each socket that listens on one of the ports, at any address."""
+    found = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:  # no IPv6, or a system that is not Linux
+            continue
+        for line in lines:
+            fields = line.split()
+            port = int(fields[1].rpartition(":")[2], 16)
+            if fields[3] == _LISTENING and port in ports:
+                found[int(fields[9])] = port
+    return found
+
+
+def _sockets(pid: int) -> Iterable[int]:
+    """The inodes of the sockets that a process has open."""
+    try:
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            try:
+                kind, _, inode = os.readlink(entry.path).partition(":[")
+            except OSError:
+                continue
+            if kind == "socket":
+                yield int(inode.rstrip("]"))
+    except OSError:
+        return
 
 
 def accepts(port: int) -> bool:
