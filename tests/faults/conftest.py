@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.chain import Chain, Pair, Program, chain, start
 
-TIMES = ("--header-timeout-ms", "400", "--idle-timeout-ms", "500")
+TIMES = ("--header-timeout-ms", "400", "--body-timeout-ms", "400", "--idle-timeout-ms", "500")
 FEW = ("--connections-max", "4", "--queue-max", "8", "--timeout-ms", "2000")
 FAULTS: dict[str, tuple[str, ...]] = {
     "garbage": (),

@@ -67,7 +67,6 @@ NESTED = {"name": 'a"b', "list": [1, -2.5, None, {"deep": [[[]]], "t": True}], "
         ("echo", b'{"types": ["java.lang.String"], "args": [null]}', None),
         ("add", b'{"args": [2, 3]}', 5),
         ("add", b'{"types": ["int", "int"], "args": [2147483647, 1]}', -2147483648),
-        ("add", b'{"args": [2, 3], "unknown": {"a": 1}}', 5),
         ("bean", json.dumps({"args": [NESTED]}).encode(), NESTED),
         ("bean", json.dumps({"types": ["java.util.Map"], "args": [NESTED]}).encode(), NESTED),
         ("$echo", b'{"args": [null]}', None),
@@ -170,7 +169,7 @@ REFUSED = {
     "type with a quote": (400, call("hash", b'{"types":["int\\"x"],"args":[1]}')),
     "too many args": (400, call("hash", json.dumps({"args": [1] * 300}).encode())),
     "bad group": (400, call("hash", b'{"args":["a"],"group":"a b"}')),
-    "other content": (400, post("/", form_body(), kind="text/plain")),
+    "other content": (415, post("/", form_body(), kind="text/plain")),
     "no interface": (400, post("/", b"method=hash")),
     "no method": (400, post("/", f"interface={INTERFACE}".encode())),
     "no parameter": (400, post("/", BAD_FORM.encode())),
@@ -191,14 +190,30 @@ REFUSED = {
         400,
         post("/", f"interface={INTERFACE}&method=a&parameterTypesString=I&parameter=1x".encode()),
     ),
-    "no such method": (500, call("hash", b'{"args":[1, 2, 3]}')),
+    "no such method": (404, call("hash", b'{"args":[1, 2, 3]}')),
     "the provider throws": (500, call("fail", '{"args":["böse\\n\\"x\\""]}'.encode())),
     "timeout 0": (400, form("a", "x-dragoman-timeout-ms: 0")),
     "timeout in words": (400, form("a", "x-dragoman-timeout-ms: soon")),
     "timeout negative": (400, form("a", "x-dragoman-timeout-ms: -1")),
     "timeout too long": (400, form("a", "x-dragoman-timeout-ms: 1000000000000")),
+    "json without its type": (415, post(f"/{INTERFACE}/hash", b'{"args":["a"]}')),
+    "json as text": (415, post(f"/{INTERFACE}/hash", b'{"args":["a"]}', kind="text/plain")),
+    "compressed": (415, call("hash", b'{"args":["a"]}', "Content-Encoding: gzip")),
+    "a form compressed": (415, form("a", "Content-Encoding: br")),
+    "unknown member": (400, call("hash", b'{"arg":["a"]}')),
+    "unknown member beside known ones": (400, call("hash", b'{"args":["a"],"timeout":5}')),
+    "a page asks": (403, call("hash", b'{"args":["a"]}', "Origin: http://evil.example")),
+    "a page of no origin asks": (403, form("a", "Origin: null")),
+    "a page asks by a form": (403, form("a", "Sec-Fetch-Site: cross-site")),
+    "a page of a neighbour asks": (403, form("a", "Sec-Fetch-Site: same-site")),
 }
-NAMES = {400: "malformed", 404: "not-found", 500: "remote"}
+NAMES = {
+    400: "malformed",
+    403: "forbidden",
+    404: "not-found",
+    415: "unsupported-media-type",
+    500: "remote",
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)

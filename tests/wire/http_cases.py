@@ -94,7 +94,6 @@ def start_lines() -> Iterator[Case]:
         (b"http://h/", b"/", None),
         (b"http://h:80/a?b", b"/a", b"b"),
         (b"HTTP://h/a", b"/a", None),
-        (b"https://h/a", b"/a", None),
         (b"http://h?b", b"/", b"b"),
         (b"http://[::1]:8080/x", b"/x", None),
         (b"/com.alibaba.IHelloService/hash", b"/com.alibaba.IHelloService/hash", None),
@@ -198,6 +197,8 @@ def hosts() -> Iterator[Case]:
     yield bad("Host missing", 400, request(host=None))
     yield bad("Host repeated", 400, request(b"GET / HTTP/1.1", b"Host: h"))
     yield bad("Host repeated in other letters", 400, request(b"GET / HTTP/1.1", b"hOST: i"))
+    yield bad("target https on a plain port", 421, request(b"GET https://h/a HTTP/1.1"))
+    yield bad("target HTTPS in capitals", 421, request(b"GET HTTPS://h/a HTTP/1.1"))
     yield bad("Host missing with an absolute target", 400, b"GET http://h/ HTTP/1.1\r\n\r\n")
     yield ok(
         "Host other than the target's",

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar, get_
 
 import msgspec
 
+from dragoman.agent.access import check_host, check_origin
 from dragoman.dubbo.requests import SERIALIZATIONS
 from dragoman.errors import UsageError
 from dragoman.observe.logs import LEVELS
@@ -84,9 +85,18 @@ class ConsumerConfig(AgentConfig, frozen=True, kw_only=True):
     head_bytes_max: _Bytes = 16384
     idle_timeout_ms: _Millis = 60_000
     header_timeout_ms: _Millis = 10_000
+    body_timeout_ms: _Millis = 60_000
+    body_rate_min: _CountOrNone = 1024
+    allow_get: bool = False
+    allow_host: tuple[str, ...] = ()
+    allow_origin: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for host in self.allow_host:
+            _checked("allow_host", check_host, host)
+        for origin in self.allow_origin:
+            _checked("allow_origin", check_origin, origin)
         if self.policy not in POLICIES:
             raise _Wrong("policy", self.policy, f"expected one of {', '.join(POLICIES)}")
 

@@ -13,6 +13,7 @@ import contextlib
 from typing import Any
 
 from dragoman.accepting import Acceptor
+from dragoman.agent.access import Access
 from dragoman.agent.bounds import MemoryGuard, connections_allowed, memory_bytes_max
 from dragoman.agent.config import ConsumerConfig
 from dragoman.agent.ingress import Ingress, Limits
@@ -73,9 +74,12 @@ class ConsumerAgent:
                 connections_max=connections_allowed(config.connections_max),
                 timeout_ms=config.timeout_ms,
                 request_timeout_ms=config.header_timeout_ms,
+                body_timeout_ms=config.body_timeout_ms,
+                body_rate_min=config.body_rate_min,
                 idle_timeout_ms=config.idle_timeout_ms,
             ),
             self._published.types,
+            Access(config.allow_host, config.allow_origin, config.allow_get),
         )
         self._memory = MemoryGuard(
             self._loop, memory_bytes_max(config.memory_mb_max), self.ingress.shed

@@ -7,9 +7,11 @@ it to users.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Literal
-from urllib.parse import unquote_to_bytes
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from email.utils import formatdate
+from typing import Any, Final, Literal
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 
@@ -36,23 +38,50 @@ ERRORS: dict[int, tuple[int, str]] = {
 
 STATUS_NAMES = {
     400: "malformed",
+    403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
     408: "request-timeout",
     413: "too-large",
     414: "target-too-long",
+    415: "unsupported-media-type",
     417: "expectation-failed",
+    421: "misdirected",
     431: "head-too-large",
     501: "unsupported",
     505: "version-not-supported",
 }
 
+# Failures that are the caller's own affair: what its request was, what its method threw.
+CALLERS_OWN = frozenset(("malformed", "remote"))
+# Whose line holds no words of a provider's, which might be a caller's data.
+REASON_IS_OURS = frozenset(
+    ("overload", "unavailable", "deadline", "cancelled", "upstream-lost", "too-large", "internal")
+)
+
 TIMEOUT_MS_MAX = 600_000
+ARGUMENTS_MAX = 255
+NAME_SHOWN_MAX = 40
+BOM: Final = b"\xef\xbb\xbf"
+# Of a GET's query, beside ``arg`` and ``type``, which may be repeated.
+QUERY_FIELDS: Final = ("args", "group", "version")
+TEXT_TYPES: Final = frozenset(("java.lang.String", "char", "java.lang.Character"))
 _NAME = re.compile(rb"[A-Za-z_$][A-Za-z0-9_$.]{0,511}")
 _GROUP = re.compile(rb"[A-Za-z0-9_$.\-]{0,128}")
 
 
-class JsonCall(msgspec.Struct, rename={"class_names": "class"}):
+class HttpRefusal(Exception):
+    """A request is refused with ``status``; ``name`` is for ``x-dragoman-error``, ``why`` the
+    line."""
+
+    def __init__(self, status: int, name: str, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+        self.name = name
+        self.why = why
+
+
+class JsonCall(msgspec.Struct, rename={"class_names": "class"}, forbid_unknown_fields=True):
     """The body of a call by the JSON contract.
 
     Only what chooses the service and the form of the response is used here; the rest is checked so
@@ -70,6 +99,7 @@ class JsonCall(msgspec.Struct, rename={"class_names": "class"}):
     oneway: bool = False
 
 
+MEMBERS: Final = tuple(field.encode_name for field in msgspec.structs.fields(JsonCall))
 _decoder = msgspec.json.Decoder(JsonCall)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 # Interface, group, version, method and number of arguments -> the types that providers publish.
@@ -120,6 +150,114 @@ def form_service(interface: bytes, group: bytes, version: bytes) -> tuple[str, s
     )
 
 
+def _path(path: bytes) -> tuple[str, str]:
+    """Interface and method of ``/{interface}/{method}``."""
+    parts = path.split(b"/")
+    if len(parts) != 3 or parts[0] or not parts[1] or not parts[2]:
+        raise NotFoundError("the path /{interface}/{method} was expected")
+    return (
+        _name("interface", unquote_to_bytes(parts[1])),
+        _name("method", unquote_to_bytes(parts[2])),
+    )
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    """The text for a name that does not belong there. What is near to it is suggested."""
+    shown = name if len(name) <= NAME_SHOWN_MAX else name[:NAME_SHOWN_MAX] + "..."
+    near = get_close_matches(name[:NAME_SHOWN_MAX], list(known), 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(known)}"
+    return f"unknown {shown!r}: {hint}"
+
+
+def _complaint(body: bytes) -> str:
+    """What is wrong with the body of a JSON call."""
+    try:
+        members = _fields(body)
+    except UNREADABLE:
+        members = {}
+    for name in members:
+        if name not in MEMBERS:
+            return _unknown(name, MEMBERS)
+    return str(json_misfit(body, JsonCall))
+
+
+def query_call(
+    path: bytes, group: bytes, version: bytes, query: bytes, published: Published | None = None
+) -> tuple[str, str, str, bytes, bool]:
+    """``json_call`` for a GET, whose query holds the arguments.
+
+    Either ``args``, a JSON list, or any number of ``arg``, each a value: as text where its type
+    (in ``type``, or published) is one of text, else as JSON, and what is no JSON as text.
+    """
+    try:
+        pairs = parse_qsl(
+            query.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(query),
+            errors="strict",
+            max_num_fields=2 * ARGUMENTS_MAX + 8,
+        )
+    except ValueError:
+        raise UsageError("query: name=value&... in UTF-8, percent-encoded, was expected") from None
+    single: dict[str, str] = {}
+    texts: list[str] = []
+    types: list[str] = []
+    for name, value in pairs:
+        if name == "arg":
+            texts.append(value)
+        elif name == "type":
+            types.append(value)
+        elif name not in QUERY_FIELDS:
+            raise UsageError("query: " + _unknown(name, ("arg", "type", *QUERY_FIELDS)))
+        elif name in single:
+            raise UsageError(f"query: {name} is repeated")
+        else:
+            single[name] = value
+    if "args" in single and texts:
+        raise UsageError("query: args or arg was expected, not both")
+    call: dict[str, Any] = {name: single[name] for name in ("group", "version") if name in single}
+    if "args" in single:
+        call["args"] = _raw_json("query: args", single["args"])
+    else:
+        if not types and texts and published is not None:
+            interface, method = _path(path)
+            types = (
+                published(
+                    interface,
+                    _group("group", group or single.get("group", "").encode()),
+                    _group("version", version or single.get("version", "").encode()),
+                    method,
+                    len(texts),
+                )
+                or []
+            )
+        if types and len(types) != len(texts):
+            raise UsageError(f"query: a type for each of {len(texts)} arguments was expected")
+        call["args"] = [
+            _query_value(text, types[i] if types else "") for i, text in enumerate(texts)
+        ]
+    if types:
+        call["types"] = types
+    return json_call(path, group, version, msgspec.json.encode(call), published)
+
+
+def _raw_json(where: str, text: str) -> msgspec.Raw:
+    try:
+        msgspec.json.decode(text)
+    except UNREADABLE:
+        raise UsageError(f"{where}: JSON was expected") from None
+    return msgspec.Raw(text.encode())
+
+
+def _query_value(text: str, java_type: str) -> object:
+    if java_type in TEXT_TYPES:
+        return text
+    try:
+        return _raw_json("", text)
+    except UsageError:
+        return text
+
+
 def json_call(
     path: bytes, group: bytes, version: bytes, body: bytes, published: Published | None = None
 ) -> tuple[str, str, str, bytes, bool]:
@@ -131,15 +269,13 @@ def json_call(
     UsageError for what is malformed, NotFoundError for a path that is not
     ``/{interface}/{method}``.
     """
-    parts = path.split(b"/")
-    if len(parts) != 3 or parts[0] or not parts[1] or not parts[2]:
-        raise NotFoundError("the path /{interface}/{method} was expected")
-    interface = _name("interface", unquote_to_bytes(parts[1]))
-    method = _name("method", unquote_to_bytes(parts[2]))
+    interface, method = _path(path)
+    if body.startswith(BOM):
+        body = body[len(BOM) :]
     try:
         call = _decoder.decode(body or b"{}")
     except UNREADABLE:
-        raise UsageError(f"body: {json_misfit(body, JsonCall)}") from None
+        raise UsageError(f"body: {_complaint(body)}") from None
     wanted_group = _group("group", group or call.group.encode())
     wanted_version = _group("version", version or call.version.encode())
     if call.types is None and call.args and published is not None:
@@ -163,23 +299,74 @@ def _with_types(body: bytes, types: list[str]) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def accepted_response(keep_alive: bool, http_1_0: bool) -> bytes:
+def method_of(json: bool, body: bytes) -> str:
+    """The method that a payload, or its beginning, calls, for a log line."""
+    if json:
+        parts = body.split(b"\0", 2)
+        return parts[1].decode("ascii", "replace") if len(parts) == 3 else "?"
+    found = re.search(rb"(?:^|&)method=([A-Za-z0-9_$]{1,128})(?:&|$)", body)
+    return found[1].decode() if found else "?"
+
+
+def date_line(wall_s: float) -> bytes:
+    """The field line of a response's date (RFC 9110 section 5.6.7), with its CR LF."""
+    return f"date: {formatdate(wall_s, usegmt=True)}\r\n".encode()
+
+
+def _date(line: bytes) -> tuple[str, str]:
+    return "date", line[6:-2].decode()
+
+
+def cors_lines(origin: bytes) -> bytes:
+    """``cors_fields`` as lines, each with its CR LF."""
+    return b"".join(
+        b"%s: %s\r\n" % (name.encode(), value.encode()) for name, value in cors_fields(origin)
+    )
+
+
+def cors_fields(origin: bytes) -> list[tuple[str, str]]:
+    """The fields that let a page of ``origin`` read the response (Fetch, section 3.3)."""
+    return [
+        ("access-control-allow-origin", origin.decode("latin-1")),
+        ("access-control-expose-headers", "x-dragoman-error, retry-after"),
+        ("vary", "origin"),
+    ]
+
+
+def accepted_response(connection: int, date: bytes, origin: bytes | None) -> bytes:
     """A whole HTTP response for a call without result that has been passed on."""
-    return encode_response(202, connection=(2 if http_1_0 else 0) if keep_alive else 1)
+    fields = [_date(date), *(cors_fields(origin) if origin else [])]
+    return encode_response(202, fields=tuple(fields), connection=connection)
 
 
-def error_response(status: int, name: str, why: str, close: bool) -> bytes:
-    """A whole HTTP response for an error: one line of text, its name in a header."""
+def error_response(
+    status: int,
+    name: str,
+    why: str,
+    connection: int,
+    date: bytes,
+    origin: bytes | None = None,
+    methods: str = "POST",
+) -> bytes:
+    """A whole HTTP response for an error: one line of text, its name in a header.
+
+    ``connection`` is as for ``encode_response``, ``date`` a field line, ``origin`` that of the page
+    that may read the response, ``methods`` what a 405 names.
+    """
     line = " ".join(why.split()) or name
-    fields = [("x-dragoman-error", name)]
+    fields = [_date(date), ("x-dragoman-error", name)]
     if status == 503:
         fields.append(("retry-after", "1"))
     if status == 405:
-        fields.append(("allow", "POST"))
+        fields.append(("allow", methods))
+    if status == 415:
+        fields.append(("accept-encoding", "identity"))
+    if origin:
+        fields += cors_fields(origin)
     return encode_response(
         status,
         body=line.encode("utf-8", "replace") + b"\n",
         content_type="text/plain;charset=utf-8",
         fields=tuple(fields),
-        connection=1 if close else 0,
+        connection=connection,
     )

@@ -22,8 +22,15 @@ cdef class Ingress:
     cdef double _due_refusals
     cdef int64_t _timeout_us
     cdef int64_t _request_us
+    cdef int64_t _body_us
+    cdef int64_t _body_rate
     cdef int64_t _idle_us
     cdef int64_t _check_us
+    cdef readonly object access
+    cdef bint _hosts_restricted
+    cdef dict _told  # service and error -> [when the next line is due, failures without one]
+    cdef bytes _date
+    cdef int64_t _date_until_us
     cdef readonly uint64_t accepted
     cdef readonly uint64_t refused_connections
     cdef readonly uint64_t requests
@@ -34,8 +41,10 @@ cdef class Ingress:
     cdef readonly Py_ssize_t in_progress
 
     cdef bint _sheds(self) noexcept
-    cdef bytes response(
-        self, const char* body, Py_ssize_t n, bint json, bint keep_alive, bint http_1_0
+    cdef bytes date(self, int64_t now_us)
+    cdef bytes response(self, HttpCall call, const char* body, Py_ssize_t n)
+    cdef bytes error_response(
+        self, HttpCall call, int status, str name, str why, int64_t now_us
     )
 
 
@@ -55,7 +64,10 @@ cdef class IngressConnection(Timed):
     cdef bint _half_closed
     cdef Py_ssize_t _discarded
     cdef int64_t _active_us
-    cdef int64_t _partial_us
+    cdef int64_t _partial_us  # since when the head, or the body, of a request is coming
+    cdef bint _in_body        # which of the two
+    cdef int64_t _received
+    cdef int64_t _body_from   # what had been received when the body began
     cdef int64_t _paused_us
     cdef int64_t _linger_us
 
@@ -63,7 +75,10 @@ cdef class IngressConnection(Timed):
     cdef void _begin(self, int64_t now)
     cdef void _expect(self, HttpCall call)
     cdef void _answered(self, HttpCall call, bytes response)
-    cdef void _refuse(self, int status, str name, str why, bint close, bint head_only=*)
+    cdef void _refuse(
+        self, int status, str name, str why, bint close, bint head_only=*, bytes origin=*
+    )
+    cdef bint _too_slow(self, int64_t now) noexcept
     cdef void _written(self)
     cdef void _linger(self)
     cdef bint _unread(self)
@@ -71,6 +86,8 @@ cdef class IngressConnection(Timed):
     cdef void _renders(self, HttpCall call)
     cdef bint _begin_form(self, HttpCall call) except -1
     cdef bint _begin_json(self, HttpCall call) except -1
+    cdef bint _begin_query(self, HttpCall call) except -1
+    cdef int _begin_call(self, HttpCall call, tuple described) except -1
 
 
 cdef class HttpCall(ServiceCall):
@@ -80,3 +97,7 @@ cdef class HttpCall(ServiceCall):
     cdef bint keep_alive
     cdef bint http_1_0
     cdef bytes response
+    cdef bytes origin  # of the page that asks, if pages of other origins may
+
+    cdef int connection_says(self) noexcept
+    cdef void _tell(self, Ingress ingress, int code, str name, str message)

@@ -1,11 +1,16 @@
 import asyncio
 
+from dragoman.agent.access import Access
 from dragoman.agent.contract import Published
 from dragoman.cluster.directory import Directory
 from dragoman.observe.histogram import Histogram
 
 class Limits:
-    """Bounds of the HTTP side; every length and count a client can choose."""
+    """Bounds of the HTTP side; every length, count and time a client can choose.
+
+    ``request_timeout_ms`` is for a head, ``body_timeout_ms`` and ``body_rate_min`` (bytes a
+    second) for the body after it.
+    """
 
     def __init__(
         self,
@@ -17,6 +22,8 @@ class Limits:
         connections_max: int = 20000,
         timeout_ms: int = 5000,
         request_timeout_ms: int = 10000,
+        body_timeout_ms: int = 60000,
+        body_rate_min: int = 1024,
         idle_timeout_ms: int = 60000,
     ) -> None: ...
 
@@ -25,7 +32,8 @@ class IngressConnection(asyncio.Protocol):
 
 class Ingress:
     """What all connections of one loop share. ``directory`` tells which services there are,
-    ``published``, unless it is None, the types of their methods (see ``contract.json_call``)."""
+    ``published``, unless it is None, the types of their methods (see ``contract.json_call``),
+    ``access`` who may ask, and how."""
 
     connections: set[IngressConnection]
     draining: bool
@@ -43,6 +51,7 @@ class Ingress:
         directory: Directory,
         limits: Limits,
         published: Published | None = None,
+        access: Access = ...,
     ) -> None: ...
     def connection(self) -> IngressConnection:
         """A protocol for a new connection: the factory for ``loop.create_server``."""

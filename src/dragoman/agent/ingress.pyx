@@ -26,10 +26,15 @@ from dragoman.wire.http1_encode cimport (
     CONNECTION_CLOSE, CONNECTION_DEFAULT, CONNECTION_KEEP_ALIVE, write_response,
 )
 from dragoman.wire.http1_tables cimport (
-    CT_FORM, CT_JSON, CT_NONE, EV_CONTINUE, EV_ERROR, EV_NEED_MORE, M_HEAD, M_POST,
+    CT_FORM, CT_JSON, CT_NONE, EV_CONTINUE, EV_ERROR, EV_NEED_MORE, M_GET, M_HEAD, M_OPTIONS,
+    M_POST,
 )
 
+import logging
+import time
+
 from dragoman.agent import contract
+from dragoman.agent.access import OPEN
 from dragoman.errors import DragomanError, UsageError
 
 cdef enum:
@@ -40,22 +45,43 @@ cdef enum:
     LINGER_BYTES_MAX = 67108864
     LINGER_US = 2_000_000
     LINGER_MOST_US = 10_000_000
+    # The least rate of a body counts from here on: what is sent in bursts is given time.
+    BODY_GRACE_US = 5_000_000
+
+    # A failed call's line: at most this often for a kind, this many kinds, this far into a body.
+    TELL_US = 1_000_000
+    TOLD_MAX = 1024
+    METHOD_WITHIN = 2048
+
+log = logging.getLogger("dragoman.agent")
 
 cdef bytes TEXT = b"text/plain;charset=utf-8"
 cdef bytes JSON = b"application/json"
 cdef bytes FORM_METHOD = b"form"
 cdef bytes JSON_METHOD = b"json"
 # Header fields that a request may carry beside its body, in the order of the decoder's slots.
-WANTED = ("x-dragoman-timeout-ms", "x-dragoman-group", "x-dragoman-version")
+WANTED = (
+    "x-dragoman-timeout-ms", "x-dragoman-group", "x-dragoman-version", "origin", "sec-fetch-site",
+)
+cdef enum:
+    W_TIMEOUT = 0
+    W_GROUP = 1
+    W_VERSION = 2
+    W_ORIGIN = 3
+    W_FETCH_SITE = 4
 
 
 class Limits:
-    """Bounds of the HTTP side; every length and count a client can choose."""
+    """Bounds of the HTTP side; every length, count and time a client can choose.
+
+    ``request_timeout_ms`` is for a head, ``body_timeout_ms`` and ``body_rate_min`` (bytes a
+    second) for the body after it.
+    """
 
     def __init__(
         self, *, head_bytes_max=16384, target_bytes_max=8192, fields_max=100,
         body_bytes_max=4194304, connections_max=20000, timeout_ms=5000, request_timeout_ms=10000,
-        idle_timeout_ms=60000,
+        body_timeout_ms=60000, body_rate_min=1024, idle_timeout_ms=60000,
     ):
         self.head_bytes_max = head_bytes_max
         self.target_bytes_max = target_bytes_max
@@ -64,15 +90,22 @@ class Limits:
         self.connections_max = connections_max
         self.timeout_ms = timeout_ms
         self.request_timeout_ms = request_timeout_ms
+        self.body_timeout_ms = body_timeout_ms
+        self.body_rate_min = body_rate_min
         self.idle_timeout_ms = idle_timeout_ms
 
 
 cdef class Ingress:
     """What all connections of one loop share. ``directory`` tells which services there are,
-    ``published``, unless it is None, the types of their methods (see ``contract.json_call``)."""
+    ``published``, unless it is None, the types of their methods (see ``contract.json_call``),
+    ``access`` who may ask, and how."""
 
-    def __init__(self, loop, directory, limits, published=None):
+    def __init__(self, loop, directory, limits, published=None, access=OPEN):
         self.published = published
+        self.access = access
+        self._hosts_restricted = bool(access.hosts)
+        self._date = b""
+        self._told = {}
         self.loop = loop
         self.turn = turn_of(loop)
         self.directory = directory
@@ -84,8 +117,12 @@ cdef class Ingress:
         self._scratch = Buffer()
         self._timeout_us = limits.timeout_ms * 1000
         self._request_us = limits.request_timeout_ms * 1000
+        self._body_us = limits.body_timeout_ms * 1000
+        self._body_rate = limits.body_rate_min
         self._idle_us = limits.idle_timeout_ms * 1000
-        self._check_us = max(50_000, min(self._request_us, self._idle_us) // 4)
+        self._check_us = max(
+            50_000, min(self._request_us, self._body_us, self._idle_us, 4 * BODY_GRACE_US) // 4
+        )
 
     def connection(self):
         """A protocol for a new connection: the factory for ``loop.create_server``."""
@@ -128,16 +165,35 @@ cdef class Ingress:
         self._due_refusals -= 1.0
         return True
 
-    cdef bytes response(
-        self, const char* body, Py_ssize_t n, bint json, bint keep_alive, bint http_1_0
-    ):
-        cdef bytes kind = JSON if json else TEXT
+    cdef bytes date(self, int64_t now_us):
+        """The field line ``date`` (RFC 9110 section 6.6.1), made anew once a second."""
+        cdef double wall
+        if now_us >= self._date_until_us:
+            wall = time.time()
+            self._date = contract.date_line(wall)
+            self._date_until_us = now_us + <int64_t>(1e6 * (1.0 - wall % 1.0))
+        return self._date
+
+    cdef bytes response(self, HttpCall call, const char* body, Py_ssize_t n):
+        """The whole response with the result of ``call``."""
+        cdef bytes kind = JSON if call.json else TEXT
+        cdef bytes fields = self.date(call.ended_us)
+        if call.origin is not None:
+            fields += contract.cors_lines(call.origin)
         write_response(
-            self._scratch, 200, PyBytes_AS_STRING(kind), len(kind), NULL, 0, body, n,
-            (CONNECTION_KEEP_ALIVE if http_1_0 else CONNECTION_DEFAULT) if keep_alive
-            else CONNECTION_CLOSE,
+            self._scratch, 200, PyBytes_AS_STRING(kind), len(kind), PyBytes_AS_STRING(fields),
+            len(fields), body, n, call.connection_says(),
         )
         return self._scratch.take()
+
+    cdef bytes error_response(
+        self, HttpCall call, int status, str name, str why, int64_t now_us
+    ):
+        """The whole response with an error for ``call``."""
+        return contract.error_response(
+            status, name, why, call.connection_says(), self.date(now_us), call.origin,
+            self.access.methods,
+        )
 
     def count_error(self, str name):
         """Count a response by its error's name."""
@@ -180,6 +236,7 @@ cdef class IngressConnection(Timed):
             if self._discarded > LINGER_BYTES_MAX:
                 self.transport.abort()
             return
+        self._received += len(data)
         self.ingress.turn.read_begins()
         try:
             self.decoder.receive(data)
@@ -284,8 +341,11 @@ cdef class IngressConnection(Timed):
             if event == EV_NEED_MORE:
                 if not self.decoder.mid_request:
                     self._partial_us = 0
-                elif self._partial_us == 0:
+                elif self._partial_us == 0 or self._in_body == self.decoder.in_head:
+                    # A head has its time, and its body has its own after it.
                     self._partial_us = now
+                    self._in_body = not self.decoder.in_head
+                    self._body_from = self._received
                 return
             if event == EV_ERROR:
                 self._refuse(
@@ -308,33 +368,52 @@ cdef class IngressConnection(Timed):
         cdef Ingress ingress = self.ingress
         cdef HttpCall call
         ingress.requests += 1
-        if request.method != M_POST:
-            self._refuse(
-                405, "method-not-allowed", "POST was expected", not request.keep_alive,
-                request.method == M_HEAD,
-            )
-            return
-        if ingress._pressure and ingress._sheds():
-            self._refuse(503, "overload", "this agent is short of memory", not request.keep_alive)
-            return
         call = HttpCall.__new__(HttpCall)
         call.keep_alive = request.keep_alive
         call.http_1_0 = request.http_1_0
         call.started_us = now
         call.due_us = now + ingress._timeout_us
         try:
-            if request.wanted_value[0] != NULL:
-                call.due_us = now + 1000 * contract.timeout_ms(
-                    request.wanted_value[0][:request.wanted_length[0]]
+            if ingress._hosts_restricted:
+                ingress.access.check_host(request.host[:request.host_length])
+            if request.wanted_value[W_ORIGIN] != NULL or request.wanted_value[W_FETCH_SITE] != NULL:
+                call.origin = ingress.access.check_origin(
+                    self._wanted(W_ORIGIN), self._wanted(W_FETCH_SITE)
                 )
-            if request.path_length == 1 and request.content_kind != CT_JSON:
+            if request.method != M_POST and not (
+                request.method == M_GET and ingress.access.get
+            ):
+                if request.method == M_OPTIONS and call.origin is not None:
+                    self._answer_preflight(call)
+                    return
+                raise contract.HttpRefusal(
+                    405, "method-not-allowed", ingress.access.methods_expected
+                )
+            if request.content_encoded:
+                raise contract.HttpRefusal(
+                    415, "unsupported-media-type",
+                    "Content-Encoding: a body without one was expected",
+                )
+            if ingress._pressure and ingress._sheds():
+                raise contract.HttpRefusal(503, "overload", "this agent is short of memory")
+            if request.wanted_value[W_TIMEOUT] != NULL:
+                call.due_us = now + 1000 * contract.timeout_ms(self._wanted(W_TIMEOUT))
+            if request.method == M_GET:
+                self._begin_query(call)
+            elif request.path_length == 1 and request.content_kind != CT_JSON:
                 self._begin_form(call)
             else:
                 self._begin_json(call)
+        except contract.HttpRefusal as refusal:
+            self._refuse(
+                refusal.status, refusal.name, refusal.why, not call.keep_alive,
+                request.method == M_HEAD, call.origin,
+            )
+            return
         except DragomanError as error:
             self._refuse(
                 contract.status_of(error.code), contract.name_of(error.code), str(error),
-                not call.keep_alive,
+                not call.keep_alive, False, call.origin,
             )
             return
         call.connection = self
@@ -350,8 +429,9 @@ cdef class IngressConnection(Timed):
         cdef bytes key
         cdef object service
         if request.content_kind != CT_FORM and request.content_kind != CT_NONE:
-            raise UsageError(
-                "Content-Type application/x-www-form-urlencoded or application/json was expected"
+            raise contract.HttpRefusal(
+                415, "unsupported-media-type",
+                "Content-Type application/x-www-form-urlencoded or application/json was expected",
             )
         found = find_field(request.body, request.body_length, b"interface", 9, &field)
         if found <= 0:
@@ -360,14 +440,14 @@ cdef class IngressConnection(Timed):
                 + ("repeated" if found == FORM_REPEATED else "missing")
             )
         key = PyBytes_FromStringAndSize(field.value, field.value_length)
-        if request.wanted_value[1] != NULL or request.wanted_value[2] != NULL \
+        if request.wanted_value[W_GROUP] != NULL or request.wanted_value[W_VERSION] != NULL \
                 or field.value_encoded:
             service = None
         else:
             service = self.ingress._services.get(key)
         if service is None:
             service = self.ingress.directory.find(*contract.form_service(
-                key, self._wanted(1), self._wanted(2)
+                key, self._wanted(W_GROUP), self._wanted(W_VERSION)
             ))
         call.service = service
         call.method = FORM_METHOD
@@ -379,12 +459,31 @@ cdef class IngressConnection(Timed):
     cdef bint _begin_json(self, HttpCall call) except -1:
         """``POST /{interface}/{method}`` with a JSON object of types and args."""
         cdef RequestDecoder request = self.decoder
-        if request.content_kind != CT_JSON and request.content_kind != CT_NONE:
-            raise UsageError("Content-Type application/json was expected")
-        interface, group, version, payload, oneway = contract.json_call(
-            request.path[:request.path_length], self._wanted(1), self._wanted(2),
+        if request.content_kind != CT_JSON:
+            # Without it any page in a browser could send such a request, unasked.
+            raise contract.HttpRefusal(
+                415, "unsupported-media-type", "Content-Type application/json was expected"
+            )
+        self._begin_call(call, contract.json_call(
+            request.path[:request.path_length], self._wanted(W_GROUP), self._wanted(W_VERSION),
             request.body[:request.body_length], self.ingress.published,
-        )
+        ))
+        return True
+
+    cdef bint _begin_query(self, HttpCall call) except -1:
+        """``GET /{interface}/{method}`` with the arguments in the query."""
+        cdef RequestDecoder request = self.decoder
+        if request.body_length:
+            raise UsageError("GET: a query, and no body, was expected")
+        self._begin_call(call, contract.query_call(
+            request.path[:request.path_length], self._wanted(W_GROUP), self._wanted(W_VERSION),
+            request.query[:request.query_length] if request.query != NULL else b"",
+            self.ingress.published,
+        ))
+        return True
+
+    cdef int _begin_call(self, HttpCall call, tuple described) except -1:
+        interface, group, version, payload, oneway = described
         call.service = self.ingress.directory.find(interface, group, version)
         call.method = JSON_METHOD
         call.json = True
@@ -392,7 +491,14 @@ cdef class IngressConnection(Timed):
         call.body_owner = payload
         call.body = PyBytes_AS_STRING(call.body_owner)
         call.body_length = len(call.body_owner)
-        return True
+        return 0
+
+    def _answer_preflight(self, HttpCall call):
+        """A page of an allowed origin asks whether it may call (Fetch, CORS-preflight)."""
+        self._expect(call)
+        self._answered(call, self.ingress.access.preflight_response(
+            call.origin, self.ingress.date(call.started_us), call.connection_says()
+        ))
 
     def _wanted(self, int i):
         if self.decoder.wanted_value[i] == NULL:
@@ -455,14 +561,21 @@ cdef class IngressConnection(Timed):
         if not self.closed and not self._blocked:
             self._pump()
 
-    cdef void _refuse(self, int status, str name, str why, bint close, bint head_only=False):
+    cdef void _refuse(
+        self, int status, str name, str why, bint close, bint head_only=False, bytes origin=None
+    ):
         """Answer a request here with an error, in its turn; without a body if it asked by HEAD."""
         cdef HttpCall call = HttpCall.__new__(HttpCall)
         cdef bytes response
         close = close or (self.ingress.draining and not self._comes_more())
-        response = contract.error_response(status, name, why, close)
-        self.ingress.count_error(name)
         call.keep_alive = not close
+        call.http_1_0 = self.decoder.http_1_0
+        call.origin = origin
+        response = self.ingress.error_response(
+            call, status, name, why, self.ingress.turn.wheel.clock_us()
+        )
+        self.ingress.count_error(name)
+        log.debug("%s: refused: %d %s: %s", self._peer(), status, name, why)
         if close:
             # Nothing more is read as a request.
             self._lingering = True
@@ -485,6 +598,21 @@ cdef class IngressConnection(Timed):
         except (OSError, RuntimeError):
             self.close()
 
+    cdef bint _too_slow(self, int64_t now) noexcept:
+        """Whether the request that is coming has had its time: a head, or a body, which has a
+        least rate beside."""
+        cdef int64_t taken_us = now - self._partial_us
+        if not self._in_body:
+            return taken_us > self.ingress._request_us
+        return taken_us > self.ingress._body_us or (
+            self._received - self._body_from
+            < self.ingress._body_rate * (taken_us - BODY_GRACE_US) // 1_000_000
+        )
+
+    def _peer(self):
+        peer = self.transport.get_extra_info("peername")
+        return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a client"
+
     cdef void on_due(self):
         """Look after the connection's time limits."""
         cdef Ingress ingress = self.ingress
@@ -500,8 +628,9 @@ cdef class IngressConnection(Timed):
                 self.transport.abort()
                 self.connection_lost(None)
                 return
-        elif self._partial_us and now - self._partial_us > ingress._request_us:
-            self._refuse(408, "request-timeout", "the request did not arrive in time", True)
+        elif self._partial_us:
+            if self._too_slow(now):
+                self._refuse(408, "request-timeout", "the request did not arrive in time", True)
         elif self._outstanding > 0:
             # Idle is counted from the response, not from the request.
             self._active_us = now
@@ -516,6 +645,12 @@ cdef class IngressConnection(Timed):
 cdef class HttpCall(ServiceCall):
     """One HTTP request on its way."""
 
+    cdef int connection_says(self) noexcept:
+        """The response's ``connection`` field."""
+        if not self.keep_alive:
+            return CONNECTION_CLOSE
+        return CONNECTION_KEEP_ALIVE if self.http_1_0 else CONNECTION_DEFAULT
+
     cdef void on_result(self, const char* body, Py_ssize_t n, bytes owner):
         cdef IngressConnection connection = self.connection
         cdef Ingress ingress
@@ -529,26 +664,59 @@ cdef class HttpCall(ServiceCall):
         if ingress.draining:
             connection._renders(self)
         if self.accepted:
-            connection._answered(
-                self, contract.accepted_response(self.keep_alive, self.http_1_0)
-            )
+            connection._answered(self, contract.accepted_response(
+                self.connection_says(), ingress.date(self.ended_us), self.origin
+            ))
             return
-        connection._answered(
-            self, ingress.response(body, n, self.json, self.keep_alive, self.http_1_0)
-        )
+        connection._answered(self, ingress.response(self, body, n))
 
     cdef void on_failure(self, int code, str message):
         cdef IngressConnection connection = self.connection
+        cdef Ingress ingress
         cdef str name
         if connection is None:
             return
+        ingress = connection.ingress
         self.connection = None
+        self.ended_us = ingress.turn.wheel.clock_us()
         name = contract.name_of(code)
-        connection.ingress.in_progress -= 1
-        connection.ingress.count_error(name)
-        if connection.ingress.draining:
+        ingress.in_progress -= 1
+        ingress.count_error(name)
+        self._tell(ingress, code, name, message)
+        if ingress.draining:
             connection._renders(self)
-        connection._answered(
-            self,
-            contract.error_response(contract.status_of(code), name, message, not self.keep_alive),
+        connection._answered(self, ingress.error_response(
+            self, contract.status_of(code), name, message, self.ended_us
+        ))
+
+    cdef void _tell(self, Ingress ingress, int code, str name, str message):
+        """Log that the call failed: a line a second for each service and kind of error, which
+        counts those before it.
+
+        What a method threw is the caller's affair (debug tells of it), and a provider's text may
+        hold anybody's data: only reasons of our own are written.
+        """
+        cdef int level = logging.DEBUG if name in contract.CALLERS_OWN else logging.WARNING
+        cdef tuple kind = (self.service.name, name)
+        cdef list told
+        if not log.isEnabledFor(level):
+            return
+        told = ingress._told.get(kind)
+        if told is None:
+            if len(ingress._told) >= TOLD_MAX:
+                ingress._told.clear()
+            told = ingress._told[kind] = [0, 0]
+        if self.ended_us < <int64_t>told[0]:
+            told[1] += 1
+            return
+        more = f", and {told[1]} more like it" if told[1] else ""
+        told[0] = self.ended_us + TELL_US
+        told[1] = 0
+        log.log(
+            level, "a call failed: %s of %s at %s: %s: %s%s",
+            contract.method_of(self.json, self.body[:min(self.body_length, METHOD_WITHIN)]),
+            self.service.name,
+            "no endpoint" if self.failed_at is None else self.failed_at.address, name,
+            message if name in contract.REASON_IS_OURS else "as the provider says", more,
+            extra={"kind": kind},
         )

@@ -13,12 +13,11 @@ from typing import Any, Final, Protocol
 
 import uvloop
 
-from dragoman import __version__
-from dragoman.agent.config import AgentConfig, ConsumerConfig, ProviderConfig, changed
+from dragoman.agent.config import AgentConfig, ConsumerConfig, ProviderConfig
 from dragoman.agent.supervisor import Supervisor
 from dragoman.agent.worker import Worker
 from dragoman.errors import UsageError
-from dragoman.observe.logs import redact, set_up_logging
+from dragoman.observe.logs import set_up_logging
 from dragoman.observe.metrics import Snapshot
 
 logger = logging.getLogger("dragoman.agent")
@@ -55,13 +54,6 @@ def run(config: AgentConfig) -> int:
     """
     program = "consumer" if isinstance(config, ConsumerConfig) else "provider"
     set_up_logging(config.log_level, program)
-    logger.info(
-        "dragoman %s, registry %s, admin pages %s; %s",
-        __version__,
-        redact(config.registry),
-        f"on {config.admin}" if config.admin else "off",
-        ", ".join(f"{name} {value}" for name, value in changed(config)) or "all at their defaults",
-    )
 
     async def supervise() -> int:
         return await Supervisor(run_worker, config, program=program).run()

@@ -10,6 +10,7 @@ outlives it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -17,11 +18,13 @@ from typing import Any, Final
 
 import msgspec
 
+from dragoman import __version__
 from dragoman.agent.admin import AdminServer
-from dragoman.agent.config import AgentConfig, listen_address
+from dragoman.agent.config import AgentConfig, changed, listen_address
 from dragoman.agent.crew import Crew, InlineCrew, ProcessCrew, RestartPolicy, entry_of
 from dragoman.agent.listening import reserve
 from dragoman.agent.worker import Entry
+from dragoman.observe.logs import redact
 from dragoman.observe.metrics import Snapshot
 from dragoman.registry import format_address
 from dragoman.stopping import told_to_stop
@@ -30,6 +33,8 @@ logger = logging.getLogger("dragoman.supervisor")
 
 # What workers get beyond their own bound before they are killed.
 GRACE_S: Final = 0.5
+# An agent that is not ready by then tells what it is all the same.
+SETTLED_S: Final = 1.0
 
 
 class Supervisor:
@@ -154,6 +159,18 @@ class Supervisor:
         return 0 if in_time else 1
 
     async def _tell_ready(self, crew: Crew) -> None:
+        # An agent that cannot listen ends with one line: not a word before that is settled.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLED_S):
+                await crew.all_ready.wait()
+        config = self._config
+        logger.info(
+            "dragoman %s, registry %s, admin pages %s; %s",
+            __version__,
+            redact(config.registry),
+            f"on {config.admin}" if config.admin else "off",
+            ", ".join(f"{name} {value}" for name, value in changed(config)) or "all at defaults",
+        )
         await crew.all_ready.wait()
         logger.info("ready on %s", ", ".join(self.addresses))
 

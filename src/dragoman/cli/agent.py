@@ -127,6 +127,43 @@ def consumer(
             metavar="MS", help="How long a client may take to send a head.  \\[default: 10000]"
         ),
     ] = None,
+    body_timeout_ms: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MS", help="How long a client may take to send a body.  \\[default: 60000]"
+        ),
+    ] = None,
+    body_rate_min: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES",
+            help="The least a body must come at, in bytes a second, from its sixth second on.  "
+            "\\[default: 1024]",
+        ),
+    ] = None,
+    allow_get: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-get",
+            help="Take calls by GET too, with the arguments in the query.  \\[default: only POST]",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="A Host that requests may be for, with or without a port; may be repeated.  "
+            "\\[default: any]",
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="An origin whose web pages may call, such as https://app.example.com, or * for "
+            "all; may be repeated.  \\[default: none]",
+        ),
+    ] = None,
     idle_timeout_ms: Annotated[
         str | None,
         typer.Option(

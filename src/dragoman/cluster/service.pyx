@@ -127,6 +127,7 @@ cdef class ServiceCall(Call):
             self.session.abandon(self)
         if endpoint is not None:
             self.endpoint = None
+            self.failed_at = endpoint
             # The request still occupies the provider; its credit comes back with the server's
             # answer.
             self.never_ran = False

@@ -30,9 +30,10 @@ from enum import Enum
 import msgspec
 
 from dragoman.dubbo.mapping import mapping_of
+from dragoman.dubbo.no_method import says_no_such_method
 from dragoman.dubbo.request import Result
 from dragoman.dubbo.scalars import Misfit
-from dragoman.errors import DragomanError, JavaError, ProtocolError, UsageError
+from dragoman.errors import Code, DragomanError, JavaError, ProtocolError, UsageError
 from dragoman.rpc.arguments import timeout_us as checked_timeout_us
 from dragoman.wire.descriptor import count_parameters, descriptor_of, java_name, split_descriptor
 from dragoman.wire.hessian2 import CONTAINERS_MAX, DEPTH_MAX
@@ -47,6 +48,9 @@ GENERIC_EXCEPTIONS = (
 
 # Ended calls that are kept to be used again.
 cdef Py_ssize_t KEPT = 4096
+# How much of an exception's message is searched for what it means.
+cdef Py_ssize_t TEXT_LOOKED_AT = 8192
+cdef int C_NOT_FOUND = Code.NOT_FOUND
 # Prefixes of calls, by their descriptors, that a caller keeps.
 cdef Py_ssize_t PREFIXES_MAX = 256
 cdef int DEPTH = DEPTH_MAX
@@ -243,6 +247,9 @@ cdef class JavaCall(PoolCall):
             fields = {}
             message = value
         message = "" if message is None else str(message)
+        if says_no_such_method(" ".join(f"{java_class}: {message[:TEXT_LOOKED_AT]}".split())):
+            self.never_ran = True
+            return self.error_of(C_NOT_FOUND, f"{self.caller}: {java_class}: {message}")
         kind = None if self.caller._errors is None else self.caller._errors.get(java_class)
         try:
             error = JavaError(message) if kind is None else kind(message)

@@ -32,6 +32,7 @@ from dragoman.wire.dubbo cimport (
 
 import logging
 
+from dragoman.dubbo.no_method import says_no_such_method
 from dragoman.dubbo.requests import METHODS
 from dragoman.errors import Code, NotFoundError, UsageError
 
@@ -357,7 +358,10 @@ cdef class EgressCall(DubboCall):
             egress._finish(self, C_INTERNAL, False, f"{type(error).__name__}: {error}")
             return
         if code != 0:
-            egress._finish(self, code, False, egress._replies.problem, True)
+            missing = code == C_REMOTE and says_no_such_method(egress._replies.problem)
+            egress._finish(
+                self, C_NOT_FOUND if missing else code, missing, egress._replies.problem, True
+            )
             return
         if self.answered:
             egress._finish(self, C_DEADLINE, False, "")
@@ -498,8 +502,8 @@ cdef int code_of_status(int status, str why):
     if status == DUBBO_SERVICE_ERROR and NOT_EXPORTED in why:
         # Whoever registered it serves it no more: some say so on their connections only later.
         return C_UNAVAILABLE
-    if status == DUBBO_BAD_REQUEST and "Service not found:" in why:
-        # 2.7 says so of an unknown method too: no reason to take the provider from other callers.
+    if status == DUBBO_BAD_REQUEST and says_no_such_method(why):
+        # No reason to take the provider from other callers.
         return C_NOT_FOUND
     if status == DUBBO_SERVER_TIMEOUT or status == DUBBO_CLIENT_TIMEOUT:
         return C_DEADLINE

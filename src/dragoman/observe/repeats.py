@@ -2,8 +2,10 @@
 
 ``observe.logs`` puts a ``RepeatFilter`` before its handler. A *kind* of line is where it comes
 from and its message before the arguments are filled in, so that ten thousand peers that do the same
-wrong thing are one kind. The invariant: of each kind at most ``LINES_MAX`` lines and one that
-counts the rest leave in a window of ``WINDOW_S``, whatever peers do; the kinds held are bounded.
+wrong thing are one kind; ``extra={"kind": ...}`` tells kinds apart within one message.
+
+The invariant: of each kind at most ``LINES_MAX`` lines and one that counts the rest leave in a
+window of ``WINDOW_S``, whatever peers do; the kinds held are bounded.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class RepeatFilter(logging.Filter):
         super().__init__()
         self._emit = emit
         self._now = now
-        self._kinds: dict[tuple[str, int, object], _Kind] = {}
+        self._kinds: dict[tuple[str, int, object, object], _Kind] = {}
         self._window_ends = now() + WINDOW_S
         self._timer_set = False
 
@@ -52,7 +54,7 @@ class RepeatFilter(logging.Filter):
         """Whether ``record`` is written."""
         if self._now() >= self._window_ends:
             self.end_window()
-        key = (record.name, record.levelno, record.msg)
+        key = (record.name, record.levelno, record.msg, getattr(record, "kind", None))
         kind = self._kinds.get(key)
         if kind is None:
             if len(self._kinds) >= KINDS_MAX:

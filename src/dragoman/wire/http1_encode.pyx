@@ -30,6 +30,8 @@ cdef const char* phrase(int status) noexcept nogil:
         return b"OK"
     if status == 100:
         return b"Continue"
+    if status == 202:
+        return b"Accepted"
     if status == 204:
         return b"No Content"
     if status == 304:
@@ -54,6 +56,8 @@ cdef const char* phrase(int status) noexcept nogil:
         return b"Unsupported Media Type"
     if status == 417:
         return b"Expectation Failed"
+    if status == 421:
+        return b"Misdirected Request"
     if status == 429:
         return b"Too Many Requests"
     if status == 431:

@@ -111,6 +111,9 @@ cdef class RequestDecoder(MessageDecoder):
             head = p
             from_ = p
             self.host_seen = False
+            self.host_from_target = False
+            self.host_length = 0
+            self.content_encoded = False
             self.expect_unknown = False
             self.continue_asked = False
             state = S_METHOD
@@ -197,7 +200,7 @@ cdef class RequestDecoder(MessageDecoder):
         if n > 7 and same(p, b"http://", 7):
             at = 7
         elif n > 8 and same(p, b"https://", 8):
-            at = 8
+            return self.fail(421, "an https URI was asked for on a port that speaks plain http")
         else:
             return self.fail(400, "the target is neither a path nor an http URI")
         end = at
@@ -205,6 +208,10 @@ cdef class RequestDecoder(MessageDecoder):
             end += 1
         if not valid_host(p + at, end - at):
             return self.fail(400, "the target's authority is malformed")
+        # It stands for Host, whatever that says (RFC 9112 section 3.2.2).
+        self.host_from_target = True
+        self.host_at = self.target_at + at
+        self.host_length = end - at
         return 1
 
     cdef int field(
@@ -216,6 +223,12 @@ cdef class RequestDecoder(MessageDecoder):
             self.host_seen = True
             if not valid_host(value, length):
                 return self.fail(400, "Host is malformed")
+            if not self.host_from_target:
+                self.host_at = value - (self.base + self.start)
+                self.host_length = length
+        elif n == 16 and same(name, b"content-encoding", 16):
+            if length and not (length == 8 and same(value, b"identity", 8)):
+                self.content_encoded = True
         elif n == 6 and same(name, b"expect", 6):
             if length == 12 and same(value, b"100-continue", 12):
                 self.continue_asked = True
@@ -251,6 +264,7 @@ cdef class RequestDecoder(MessageDecoder):
         cdef const char* mark
         self.target = p
         self.target_length = n
+        self.host = self.origin + self.host_at
         if p[0] != 47 and p[0] != 42:  # absolute form: its path begins after the authority
             mark = <const char*>memchr(p, 58, n) + 3
             n -= mark - p
