@@ -19,16 +19,28 @@ from dragoman.registry.base import Registration
 from dragoman.rpc.adapters import IncomingRequest
 
 
-def registration(host: str, *, weight: int = 1, port: int = 1) -> Registration:
-    return Registration(interface="a.B", host=host, port=port, weight=weight)
+def registration(
+    host: str, *, weight: int = 1, port: int = 1, interface: str = "a.B"
+) -> Registration:
+    return Registration(interface=interface, host=host, port=port, weight=weight)
 
 
 class Callers:
-    """A service and how its requests ended: ``ends[number]`` holds what each got."""
+    """A service and how its requests ended: ``ends[number]`` holds what each got.
 
-    def __init__(self, loop: SimulatedLoop, **options: Any) -> None:
+    Services with the same ``options`` share the servers that they have in common.
+    """
+
+    def __init__(
+        self,
+        loop: SimulatedLoop,
+        name: str = "a.B",
+        *,
+        options: Options | None = None,
+        **settings: Any,
+    ) -> None:
         self.loop = loop
-        self.service = Service(loop, b"a.B", Options(seed=loop.seed, **options))
+        self.service = Service(loop, name.encode(), options or Options(seed=loop.seed, **settings))
         self.ends: dict[int, list[bytes | DragomanError]] = {}
         self.ended_s: dict[int, float] = {}
 

@@ -1,12 +1,20 @@
 from libc.stdint cimport uint64_t
 
 
-cdef class Candidate:
-    cdef public double weight
+cdef class Target:
     cdef public int inflight
     cdef public int room
+
+
+cdef class Candidate:
+    cdef public double weight
+    cdef Target target
+    cdef bint barred
     cdef uint64_t identity
     cdef double _current
+
+    cdef inline int free(self) noexcept:
+        return 0 if self.barred else self.target.room
 
 
 cdef class Policy:

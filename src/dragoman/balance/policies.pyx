@@ -17,14 +17,46 @@ import os
 from dragoman.errors import UsageError
 
 
-cdef class Candidate:
-    """What a policy knows of an endpoint."""
+cdef class Target:
+    """Where a candidate's requests go: how many are in flight there, and how many more it takes.
 
-    def __init__(self, double weight=1.0, int inflight=0, int room=0):
-        self.weight = weight if weight > 0 else 1.0
+    Candidates of several services that stand for the same server have one in common.
+    """
+
+    def __init__(self, int inflight=0, int room=0):
         self.inflight = inflight
         self.room = room
+
+
+cdef class Candidate:
+    """What a policy knows of an endpoint. One that is ``barred`` has no room, whatever its target
+    has.
+    """
+
+    def __init__(self, double weight=1.0, int inflight=0, int room=0, Target target=None):
+        self.weight = weight if weight > 0 else 1.0
+        self.target = Target(inflight, room) if target is None else target
         self._current = 0.0
+
+    @property
+    def inflight(self):
+        """The requests in flight to it."""
+        return self.target.inflight
+
+    @inflight.setter
+    def inflight(self, int count):
+        """So many from now on."""
+        self.target.inflight = count
+
+    @property
+    def room(self):
+        """How many more it takes."""
+        return self.free()
+
+    @room.setter
+    def room(self, int count):
+        """So many from now on."""
+        self.target.room = count
 
 
 cdef inline Candidate at(list candidates, Py_ssize_t i):
@@ -87,9 +119,9 @@ cdef class Demand(Policy):
             if i >= n:
                 i -= n
             candidate = at(candidates, i)
-            if candidate.room <= 0:
+            if candidate.free() <= 0:
                 continue
-            load = (candidate.inflight + 1) / candidate.weight
+            load = (candidate.target.inflight + 1) / candidate.weight
             if best < 0 or load < lowest:
                 best = i
                 lowest = load
@@ -106,13 +138,13 @@ cdef class LeastActive(Policy):
         cdef Candidate candidate
         for i in range(PyList_GET_SIZE(candidates)):
             candidate = at(candidates, i)
-            if candidate.room <= 0:
+            if candidate.free() <= 0:
                 continue
-            if best < 0 or candidate.inflight < fewest:
+            if best < 0 or candidate.target.inflight < fewest:
                 best = i
-                fewest = candidate.inflight
+                fewest = candidate.target.inflight
                 total = candidate.weight
-            elif candidate.inflight == fewest:
+            elif candidate.target.inflight == fewest:
                 # Reservoir sampling: each of the equals is kept in proportion to its weight.
                 total += candidate.weight
                 if <double>(self._draw() & 0xFFFFFFFF) * total < candidate.weight * 4294967296.0:
@@ -127,7 +159,7 @@ cdef Py_ssize_t with_room(list candidates, Py_ssize_t n, Py_ssize_t start):
         i = start + k
         if i >= n:
             i -= n
-        if at(candidates, i).room > 0:
+        if at(candidates, i).free() > 0:
             return i
     return -1
 
@@ -147,7 +179,7 @@ cdef class PowerOfTwoChoices(Policy):
         second = with_room(candidates, n, (first + 1 + self._draw() % <uint64_t>(n - 1)) % n)
         a = at(candidates, first)
         b = at(candidates, second)
-        if (b.inflight + 1) / b.weight < (a.inflight + 1) / a.weight:
+        if (b.target.inflight + 1) / b.weight < (a.target.inflight + 1) / a.weight:
             return second
         return first
 
@@ -163,7 +195,7 @@ cdef class SmoothWeightedRoundRobin(Policy):
         cdef Candidate candidate
         for i in range(PyList_GET_SIZE(candidates)):
             candidate = at(candidates, i)
-            if candidate.room <= 0:
+            if candidate.free() <= 0:
                 continue
             candidate._current += candidate.weight
             total += candidate.weight
@@ -184,7 +216,7 @@ cdef class RoundRobin(Policy):
         cdef Py_ssize_t k, i
         for k in range(n):
             i = (self._turn + k) % n
-            if at(candidates, i).room > 0:
+            if at(candidates, i).free() > 0:
                 self._turn = i + 1
                 return i
         return -1
@@ -199,12 +231,12 @@ cdef class WeightedRandom(Policy):
         cdef Candidate candidate
         for i in range(PyList_GET_SIZE(candidates)):
             candidate = at(candidates, i)
-            if candidate.room > 0:
+            if candidate.free() > 0:
                 total += candidate.weight
         total *= <double>(self._draw() & 0xFFFFFFFF) / 4294967296.0
         for i in range(PyList_GET_SIZE(candidates)):
             candidate = at(candidates, i)
-            if candidate.room > 0:
+            if candidate.free() > 0:
                 best = i
                 total -= candidate.weight
                 if total < 0:
@@ -219,7 +251,7 @@ cdef class Random(Policy):
         cdef Py_ssize_t i, best = -1
         cdef uint64_t seen = 0
         for i in range(PyList_GET_SIZE(candidates)):
-            if at(candidates, i).room > 0:
+            if at(candidates, i).free() > 0:
                 seen += 1
                 if self._draw() % seen == 0:
                     best = i

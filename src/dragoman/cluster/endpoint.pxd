@@ -1,16 +1,14 @@
 from libc.stdint cimport int64_t, uint64_t
 
-from dragoman.balance.policies cimport Candidate
+from dragoman.cluster.peer cimport READY, Peer, Peers, PeerUser
 from dragoman.flow.breaker cimport Breaker
-from dragoman.rpc.client_session cimport ClientSession, SessionOwner
 from dragoman.rpc.turn cimport Turn
 
-cdef enum:
-    CONNECTING = 0
-    READY = 1
-    DOWN = 2
-    DRAINING = 3
-    REMOVED = 4
+# Whether an endpoint takes calls, as its service has taken note of it.
+cdef enum Standing:
+    AWAY = 0
+    EXPECTED = 1
+    PRESENT = 2
 
 
 cdef class EndpointKeeper:
@@ -18,44 +16,43 @@ cdef class EndpointKeeper:
     cdef readonly object loop
     cdef Turn turn
     cdef object _options
+    cdef readonly Peers peers
     # Endpoints that are no longer registered, with calls under way.
     cdef set _leaving
+    cdef readonly Py_ssize_t lined
 
-    cdef void changed(self)
-    cdef void credited(self)
+    cdef void moved(self, Endpoint endpoint)
+    cdef void fed(self, int64_t most)
 
 
-cdef class Endpoint(Candidate):
+cdef class Endpoint(PeerUser):
     cdef readonly object registration
     cdef readonly str address
     cdef readonly EndpointKeeper service
-    cdef readonly object link
-    # The link, if it is no plain one.
-    cdef object special
-    cdef ClientSession session
-    cdef EndpointOwner _owner
-    cdef readonly int state
-    cdef readonly str reason
-    # What was said of it last that speaks against it. It is told to any caller, so it holds
-    # nothing of what one of them has sent.
+    cdef Standing standing
+    # Set aside for this service alone, which the server says it does not serve now.
+    # What was said of this service there last that speaks against it. It is told to any caller, so
+    # it holds nothing of what one of them has sent.
     cdef readonly str aside
     cdef readonly Breaker breaker
+    # The service's calls there.
+    cdef readonly int under_way
     cdef readonly uint64_t requests
     cdef readonly uint64_t replies
     cdef readonly uint64_t failures
     cdef double ewma_us
     cdef int64_t replied_us
     cdef int64_t unavailable_us
-    # Its last word was a rejection: that it has room is not to be believed.
-    cdef bint rejecting
-    cdef bint _suspect
-    cdef int64_t _suspect_until_us
     cdef object lanes
     cdef bint _odd
-    cdef bint _held
+    cdef bint gone
 
+    cdef inline bint ready(self) noexcept:
+        return not self.gone and self.peer.state == READY
+
+    cdef inline bint set_aside(self) noexcept:
+        return self.breaker.open or self.peer.breaker.open
+
+    cdef str why_aside(self)
+    cdef Standing look(self)
     cdef void refresh(self)
-
-
-cdef class EndpointOwner(SessionOwner):
-    cdef Endpoint endpoint

@@ -6,6 +6,9 @@ cdef class Endpoints(EndpointKeeper):
     cdef readonly bytes key
     cdef readonly dict endpoints
     cdef readonly dict unusable
+    # The endpoints with a session, in their order, and how many are still connected to.
+    cdef dict _present
+    cdef int _expected
     cdef list _ready
     cdef list _taking_part
     cdef int _hopes
@@ -14,10 +17,15 @@ cdef class Endpoints(EndpointKeeper):
     cdef readonly bint known
     cdef Watchdog _watchdog
 
-    cdef void recovered(self, Endpoint endpoint)
+    cdef void _let_go(self, Endpoint endpoint)
+    cdef bint _take_note(self, Endpoint endpoint)
+    cdef void changed(self)
+    cdef void recovered(self, Endpoint endpoint, bint anew)
     cdef void tripped(self, Endpoint endpoint, str why)
     cdef void probe(self, Endpoint endpoint)
-    cdef void survey(self)
+    cdef bint busy(self)
+    cdef void watch(self)
+    cdef bint survey(self)
 
 
 cdef class Watchdog(Timed):

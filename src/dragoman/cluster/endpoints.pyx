@@ -2,19 +2,23 @@
 
 ``cluster.service.Service`` is built on this: here are the endpoints, there the calls. The
 invariants: ``_ready`` are the endpoints with a session, ``_taking_part`` those of them that are not
-set aside, ``_hopes`` is how many may still take a call; all three are made anew at every change.
+set aside, ``_hopes`` is how many may still take a call. All follow every change at the cost of the
+endpoints with a session: a registry may list any number of others. Nothing is done for a service
+without calls.
 """
 
 from libc.stdint cimport int64_t
 
-from dragoman.cluster.endpoint cimport CONNECTING, DOWN, READY, Endpoint, EndpointKeeper
+from dragoman.cluster.endpoint cimport AWAY, EXPECTED, PRESENT, Endpoint, EndpointKeeper, Standing
+from dragoman.cluster.peer cimport DOWN, Peer, Peers
 from dragoman.rpc.turn cimport turn_of
 from dragoman.timers cimport Timed
 from dragoman.wire.mesh cimport F_PING
 
 import logging
 
-from dragoman.cluster.endpoint import protocol_of, spoken
+from dragoman.cluster.endpoint import spoken
+from dragoman.cluster.peer import protocol_of
 from dragoman.errors import UsageError
 
 log = logging.getLogger("dragoman.cluster")
@@ -24,7 +28,6 @@ cdef int64_t WATCH_US = 100_000
 # its usual latency, has fallen silent.
 cdef int64_t SILENCE_US = 500_000
 cdef double SILENCE_LATENCIES = 8.0
-cdef int64_t SUSPECT_US = 500_000
 
 # What a Link connects to: mesh sessions, with the bodies of agents or of anybody.
 cdef tuple MESH_PROTOCOLS = ("mesh", "rpc")
@@ -39,9 +42,13 @@ cdef class Endpoints(EndpointKeeper):
         self.key = key
         self.name = key.decode()
         self._options = options
+        if options.peers is None or (<Peers?>options.peers).loop is not loop:
+            options.peers = Peers(loop)
+        self.peers = options.peers
         self._pings = options.pings
         self.endpoints = {}
         self.unusable = {}
+        self._present = {}
         self._ready = []
         self._taking_part = []
         self._leaving = set()
@@ -67,13 +74,11 @@ cdef class Endpoints(EndpointKeeper):
             # One port may speak several protocols.
             del self.unusable[address]
         for address in [a for a in self.endpoints if a not in wanted]:
-            endpoint = self.endpoints.pop(address)
-            endpoint.close()
+            self._let_go(self.endpoints.pop(address))
         for address, registration in wanted.items():
             endpoint = self.endpoints.get(address)
             if endpoint is not None and spoken(endpoint.registration) != spoken(registration):
-                del self.endpoints[address]
-                endpoint.close()
+                self._let_go(self.endpoints.pop(address))
                 endpoint = None
             if endpoint is None:
                 try:
@@ -82,77 +87,131 @@ cdef class Endpoints(EndpointKeeper):
                     self.unusable[address] = str(error)
                     continue
                 self.endpoints[address] = endpoint
-                endpoint.link.start()
+                endpoint.peer.join(endpoint)
+                self._take_note(endpoint)
+                if endpoint.peer.state == DOWN:
+                    endpoint.peer.link.hurry()
             else:
                 if endpoint.registration != registration:
                     endpoint.registration = registration
                     endpoint.weight = registration.weight if registration.weight > 0 else 1.0
-                    if endpoint.special is not None:
-                        endpoint.special.update(registration)
-                if endpoint.state == DOWN:
-                    endpoint.link.hurry()
+                    if endpoint.peer.special is not None:
+                        endpoint.peer.special.update(registration)
+                if endpoint.peer.state == DOWN:
+                    endpoint.peer.link.hurry()
         self.changed()
-        if self._watchdog._wheel is None:
-            self.turn.wheel.schedule(self._watchdog, self.turn.wheel.clock_us() + WATCH_US)
+
+    cdef void _let_go(self, Endpoint endpoint):
+        """``endpoint`` is no longer registered as it was."""
+        endpoint.close()
+        self._take_note(endpoint)
+
+    cdef bint _take_note(self, Endpoint endpoint):
+        """Whether how things stand with ``endpoint`` has changed, with the lists not yet made
+        anew.
+        """
+        cdef Standing now = endpoint.look()
+        cdef Standing before = endpoint.standing
+        if now == before:
+            return False
+        endpoint.standing = now
+        if now == PRESENT:
+            self._present[endpoint] = None
+        elif before == PRESENT:
+            del self._present[endpoint]
+            endpoint.tell(0)
+        self._expected += (now == EXPECTED) - (before == EXPECTED)
+        return True
+
+    cdef void moved(self, Endpoint endpoint):
+        cdef Standing before = endpoint.standing
+        if endpoint.look() == PRESENT and before != PRESENT and endpoint.peer.special is None:
+            # What answers HELLO may serve this again.
+            endpoint.breaker.success()
+        if not self._take_note(endpoint):
+            if before == PRESENT:
+                self.changed()
+        elif before == PRESENT or endpoint.standing == PRESENT:
+            self.changed()
+        else:
+            # One that is merely not reached concerns nobody, unless it was the last hope.
+            self._hopes += (endpoint.standing == EXPECTED) - (before == EXPECTED)
+            if self._hopes == 0:
+                self.changed()
 
     cdef void changed(self):
         """An endpoint's state has changed: rebuild what the request path looks at."""
         cdef Endpoint endpoint
         self._ready = []
         self._taking_part = []
-        self._hopes = 0
-        for endpoint in self.endpoints.values():
-            if endpoint.state == READY:
-                self._ready.append(endpoint)
-                endpoint.refresh()
-                if not endpoint.breaker.open:
-                    self._taking_part.append(endpoint)
-                    self._hopes += 1
-                elif endpoint._suspect:
-                    self._hopes += 1
-            elif endpoint.state == CONNECTING:
+        self._hopes = self._expected
+        for endpoint in self._present:
+            self._ready.append(endpoint)
+            endpoint.refresh()
+            if not endpoint.set_aside():
+                self._taking_part.append(endpoint)
                 self._hopes += 1
+            elif endpoint.peer.suspect and not endpoint.breaker.open:
+                self._hopes += 1
+            if self.lined:
+                endpoint.stand_in_line()
 
-    cdef void recovered(self, Endpoint endpoint):
-        """A success: the endpoint takes part again."""
+    cdef void recovered(self, Endpoint endpoint, bint anew):
+        """A reply: the endpoint takes part again; ``anew``: in this service too, if it had said
+        that it did not.
+        """
         cdef bint was_open = endpoint.breaker.open
-        endpoint._suspect = False
-        endpoint.breaker.success()
-        if was_open:
-            log.info("%s: endpoint %s takes part again", self.name, endpoint.address)
-            self.changed()
+        if anew:
+            endpoint.breaker.success()
+            if was_open:
+                log.info("%s: endpoint %s takes part again", self.name, endpoint.address)
+                self.changed()
+        endpoint.peer.heard()
 
     cdef void tripped(self, Endpoint endpoint, str why):
-        """The endpoint is set aside; ``why`` is told to every caller, and holds nothing of any."""
+        """The endpoint is set aside for this service; ``why`` is told to every caller, and holds
+        nothing of any.
+        """
         endpoint.aside = why
         log.warning("%s: endpoint %s is set aside: %s", self.name, endpoint.address, why)
+        self.watch()
         self.changed()
 
     cdef void probe(self, Endpoint endpoint):
         """``endpoint``, which is set aside, has room for one call, to see whether it does again."""
 
-    cdef void survey(self):
-        """Every 100 ms: notice endpoints that have fallen silent, let probes through."""
+    cdef bint busy(self):
+        """Whether there are calls to look after."""
+        return False
+
+    cdef void watch(self):
+        """Look after the endpoints from now on, while there are calls."""
+        if self._watchdog._wheel is None:
+            self.turn.wheel.schedule(self._watchdog, self.turn.wheel.clock_us() + WATCH_US)
+
+    cdef bint survey(self):
+        """Every 100 ms while there are calls: notice endpoints that have fallen silent, let probes
+        through. Whether there is anything left to look after.
+        """
         cdef Endpoint endpoint
+        cdef Peer peer
+        cdef bint more = self.busy()
         cdef int64_t now = self.turn.wheel.clock_us()
+        cdef int64_t silent_us
         cdef double silence_us
         for endpoint in list(self._ready):
+            peer = endpoint.peer
             if endpoint.breaker.open:
-                if endpoint._suspect and now > endpoint._suspect_until_us:
-                    endpoint._suspect = False
-                    self.changed()
-                if endpoint.session is not None and endpoint.session.credits > 0 \
-                        and endpoint.breaker.allows(now):
-                    endpoint.room = 1
+                more = True
+                if peer.room > 0 and endpoint.breaker.allows(now):
+                    endpoint.barred = False
                     self.probe(endpoint)
                 continue
-            if endpoint.inflight == 0:
+            if endpoint.under_way == 0 or peer.breaker.open or peer.session is None:
                 continue
             if self._pings:
-                if endpoint.session.read_us > endpoint.replied_us:
-                    endpoint.replied_us = endpoint.session.read_us
-                if now - endpoint.replied_us > SILENCE_US // 2:
-                    endpoint.session.control(F_PING, 0, 0, 0, b"")
+                if peer.session.read_us > peer.replied_us:
+                    peer.replied_us = peer.session.read_us
                 silence_us = SILENCE_US
             elif endpoint.replies == 0:
                 continue
@@ -160,22 +219,19 @@ cdef class Endpoints(EndpointKeeper):
                 silence_us = SILENCE_LATENCIES * endpoint.ewma_us
                 if silence_us < SILENCE_US:
                     silence_us = SILENCE_US
-            if now - endpoint.replied_us > silence_us:
-                # Perhaps it is only asked for something slow. The next request is a probe, and
-                # until that has had its time others wait rather than fail if there is no other
-                # place.
-                endpoint.breaker.trip(now)
-                endpoint._suspect = True
-                endpoint._suspect_until_us = now + SUSPECT_US
-                self.tripped(endpoint, f"silent for {(now - endpoint.replied_us) // 1000} ms")
-                if endpoint.session is not None and endpoint.session.credits > 0:
-                    endpoint.room = 1
+            # Other services' replies are signs of life too.
+            silent_us = now - max(endpoint.replied_us, peer.replied_us)
+            if self._pings and silent_us > SILENCE_US // 2:
+                peer.session.control(F_PING, 0, 0, 0, b"")
+            if silent_us > silence_us:
+                peer.fell_silent(now, f"silent for {silent_us // 1000} ms")
+        return more
 
     def let_go(self):
         """No endpoint is wanted any longer."""
         self.closed = True
         for endpoint in list(self.endpoints.values()):
-            (<Endpoint>endpoint).close()
+            self._let_go(<Endpoint>endpoint)
         self.endpoints.clear()
         self.turn.wheel.cancel(self._watchdog)
         self.changed()
@@ -187,10 +243,9 @@ cdef class Endpoints(EndpointKeeper):
 
 
 cdef class Watchdog(Timed):
-    """Surveys a service's endpoints."""
+    """Surveys a service's endpoints while it has calls."""
 
     cdef void on_due(self):
         cdef Endpoints service = self.service
-        service.survey()
-        if service.endpoints:
+        if service.survey() and service.endpoints:
             service.turn.wheel.schedule(self, service.turn.wheel.clock_us() + WATCH_US)

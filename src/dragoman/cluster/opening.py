@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from dragoman.balance.policies import POLICIES
 from dragoman.cluster.member import Member
 from dragoman.cluster.options import Options
+from dragoman.cluster.peer import peers_of
 from dragoman.cluster.pool import Pool
 from dragoman.cluster.server import PROTOCOL, RegisteredServer
 from dragoman.cluster.service import Service
@@ -107,6 +107,8 @@ async def connect(
         server_hostname=server_hostname,
     )
     loop = asyncio.get_running_loop()
+    # A server has one connection from here, whatever the number of pools that it is in.
+    peers = peers_of(loop)
     service = Service(
         loop,
         name.encode(),
@@ -119,10 +121,11 @@ async def connect(
             bytes_max=checked.bytes_max,
             waiting_bytes_max=checked.waiting_bytes_max,
             heartbeat_ms=checked.heartbeat_ms,
-            identity=os.urandom(16),
+            identity=peers.identity,
             tls=tls,
             server_hostname=server_hostname,
             pings=True,
+            peers=peers,
         ),
     )
     pool = Pool(loop, service, timeout_ms=timeout_ms)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from dragoman.cluster.member import LinkFactory
+
+if TYPE_CHECKING:
+    from dragoman.cluster.peer import Peers
 
 NO_IDENTITY: Final = b"\0" * 16
 NO_BOUND: Final = 0x7FFFFFFFFFFFFFFF
@@ -31,6 +34,8 @@ class Options:
     - ``links``: by a registration's protocol, what makes the ``ServerLink`` to such a server, if it
       is no server of mesh sessions that can be connected to; it raises UsageError for one that
       cannot be used. Servers of other protocols are not used either, and ``status`` says so.
+    - ``peers``: the servers that it shares with other services, each with one session; None: with
+      those alone that have the same options object.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class Options:
         server_hostname: str | None = None,
         pings: bool = False,
         links: Mapping[str, LinkFactory] | None = None,
+        peers: Peers | None = None,
     ) -> None:
         self.policy = policy
         self.queue_max = queue_max
@@ -65,3 +71,15 @@ class Options:
         self.server_hostname = server_hostname
         self.pings = pings
         self.links: dict[str, LinkFactory] = dict(links or {})
+        self.peers = peers
+
+    @property
+    def session_key(self) -> tuple[object, ...]:
+        """What two services must have in common to share a session."""
+        return (
+            self.identity,
+            self.body_bytes_max,
+            self.heartbeat_ms,
+            self.tls,
+            self.server_hostname,
+        )

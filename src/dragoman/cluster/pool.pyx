@@ -17,13 +17,12 @@ from libc.stdint cimport int64_t
 from dragoman.cluster.calls cimport (
     Account, Batch, CallbackCall, FutureCall, Notification, PoolCall,
 )
-from dragoman.cluster.endpoint cimport READY, Endpoint
+from dragoman.cluster.endpoint cimport Endpoint
 from dragoman.cluster.service cimport Service
 from dragoman.timers cimport Timed
 
 import asyncio
 
-from dragoman.cluster.endpoint import STATES
 from dragoman.cluster.statistics import EndpointStatistics, PoolStatistics
 from dragoman.rpc.arguments import (
     body_bytes, check_in_flight, method_name, order_key_bytes, timeout_us,
@@ -235,9 +234,9 @@ cdef class Pool(Account):
         cdef Endpoint endpoint
         cdef int connected = 0, connecting = 0
         for endpoint in self.service.endpoints.values():
-            if endpoint.state == READY:
+            if endpoint.ready():
                 connected += 1
-            elif STATES[endpoint.state] == "connecting":
+            elif endpoint.state == "connecting":
                 connecting += 1
         return connected, connecting
 
@@ -245,8 +244,8 @@ cdef class Pool(Account):
         """Why servers are not connected: the address and the reason of each."""
         cdef Endpoint endpoint
         return {
-            endpoint.address: endpoint.reason or STATES[endpoint.state]
-            for endpoint in self.service.endpoints.values() if endpoint.state != READY
+            endpoint.address: endpoint.reason or endpoint.state
+            for endpoint in self.service.endpoints.values() if not endpoint.ready()
         }
 
     def on_close(self, closing):
@@ -294,9 +293,10 @@ cdef class Pool(Account):
             endpoints=tuple([
                 EndpointStatistics(
                     address=endpoint.address, weight=endpoint.weight,
-                    state=STATES[endpoint.state], reason=endpoint.reason,
-                    set_aside=endpoint.breaker.open, calls=endpoint.inflight,
-                    credits=endpoint.session.credits if endpoint.session is not None else 0,
+                    state=endpoint.state, reason=endpoint.reason,
+                    set_aside=endpoint.set_aside(), calls=endpoint.under_way,
+                    credits=endpoint.peer.session.credits
+                    if endpoint.peer.session is not None else 0,
                     sent=endpoint.requests, replies=endpoint.replies, failures=endpoint.failures,
                     latency_ms=endpoint.ewma_us / 1000.0,
                 )

@@ -49,11 +49,12 @@ cdef class Service(Endpoints):
     cdef int64_t _turns
     cdef bint _fail
     cdef bint _wait_on
+    # A call has just been kept back for others that stood in line.
+    cdef bint _yielded
     cdef int _calls_max
     cdef int64_t _bytes_max
     cdef readonly int calls
     cdef readonly int64_t bytes
-    cdef readonly Py_ssize_t lined
     cdef readonly int64_t waiting_bytes
     cdef int64_t more
     cdef readonly uint64_t requests
@@ -63,7 +64,7 @@ cdef class Service(Endpoints):
 
     cdef void submit(self, ServiceCall call)
     cdef Endpoint _pick(self, Endpoint avoided, int64_t now)
-    cdef bint _send(self, ServiceCall call, int64_t now)
+    cdef bint _send(self, ServiceCall call, int64_t now, bint newcomer)
     cdef inline bint _bounded(self, ServiceCall call)
     cdef void _send_to(self, ServiceCall call, Endpoint endpoint, int64_t now)
     cdef void _send_and_forget(
@@ -81,9 +82,10 @@ cdef class Service(Endpoints):
     cdef Endpoint _home(self, Lane lane)
     cdef void _left_lane(self, Lane lane)
     cdef void _place_lanes(self)
-    cdef void _drain_lanes(self, Endpoint endpoint, int64_t now, int64_t most)
+    cdef int64_t _drain_lanes(self, Endpoint endpoint, int64_t now, int64_t most)
     cdef void _rejoin(self, ServiceCall call)
-    cdef void _drain_waiting(self)
+    cdef void _drain_waiting(self, int64_t most)
+    cdef void _take_turns(self)
     cdef bint _any_room(self)
     cdef void _tell_waiting(self)
     cdef void _fail_waiting(self)

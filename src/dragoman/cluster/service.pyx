@@ -17,9 +17,10 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from dragoman.balance.affinity cimport home
-from dragoman.cluster.endpoint cimport READY, Endpoint
+from dragoman.cluster.endpoint cimport Endpoint
 from dragoman.cluster.endpoints cimport Endpoints
 from dragoman.cluster.lanes cimport Lane, Lanes
+from dragoman.cluster.peer cimport Peer
 from dragoman.flow.breaker cimport RetryBudget
 from dragoman.flow.waiting cimport WaitingQueue
 from dragoman.rpc.client_session cimport Call, ClientSession
@@ -78,8 +79,10 @@ cdef class ServiceCall(Call):
     cdef inline void _left(self, Endpoint endpoint):
         """It is under way at ``endpoint`` no longer."""
         cdef Service service = self.service
-        if endpoint.inflight > 0:
-            endpoint.inflight -= 1
+        endpoint.under_way -= 1
+        endpoint.peer.inflight -= 1
+        if endpoint.gone and endpoint.under_way == 0:
+            service._leaving.discard(endpoint)
         service.calls -= 1
         service.bytes -= self.body_length
         if self.lane is not None:
@@ -87,19 +90,20 @@ cdef class ServiceCall(Call):
 
     cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner):
         cdef Endpoint endpoint = self.endpoint
+        cdef Peer peer = endpoint.peer
         cdef Service service = self.service
-        cdef int64_t now = endpoint.session.read_us
+        cdef int64_t now = peer.session.read_us
         self.ended_us = now
         self._left(endpoint)
         endpoint.replies += 1
         endpoint.replied_us = now
-        endpoint.rejecting = False
+        peer.replied_us = now
+        peer.rejecting = False
         endpoint.ewma_us += (<double>(now - self.sent_us) - endpoint.ewma_us) * 0.0625
         # What was sent before the endpoint said that it serves nobody does not show that it does
         # again.
-        if (endpoint.breaker.failures or endpoint.breaker.open) \
-                and self.sent_us > endpoint.unavailable_us:
-            service.recovered(endpoint)
+        if endpoint.breaker.open or peer.breaker.failures or peer.breaker.open:
+            service.recovered(endpoint, self.sent_us > endpoint.unavailable_us)
         # The submitter may send its next request from within on_result.
         endpoint.refresh()
         self.endpoint = None
@@ -150,6 +154,9 @@ cdef class ServiceCall(Call):
             self._left(self.endpoint)
             self.endpoint = None
 
+    cdef object sender(self):
+        return self.endpoint
+
 
 cdef class Service(Endpoints):
     """The endpoints of one service. ``key`` is its name on the wire, ``options`` an ``Options``."""
@@ -171,13 +178,16 @@ cdef class Service(Endpoints):
         if self._lanes.by_key:
             self._place_lanes()
         if self.lined:
-            self._drain_waiting()
+            self._drain_waiting(NEVER_US)
             if self._hopes == 0 and not self._wait_on:
                 self._fail_waiting()
 
-    cdef void credited(self):
+    cdef void fed(self, int64_t most):
         if self.lined:
-            self._drain_waiting()
+            self._drain_waiting(most)
+
+    cdef bint busy(self):
+        return self.calls > 0 or self.lined > 0
 
     cdef void probe(self, Endpoint endpoint):
         """Let a call that waits find out whether ``endpoint``, which is set aside, does again."""
@@ -185,14 +195,15 @@ cdef class Service(Endpoints):
             # Calls in lanes are probes too.
             self._lanes.move(<Lane>next(iter(self._lanes.unplaced)), endpoint)
         if self.lined:
-            self._drain_waiting()
+            self._drain_waiting(NEVER_US)
 
-    cdef void survey(self):
-        Endpoints.survey(self)
+    cdef bint survey(self):
+        cdef bint more = Endpoints.survey(self)
         if self.lined and self._hopes:
-            self._drain_waiting()
+            self._drain_waiting(NEVER_US)
         # Those who waited may have given up.
         self._tell_waiting()
+        return more
 
     cdef void submit(self, ServiceCall call):
         """Send ``call`` to an endpoint, let it wait, or turn it away."""
@@ -206,7 +217,7 @@ cdef class Service(Endpoints):
         if call.order_key is not None:
             self._submit_in_lane(call)
             return
-        if self.waiting.live == 0 and self._send(call, call.started_us):
+        if self.waiting.live == 0 and self._send(call, call.started_us, True):
             return
         self._wait(call)
 
@@ -219,19 +230,18 @@ cdef class Service(Endpoints):
         """
         cdef Py_ssize_t i
         cdef Endpoint endpoint = self._favoured
-        cdef int room
+        cdef bint barred
         if avoided is not None:
             # Not where it has just failed, unless there is no other place.
-            room = avoided.room
-            avoided.room = 0
+            barred = avoided.barred
+            avoided.barred = True
             i = self.policy.pick(self._ready)
-            avoided.room = room
+            avoided.barred = barred
             if i < 0:
                 i = self.policy.pick(self._ready)
             return <Endpoint>PyList_GET_ITEM(self._ready, i) if i >= 0 else None
-        if self._quantum > 0 and endpoint.room > 0 and endpoint.session is not None \
-                and endpoint.state == READY \
-                and (endpoint.session._marked or now - self._favoured_us <= TOGETHER_US):
+        if self._quantum > 0 and endpoint.free() > 0 \
+                and (endpoint.peer.session._marked or now - self._favoured_us <= TOGETHER_US):
             self._quantum -= 1
             return endpoint
         i = self.policy.pick(self._ready)
@@ -240,16 +250,23 @@ cdef class Service(Endpoints):
         endpoint = <Endpoint>PyList_GET_ITEM(self._ready, i)
         self._favoured = endpoint
         self._favoured_us = now
-        self._quantum = min(self.policy.quantum, (endpoint.room + endpoint.inflight) // 16) - 1
+        self._quantum = min(
+            self.policy.quantum, (endpoint.peer.room + endpoint.peer.inflight) // 16
+        ) - 1
         return endpoint
 
-    cdef bint _send(self, ServiceCall call, int64_t now):
-        """Send to the endpoint that the policy picks; False when none has room."""
+    cdef bint _send(self, ServiceCall call, int64_t now, bint newcomer):
+        """Send to the endpoint that the policy picks; False when none has room, or it has been
+        waited for there by others, whom a newcomer does not pass.
+        """
         cdef Endpoint endpoint
         if self._bounded(call):
             return False
         endpoint = self._pick(call.failed_at, now)
         if endpoint is None:
+            return False
+        if newcomer and endpoint.peer._line and endpoint.peer.contested(endpoint):
+            self._yielded = True
             return False
         self._send_to(call, endpoint, now)
         return True
@@ -261,7 +278,8 @@ cdef class Service(Endpoints):
 
     cdef void _send_to(self, ServiceCall call, Endpoint endpoint, int64_t now):
         """Send to ``endpoint``, which has room."""
-        cdef ClientSession session = endpoint.session
+        cdef Peer peer = endpoint.peer
+        cdef ClientSession session = peer.session
         cdef int64_t left_us
         cdef uint32_t timeout_ms = TIMEOUT_MS_NONE
         cdef uint16_t method
@@ -287,11 +305,14 @@ cdef class Service(Endpoints):
         if call.no_reply:
             self._send_and_forget(call, endpoint, method, timeout_ms)
             return
-        if endpoint.inflight == 0:
+        if endpoint.under_way == 0:
             endpoint.replied_us = now
+            if self._watchdog._wheel is None:
+                self.watch()
         call.endpoint = endpoint
         call.sent_us = now
-        endpoint.inflight += 1
+        endpoint.under_way += 1
+        peer.inflight += 1
         self.calls += 1
         self.bytes += call.body_length
         if call.lane is not None:
@@ -299,20 +320,21 @@ cdef class Service(Endpoints):
             call.lane.under_way += 1
         call.put(session, method, timeout_ms)
         # After a probe an open breaker lets no more through.
+        peer.window = False
         endpoint.refresh()
 
     cdef void _send_and_forget(
         self, ServiceCall call, Endpoint endpoint, uint16_t method, uint32_t timeout_ms
     ):
         """Send a request that has no reply: it has ended."""
-        if not endpoint.session.peer_features & FEATURE_NO_REPLY:
+        if not endpoint.peer.session.peer_features & FEATURE_NO_REPLY:
             self._end(
                 call, C_MALFORMED, f"{endpoint.address} does not offer calls without reply"
             )
             return
         if call._wheel is not None:
             call._wheel.cancel(call)
-        call.put(endpoint.session, method, timeout_ms)
+        call.put(endpoint.peer.session, method, timeout_ms)
         endpoint.refresh()
         if call.lane is not None:
             self._lanes.tidy(call.lane)
@@ -335,6 +357,19 @@ cdef class Service(Endpoints):
         self._enter_line(call)
         self.waiting.push(call, call.due_us if call.due_us else NEVER_US)
         self._tell_waiting()
+        if self._yielded:
+            self._take_turns()
+
+    cdef void _take_turns(self):
+        """A call waits although there is room, since others' turn came first: have them served."""
+        cdef Endpoint endpoint
+        cdef Py_ssize_t i
+        self._yielded = False
+        for i in range(PyList_GET_SIZE(self._ready)):
+            endpoint = <Endpoint>PyList_GET_ITEM(self._ready, i)
+            if endpoint.free() > 0:
+                endpoint.peer.feed()
+                return
 
     cdef bint _turned_away(self, ServiceCall call):
         """End ``call`` if it may not wait."""
@@ -383,11 +418,13 @@ cdef class Service(Endpoints):
     cdef str _why_aside(self):
         """Why none of the endpoints that are there takes part: what was said of one of them."""
         cdef Endpoint endpoint
+        cdef str why
         for endpoint in self._ready:
-            if endpoint.aside is not None:
+            why = endpoint.why_aside()
+            if why is not None:
                 return (
                     "every provider of this service has been set aside: "
-                    f"{endpoint.address}: {endpoint.aside}"
+                    f"{endpoint.address}: {why}"
                 )
         return "every provider of this service has been set aside"
 
@@ -415,14 +452,20 @@ cdef class Service(Endpoints):
             self._end(call, C_UNAVAILABLE, "no provider of this service is connected yet")
             return
         for endpoint in self._ready:
-            if endpoint.session is not None and endpoint.session.credits <= 0:
+            if endpoint.peer.session is not None and endpoint.peer.session.credits <= 0:
                 # So that the server knows, and the next one fares better.
-                endpoint.session.tell_waiting(1)
+                endpoint.tell(max(1, endpoint._told))
         self._end(call, C_OVERLOAD, "no provider of this service has room")
 
     cdef void _enter_line(self, ServiceCall call):
         """Count ``call`` among those that wait."""
+        cdef Endpoint endpoint
         call.in_line = True
+        if self.lined == 0:
+            for endpoint in self._ready:
+                endpoint.stand_in_line()
+            if self.endpoints:
+                self.watch()
         self.lined += 1
         self.waiting_bytes += call.body_length
 
@@ -454,16 +497,19 @@ cdef class Service(Endpoints):
             if lane.under_way == 0:
                 lane.place = self._home(lane)
             endpoint = lane.place
-            if endpoint is not None and endpoint.state == READY and endpoint.room > 0 \
-                    and not self._bounded(call):
-                self._send_to(call, endpoint, call.started_us)
-                return
+            if endpoint is not None and endpoint.free() > 0 and not self._bounded(call):
+                if not endpoint.peer._line or not endpoint.peer.contested(endpoint):
+                    self._send_to(call, endpoint, call.started_us)
+                    return
+                self._yielded = True
         if self._turned_away(call):
             return
         self._enter_line(call)
         lane.push(call, call.turn)
         self._lanes.queue(lane)
         self._tell_waiting()
+        if self._yielded:
+            self._take_turns()
 
     cdef Endpoint _home(self, Lane lane):
         """The endpoint that a lane's key belongs to, among those that take part; None if none
@@ -480,7 +526,7 @@ cdef class Service(Endpoints):
             return
         if lane.waiting == 0:
             self._lanes.tidy(lane)
-        elif endpoint.state != READY or endpoint.breaker.open:
+        elif not endpoint.ready() or endpoint.set_aside():
             # It stayed only for what was under way there.
             endpoint = self._home(lane)
             self._lanes.move(lane, endpoint)
@@ -494,15 +540,18 @@ cdef class Service(Endpoints):
             if lane.waiting and lane.under_way == 0:
                 self._lanes.move(lane, self._home(lane))
 
-    cdef void _drain_lanes(self, Endpoint endpoint, int64_t now, int64_t most):
-        """Send up to ``most`` of the calls that wait in lanes for ``endpoint``, lane by lane."""
+    cdef int64_t _drain_lanes(self, Endpoint endpoint, int64_t now, int64_t most):
+        """Send up to ``most`` of the calls that wait in lanes for ``endpoint``, lane by lane; how
+        many were sent.
+        """
+        cdef int64_t sent = 0
         cdef Lane lane
         cdef ServiceCall call
-        while most > 0 and endpoint.lanes and endpoint.room > 0 and endpoint.state == READY:
+        while most > 0 and endpoint.lanes and endpoint.free() > 0:
             lane = <Lane>next(iter(endpoint.lanes))
             call = <ServiceCall>lane.first()
             if self._bounded(call):
-                return
+                break
             del endpoint.lanes[lane]
             lane.remove(call.turn)
             if lane.waiting:
@@ -512,6 +561,8 @@ cdef class Service(Endpoints):
             self.waiting_bytes -= call.body_length
             self._send_to(call, endpoint, now)
             most -= 1
+            sent += 1
+        return sent
 
     cdef void _rejoin(self, ServiceCall call):
         """A call of a lane comes back unsent: it takes its old place in line."""
@@ -529,15 +580,14 @@ cdef class Service(Endpoints):
         cdef Endpoint endpoint
         cdef int64_t wanted
         for endpoint in self._ready:
-            if endpoint.session is not None:
-                wanted = self.waiting.live + self.more
-                if endpoint.lanes:
-                    wanted = self.lined + self.more
-                endpoint.session.tell_waiting(<int>min(wanted, self._calls_max - self.calls))
+            wanted = self.waiting.live + self.more
+            if endpoint.lanes:
+                wanted = self.lined + self.more
+            endpoint.tell(min(wanted, <int64_t>self._calls_max - self.calls))
 
-    cdef void _drain_waiting(self):
-        """Send those that wait, as far as there is room: half of it is for lanes, if others wait
-        too.
+    cdef void _drain_waiting(self, int64_t most):
+        """Send up to ``most`` of those that wait, as far as there is room: half of it is for lanes,
+        if others wait too.
         """
         cdef ServiceCall call
         cdef Endpoint endpoint
@@ -548,12 +598,13 @@ cdef class Service(Endpoints):
             for endpoint in list(self._ready):
                 if endpoint.lanes:
                     # An odd one goes to either in turn.
-                    self._drain_lanes(
+                    most -= self._drain_lanes(
                         endpoint, now,
-                        (endpoint.room + endpoint._odd) // 2 if self.waiting.live else NEVER_US,
+                        min(most, (endpoint.free() + endpoint._odd) // 2)
+                        if self.waiting.live else most,
                     )
                     endpoint._odd = not endpoint._odd
-        while self.waiting.live:
+        while self.waiting.live and most > 0:
             if not self._any_room():
                 break
             if self._bounded(<ServiceCall>self.waiting.head()):
@@ -562,19 +613,20 @@ cdef class Service(Endpoints):
                 now = self.turn.wheel.clock_us()
             call = <ServiceCall>self.waiting.pop()
             self._leave_line(call)
-            if not self._send(call, now):
+            if not self._send(call, now, False):
                 self._enter_line(call)
                 self.waiting.push(call, call.due_us if call.due_us else NEVER_US)
                 break
+            most -= 1
         if lanes:
             for endpoint in list(self._ready):
-                self._drain_lanes(endpoint, now, NEVER_US)
+                most -= self._drain_lanes(endpoint, now, most)
         self._tell_waiting()
 
     cdef bint _any_room(self):
         cdef Py_ssize_t i
         for i in range(PyList_GET_SIZE(self._ready)):
-            if (<Endpoint>PyList_GET_ITEM(self._ready, i)).room > 0:
+            if (<Endpoint>PyList_GET_ITEM(self._ready, i)).free() > 0:
                 return True
         return False
 
@@ -598,11 +650,11 @@ cdef class Service(Endpoints):
     ):
         """An attempt failed at ``endpoint``: try elsewhere if that is safe, else end the call."""
         cdef bint was_open
-        endpoint.replied_us = self.turn.wheel.clock_us()
+        endpoint.replied_us = endpoint.peer.replied_us = self.turn.wheel.clock_us()
         if self._is_sign_of_life(call, code):
-            if (endpoint.breaker.failures or endpoint.breaker.open) \
-                    and call.sent_us > endpoint.unavailable_us:
-                self.recovered(endpoint)
+            if endpoint.breaker.open or endpoint.peer.breaker.failures \
+                    or endpoint.peer.breaker.open:
+                self.recovered(endpoint, call.sent_us > endpoint.unavailable_us)
         elif code == C_DEADLINE:
             self._missed(call, endpoint, endpoint.replied_us, message)
         elif code == C_UNAVAILABLE:
@@ -615,12 +667,11 @@ cdef class Service(Endpoints):
             if not was_open:
                 self.tripped(endpoint, message)
         elif code == C_OVERLOAD:
-            endpoint.rejecting = True
+            endpoint.peer.rejecting = True
         elif code == C_UPSTREAM_LOST or code == C_UPSTREAM_PROTOCOL:
             endpoint.failures += 1
-            endpoint.aside = message
-            if endpoint.breaker.failure(endpoint.replied_us):
-                self.tripped(endpoint, message)
+            if not endpoint.gone:
+                endpoint.peer.failed(endpoint.replied_us, message)
         if call.order_key is not None:
             # Only what never left may be sent anew: others of its sequence may have run since.
             if retry_safe and code == C_UPSTREAM_LOST and call.attempts < ATTEMPTS_MAX \
@@ -646,9 +697,7 @@ cdef class Service(Endpoints):
         endpoint.failures += 1
         if had_us < FAIR_US or <double>had_us < FAIR_LATENCIES * endpoint.ewma_us:
             return
-        endpoint.aside = why
-        if endpoint.breaker.failure(now):
-            self.tripped(endpoint, why)
+        endpoint.peer.failed(now, why)
 
     cdef bint _is_sign_of_life(self, ServiceCall call, int code) noexcept:
         """Whether an error is a reply of the callee, which lives: it concerns that call alone.
@@ -670,7 +719,7 @@ cdef class Service(Endpoints):
             # Withdrawn, or its deadline passed, in the meantime.
             return
         call.again = False
-        if self.waiting.live == 0 and self._send(call, self.turn.wheel.clock_us()):
+        if self.waiting.live == 0 and self._send(call, self.turn.wheel.clock_us(), True):
             return
         self._wait(call)
 
@@ -686,8 +735,8 @@ cdef class Service(Endpoints):
         cdef Lane lane
         cdef Py_ssize_t i
         for endpoint in list(self.endpoints.values()) + list(self._leaving):
-            if endpoint.session is not None:
-                endpoint.session.sweep()
+            if endpoint.peer.session is not None:
+                endpoint.peer.session.sweep()
                 endpoint.refresh()
         if self.lined:
             lined = [self.waiting.at(i) for i in range(self.waiting.live)]
@@ -696,7 +745,7 @@ cdef class Service(Endpoints):
             for call in lined:
                 call.unwanted()
             if self.lined:
-                self._drain_waiting()
+                self._drain_waiting(NEVER_US)
 
     def status(self):
         """A plain dict for the status page."""
@@ -721,7 +770,7 @@ cdef bint _may_try_again(Service service, ServiceCall call, Endpoint failed, int
     if code == C_OVERLOAD and call.attempts < REJECTED_MAX:
         for i in range(PyList_GET_SIZE(service._ready)):
             other = <Endpoint>PyList_GET_ITEM(service._ready, i)
-            if other is not failed and other.room > 0 and not other.rejecting:
+            if other is not failed and other.free() > 0 and not other.peer.rejecting:
                 return True
     if call.attempts >= ATTEMPTS_MAX:
         return False

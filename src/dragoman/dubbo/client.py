@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -25,6 +24,7 @@ from dragoman.balance.policies import POLICIES
 from dragoman.cluster.directory import service_key
 from dragoman.cluster.opening import connected
 from dragoman.cluster.options import Options
+from dragoman.cluster.peer import Peers
 from dragoman.cluster.service import Service
 from dragoman.cluster.statistics import PoolStatistics
 from dragoman.dubbo.calling import Caller, JavaPool
@@ -118,7 +118,7 @@ class Hub:
         self._providers = Providers(
             loop, connections=settings.connections, body_bytes_max=settings.body_bytes_max
         )
-        self._identity = os.urandom(16)
+        self._peers = Peers(loop)
         self._pools: dict[bytes, JavaPool] = {}
         self.closed = False
 
@@ -156,10 +156,11 @@ class Hub:
                     bytes_max=settings.bytes_max,
                     waiting_bytes_max=settings.waiting_bytes_max,
                     heartbeat_ms=settings.heartbeat_ms,
-                    identity=self._identity,
+                    identity=self._peers.identity,
                     # A method that takes long is no failure.
                     pings=True,
                     links={PROTOCOL: self._providers.link},
+                    peers=self._peers,
                 ),
             )
             pool = JavaPool(

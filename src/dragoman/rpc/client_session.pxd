@@ -14,6 +14,7 @@ cdef class Call(Waiter):
     cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner)
     cdef void on_error(self, int code, bint retry_safe, str message)
     cdef bint unwanted(self)
+    cdef object sender(self)
 
 
 cdef struct Slot:
@@ -65,6 +66,7 @@ cdef class ClientSession(Session):
     cdef void abandon(self, Call call)
     cdef bint abandon_id(self, Call call, uint32_t id)
     cdef void sweep(self)
+    cdef list calls(self)
     cdef uint16_t method_id(self, bytes name) except 0
     cdef int room(self)
     cdef void tell_waiting(self, int waiting)

@@ -53,6 +53,10 @@ cdef class Call(Waiter):
         """Whether nobody waits any more, so that ``sweep`` may abandon it."""
         return False
 
+    cdef object sender(self):
+        """Who among those that share the session has sent it."""
+        return None
+
 
 cdef class SessionOwner:
     """Who is told of a client session's life."""
@@ -320,6 +324,15 @@ cdef class ClientSession(Session):
                 if call.unwanted():
                     self.abandon_id(call, id)
         self._swept_id = self._next_id - 1
+
+    cdef list calls(self):
+        """The calls under way, one for each of their requests."""
+        cdef uint32_t i
+        found = []
+        for i in range(self._mask + 1):
+            if self._slots[i].call != NULL:
+                found.append(<Call>self._slots[i].call)
+        return found
 
     cdef void tell_waiting(self, int waiting):
         """Tell the server how many requests wait for credit, if that has changed enough to matter.
