@@ -68,11 +68,11 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def sources() -> set[str]:
+def sources(root: Path) -> set[str]:
     """Every source file of the package, below the root."""
     return {
-        str(path.relative_to(ROOT))
-        for path in (ROOT / "src" / "dragoman").rglob("*")
+        str(path.relative_to(root))
+        for path in (root / "src" / "dragoman").rglob("*")
         if path.suffix in SOURCES or path.name == "py.typed"
     }
 
@@ -80,7 +80,7 @@ def sources() -> set[str]:
 def test_the_source_distribution_has_every_source_and_nothing_that_was_made(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert sources() - names == set()
+    assert sources(sdist.parent / "tree") - names == set()
     assert len([name for name in names if name.endswith(".pyx")]) > 90
     assert [name for name in names if name.endswith((".c", ".so", ".html", ".pyc"))] == []
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"} <= names
@@ -119,8 +119,8 @@ def test_a_wheel_from_the_source_distribution_runs_a_race(sdist: Path, tmp_path:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = archive.read(next(n for n in names if n.endswith("/METADATA"))).decode()
-    wanted = {name.removeprefix("src/") for name in sources() if not name.endswith(".pyx")}
-    wanted |= {name[4:-4] + suffix for name in sources() if name.endswith(".pyx")}
+    wanted = {name.removeprefix("src/") for name in sources(tree) if not name.endswith(".pyx")}
+    wanted |= {name[4:-4] + suffix for name in sources(tree) if name.endswith(".pyx")}
     assert wanted - names == set()
     assert [name for name in names if name.endswith((".c", ".html", ".pyc"))] == []
     assert f"Version: {dragoman.__version__}\n" in metadata

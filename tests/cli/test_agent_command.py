@@ -89,7 +89,7 @@ def test_every_setting_has_an_option_and_every_option_a_setting(
     ("name", "kind"), [("consumer", ConsumerConfig), ("provider", ProviderConfig)]
 )
 def test_the_help_shows_the_real_defaults(name: str, kind: Any) -> None:
-    result = CliRunner().invoke(build(), ["agent", name, "--help"], env={"COLUMNS": "300"})
+    result = CliRunner().invoke(build(), ["agent", name, "--help"], env={"COLUMNS": "500"})
     text = " ".join(result.output.split())
     for field, default in zip(
         reversed(kind.__struct_fields__), reversed(kind.__struct_defaults__), strict=False

@@ -91,7 +91,8 @@ class ConsumerAgent:
 
     async def start(self) -> None:
         """Listen and follow the registry; raises UsageError when the address cannot be used."""
-        self._registry.watch(EVERY, self._listed)
+        watch = self._registry.watch(EVERY, self._listed)
+        self.directory.why_unread = lambda: watch.why_unread
         self._memory.start()
         if self._reuse_port:
             self._opening = self._loop.create_task(self._listen_when_known())

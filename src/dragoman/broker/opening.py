@@ -27,7 +27,7 @@ BODY_BYTES_MAX = 2 * REPLY_BYTES_MAX + 4 * MIB
 REGISTRIES = ("etcd", "static", "memory")
 EXPECTED = (
     "expected a path, dragoman://host:port, unix:/path, nats://host:port/prefix or"
-    " etcd://host:port?store=name"
+    " etcd://host:port?store=name (static:// or memory:// likewise)"
 )
 
 

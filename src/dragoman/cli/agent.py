@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from dragoman.cli.words import Commands
+from dragoman.cli.words import REGISTRIES, Commands
 
 _SOURCES = (
     "Every option may also stand in a variable (DRAGOMAN_TIMEOUT_MS for --timeout-ms) or in the "
@@ -29,9 +29,8 @@ RegistryUrl = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Who serves what: etcd://\\[user:password@]host:port\\[,host:port...]\\[/prefix], or "
-        "static://host:port?weight=2,host:port. Other users of the machine see options, so give "
-        "a password in DRAGOMAN_REGISTRY instead.  \\[default: etcd://127.0.0.1:2379]",
+        help=f"Who serves what: {REGISTRIES}. Others on the machine see options: give a password "
+        "in DRAGOMAN_REGISTRY.  \\[default: etcd://127.0.0.1:2379]",
     ),
 ]
 Workers = Annotated[

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dragoman.cli.words import REGISTRIES
 from dragoman.errors import JavaError, RegistryError, RemoteError, UsageError
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ Registry = Annotated[
     typer.Option(
         metavar="URL",
         envvar="DRAGOMAN_REGISTRY",
-        help="Where the providers are: etcd://host:port, zookeeper://host:port, nacos://host:port, "
-        "or the providers themselves, dubbo://host:port.",
+        help=f"Where the providers are: {REGISTRIES}.",
     ),
 ]
 Json = Annotated[

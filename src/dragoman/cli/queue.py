@@ -42,8 +42,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 queue = typer.Typer(
     cls=Commands,
     help="Queues of messages: put, read, look, serve. WHERE is the directory of a store, "
-    "dragoman://HOST:PORT (one that is served), etcd://HOST:PORT?store=NAME (registered), "
-    "or nats://HOST:PORT/PREFIX (on NATS JetStream).",
+    "dragoman://HOST:PORT (one that is served), etcd://HOST:PORT?store=NAME (registered; static:// "
+    "and memory:// likewise), or nats://HOST:PORT/PREFIX (on NATS JetStream).",
     no_args_is_help=True,
 )
 
@@ -595,7 +595,8 @@ def serve(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Where to register it: etcd://host:port  \\[default: nowhere]",
+            help="Where to register it: etcd://host:port, static://host:port or memory://name"
+            "  \\[default: nowhere]",
             envvar="DRAGOMAN_REGISTRY",
         ),
     ] = None,

@@ -15,6 +15,12 @@ from typer.core import TyperGroup
 
 from dragoman.errors import UsageError
 
+# Where services are found, for the help of every option that takes it. Brackets are rich's.
+REGISTRIES = (
+    "etcd://host:port\\[/prefix], zookeeper://host:port, nacos://host:port, static://host:port, "
+    "dubbo://host:port (providers themselves) or memory://name"
+)
+
 
 class Commands(TyperGroup):
     """A group of commands that says itself which one is not there."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dragoman.cluster.options import Options
@@ -45,6 +45,7 @@ class Directory:
         self._options = options
         self.services: dict[bytes, Service] = {}
         self.known = False
+        self.why_unread: Callable[[], str] = lambda: "the registry has not been read yet"
 
     def update(self, registrations: Sequence[Registration]) -> None:
         """Take over the registry's current list (all services)."""
@@ -70,7 +71,7 @@ class Directory:
             service = self.services.get(EVERY_KEY)
         if service is None:
             if not self.known:
-                raise UnavailableError("the registry has not been read yet")
+                raise UnavailableError(self.why_unread())
             asked = service_key(interface, group, version).decode()
             raise NotFoundError(f"no service {asked} is registered")
         return service
@@ -78,7 +79,7 @@ class Directory:
     def ready_reason(self) -> str | None:
         """None when requests can be served, else why not."""
         if not self.known:
-            return "the registry has not been read yet"
+            return self.why_unread()
         return None
 
     async def close(self) -> None:

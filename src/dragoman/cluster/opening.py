@@ -156,6 +156,7 @@ def _follow(pool: Pool, name: str, registry: str | Registry, group: str, version
         )
 
     watch = opened.watch(name, take_over)
+    pool.unread(lambda: watch.why_unread)
     pool.on_close(watch.close if opened is registry else opened.close)
 
 

@@ -86,6 +86,8 @@ class Pool:
         """Iterate over the replies to ``bodies``, in their order, with at most ``in_flight`` calls
         under way."""
 
+    def unread(self, why: Callable[[], str]) -> None:
+        """Have ``why()`` say why the registry has not told who serves, until it has."""
     def update(self, endpoints: Sequence[Listed]) -> None:
         """The servers there are from now on."""
 

@@ -219,6 +219,10 @@ cdef class Pool(Account):
         """
         self.service.update(endpoints)
 
+    def unread(self, why):
+        """Have ``why()`` say why the registry has not told who serves, until it has."""
+        self.service.why_unread = why
+
     @property
     def known(self):
         """Whether the registry has said who serves."""

@@ -61,6 +61,7 @@ cdef class Service(Endpoints):
     cdef readonly uint64_t retried
     cdef readonly uint64_t shed
     cdef readonly uint64_t expired
+    cdef public object why_unread
 
     cdef void submit(self, ServiceCall call)
     cdef Endpoint _pick(self, Endpoint avoided, int64_t now)
@@ -73,6 +74,7 @@ cdef class Service(Endpoints):
     cdef void _end(self, ServiceCall call, int code, str message)
     cdef void _wait(self, ServiceCall call)
     cdef bint _turned_away(self, ServiceCall call)
+    cdef str _unread(self)
     cdef str _why_aside(self)
     cdef str _why_away(self)
     cdef void _refuse(self, ServiceCall call)

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dragoman.cluster.member import Listed
@@ -17,6 +17,8 @@ class Service:
     known: bool
     closed: bool
     unusable: dict[str, str]
+    why_unread: Callable[[], str] | None
+    """Says why the registry has not told who serves, until it has."""
     calls: int
     lined: int
     waiting_bytes: int

@@ -125,7 +125,12 @@ cdef class ServiceCall(Call):
         self.again = False
         if self.in_line:
             service._leave_line(self)
-            self.on_failure(C_DEADLINE, "deadline passed while waiting for a free provider")
+            if service.known:
+                self.on_failure(
+                    C_DEADLINE, "deadline passed while waiting for a free provider"
+                )
+            else:
+                self.on_failure(C_UNAVAILABLE, service._unread())
             return
         if self.session is not None:
             self.session.abandon(self)
@@ -402,7 +407,7 @@ cdef class Service(Endpoints):
             elif self.known:
                 self._end(call, C_UNAVAILABLE, "no provider of this service is registered")
             else:
-                self._end(call, C_UNAVAILABLE, "the registry has not been read yet")
+                self._end(call, C_UNAVAILABLE, self._unread())
             return True
         if call.patient:
             return False
@@ -414,6 +419,10 @@ cdef class Service(Endpoints):
             self._end(call, C_OVERLOAD, "too many requests are waiting for a free provider")
             return True
         return False
+
+    cdef str _unread(self):
+        """Why it is not known who serves."""
+        return self.why_unread() if self.why_unread else "the registry has not been read yet"
 
     cdef str _why_aside(self):
         """Why none of the endpoints that are there takes part: what was said of one of them."""

@@ -34,7 +34,7 @@ from dragoman.dubbo.stub import UNSET, Expose, Reference, Stub
 from dragoman.errors import RegistryError, UsageError
 from dragoman.registry import Registration, Registry, open_registry
 from dragoman.registry.base import Method, check_interface
-from dragoman.registry.static import StaticRegistry, parse_static
+from dragoman.registry.static import StaticRegistry, parse_dubbo
 from dragoman.rpc.address import Address
 from dragoman.rpc.options import MIB, ClientOptions
 
@@ -83,18 +83,7 @@ class Settings:
 
 def static_providers(url: str) -> list[Registration] | None:
     """The providers that ``dubbo://host:port[?limit=...],...`` names; None for another URL."""
-    if not url.startswith(STATIC):
-        return None
-    listed = []
-    for part in url.removeprefix(STATIC).rstrip("/").split(","):
-        address, _, query = part.partition("?")
-        fields = query.split("&") if query else []
-        for field in ("protocol=dubbo", "serialization=hessian2"):
-            name = field.partition("=")[0]
-            if not any(given.startswith(f"{name}=") for given in fields):
-                fields.append(field)
-        listed.append(f"{address}?{'&'.join(fields)}")
-    return parse_static(",".join(listed))
+    return parse_dubbo(url.removeprefix(STATIC)) if url.startswith(STATIC) else None
 
 
 class Hub:
@@ -195,6 +184,7 @@ class Hub:
             )
 
         watch = self._registry.watch(pool.interface, take_over)
+        pool.unread(lambda: watch.why_unread)
         pool.on_close(watch.close)
 
     def make(

@@ -348,6 +348,11 @@ class Watch(ABC):
         """Whether a first snapshot has arrived, though it may be empty."""
         return self._current is not None
 
+    @property
+    def why_unread(self) -> str:
+        """Why there is no snapshot yet, in a line."""
+        return f"the registry has not been read yet: {self._reason() or 'it has not answered'}"
+
     async def ready(self, timeout_s: float | None = None) -> None:
         """Return once the first snapshot has arrived; RegistryError with the reason after the
         timeout.

@@ -177,7 +177,8 @@ class EtcdWatch(Watch):
             except RegistryError as error:
                 failures += 1
                 if failures == 1:
-                    logger.warning("%s: the last list serves on: %s", self.interface, error)
+                    state = "the last list serves on" if self.has_snapshot else "no list yet"
+                    logger.warning("%s: %s: %s", self.interface, state, error)
             self._synced = False
             await asyncio.sleep(self._pause_s(failures))
 

@@ -208,7 +208,9 @@ class NacosRegistry(Registry):
             except RegistryError as error:
                 failures += 1
                 if failures == 1:
-                    logger.warning("the last lists serve on: %s", error)
+                    listed = any(watch.has_snapshot for watch in self._watches)
+                    state = "the last lists serve on" if listed else "no list yet"
+                    logger.warning("%s: %s", state, error)
             except Exception:
                 failures += 1
                 logger.exception("Nacos: a task failed; starting it again")

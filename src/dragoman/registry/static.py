@@ -43,6 +43,21 @@ def parse_static(text: str) -> list[Registration]:
     return registrations
 
 
+def parse_dubbo(text: str) -> list[Registration]:
+    """The providers that ``text`` (the URL without ``dubbo://``) lists: endpoints that speak Dubbo
+    themselves, and hessian2 where nothing else is said. Raises UsageError."""
+    listed = []
+    for part in text.rstrip("/").split(","):
+        address, _, query = part.partition("?")
+        fields = query.split("&") if query else []
+        for field in ("protocol=dubbo", "serialization=hessian2"):
+            name = field.partition("=")[0]
+            if not any(given.startswith(f"{name}=") for given in fields):
+                fields.append(field)
+        listed.append(f"{address}?{'&'.join(fields)}")
+    return parse_static(",".join(listed))
+
+
 def _parse_endpoint(text: str) -> Registration:
     address, _, query = text.strip().partition("?")
     fields: dict[str, str | int] = {}

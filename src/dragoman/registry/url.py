@@ -3,7 +3,8 @@
 ``etcd://[user:password@]host[:port][,host[:port]...][/prefix]``,
 ``zookeeper://[user:password@]host[:port][,host[:port]...][/root]``,
 ``nacos://[user:password@]host[:port][,host[:port]...][/path][?namespace=...&group=...]``,
-``static://host:port[?field=value&...] [,...]`` or ``memory://name``. The invariant: no message
+``static://host:port[?field=value&...] [,...]``, ``dubbo://host:port`` with the same (providers
+themselves) or ``memory://name``. The invariant: no message
 repeats the user or the password of a URL.
 """
 
@@ -18,15 +19,16 @@ from dragoman.registry.dubbo_url import DEFAULT_APPLICATION
 from dragoman.registry.etcd import DEFAULT_PREFIX, EtcdRegistry
 from dragoman.registry.etcd_lease import LeaseSettings
 from dragoman.registry.memory import MemoryRegistry
-from dragoman.registry.static import StaticRegistry, parse_static
+from dragoman.registry.static import StaticRegistry, parse_dubbo, parse_static
 
 ETCD_PORT: Final = 2379
 ZOOKEEPER_PORT: Final = 2181
 NACOS_PORT: Final = 8848
-SCHEMES: Final = ("etcd", "zookeeper", "nacos", "static", "memory")
+SCHEMES: Final = ("etcd", "zookeeper", "nacos", "static", "dubbo", "memory")
 EXPECTED: Final = (
     "expected etcd://host:port[,host:port...][/prefix], zookeeper://host:port[,host:port...], "
-    "nacos://host:port[,host:port...], static://host:port,... or memory://name"
+    "nacos://host:port[,host:port...], static://host:port,..., dubbo://host:port,... (providers "
+    "themselves) or memory://name"
 )
 
 
@@ -103,6 +105,8 @@ def open_registry(url: str, *, lease_ttl_s: int = 10) -> Registry:
         )
     if scheme == "static":
         return StaticRegistry(parse_static(rest))
+    if scheme == "dubbo":
+        return StaticRegistry(parse_dubbo(rest))
     return MemoryRegistry(rest)
 
 
@@ -117,6 +121,8 @@ def check_registry_url(url: str) -> None:
         parse_nacos(rest)
     elif scheme == "static":
         parse_static(rest)
+    elif scheme == "dubbo":
+        parse_dubbo(rest)
 
 
 def redact_url(url: str) -> str:

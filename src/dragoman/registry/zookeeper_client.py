@@ -67,12 +67,18 @@ class ZookeeperClient:
         self.connected = False
         self.errors_total = 0
         self.sessions_lost_total = 0
-        self.last_error = "ZooKeeper has not answered"
+        self.last_error = f"ZooKeeper at {','.join(hosts)} has not answered"
         self._hosts = hosts
         self._credentials = (user, password)
         self._session_timeout_s = session_timeout_s
         self._replacing: asyncio.TimerHandle | None = None
         self._kazoo = self._connect()
+        self._unanswered = self._loop.call_later(request_timeout_s, self._tell_unanswered)
+
+    def _tell_unanswered(self) -> None:
+        """kazoo tries for ever, and says nothing of it."""
+        if not self._session_id:
+            logger.warning("no list yet: %s", self.last_error)
 
     def _connect(self) -> KazooClient:
         user, password = self._credentials
@@ -181,6 +187,7 @@ class ZookeeperClient:
         if self._closed:
             return
         self._closed = True
+        self._unanswered.cancel()
         self.connected = False
         if self._replacing is not None:
             self._replacing.cancel()
