@@ -9,7 +9,7 @@ without calls.
 
 from libc.stdint cimport int64_t
 
-from dragoman.cluster.endpoint cimport AWAY, EXPECTED, PRESENT, Endpoint, EndpointKeeper, Standing
+from dragoman.cluster.endpoint cimport EXPECTED, PRESENT, Endpoint, EndpointKeeper, Standing
 from dragoman.cluster.peer cimport DOWN, Peer, Peers
 from dragoman.rpc.turn cimport turn_of
 from dragoman.timers cimport Timed

@@ -12,8 +12,9 @@ grows.
 
 Invariants: each call that ``begin`` accepted ends exactly once (reply or loss) unless it is
 forgotten; ids go on across connections, so that a reply from before a restart never matches; after
-a framing error the connection is closed, never resynchronised; a connection is ``silent`` only while
-calls are under way to which neither an answer nor that to a heartbeat has come for half a second.
+a framing error the connection is closed, never resynchronised; a connection is ``silent`` only
+while calls are under way to which neither an answer nor that to a heartbeat has come for half a
+second.
 """
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -44,8 +45,8 @@ log = logging.getLogger("dragoman.dubbo")
 # Dubbo's own interval: a heartbeat after 60 s without reads, the connection given up after three.
 cdef int64_t HEARTBEAT_US = 60_000_000
 RECONNECT_MOST_S = 0.5
-# A connection with calls under way on which nothing has been read for so long is asked by a heartbeat,
-# and is silent if it has not answered after this long.
+# A connection with calls under way on which nothing has been read for so long is asked by a
+# heartbeat, and is silent if it has not answered after this long.
 cdef int64_t PULSE_US = 100_000
 cdef int64_t ASK_US = 250_000
 cdef int64_t SILENT_US = 500_000
