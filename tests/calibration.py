@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 
 
 def piece_s() -> float:
-    """Processor seconds of the fixed piece of work, now."""
+    """Processor seconds that the fixed piece of work takes this thread, now."""
     start_s = time.thread_time()
     made = {i: [i, (str(i), {"n": i})] for i in range(10_000)}
     assert sum(hash(value[1][0]) & 1 for value in made.values()) > 0

@@ -172,7 +172,7 @@ def test_deadlines_and_cancellation_reach_the_server_and_leave_nothing_behind(st
 
             started_s = loop.time()
             ends = await asyncio.gather(*start(100), return_exceptions=True)
-            assert loop.time() - started_s < 0.5
+            assert loop.time() - started_s < 0.5 * pace()
             for end in ends:
                 if style == "call_many":
                     assert isinstance(end, BatchError) and len(end.errors) == 100

@@ -436,7 +436,8 @@ def test_without_descriptors_accepting_neither_spins_nor_ends(mesh: Mesh) -> Non
             while time.monotonic() - began_s < 0.8:
                 assert is_hash(await inside.ask(form("b")), "b")
                 await asyncio.sleep(0.05)
-            assert victim.cpu_s() - before_s < 0.4, "it spins"
+            # Spinning takes a processor whole; of the time that passed here, on any machine.
+            assert victim.cpu_s() - before_s < 0.5 * (time.monotonic() - began_s), "it spins"
             for each in flood:
                 each.close()
             assert await eventually(served, 8.0) < 3.0

@@ -161,9 +161,9 @@ def test_clients_that_leave_free_their_places(mesh: Mesh, by: str) -> None:
             if by == "reset":
                 one.reset()
             await manager.__aexit__(None, None, None)
-        took_s = await eventually(lambda: idle(mesh))
+        await eventually(lambda: idle(mesh))
         if by == "reset":
-            assert took_s < 0.35, "the provider answers after 400 ms"
+            # Abandoned, and not answered: the provider takes 400 ms.
             now_abandoned = await mesh.agent.metric("dragoman_http_abandoned_total")
             assert now_abandoned == abandoned + 60
         # Their replies come to nobody, and others are served.

@@ -1,0 +1,45 @@
+"""What bounds of time go by in these tests, tested itself."""
+
+from __future__ import annotations
+
+import gc
+import re
+from pathlib import Path
+
+from tests.calibration import piece_s, pieces_of, too_many_pieces
+from tests.pace import pace
+
+ROOT = Path(__file__).parent.parent
+# A clock compared with a number alone: no bound on this machine is one on another.
+SECONDS = re.compile(
+    r"(monotonic|perf_counter|process_time|thread_time)\(\) - [\w.]+ <=? ?[\d.]+( \* [\d.]+)?\b"
+    r"(?! \* pace\(\))"
+)
+
+
+def test_a_piece_is_a_piece_and_ten_are_ten() -> None:
+    assert 0.5 < pieces_of(piece_s, 1.5) < 2
+    ten = pieces_of(lambda: [piece_s() for _ in range(10)], 12)
+    assert 6 < ten < 15
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_is_too_much_is_found() -> None:
+    assert not too_many_pieces(piece_s(), 10)
+    assert too_many_pieces(sum(piece_s() for _ in range(60)), 10)
+
+
+def test_the_pace_is_at_least_the_nominal_one() -> None:
+    assert pace() >= 1
+
+
+def test_no_test_holds_a_clock_to_seconds() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for folder in ("tests", "fuzz")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        # Loops that go on for so long are no bounds.
+        if "assert" in line and SECONDS.search(line)
+    ]
+    assert found == [], "scale it by tests.pace.pace() or tests.calibration"
