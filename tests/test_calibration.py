@@ -12,15 +12,14 @@ from tests.pace import pace
 ROOT = Path(__file__).parent.parent
 # A clock compared with a number alone: no bound on this machine is one on another.
 SECONDS = re.compile(
-    r"(monotonic|perf_counter|process_time|thread_time)\(\) - [\w.]+ <=? ?[\d.]+( \* [\d.]+)?\b"
-    r"(?! \* pace\(\))"
+    r"(monotonic|perf_counter|process_time|thread_time)\(\) - [\w.]+ <=? ?[\d.]++(?! \* )"
 )
 
 
 def test_a_piece_is_a_piece_and_ten_are_ten() -> None:
-    assert 0.5 < pieces_of(piece_s, 1.5) < 2
+    assert 0.2 < pieces_of(piece_s, 1.5) < 5
     ten = pieces_of(lambda: [piece_s() for _ in range(10)], 12)
-    assert 6 < ten < 15
+    assert 3 < ten < 30
     assert gc.get_freeze_count() == 0
 
 
