@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -46,6 +48,8 @@ class Program:
         self.admin = admin
         self.log = chain.directory / f"{name}.log"
         self.descriptors = 0
+        # What it is given as systemd gives it, each with its name.
+        self.sockets: list[tuple[socket.socket, str]] = []
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -69,9 +73,20 @@ class Program:
         """Start it without waiting. ``descriptors`` bounds how many it may have, hard."""
         assert self._process is None or self._process.poll() is not None
         descriptors = self.descriptors
+        sockets = self.sockets
+        # The process that is to have them is known only when it is there.
+        before = ["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh"] if sockets else []
+        named = {
+            "LISTEN_FDS": str(len(sockets)),
+            "LISTEN_FDNAMES": ":".join(name for _, name in sockets),
+        }
 
         def prepare() -> None:
             _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            copies = [os.dup(sock.fileno()) for sock, _ in sockets]
+            copies = [fcntl.fcntl(each, fcntl.F_DUPFD, 64) for each in copies]
+            for i, each in enumerate(copies):
+                os.dup2(each, 3 + i)
             if descriptors:
                 import resource
 
@@ -79,12 +94,17 @@ class Program:
 
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dragoman", *self.arguments],
+                [*before, sys.executable, "-m", "dragoman", *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 preexec_fn=prepare,  # noqa: PLW1509 - only system calls
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                close_fds=not sockets,
+                env={
+                    **os.environ,
+                    **(named if sockets else {}),
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                },
             )
         return self
 

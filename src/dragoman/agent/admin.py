@@ -92,6 +92,11 @@ class AdminServer:
         """Where it listens now."""
         return self._door.sockets if self._door is not None else []
 
+    def close_door(self) -> None:
+        """Take no more connections; those that are there go on."""
+        if self._door is not None:
+            self._door.close()
+
     async def close(self) -> None:
         """Stop listening. May be called twice."""
         if self._door is not None:

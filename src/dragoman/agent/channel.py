@@ -20,7 +20,8 @@ MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start"):
-    """Supervisor to worker, first and once: what to run."""
+    """Supervisor to worker, first and once: what to run, and the descriptors of the sockets to
+    listen on, if they are not the worker's to open."""
 
     entry: str
     config_type: str
@@ -28,6 +29,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start"):
     index: int
     count: int
     program: str
+    sockets: list[int] = []
     instance: str
 
 

@@ -90,6 +90,7 @@ class ConsumerConfig(AgentConfig, frozen=True, kw_only=True):
     allow_get: bool = False
     allow_host: tuple[str, ...] = ()
     allow_origin: tuple[str, ...] = ()
+    takeover: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

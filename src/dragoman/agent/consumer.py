@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+from collections.abc import Sequence
 from typing import Any
 
-from dragoman.accepting import Acceptor
+from dragoman.accepting import ACCEPTS_A_TURN, Acceptor
 from dragoman.agent.access import Access
 from dragoman.agent.bounds import MemoryGuard, connections_allowed, memory_bytes_max
 from dragoman.agent.config import ConsumerConfig
 from dragoman.agent.ingress import Ingress, Limits
-from dragoman.agent.listening import listening_socket
+from dragoman.agent.listening import BACKLOG, listening_socket, shares_port
 from dragoman.agent.published import PublishedTypes
 from dragoman.cluster.directory import Directory
 from dragoman.cluster.options import NO_IDENTITY, Options
@@ -38,7 +40,8 @@ class ConsumerAgent:
     """Serves HTTP callers on one loop. ``start``, then ``drain`` when it is time to stop.
 
     ``share`` is the number of this worker and how many there are, ``identity`` the agent's to those
-    that it calls: the same in all its workers.
+    that it calls: the same in all its workers. ``sockets``, if there are any, are what it listens
+    on, as soon as it knows who serves what.
     """
 
     def __init__(
@@ -47,10 +50,12 @@ class ConsumerAgent:
         *,
         reuse_port: bool = False,
         share: tuple[int, int] = (0, 1),
+        sockets: Sequence[socket.socket] = (),
         identity: bytes = NO_IDENTITY,
     ) -> None:
         self._config = config
         self._reuse_port = reuse_port
+        self._given = list(sockets)
         self._loop = asyncio.get_running_loop()
         self._registry: Registry = open_registry(config.registry)
         self.providers = Providers(self._loop, share=share)
@@ -94,7 +99,7 @@ class ConsumerAgent:
         watch = self._registry.watch(EVERY, self._listed)
         self.directory.why_unread = lambda: watch.why_unread
         self._memory.start()
-        if self._reuse_port:
+        if self._reuse_port or self._given:
             self._opening = self._loop.create_task(self._listen_when_known())
         else:
             await self._listen()
@@ -105,16 +110,29 @@ class ConsumerAgent:
 
     async def _listen_when_known(self) -> None:
         """A worker that was started again while etcd is away has no list, but its fellows have:
-        as long as it does not listen, connections go to them."""
+        as long as it does not listen, connections go to them. So it is with an agent that takes
+        another's place; and to a socket that somebody else holds clients wait in the queue."""
         while self.directory.ready_reason() is not None:
             await asyncio.sleep(READY_POLL_S)
         await self._listen()
 
     async def _listen(self) -> None:
-        listener = listening_socket(self._config.listen, reuse_port=self._reuse_port)
-        self.port = listener.getsockname()[1]
-        self._acceptor = Acceptor(self._loop, [listener], self.ingress.connection)
+        listeners = self._given
+        a_turn = ACCEPTS_A_TURN
+        for each in listeners:
+            each.listen(BACKLOG)
+            if self._reuse_port and not shares_port(each):
+                a_turn = 1  # all workers accept from it: leave the next to the others
+        if not listeners:
+            listeners = [listening_socket(self._config.listen, reuse_port=self._reuse_port)]
+        self.port = listeners[0].getsockname()[1]
+        self._acceptor = Acceptor(self._loop, listeners, self.ingress.connection, a_turn=a_turn)
         self._acceptor.start()
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """What it listens on, or will."""
+        return self._acceptor.sockets if self._acceptor is not None else self._given
 
     def ready_reason(self) -> str | None:
         """None when requests can be served, else why not."""
@@ -136,6 +154,8 @@ class ConsumerAgent:
             await asyncio.gather(self._opening, return_exceptions=True)
         if self._acceptor is not None:
             self._acceptor.close(rest=True)
+        for each in self._given:
+            each.close()
         self.ingress.drain()
         quiet_ms = self._config.drain_ms // QUIET_SHARE
         with contextlib.suppress(TimeoutError):

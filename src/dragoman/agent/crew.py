@@ -26,6 +26,7 @@ import msgspec
 
 from dragoman.agent.channel import Answer, Ask, Channel, Failed, Start, State
 from dragoman.agent.config import AgentConfig, listen_address
+from dragoman.agent.listening import held, shares_port
 from dragoman.agent.worker import STARTING, Entry, Worker, dotted_path, resolve
 from dragoman.errors import DragomanError, LinkLost, ProtocolError, UsageError
 from dragoman.observe.metrics import Snapshot, merge, without_gauges
@@ -63,6 +64,10 @@ class Crew(ABC):
         """Where the workers listen, as ``host:port``."""
 
     @abstractmethod
+    def sockets(self) -> list[socket.socket]:
+        """What the workers listen on, as far as it is known here."""
+
+    @abstractmethod
     def not_ready(self) -> str | None:
         """None when at least one worker is ready, at first all; else a reason."""
 
@@ -87,12 +92,14 @@ class Crew(ABC):
 class InlineCrew(Crew):
     """One worker on the supervisor's own loop."""
 
-    def __init__(self, entry: Entry, config: AgentConfig) -> None:
+    def __init__(
+        self, entry: Entry, config: AgentConfig, sockets: Sequence[socket.socket] = ()
+    ) -> None:
         super().__init__()
         self._entry = entry
         self._config = config
         self._not_ready: str | None = STARTING
-        self._worker = Worker(0, 1, self._take_state)
+        self._worker = Worker(0, 1, self._take_state, sockets=sockets)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -103,6 +110,10 @@ class InlineCrew(Crew):
         """See Crew."""
         host, port = listen_address(self._config.listen)
         return [format_address(host, self._worker.port or port)]
+
+    def sockets(self) -> list[socket.socket]:
+        """See Crew."""
+        return self._worker.sockets
 
     def not_ready(self) -> str | None:
         """See Crew."""
@@ -162,7 +173,9 @@ class _Slot:
 
 
 class ProcessCrew(Crew):
-    """A worker in a process of its own for each of ``configs``."""
+    """A worker in a process of its own for each of ``configs``, listening on what ``sockets`` has
+    in its place. They are ours, and ours to replace unless they are not our ``own``: whoever
+    started the agent has them too."""
 
     def __init__(
         self,
@@ -171,10 +184,14 @@ class ProcessCrew(Crew):
         *,
         program: str,
         policy: RestartPolicy | None = None,
+        sockets: Sequence[Sequence[socket.socket]] = (),
+        own: bool = True,
     ) -> None:
         super().__init__()
         self._entry = entry
         self._configs = configs
+        self._sockets = [list(each) for each in sockets] or [[] for _ in configs]
+        self._own = own
         # All workers are one agent to those that they call.
         self._instance = secrets.token_hex(16)
         self._program = program
@@ -195,6 +212,16 @@ class ProcessCrew(Crew):
     def addresses(self) -> list[str]:
         """See Crew."""
         return sorted({config.listen for config in self._configs})
+
+    def sockets(self) -> list[socket.socket]:
+        """See Crew."""
+        return list(dict.fromkeys(each for sockets in self._sockets for each in sockets))
+
+    def close_sockets(self) -> None:
+        """Have none of the workers' sockets here any more: the last of each is its worker's."""
+        for each in self.sockets():
+            each.close()
+        self._sockets = [[] for _ in self._configs]
 
     def not_ready(self) -> str | None:
         """See Crew."""
@@ -235,6 +262,8 @@ class ProcessCrew(Crew):
     async def stop(self, within_s: float) -> bool:
         """See Crew."""
         self._stopping.set()
+        # First of all: what waits in a socket's queue is the worker's, who then closes the last.
+        self.close_sockets()
         for slot in self._slots:
             _signal(slot, signal.SIGTERM)
         pending: set[asyncio.Task[None]] = set()
@@ -294,6 +323,7 @@ class ProcessCrew(Crew):
     async def _run_once(self, slot: _Slot) -> int | None:
         """Start a process, talk with it until it is gone, and give its exit code."""
         slot.failure = None
+        sockets = self._sockets[slot.index]
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -303,7 +333,7 @@ class ProcessCrew(Crew):
                     "dragoman.agent.worker",
                     str(theirs.fileno()),
                     stdin=asyncio.subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=(theirs.fileno(), *(each.fileno() for each in sockets)),
                 )
             except BaseException:
                 ours.close()
@@ -327,6 +357,8 @@ class ProcessCrew(Crew):
             slot.not_ready = "the worker is not running"
         code = await process.wait()
         slot.process = None
+        if not self._stopping.is_set():
+            self._renew(sockets)
         if slot.last is not None:
             slot.retired = merge([slot.retired, without_gauges(slot.last.metrics)])
             slot.last = None
@@ -334,6 +366,16 @@ class ProcessCrew(Crew):
             future.cancel()
         slot.asked.clear()
         return code
+
+    def _renew(self, sockets: list[socket.socket]) -> None:
+        """The worker that listened on ``sockets`` is gone. Where others share its port, nothing
+        more is to wait in its queue: connections go to them."""
+        for i, each in enumerate(sockets):
+            shared = sum(each in others for others in self._sockets) > 1
+            if self._own and shares_port(each) and not shared:
+                with suppress(UsageError):
+                    sockets[i] = held(format_address(*each.getsockname()[:2]))
+                    each.close()
 
     def _start_message(self, index: int) -> Start:
         config = self._configs[index]
@@ -344,6 +386,7 @@ class ProcessCrew(Crew):
             index=index,
             count=len(self._configs),
             program=self._program,
+            sockets=[each.fileno() for each in self._sockets[index]],
             instance=self._instance,
         )
 

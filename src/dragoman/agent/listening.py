@@ -40,6 +40,26 @@ def reserve(address: str) -> socket.socket:
     return _bound(host, port, reuse_port=True, listening=False)
 
 
+def held(address: str) -> socket.socket:
+    """A socket that shares ``host:port`` with others of ours, and does not listen yet."""
+    return _bound(*listen_address(address), reuse_port=True, listening=False)
+
+
+def shares_port(sock: socket.socket) -> bool:
+    """Whether others may listen on the port of ``sock`` beside it."""
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+
+
+def is_at(sock: socket.socket, address: str) -> bool:
+    """Whether ``sock`` listens on ``host:port``."""
+    host, port = listen_address(address)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return bool(port) and sock.getsockname()[:2] in [each[4][:2] for each in found]
+
+
 def bound_socket(host: str, port: int) -> socket.socket:
     """A non-blocking socket listening on ``host:port``. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from typing import Any
 
 from dragoman.accepting import Acceptor
@@ -94,6 +95,11 @@ class ProviderAgent:
         self._memory.start()
         for registration in self._config.registrations(self.port):
             self._handles.append(await self._registry.register(registration))
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """What it listens on."""
+        return self._acceptor.sockets if self._acceptor is not None else []
 
     def ready_reason(self) -> str | None:
         """None when requests can be served, else why not."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import Any, Final, Protocol
 
 import uvloop
@@ -30,6 +31,10 @@ class Agent(Protocol):
     """What ``ConsumerAgent`` and ``ProviderAgent`` are to their worker."""
 
     port: int
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """What it listens on, or will."""
 
     async def start(self) -> None:
         """Listen."""
@@ -70,6 +75,7 @@ async def run_worker(config: AgentConfig, worker: Worker) -> None:
         while not worker.stopping.is_set():
             reason = agent.ready_reason()
             worker.port = agent.port
+            worker.sockets = agent.sockets
             if reason is None:
                 worker.ready()
             else:
@@ -89,7 +95,13 @@ def _make(config: AgentConfig, worker: Worker) -> Agent:
         from dragoman.agent.consumer import ConsumerAgent
 
         share = (worker.index, worker.count)
-        return ConsumerAgent(config, reuse_port=reuse_port, share=share, identity=worker.instance)
+        return ConsumerAgent(
+            config,
+            reuse_port=reuse_port,
+            share=share,
+            identity=worker.instance,
+            sockets=worker.sockets,
+        )
     if isinstance(config, ProviderConfig):
         from dragoman.agent.provider import ProviderAgent
 

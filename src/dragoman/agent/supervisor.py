@@ -19,10 +19,12 @@ from typing import Any, Final
 import msgspec
 
 from dragoman import __version__
+from dragoman.agent.activation import activated
 from dragoman.agent.admin import AdminServer
-from dragoman.agent.config import AgentConfig, changed, listen_address
+from dragoman.agent.config import AgentConfig, ConsumerConfig, changed, listen_address
 from dragoman.agent.crew import Crew, InlineCrew, ProcessCrew, RestartPolicy, entry_of
-from dragoman.agent.listening import reserve
+from dragoman.agent.listening import held, is_at, reserve, shares_port
+from dragoman.agent.takeover import Handed, Inherited, Offer, take
 from dragoman.agent.worker import Entry
 from dragoman.observe.logs import redact
 from dragoman.observe.metrics import Snapshot
@@ -60,6 +62,14 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._reserved: list[socket.socket] = []
+        self._listen: list[socket.socket] = []
+        self._admin_sockets: list[socket.socket] = []
+        self._admin_socket: socket.socket | None = None
+        self._meeting_host = ""
+        self._own = True
+        self._inherited: Inherited | None = None
+        self._offer: Offer | None = None
+        self._admin: AdminServer | None = None
         self.program = program
         self.admin_port = 0
 
@@ -69,18 +79,26 @@ class Supervisor:
         Raises what the workers failed with, and UsageError for addresses that cannot be listened
         on.
         """
-        admin: AdminServer | None = None
         with told_to_stop(self.stop):
             try:
+                await self._inherit()
                 crew = self._crew = self._make_crew()
-                admin = await self._start_admin()
+                self._choose_admin_socket()
+                if self._admin_socket is None or self._inherited is None:
+                    await self._start_admin()
                 await crew.start()
                 return await self._serve(crew)
             finally:
-                if admin is not None:
-                    await admin.close()
-                for sock in self._reserved:
+                if self._offer is not None:
+                    self._offer.close()
+                if self._inherited is not None:
+                    self._inherited.close()
+                if self._admin is not None:
+                    await self._admin.close()
+                for sock in (*self._reserved, *self._listen, *self._admin_sockets):
                     sock.close()
+                if self._admin_socket is not None:
+                    self._admin_socket.close()
 
     def stop(self) -> None:
         """Drain and end, as SIGTERM does; the second time without draining."""
@@ -116,10 +134,42 @@ class Supervisor:
             "workers": await self._crew.status() if self._crew is not None else [],
         }
 
+    async def _inherit(self) -> None:
+        """Find the sockets that others have opened for this agent, if any have."""
+        config = self._config
+        if not isinstance(config, ConsumerConfig):
+            return
+        self._listen, self._admin_sockets = activated(os.environ)
+        self._own = not self._listen
+        host, port = listen_address(config.listen)
+        if self._listen:
+            host, port = self._listen[0].getsockname()[:2]
+        self._meeting_host = host
+        if config.takeover:
+            inherited = await take(format_address(host, port)) if port else None
+            if inherited is None:
+                logger.debug("nobody listens on %s yet whose place could be taken", config.listen)
+                return
+            self._inherited = inherited
+            if self._listen:
+                # The same ones: whoever opened them has given them to both.
+                for sock in inherited.listen:
+                    sock.close()
+            else:
+                self._listen, self._own = inherited.listen, inherited.own
+            self._admin_sockets += inherited.admin
+            logger.debug("taking the place of process %d", inherited.pid)
+
     def _make_crew(self) -> Crew:
         config = self._config
         if config.workers == 1:
-            return InlineCrew(self._entry, config)
+            sockets, self._listen = self._listen, []
+            if sockets:
+                address = format_address(*sockets[0].getsockname()[:2])
+                config = msgspec.structs.replace(config, listen=address)
+            return InlineCrew(self._entry, config, sockets)
+        if not config.listens_alone:
+            return self._make_sharing_crew()
         bound: dict[str, str] = {}
         configs = []
         for each in (config.for_worker(index) for index in range(config.workers)):
@@ -132,16 +182,62 @@ class Supervisor:
             configs.append(msgspec.structs.replace(each, listen=bound[each.listen]))
         return ProcessCrew(self._entry, configs, program=self.program, policy=self._policy)
 
-    async def _start_admin(self) -> AdminServer | None:
-        if not self._config.admin:
-            return None
-        host, port = listen_address(self._config.admin)
-        admin = AdminServer(
-            host, port, not_ready=self.not_ready, metrics=self.metrics, status=self.status
+    def _make_sharing_crew(self) -> Crew:
+        """Workers that share an address, each with a socket of its own where that can be."""
+        config = self._config
+        count = config.workers
+        sockets, self._listen = self._listen, []
+        if not sockets:
+            sockets = [reserve(config.listen)]
+        address = format_address(*sockets[0].getsockname()[:2])
+        if self._own and all(shares_port(each) for each in sockets):
+            sockets += (held(address) for _ in range(len(sockets), count))
+            shares = [sockets[i::count] for i in range(count)]
+        else:
+            shares = [sockets for _ in range(count)]
+        configs = [
+            msgspec.structs.replace(config.for_worker(i), listen=address) for i in range(count)
+        ]
+        return ProcessCrew(
+            self._entry,
+            configs,
+            program=self.program,
+            policy=self._policy,
+            sockets=shares,
+            own=self._own,
         )
-        await admin.start()
-        self.admin_port = admin.port
-        return admin
+
+    def _choose_admin_socket(self) -> None:
+        """Of those that others have opened the one that is meant by ``admin``, or any that was
+        given for it by whoever started this agent."""
+        address = self._config.admin
+        given, self._admin_sockets = self._admin_sockets, []
+        for sock in given:
+            wanted = is_at(sock, address) if address else self._inherited is None
+            if wanted and self._admin_socket is None:
+                self._admin_socket = sock
+            else:
+                sock.close()
+
+    async def _start_admin(self) -> None:
+        address, sock = self._config.admin, self._admin_socket
+        if self._admin is not None or (not address and sock is None):
+            return
+        if sock is None:
+            host, port = listen_address(address)
+        else:
+            self._admin_socket = None
+            host, port = sock.getsockname()[:2]
+        self._admin = AdminServer(
+            host,
+            port,
+            not_ready=self.not_ready,
+            metrics=self.metrics,
+            status=self.status,
+            sock=sock,
+        )
+        await self._admin.start()
+        self.admin_port = self._admin.port
 
     async def _serve(self, crew: Crew) -> int:
         starting = asyncio.create_task(self._tell_ready(crew))
@@ -152,6 +248,9 @@ class Supervisor:
                 logger.info("stopping: finishing what is in flight")
         finally:
             starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            if self._offer is not None:
+                self._offer.close()
             in_time = await self._stop_crew(crew)
         if crew.failure is not None:
             raise crew.failure
@@ -172,7 +271,33 @@ class Supervisor:
             ", ".join(f"{name} {value}" for name, value in changed(config)) or "all at defaults",
         )
         await crew.all_ready.wait()
-        logger.info("ready on %s", ", ".join(self.addresses))
+        before = self._inherited
+        if before is not None:
+            await before.ready()
+            await self._start_admin()
+        logger.info(
+            "ready on %s%s",
+            ", ".join(self.addresses),
+            f", in the place of process {before.pid}" if before is not None else "",
+        )
+        if isinstance(self._config, ConsumerConfig):
+            # By the host as it was said: so the next one, which is told the same, finds this one.
+            _, port = listen_address(self.addresses[0])
+            address = format_address(self._meeting_host, port)
+            self._offer = Offer(address, self._handed, self._hand_over)
+            await self._offer.start()
+
+    def _handed(self) -> Handed:
+        assert self._crew is not None
+        admin = self._admin.sockets if self._admin is not None else []
+        return Handed(self._crew.sockets(), admin, self._own)
+
+    def _hand_over(self, pid: int) -> None:
+        """Another agent serves on our sockets."""
+        logger.info("process %d has taken over", pid)
+        if self._admin is not None:
+            self._admin.close_door()
+        self._stop.set()
 
     async def _stop_crew(self, crew: Crew) -> bool:
         within_s = self._config.drain_ms / 1000 + GRACE_S

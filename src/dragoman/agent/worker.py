@@ -18,7 +18,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -43,13 +43,22 @@ class Worker:
 
     ``index`` counts from 0 to ``count - 1``. ``stopping`` is set on SIGTERM, and stays set.
     ``instance`` is the agent's, 16 random bytes that all its workers share.
-    ``port``, once the entry has set it, is the one it really listens on.
+    ``port``, once the entry has set it, is the one it really listens on. ``sockets``, if there are
+    any, are to be listened on; an entry that opened its own puts them there.
     """
 
-    def __init__(self, index: int, count: int, on_state: Callable[[str | None], None]) -> None:
+    def __init__(
+        self,
+        index: int,
+        count: int,
+        on_state: Callable[[str | None], None],
+        *,
+        sockets: Sequence[socket.socket] = (),
+    ) -> None:
         self.index = index
         self.count = count
         self.port = 0
+        self.sockets = list(sockets)
         self.instance = os.urandom(16)
         self.stopping = asyncio.Event()
         self._on_state = on_state
@@ -147,7 +156,12 @@ async def _serve(sock: socket.socket) -> int:
         config = msgspec.json.decode(start.config, type=resolve(start.config_type))
         assert isinstance(config, AgentConfig)
         set_up_logging(config.log_level, f"{start.program}[{start.index}]")
-        worker = Worker(start.index, start.count, lambda reason: channel.send(State(reason)))
+        worker = Worker(
+            start.index,
+            start.count,
+            lambda reason: channel.send(State(reason)),
+            sockets=[socket.socket(fileno=each) for each in start.sockets],
+        )
         worker.instance = bytes.fromhex(start.instance)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, worker.stopping.set)

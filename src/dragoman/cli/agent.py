@@ -169,6 +169,14 @@ def consumer(
             metavar="MS", help="How long a connection may stay unused.  \\[default: 60000]"
         ),
     ] = None,
+    takeover: Annotated[
+        bool | None,
+        typer.Option(
+            "--takeover",
+            help="If an agent of this user listens there already, take its place: it passes its "
+            "listening sockets on, and drains when this one is ready.",
+        ),
+    ] = None,
     head_bytes_max: Annotated[
         str | None,
         typer.Option(metavar="BYTES", help="The largest head of a request.  \\[default: 16384]"),

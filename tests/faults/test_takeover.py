@@ -1,0 +1,234 @@
+"""Restarts without a gap: an agent takes another's place on its sockets, under load."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections import Counter
+
+import aiohttp
+import pytest
+
+from dragoman.agent import takeover
+from dragoman.demo.javahash import java_hash
+from tests.faults.chain import Program, eventually
+from tests.faults.conftest import Mesh
+from tests.faults.http import client, exchange, form, form_body, is_hash
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+EXPECTED = str(java_hash("x"))
+
+
+def next_of(mesh: Mesh, name: str, port: int, admin: int, *options: str) -> Program:
+    """One more agent on the same addresses."""
+    arguments = ["agent", "consumer", "--listen", f"127.0.0.1:{port}"]
+    arguments += ["--admin", f"127.0.0.1:{admin}", "--registry", mesh.chain.registry]
+    program = Program(mesh.chain, name, [*arguments, "--drain-ms", "4000", *options], port, admin)
+    mesh.chain.programs.append(program)
+    return program
+
+
+class Callers:
+    """Clients of several kinds that ask without end; ``ended`` counts how each request ended."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.ended: Counter[str] = Counter()
+        self.going = True
+
+    async def pooled(self, session: aiohttp.ClientSession) -> None:
+        url = f"http://127.0.0.1:{self.port}/"
+        while self.going:
+            try:
+                async with session.post(url, data=form_body("x"), headers=FORM) as response:
+                    text = await response.text()
+                    right = response.status == 200 and text == EXPECTED
+                    self.ended["ok" if right else f"{response.status} {text}"] += 1
+            except (aiohttp.ClientError, OSError) as error:
+                self.ended[f"pooled: {type(error).__name__}: {error}"] += 1
+
+    async def raw(self) -> None:
+        """Keeps its connection until it is told that it ends."""
+        while self.going:
+            try:
+                async with client(self.port) as one:
+                    closes = False
+                    while self.going and not closes:
+                        answer = await one.ask(form("x"))
+                        self.ended["ok" if is_hash(answer, "x") else f"raw: {answer.status}"] += 1
+                        closes = answer.closes
+            except (EOFError, OSError) as error:
+                self.ended[f"raw: {type(error).__name__}: {error}"] += 1
+
+    async def once(self) -> None:
+        """A connection for each request."""
+        while self.going:
+            try:
+                async with client(self.port) as one:
+                    answer = await one.ask(form("x"))
+                    self.ended["ok" if is_hash(answer, "x") else f"once: {answer.status}"] += 1
+            except (EOFError, OSError) as error:
+                self.ended[f"once: {type(error).__name__}: {error}"] += 1
+
+
+async def restarts(mesh: Mesh, count: int, workers: list[str]) -> Counter[str]:
+    """Take over ``count`` times under load; the outcomes."""
+    port, admin = mesh.chain.port(f"over{count}"), mesh.chain.port(f"over{count}-admin")
+    agents = [next_of(mesh, f"over{count}-0", port, admin, "--takeover", "--workers", workers[0])]
+    await agents[0].start()
+    await agents[0].settled(2)
+    callers = Callers(port)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=16)) as session:
+        tasks = [asyncio.ensure_future(callers.pooled(session)) for _ in range(16)]
+        tasks += [asyncio.ensure_future(callers.raw()) for _ in range(8)]
+        tasks += [asyncio.ensure_future(callers.once()) for _ in range(4)]
+        for i in range(1, count + 1):
+            options = ("--takeover", "--workers", workers[i % len(workers)])
+            agent = next_of(mesh, f"over{count}-{i}", port, admin, *options)
+            agents.append(agent.launch())
+
+            def in_place(agent: Program = agent) -> bool:
+                assert agent.runs, agent.tail()
+                return "in the place of process" in agent.text()
+
+            await eventually(in_place, 30.0, agent.tail)
+            before = callers.ended["ok"]
+            await eventually(lambda n=before: callers.ended["ok"] > n + 50, 15.0)
+            while len(agents) > 3:
+                assert await agents.pop(0).ended(20.0) == 0
+        # The pages are the last one's.
+        assert (await exchange(admin, "GET", "/readyz")).status == 200
+        assert (await agents[-1].status())["pid"] == agents[-1].pid
+        callers.going = False
+        await asyncio.gather(*tasks)
+    for agent in agents[:-1]:
+        assert await agent.ended(20.0) == 0
+    assert await agents[-1].stop() == 0
+    return callers.ended
+
+
+def test_an_agent_that_takes_anothers_place_fails_nobody(mesh: Mesh) -> None:
+    """From one worker to two, to one, to two."""
+    ended = asyncio.run(restarts(mesh, 3, ["1", "2"]))
+    assert set(ended) == {"ok"}, ended
+
+
+@pytest.mark.slow
+def test_fifty_restarts_under_load_fail_nobody(mesh: Mesh) -> None:
+    ended = asyncio.run(restarts(mesh, 50, ["1", "1", "2", "3", "2"]))
+    assert set(ended) == {"ok"}, ended
+
+
+def test_what_does_not_come_to_serve_changes_nothing(mesh: Mesh) -> None:
+    async def scenario() -> None:
+        port, admin = mesh.chain.port("stays"), mesh.chain.port("stays-admin")
+        agent = next_of(mesh, "stays", port, admin)
+        await agent.start()
+        await agent.settled(2)
+        # Without being asked to, no second one comes beside it.
+        for options in ((), ("--workers", "2")):
+            beside = next_of(mesh, f"beside{len(options)}", port, 0, *options)
+            beside.arguments[5] = f"127.0.0.1:{mesh.chain.port('beside-admin')}"
+            beside.launch()
+            assert await beside.ended(30.0) == 2
+            assert "the port is in use" in beside.text()
+        # One that is killed before it is ready: it knows nobody, and waits.
+        nowhere = f"etcd://127.0.0.1:{mesh.chain.port('nowhere')}"
+        late = next_of(mesh, "late", port, admin, "--takeover")
+        late.arguments[late.arguments.index(mesh.chain.registry)] = nowhere
+        late.launch()
+        await eventually(lambda: "is taking over" in agent.text(), 30.0, late.tail)
+        # Another one meanwhile is told so.
+        third = next_of(mesh, "third", port, admin, "--takeover").launch()
+        assert await third.ended(30.0) == 2
+        assert "another agent is taking over" in third.text()
+        late.kill()
+        await eventually(lambda: "has not taken over" in agent.text())
+        async with client(port) as one:
+            assert is_hash(await one.ask(form("a")), "a")
+        # And then one that is.
+        heir = next_of(mesh, "heir", port, admin, "--takeover").launch()
+        await eventually(lambda: "in the place of process" in heir.text(), 30.0, heir.tail)
+        assert await agent.ended() == 0
+        async with client(port) as one:
+            assert is_hash(await one.ask(form("b")), "b")
+        assert await heir.stop() == 0
+
+    asyncio.run(scenario())
+
+
+def test_sockets_go_to_the_same_user_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each end asks the kernel who the other is, before anything is passed."""
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = f"127.0.0.1:{listener.getsockname()[1]}"
+            handed: list[int] = []
+            offer = takeover.Offer(
+                address, lambda: takeover.Handed([listener], [], True), handed.append
+            )
+            await offer.start()
+            real = takeover._peer
+            me = os.geteuid()
+
+            def foreign_to(uids: list[int]) -> None:
+                monkeypatch.setattr(
+                    takeover, "_peer", lambda sock: (real(sock)[0], uids.pop(0) if uids else me)
+                )
+
+            foreign_to([me + 1])  # the new one looks first
+            with pytest.raises(takeover.UsageError, match="of another user"):
+                await takeover.take(address)
+            await eventually(lambda: offer._task is not None and offer._task.done())
+            foreign_to([me, me + 1])
+            with pytest.raises(takeover.UsageError, match="it belongs to another user"):
+                await takeover.take(address)
+            foreign_to([])
+            # Whoever connects and says nothing, or nonsense, gets nothing and keeps nobody out.
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as rude:
+                rude.connect(takeover.name_of(address))
+                rude.send(b"nonsense")
+                await eventually(lambda before=offer._task: offer._task is not before)
+                await eventually(lambda: offer._task is not None and offer._task.done())
+            inherited = await takeover.take(address)
+            assert inherited is not None and inherited.pid == os.getpid()
+            assert [each.getsockname() for each in inherited.listen] == [listener.getsockname()]
+            assert handed == []
+            await inherited.ready()
+            assert handed == [os.getpid()]
+            assert await takeover.take(address) is None
+            for each in inherited.listen:
+                each.close()
+            offer.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_socket_of_systemd_is_served_and_outlives_the_agent(mesh: Mesh, workers: int) -> None:
+    async def scenario() -> None:
+        with (
+            socket.create_server(("127.0.0.1", 0), backlog=64) as listener,
+            socket.create_server(("127.0.0.1", 0), backlog=64) as pages,
+        ):
+            port, admin = listener.getsockname()[1], pages.getsockname()[1]
+            agent = next_of(mesh, f"activated{workers}", 1, admin, "--workers", str(workers))
+            del agent.arguments[2:6]  # neither --listen nor --admin
+            agent.port = port
+            agent.sockets = [(listener, "http"), (pages, "admin")]
+            async with client(port) as early:
+                early.send(form("early"))
+                await agent.start()
+                assert is_hash(await early.response(), "early")
+            agent.signal(signal.SIGTERM)
+            assert await agent.ended() == 0
+            # Nobody serves now, and nobody is refused.
+            async with client(port) as waiting:
+                waiting.send(form("waiting"))
+                await agent.start()
+                assert is_hash(await waiting.response(), "waiting")
+            assert await agent.stop() == 0
+
+    asyncio.run(scenario())
