@@ -7,27 +7,50 @@ import os
 import signal
 import socket
 from collections import Counter
+from collections.abc import Iterator
 
 import aiohttp
 import pytest
 
 from dragoman.agent import takeover
 from dragoman.demo.javahash import java_hash
-from tests.faults.chain import Program, eventually
-from tests.faults.conftest import Mesh
+from tests.faults.chain import Chain, Program, chain, eventually
 from tests.faults.http import client, exchange, form, form_body, is_hash
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 EXPECTED = str(java_hash("x"))
 
 
-def next_of(mesh: Mesh, name: str, port: int, admin: int, *options: str) -> Program:
+class Small:
+    """A provider that is called straight from the agents."""
+
+    def __init__(self, made: Chain) -> None:
+        self.chain = made
+        self.provider = made.provider("provider", "--delay-ms", "5")
+        at = f"127.0.0.1:{self.provider.port}"
+        self.registry = f"static://{at}?protocol=dubbo&serialization=fastjson"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
+    with chain(tmp_path_factory.mktemp("takeover")) as made:
+        small = Small(made)
+        asyncio.run(small.provider.start())
+        yield small
+
+
+def next_of(small: Small, name: str, port: int, admin: int, *options: str) -> Program:
     """One more agent on the same addresses."""
     arguments = ["agent", "consumer", "--listen", f"127.0.0.1:{port}"]
-    arguments += ["--admin", f"127.0.0.1:{admin}", "--registry", mesh.chain.registry]
-    program = Program(mesh.chain, name, [*arguments, "--drain-ms", "4000", *options], port, admin)
-    mesh.chain.programs.append(program)
+    arguments += ["--admin", f"127.0.0.1:{admin}", "--registry", small.registry]
+    program = Program(small.chain, name, [*arguments, "--drain-ms", "4000", *options], port, admin)
+    small.chain.programs.append(program)
     return program
+
+
+async def serves(port: int) -> bool:
+    async with client(port) as one:
+        return is_hash(await one.ask(form("x")), "x")
 
 
 class Callers:
@@ -73,12 +96,12 @@ class Callers:
                 self.ended[f"once: {type(error).__name__}: {error}"] += 1
 
 
-async def restarts(mesh: Mesh, count: int, workers: list[str]) -> Counter[str]:
+async def restarts(small: Small, count: int, workers: list[str]) -> Counter[str]:
     """Take over ``count`` times under load; the outcomes."""
-    port, admin = mesh.chain.port(f"over{count}"), mesh.chain.port(f"over{count}-admin")
-    agents = [next_of(mesh, f"over{count}-0", port, admin, "--takeover", "--workers", workers[0])]
+    port, admin = small.chain.port(f"over{count}"), small.chain.port(f"over{count}-admin")
+    agents = [next_of(small, f"over{count}-0", port, admin, "--takeover", "--workers", workers[0])]
     await agents[0].start()
-    await agents[0].settled(2)
+    await eventually(lambda: serves(port))
     callers = Callers(port)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=16)) as session:
         tasks = [asyncio.ensure_future(callers.pooled(session)) for _ in range(16)]
@@ -86,7 +109,7 @@ async def restarts(mesh: Mesh, count: int, workers: list[str]) -> Counter[str]:
         tasks += [asyncio.ensure_future(callers.once()) for _ in range(4)]
         for i in range(1, count + 1):
             options = ("--takeover", "--workers", workers[i % len(workers)])
-            agent = next_of(mesh, f"over{count}-{i}", port, admin, *options)
+            agent = next_of(small, f"over{count}-{i}", port, admin, *options)
             agents.append(agent.launch())
 
             def in_place(agent: Program = agent) -> bool:
@@ -109,39 +132,39 @@ async def restarts(mesh: Mesh, count: int, workers: list[str]) -> Counter[str]:
     return callers.ended
 
 
-def test_an_agent_that_takes_anothers_place_fails_nobody(mesh: Mesh) -> None:
+def test_an_agent_that_takes_anothers_place_fails_nobody(small: Small) -> None:
     """From one worker to two, to one, to two."""
-    ended = asyncio.run(restarts(mesh, 3, ["1", "2"]))
+    ended = asyncio.run(restarts(small, 3, ["1", "2"]))
     assert set(ended) == {"ok"}, ended
 
 
 @pytest.mark.slow
-def test_fifty_restarts_under_load_fail_nobody(mesh: Mesh) -> None:
-    ended = asyncio.run(restarts(mesh, 50, ["1", "1", "2", "3", "2"]))
+def test_fifty_restarts_under_load_fail_nobody(small: Small) -> None:
+    ended = asyncio.run(restarts(small, 50, ["1", "1", "2", "3", "2"]))
     assert set(ended) == {"ok"}, ended
 
 
-def test_what_does_not_come_to_serve_changes_nothing(mesh: Mesh) -> None:
+def test_what_does_not_come_to_serve_changes_nothing(small: Small) -> None:
     async def scenario() -> None:
-        port, admin = mesh.chain.port("stays"), mesh.chain.port("stays-admin")
-        agent = next_of(mesh, "stays", port, admin)
+        port, admin = small.chain.port("stays"), small.chain.port("stays-admin")
+        agent = next_of(small, "stays", port, admin)
         await agent.start()
-        await agent.settled(2)
+        await eventually(lambda: serves(port))
         # Without being asked to, no second one comes beside it.
         for options in ((), ("--workers", "2")):
-            beside = next_of(mesh, f"beside{len(options)}", port, 0, *options)
-            beside.arguments[5] = f"127.0.0.1:{mesh.chain.port('beside-admin')}"
+            beside = next_of(small, f"beside{len(options)}", port, 0, *options)
+            beside.arguments[5] = f"127.0.0.1:{small.chain.port('beside-admin')}"
             beside.launch()
             assert await beside.ended(30.0) == 2
             assert "the port is in use" in beside.text()
         # One that is killed before it is ready: it knows nobody, and waits.
-        nowhere = f"etcd://127.0.0.1:{mesh.chain.port('nowhere')}"
-        late = next_of(mesh, "late", port, admin, "--takeover")
-        late.arguments[late.arguments.index(mesh.chain.registry)] = nowhere
+        nowhere = f"etcd://127.0.0.1:{small.chain.port('nowhere')}"
+        late = next_of(small, "late", port, admin, "--takeover")
+        late.arguments[late.arguments.index(small.registry)] = nowhere
         late.launch()
         await eventually(lambda: "is taking over" in agent.text(), 30.0, late.tail)
         # Another one meanwhile is told so.
-        third = next_of(mesh, "third", port, admin, "--takeover").launch()
+        third = next_of(small, "third", port, admin, "--takeover").launch()
         assert await third.ended(30.0) == 2
         assert "another agent is taking over" in third.text()
         late.kill()
@@ -149,7 +172,7 @@ def test_what_does_not_come_to_serve_changes_nothing(mesh: Mesh) -> None:
         async with client(port) as one:
             assert is_hash(await one.ask(form("a")), "a")
         # And then one that is.
-        heir = next_of(mesh, "heir", port, admin, "--takeover").launch()
+        heir = next_of(small, "heir", port, admin, "--takeover").launch()
         await eventually(lambda: "in the place of process" in heir.text(), 30.0, heir.tail)
         assert await agent.ended() == 0
         async with client(port) as one:
@@ -207,14 +230,14 @@ def test_sockets_go_to_the_same_user_alone(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_socket_of_systemd_is_served_and_outlives_the_agent(mesh: Mesh, workers: int) -> None:
+def test_a_socket_of_systemd_is_served_and_outlives_the_agent(small: Small, workers: int) -> None:
     async def scenario() -> None:
         with (
             socket.create_server(("127.0.0.1", 0), backlog=64) as listener,
             socket.create_server(("127.0.0.1", 0), backlog=64) as pages,
         ):
             port, admin = listener.getsockname()[1], pages.getsockname()[1]
-            agent = next_of(mesh, f"activated{workers}", 1, admin, "--workers", str(workers))
+            agent = next_of(small, f"activated{workers}", 1, admin, "--workers", str(workers))
             del agent.arguments[2:6]  # neither --listen nor --admin
             agent.port = port
             agent.sockets = [(listener, "http"), (pages, "admin")]
