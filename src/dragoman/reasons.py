@@ -36,6 +36,12 @@ def reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+def annotation_fault(error: BaseException) -> str:
+    """Why annotations cannot be read: mostly a name that nobody has defined where they stand."""
+    name = getattr(error, "name", None)
+    return f"{name!r} is not defined" if isinstance(error, NameError) and name else str(error)
+
+
 def _certificate(code: int) -> str:
     if code in _EXPIRED:
         return "the certificate has expired"

@@ -502,7 +502,7 @@ class Early:
 """
     exec(source, namespace)
     early = namespace["Early"]()
-    with pytest.raises(rpc.UsageError, match="Early: an annotation: name 'Late' is not defined"):
+    with pytest.raises(rpc.UsageError, match="Early: an annotation: 'Late' is not defined"):
         rpc_functions(early)
     exec("class Late(msgspec.Struct):\n    x: int\n", namespace)
     assert rpc_functions(early)["Early.f"](b"\x91\x81\xa1x\x05") == b"\x05"

@@ -123,8 +123,8 @@ class Declaration:
         if self._methods is None:
             try:
                 self._methods = tuple(self._read())
-            except NameError as error:
-                raise UsageError(f"{self.cls.__qualname__}: an annotation: {error}") from None
+            except NameError:
+                raise UsageError(f"{self.cls.__qualname__}: an annotation: {why}") from None
         return self._methods
 
     def _read(self) -> Iterator[Method]:

@@ -262,10 +262,8 @@ class _Reader:
         names = declared.fields if declared else fields_of(kind)
         try:
             hints = typing.get_type_hints(kind, include_extras=True)
-        except NameError as error:
-            raise UsageError(
-                f"{self._where}: {kind.__qualname__}: an annotation: {error}"
-            ) from None
+        except NameError:
+            raise UsageError(f"{self._where}: {kind.__qualname__}: an annotation: {why}") from None
         for name, java_name in names.items():
             outer = self._where
             self._where = f"{outer}: field {kind.__qualname__}.{name}"

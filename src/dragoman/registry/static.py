@@ -76,7 +76,10 @@ def _parse_endpoint(text: str) -> Registration:
                 f"static endpoint {address}: unknown field {name!r}, "
                 f"expected one of {', '.join(_NUMBERS + _TEXTS)}"
             )
-    host, port = parse_address(address)
+    try:
+        host, port = parse_address(address)
+    except UsageError as error:
+        raise UsageError(f"static endpoint: {error}") from None
     fields.setdefault("interface", EVERY)
     fields.setdefault("serialization", default_serialization(str(fields.get("protocol", "mesh"))))
     return Registration(host=host, port=port, **fields)  # type: ignore[arg-type]

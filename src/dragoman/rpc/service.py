@@ -72,8 +72,8 @@ class Declaration:
         if self._methods is None:
             try:
                 self._resolve()
-            except NameError as error:
-                raise UsageError(f"{self.cls.__qualname__}: an annotation: {error}") from None
+            except NameError:
+                raise UsageError(f"{self.cls.__qualname__}: an annotation: {why}") from None
         assert self._methods is not None
         return self._methods
 
