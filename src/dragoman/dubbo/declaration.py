@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from dragoman.dubbo.mapping import mapping_of
 from dragoman.dubbo.scalars import Mapping
 from dragoman.errors import JavaError, UsageError
+from dragoman.reasons import annotation_fault
 from dragoman.registry.base import check_interface
 
 C = TypeVar("C", bound=type)
@@ -123,7 +124,8 @@ class Declaration:
         if self._methods is None:
             try:
                 self._methods = tuple(self._read())
-            except NameError:
+            except NameError as error:
+                why = annotation_fault(error)
                 raise UsageError(f"{self.cls.__qualname__}: an annotation: {why}") from None
         return self._methods
 

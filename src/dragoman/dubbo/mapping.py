@@ -38,6 +38,7 @@ from dragoman.dubbo.scalars import (
     name_of,
 )
 from dragoman.errors import UsageError
+from dragoman.reasons import annotation_fault
 from dragoman.wire.java import BEAN_CLASSES, ENUM_CLASSES, Bean, TypedList
 
 _MISSING: Any = object()
@@ -262,7 +263,8 @@ class _Reader:
         names = declared.fields if declared else fields_of(kind)
         try:
             hints = typing.get_type_hints(kind, include_extras=True)
-        except NameError:
+        except NameError as error:
+            why = annotation_fault(error)
             raise UsageError(f"{self._where}: {kind.__qualname__}: an annotation: {why}") from None
         for name, java_name in names.items():
             outer = self._where

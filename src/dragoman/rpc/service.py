@@ -25,6 +25,7 @@ from typing import Any, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from dragoman.errors import OWN_CODES_FROM, RemoteError, UsageError
+from dragoman.reasons import annotation_fault
 from dragoman.rpc.methods import Method, Parameter
 
 C = TypeVar("C", bound=type)
@@ -72,7 +73,8 @@ class Declaration:
         if self._methods is None:
             try:
                 self._resolve()
-            except NameError:
+            except NameError as error:
+                why = annotation_fault(error)
                 raise UsageError(f"{self.cls.__qualname__}: an annotation: {why}") from None
         assert self._methods is not None
         return self._methods
