@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.faults.chain import Program, eventually
+from tests.faults.chain import INTERFACE, Program, eventually, start
 from tests.faults.conftest import Mesh
 from tests.faults.http import Client, Response, client, form
 
@@ -142,8 +142,12 @@ class Scripted:
         body = await reader.readexactly(length)
         if flags & 0x20:
             self.heartbeat_replies += not flags & 0x80
+            if flags & 0x80 and flags & 0x40:
+                writer.write(frame(id, body, flags=flags & 0x1F | 0x20))
             return
         name = json.loads(body.split(b"\n")[5])
+        if name == "slow":
+            return
         if name == "half close":
             writer.write_eof()
         elif name == "half a reply":
@@ -227,6 +231,43 @@ def test_no_reply_has_its_provider_set_aside_however_often_it_comes(
                 assert await well(one), name
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("way", ["two agents", "one agent"])
+def test_after_slow_calls_a_method_that_only_throws_is_answered_by_its_exception(
+    mesh: Mesh, agent: Program, way: str
+) -> None:
+    """The provider is idle but for slow calls, and answers heartbeats: it is well all the time."""
+
+    async def scenario(consumer: Program) -> None:
+        async with scripted(mesh, agent), client(consumer.port) as one:
+            await eventually(lambda: well(one), 8.0)
+            for _ in range(20):
+                assert await well(one)
+            async with client(consumer.port) as slow:
+                slow.send(form("slow", GROUP, "x-dragoman-timeout-ms: 1500"))
+                for _ in range(12):
+                    await asyncio.sleep(0.2)
+                    # Two at once: none has to wait for what becomes of the other.
+                    one.send(form("an exception", GROUP) + form("status 40", GROUP))
+                    assert [(await one.response()).status for _ in "ab"] == [500, 400]
+                assert (await slow.response()).status == 504
+            assert await well(one)
+
+    if way == "two agents":
+        asyncio.run(scenario(mesh.agent))
+        return
+    at = f"127.0.0.1:{mesh.chain.port('scripted')}"
+    native = mesh.chain.consumer_agent(
+        "native-scripted",
+        registry=f"static://{at}?protocol=dubbo&serialization=fastjson&group=scripted"
+        f"&interface={INTERFACE}",
+    )
+    asyncio.run(start(native))
+    try:
+        asyncio.run(scenario(native))
+    finally:
+        native.kill()
 
 
 def test_what_a_provider_says_of_a_callers_value_is_in_no_log(mesh: Mesh, agent: Program) -> None:

@@ -107,6 +107,8 @@ class ProviderAgent:
             return "draining"
         if not self.link.usable:
             return f"the provider cannot be reached: {self.link.reason or 'not connected yet'}"
+        if self.link.silent:
+            return "the provider is silent: it answers neither calls nor heartbeats"
         if self.egress.silent:
             return "the provider does not answer its probe"
         if not all(handle.registered for handle in self._handles):

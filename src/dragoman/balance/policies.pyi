@@ -4,6 +4,7 @@ class Candidate:
     weight: float
     inflight: int
     room: int
+    charged: int
     def __init__(self, weight: float = 1.0, inflight: int = 0, room: int = 0) -> None: ...
 
 class Policy:

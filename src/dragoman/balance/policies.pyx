@@ -3,10 +3,14 @@
 A policy sees candidates: each with a weight (its capacity compared with the others'), the requests
 in flight to it, and its room: how many more it may take now, by the credits it has granted. A
 candidate without room is never picked, whatever the policy, so no policy can overrun a provider;
-they differ in how they spread what fits. Pure: no clock, no protocol; randomness comes from a
-seeded generator. Called by ``cluster`` for each request.
+they differ in how they spread what fits. Whoever fails fast, rejects, or is far slower than the
+rest is worse than others under every policy: what has ended so still counts as load for a while
+(``charged``), and a candidate that is ``shunned`` is picked only where the caller lifts that, since
+nobody else has room. Pure: no clock, no protocol; randomness comes from a seeded generator. Called
+by ``cluster`` for each request.
 
-Invariant: ``pick`` returns the index of a candidate with room, or -1 exactly when none has room.
+Invariant: ``pick`` returns the index of a candidate that has room and is not shunned, or -1 exactly
+when there is none.
 """
 
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
@@ -119,9 +123,9 @@ cdef class Demand(Policy):
             if i >= n:
                 i -= n
             candidate = at(candidates, i)
-            if candidate.free() <= 0:
+            if candidate.offer() <= 0:
                 continue
-            load = (candidate.target.inflight + 1) / candidate.weight
+            load = (candidate.load() + 1) / candidate.weight
             if best < 0 or load < lowest:
                 best = i
                 lowest = load
@@ -138,13 +142,13 @@ cdef class LeastActive(Policy):
         cdef Candidate candidate
         for i in range(PyList_GET_SIZE(candidates)):
             candidate = at(candidates, i)
-            if candidate.free() <= 0:
+            if candidate.offer() <= 0:
                 continue
-            if best < 0 or candidate.target.inflight < fewest:
+            if best < 0 or candidate.load() < fewest:
                 best = i
-                fewest = candidate.target.inflight
+                fewest = candidate.load()
                 total = candidate.weight
-            elif candidate.target.inflight == fewest:
+            elif candidate.load() == fewest:
                 # Reservoir sampling: each of the equals is kept in proportion to its weight.
                 total += candidate.weight
                 if <double>(self._draw() & 0xFFFFFFFF) * total < candidate.weight * 4294967296.0:
@@ -159,7 +163,7 @@ cdef Py_ssize_t with_room(list candidates, Py_ssize_t n, Py_ssize_t start):
         i = start + k
         if i >= n:
             i -= n
-        if at(candidates, i).free() > 0:
+        if at(candidates, i).offer() > 0:
             return i
     return -1
 
@@ -179,7 +183,7 @@ cdef class PowerOfTwoChoices(Policy):
         second = with_room(candidates, n, (first + 1 + self._draw() % <uint64_t>(n - 1)) % n)
         a = at(candidates, first)
         b = at(candidates, second)
-        if (b.target.inflight + 1) / b.weight < (a.target.inflight + 1) / a.weight:
+        if (b.load() + 1) / b.weight < (a.load() + 1) / a.weight:
             return second
         return first
 
@@ -195,7 +199,7 @@ cdef class SmoothWeightedRoundRobin(Policy):
         cdef Candidate candidate
         for i in range(PyList_GET_SIZE(candidates)):
             candidate = at(candidates, i)
-            if candidate.free() <= 0:
+            if candidate.offer() <= 0:
                 continue
             candidate._current += candidate.weight
             total += candidate.weight
@@ -216,7 +220,7 @@ cdef class RoundRobin(Policy):
         cdef Py_ssize_t k, i
         for k in range(n):
             i = (self._turn + k) % n
-            if at(candidates, i).free() > 0:
+            if at(candidates, i).offer() > 0:
                 self._turn = i + 1
                 return i
         return -1
@@ -231,12 +235,12 @@ cdef class WeightedRandom(Policy):
         cdef Candidate candidate
         for i in range(PyList_GET_SIZE(candidates)):
             candidate = at(candidates, i)
-            if candidate.free() > 0:
+            if candidate.offer() > 0:
                 total += candidate.weight
         total *= <double>(self._draw() & 0xFFFFFFFF) / 4294967296.0
         for i in range(PyList_GET_SIZE(candidates)):
             candidate = at(candidates, i)
-            if candidate.free() > 0:
+            if candidate.offer() > 0:
                 best = i
                 total -= candidate.weight
                 if total < 0:
@@ -251,7 +255,7 @@ cdef class Random(Policy):
         cdef Py_ssize_t i, best = -1
         cdef uint64_t seen = 0
         for i in range(PyList_GET_SIZE(candidates)):
-            if at(candidates, i).free() > 0:
+            if at(candidates, i).offer() > 0:
                 seen += 1
                 if self._draw() % seen == 0:
                     best = i

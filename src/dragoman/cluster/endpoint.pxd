@@ -40,9 +40,13 @@ cdef class Endpoint(PeerUser):
     cdef readonly uint64_t requests
     cdef readonly uint64_t replies
     cdef readonly uint64_t failures
-    cdef double ewma_us
-    cdef int64_t replied_us
+    # When the calls began to be rejected that have been so in a row.
+    cdef int64_t rejecting_us
     cdef int64_t unavailable_us
+    # It is set aside by its own word that it is full.
+    cdef bint full
+    cdef readonly uint64_t withdrawn
+    cdef readonly uint64_t one_way
     cdef object lanes
     cdef bint _odd
     cdef bint gone
@@ -54,5 +58,6 @@ cdef class Endpoint(PeerUser):
         return self.breaker.open or self.peer.breaker.open
 
     cdef str why_aside(self)
+    cdef void charge(self, int64_t until_us)
     cdef Standing look(self)
     cdef void refresh(self)

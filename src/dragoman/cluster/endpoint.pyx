@@ -8,6 +8,7 @@ invariant: ``barred`` unless calls of this service may go there as far as the pe
 from libc.stdint cimport int64_t
 
 from dragoman.balance.affinity cimport hash_of
+from dragoman.balance.charges cimport Charges
 from dragoman.cluster.peer cimport CONNECTING, READY, Peer, PeerUser
 from dragoman.flow.breaker cimport Breaker
 
@@ -50,7 +51,11 @@ cdef class Endpoint(PeerUser):
     @property
     def state(self):
         """One of ``STATES``, by its number, or that it is no longer registered."""
-        return "removed" if self.gone else STATES[self.peer.state]
+        if self.gone:
+            return "removed"
+        if self.peer.state == READY and self.set_aside():
+            return "set aside"
+        return STATES[self.peer.state]
 
     @property
     def reason(self):
@@ -65,6 +70,13 @@ cdef class Endpoint(PeerUser):
     cdef str why_aside(self):
         """What has been said against it, if it has been set aside."""
         return self.aside if self.breaker.open else self.peer.aside
+
+    cdef void charge(self, int64_t until_us):
+        """A call that ended without having done its work counts for the balance until then."""
+        if self.charges is None:
+            self.charges = Charges()
+        self.charges.add(until_us)
+        self.charged = self.charges.count
 
     cdef str user_name(self):
         return self.service.name
@@ -108,12 +120,16 @@ cdef class Endpoint(PeerUser):
         """A plain dict for the status page."""
         cdef Peer peer = self.peer
         return {
-            "address": self.address, "state": self.state, "reason": peer.reason,
+            "address": self.address, "state": self.state,
+            "reason": self.why_aside() if self.set_aside() and peer.state == READY
+            else peer.reason,
             "weight": self.weight, "inflight": self.under_way,
             "credits": peer.session.credits if peer.session is not None else 0,
             "requests": self.requests, "replies": self.replies, "failures": self.failures,
+            "withdrawn": self.withdrawn, "one_way": self.one_way,
             "breaker_open": self.set_aside(), "breaker_trips": self.breaker.trips
             + peer.breaker.trips,
-            "latency_ms": round(self.ewma_us / 1000.0, 3),
+            "latency_ms": round(self.ewma_us / 1000.0, 3) if self.samples else None,
+            "shunned": self.shunned,
             **({} if peer.special is None else peer.special.status()),
         }

@@ -12,6 +12,8 @@ cdef class Endpoints(EndpointKeeper):
     cdef list _ready
     cdef list _taking_part
     cdef int _hopes
+    # How many of those with a session are shunned.
+    cdef int _shunning
     cdef bint _pings
     cdef readonly bint closed
     cdef readonly bint known

@@ -9,11 +9,11 @@ without calls.
 
 from libc.stdint cimport int64_t
 
+from dragoman.balance.merit cimport judge
 from dragoman.cluster.endpoint cimport EXPECTED, PRESENT, Endpoint, EndpointKeeper, Standing
 from dragoman.cluster.peer cimport DOWN, Peer, Peers
 from dragoman.rpc.turn cimport turn_of
 from dragoman.timers cimport Timed
-from dragoman.wire.mesh cimport F_PING
 
 import logging
 
@@ -197,7 +197,6 @@ cdef class Endpoints(EndpointKeeper):
         cdef Peer peer
         cdef bint more = self.busy()
         cdef int64_t now = self.turn.wheel.clock_us()
-        cdef int64_t silent_us
         cdef double silence_us
         for endpoint in list(self._ready):
             peer = endpoint.peer
@@ -219,12 +218,8 @@ cdef class Endpoints(EndpointKeeper):
                 silence_us = SILENCE_LATENCIES * endpoint.ewma_us
                 if silence_us < SILENCE_US:
                     silence_us = SILENCE_US
-            # Other services' replies are signs of life too.
-            silent_us = now - max(endpoint.replied_us, peer.replied_us)
-            if self._pings and silent_us > SILENCE_US // 2:
-                peer.session.control(F_PING, 0, 0, 0, b"")
-            if silent_us > silence_us:
-                peer.fell_silent(now, f"silent for {silent_us // 1000} ms")
+            peer.look_silent(now, <int64_t>silence_us)
+        self._shunning = judge(self._ready)
         return more
 
     def let_go(self):

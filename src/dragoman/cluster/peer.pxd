@@ -46,9 +46,11 @@ cdef class Peer(Target):
     # What was said of it last that speaks against it. It is told to any caller, so it holds
     # nothing of what one of them has sent.
     cdef readonly str aside
+    # When it last showed that it lives, when it was first asked for something after that, and how
+    # many calls it let pass their deadline since.
     cdef int64_t replied_us
-    # Its last word was a rejection: that it has room is not to be believed.
-    cdef bint rejecting
+    cdef int64_t asked_us
+    cdef int missed
     # Set aside only for its silence, which may be one slow call.
     cdef bint suspect
     cdef int64_t _suspect_until_us
@@ -67,6 +69,9 @@ cdef class Peer(Target):
     cdef bint contested(self, PeerUser by)
     cdef void heard(self)
     cdef void failed(self, int64_t now, str why)
+    cdef void missed_one(self, int64_t sent_us, int64_t now)
+    cdef void look_silent(self, int64_t now, int64_t silence_us)
+    cdef int _late(self, int64_t now, int64_t silence_us)
     cdef void fell_silent(self, int64_t now, str why)
     cdef void _set_aside(self, str why)
     cdef void survey(self)

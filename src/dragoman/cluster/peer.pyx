@@ -20,6 +20,7 @@ from dragoman.flow.breaker cimport Breaker
 from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
 from dragoman.rpc.turn cimport turn_of
 from dragoman.timers cimport Timed
+from dragoman.wire.mesh cimport F_PING
 
 import logging
 import os
@@ -40,6 +41,9 @@ STATES = ("connecting", "ready", "down", "draining")
 cdef Py_ssize_t USERS_A_TURN = 200
 cdef int64_t CHECKUP_US = 100_000
 cdef int64_t SUSPECT_US = 500_000
+# A peer with calls under way is asked for a sign of life after half of this.
+cdef int64_t SILENCE_US = 500_000
+cdef int MISSED_MOST = 5
 cdef int64_t ALL = 0x7FFFFFFFFFFFFFFF
 cdef int64_t WAITING_MAX = 0x7FFFFFFF
 
@@ -191,6 +195,7 @@ cdef class Peer(Target):
         """It has answered: it is well."""
         cdef bint was_open = self.breaker.open
         self.suspect = False
+        self.missed = 0
         self.breaker.success()
         if was_open:
             log.info("%s: endpoint %s takes part again", self.names(), self.address)
@@ -202,6 +207,57 @@ cdef class Peer(Target):
         self.aside = why
         if self.breaker.failure(now):
             self._set_aside(why)
+
+    cdef void missed_one(self, int64_t sent_us, int64_t now):
+        """A call sent then has passed its deadline, for which it had a fair time.
+
+        That says nothing if the peer has shown since that it lives, be it by an answer to another.
+        """
+        if self.replied_us > sent_us:
+            return
+        self.missed += 1
+        if self.breaker.open:
+            self.breaker.failure(now)
+        elif self.missed >= MISSED_MOST and now - self.asked_us > SILENCE_US:
+            self.fell_silent(now, f"{self.missed} deadlines passed, and nothing was answered")
+
+    cdef void look_silent(self, int64_t now, int64_t silence_us):
+        """With calls under way: set it aside if it has fallen silent.
+
+        One late call is only slow, if the connection answers; others may go there. Where the peer
+        itself answers for the connection (``replied_us`` is then that of the last read), silence
+        is silence whatever the number of calls.
+        """
+        cdef int64_t since_us = max(self.replied_us, self.asked_us)
+        cdef int64_t read_us = max(self.session.read_us, self.asked_us)
+        cdef int late
+        if now - since_us <= SILENCE_US // 2:
+            return
+        if now - read_us > SILENCE_US // 2:
+            self.session.control(F_PING, 0, 0, 0, b"")
+        if now - since_us <= silence_us:
+            return
+        late = self._late(now, silence_us) + self.missed
+        if late > 1:
+            self.fell_silent(
+                now, f"{late} calls are late, silent for {(now - since_us) // 1000} ms"
+            )
+        elif now - read_us > silence_us:
+            self.fell_silent(now, f"silent for {(now - read_us) // 1000} ms")
+
+    cdef int _late(self, int64_t now, int64_t silence_us):
+        """How many calls of any service are late. What was late already when the peer last showed
+        that it lives is known to be slow.
+        """
+        cdef Call call
+        cdef int64_t sent_us
+        cdef int late = 0
+        for call in self.session.calls():
+            sent_us = call.since()
+            if sent_us and now - max(sent_us, self.replied_us) > silence_us \
+                    and self.replied_us - sent_us <= silence_us:
+                late += 1
+        return late
 
     cdef void fell_silent(self, int64_t now, str why):
         """It has answered nothing for long.

@@ -42,6 +42,10 @@ cdef class Service(Endpoints):
     cdef Policy policy
     cdef Endpoint _favoured
     cdef int _quantum
+    # What a call takes that is served, and whether some endpoint has charges.
+    cdef double _usual_us
+    cdef bint _charged
+    cdef int _since_trickle
     cdef int64_t _favoured_us
     cdef readonly WaitingQueue waiting
     cdef readonly RetryBudget retries
@@ -58,6 +62,10 @@ cdef class Service(Endpoints):
     cdef readonly int64_t waiting_bytes
     cdef int64_t more
     cdef readonly uint64_t requests
+    cdef readonly uint64_t replies
+    cdef readonly uint64_t failures
+    cdef readonly uint64_t withdrawn
+    cdef readonly uint64_t one_way
     cdef readonly uint64_t retried
     cdef readonly uint64_t shed
     cdef readonly uint64_t expired
@@ -95,5 +103,13 @@ cdef class Service(Endpoints):
         self, ServiceCall call, Endpoint endpoint, int code, bint retry_safe, str message
     )
     cdef bint _is_sign_of_life(self, ServiceCall call, int code) noexcept
-    cdef void _missed(self, ServiceCall call, Endpoint endpoint, int64_t now, str why)
+    cdef void _missed(self, ServiceCall call, Endpoint endpoint, int64_t now)
+    cdef void _well(self, ServiceCall call, Endpoint endpoint)
+    cdef void _rejected(self, Endpoint endpoint, int64_t now, str why)
+    cdef void _refused(self, Endpoint endpoint, int64_t now, str why)
+    cdef void _charge(self, Endpoint endpoint, int64_t until_us, int64_t now)
+    cdef void _took(self, double us) noexcept
+    cdef Py_ssize_t _choose(self)
+    cdef void _expire(self, int64_t now)
+    cdef bint _all_full(self)
     cdef void sweep(self)

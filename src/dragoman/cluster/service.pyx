@@ -17,6 +17,7 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from dragoman.balance.affinity cimport home
+from dragoman.balance.merit cimport did_badly, judge, took, worst_of
 from dragoman.cluster.endpoint cimport Endpoint
 from dragoman.cluster.endpoints cimport Endpoints
 from dragoman.cluster.lanes cimport Lane, Lanes
@@ -37,9 +38,12 @@ cdef int64_t UNAVAILABLE_PAUSE_US = 50_000
 cdef int64_t FAIR_US = 100_000
 cdef double FAIR_LATENCIES = 2.0
 cdef int ATTEMPTS_MAX = 4
-# The same for a call that providers with exhausted pools reject one after the other, while there
-# are others with room.
-cdef int REJECTED_MAX = 32
+# Who rejects so many calls in a row, and does nothing else for so long (and twice its usual
+# latency), is set aside.
+cdef int REJECTED_MOST = 5
+cdef int64_t REJECTED_US = 100_000
+# How many calls go by until an endpoint that is shunned gets one.
+cdef int TRICKLE = 128
 # Requests within so short a time of each other count as coming together.
 cdef int64_t TOGETHER_US = 500
 
@@ -96,20 +100,22 @@ cdef class ServiceCall(Call):
         self.ended_us = now
         self._left(endpoint)
         endpoint.replies += 1
-        endpoint.replied_us = now
+        service.replies += 1
         peer.replied_us = now
-        peer.rejecting = False
-        endpoint.ewma_us += (<double>(now - self.sent_us) - endpoint.ewma_us) * 0.0625
-        # What was sent before the endpoint said that it serves nobody does not show that it does
-        # again.
-        if endpoint.breaker.open or peer.breaker.failures or peer.breaker.open:
-            service.recovered(endpoint, self.sent_us > endpoint.unavailable_us)
+        took(endpoint, <double>(now - self.sent_us))
+        service._took(<double>(now - self.sent_us))
+        if endpoint.breaker.open or peer.breaker.failures or peer.breaker.open or peer.missed \
+                or endpoint.rejections:
+            service._well(self, endpoint)
         # The submitter may send its next request from within on_result.
         endpoint.refresh()
         self.endpoint = None
         if self._wheel is not None:
             self._wheel.cancel(self)
         self.on_result(body, n, owner)
+
+    cdef int64_t since(self):
+        return self.sent_us
 
     cdef void on_error(self, int code, bint retry_safe, str message):
         cdef Endpoint endpoint = self.endpoint
@@ -122,6 +128,7 @@ cdef class ServiceCall(Call):
         cdef Endpoint endpoint = self.endpoint
         cdef Service service = self.service
         service.expired += 1
+        service.failures += 1
         self.again = False
         if self.in_line:
             service._leave_line(self)
@@ -141,7 +148,8 @@ cdef class ServiceCall(Call):
             # answer.
             self.never_ran = False
             self._left(endpoint)
-            service._missed(self, endpoint, service.turn.wheel.clock_us(), "deadlines passed")
+            endpoint.failures += 1
+            service._missed(self, endpoint, service.turn.wheel.clock_us())
         self.on_failure(C_DEADLINE, "deadline passed")
 
     cdef void withdraw(self):
@@ -150,12 +158,15 @@ cdef class ServiceCall(Call):
         """
         if self._wheel is not None:
             self._wheel.cancel(self)
+        if self.service is not None and (self.again or self.in_line or self.endpoint is not None):
+            self.service.withdrawn += 1
         self.again = False
         if self.in_line:
             self.service._leave_line(self)
         if self.session is not None:
             self.session.abandon(self)
         if self.endpoint is not None:
+            self.endpoint.withdrawn += 1
             self._left(self.endpoint)
             self.endpoint = None
 
@@ -236,29 +247,71 @@ cdef class Service(Endpoints):
         cdef Py_ssize_t i
         cdef Endpoint endpoint = self._favoured
         cdef bint barred
+        if self._charged:
+            self._expire(now)
         if avoided is not None:
             # Not where it has just failed, unless there is no other place.
             barred = avoided.barred
             avoided.barred = True
-            i = self.policy.pick(self._ready)
+            i = self._choose()
             avoided.barred = barred
             if i < 0:
-                i = self.policy.pick(self._ready)
+                i = self._choose()
             return <Endpoint>PyList_GET_ITEM(self._ready, i) if i >= 0 else None
-        if self._quantum > 0 and endpoint.free() > 0 \
+        if self._quantum > 0 and endpoint.offer() > 0 \
                 and (endpoint.peer.session._marked or now - self._favoured_us <= TOGETHER_US):
             self._quantum -= 1
             return endpoint
-        i = self.policy.pick(self._ready)
+        i = self._choose()
         if i < 0:
             return None
         endpoint = <Endpoint>PyList_GET_ITEM(self._ready, i)
+        if endpoint.shunned:
+            self._quantum = 0
+            return endpoint
         self._favoured = endpoint
         self._favoured_us = now
         self._quantum = min(
             self.policy.quantum, (endpoint.peer.room + endpoint.peer.inflight) // 16
         ) - 1
         return endpoint
+
+    cdef Py_ssize_t _choose(self):
+        """The policy's choice; one that is shunned gets what nobody else has room for, and one call
+        in ``TRICKLE`` while it has none.
+        """
+        cdef Py_ssize_t i
+        cdef Endpoint endpoint
+        cdef list shunned
+        if self._shunning:
+            self._since_trickle += 1
+            if self._since_trickle >= TRICKLE:
+                for i in range(PyList_GET_SIZE(self._ready)):
+                    endpoint = <Endpoint>PyList_GET_ITEM(self._ready, i)
+                    if endpoint.shunned and endpoint.under_way == 0 and endpoint.free() > 0:
+                        self._since_trickle = 0
+                        return i
+        i = self.policy.pick(self._ready)
+        if i < 0 and self._shunning:
+            shunned = [endpoint for endpoint in self._ready if endpoint.shunned]
+            for endpoint in shunned:
+                endpoint.shunned = False
+            i = self.policy.pick(self._ready)
+            for endpoint in shunned:
+                endpoint.shunned = True
+        return i
+
+    cdef void _expire(self, int64_t now):
+        """Charges whose time has come count no longer."""
+        cdef Endpoint endpoint
+        cdef Py_ssize_t i
+        self._charged = False
+        for i in range(PyList_GET_SIZE(self._ready)):
+            endpoint = <Endpoint>PyList_GET_ITEM(self._ready, i)
+            if endpoint.charged:
+                endpoint.charged = endpoint.charges.expire(now)
+                if endpoint.charged:
+                    self._charged = True
 
     cdef bint _send(self, ServiceCall call, int64_t now, bint newcomer):
         """Send to the endpoint that the policy picks; False when none has room, or it has been
@@ -310,10 +363,10 @@ cdef class Service(Endpoints):
         if call.no_reply:
             self._send_and_forget(call, endpoint, method, timeout_ms)
             return
-        if endpoint.under_way == 0:
-            endpoint.replied_us = now
-            if self._watchdog._wheel is None:
-                self.watch()
+        if peer.asked_us <= peer.replied_us:
+            peer.asked_us = now
+        if endpoint.under_way == 0 and self._watchdog._wheel is None:
+            self.watch()
         call.endpoint = endpoint
         call.sent_us = now
         endpoint.under_way += 1
@@ -339,6 +392,8 @@ cdef class Service(Endpoints):
             return
         if call._wheel is not None:
             call._wheel.cancel(call)
+        endpoint.one_way += 1
+        self.one_way += 1
         call.put(endpoint.peer.session, method, timeout_ms)
         endpoint.refresh()
         if call.lane is not None:
@@ -353,6 +408,7 @@ cdef class Service(Endpoints):
         if lane is not None:
             call.lane = None
             self._lanes.tidy(lane)
+        self.failures += 1
         call.on_failure(code, message)
 
     cdef void _wait(self, ServiceCall call):
@@ -395,7 +451,9 @@ cdef class Service(Endpoints):
             return False
         if self._hopes == 0 and (self.known or self._fail):
             if self._ready:
-                self._end(call, C_UNAVAILABLE, self._why_aside())
+                self._end(
+                    call, C_OVERLOAD if self._all_full() else C_UNAVAILABLE, self._why_aside()
+                )
             elif self.endpoints:
                 self._end(call, C_UNAVAILABLE, self._why_away())
             elif self.unusable:
@@ -423,6 +481,14 @@ cdef class Service(Endpoints):
     cdef str _unread(self):
         """Why it is not known who serves."""
         return self.why_unread() if self.why_unread else "the registry has not been read yet"
+
+    cdef bint _all_full(self):
+        """Whether it is by their own word that they are full that no endpoint takes part."""
+        cdef Endpoint endpoint
+        for endpoint in self._ready:
+            if endpoint.peer.breaker.open or not endpoint.full:
+                return False
+        return True
 
     cdef str _why_aside(self):
         """Why none of the endpoints that are there takes part: what was said of one of them."""
@@ -658,29 +724,31 @@ cdef class Service(Endpoints):
         self, ServiceCall call, Endpoint endpoint, int code, bint retry_safe, str message
     ):
         """An attempt failed at ``endpoint``: try elsewhere if that is safe, else end the call."""
-        cdef bint was_open
-        endpoint.replied_us = endpoint.peer.replied_us = self.turn.wheel.clock_us()
+        cdef Peer peer = endpoint.peer
+        cdef int64_t now = self.turn.wheel.clock_us()
+        cdef double worst_us
+        endpoint.failures += 1
         if self._is_sign_of_life(call, code):
-            if endpoint.breaker.open or endpoint.peer.breaker.failures \
-                    or endpoint.peer.breaker.open:
-                self.recovered(endpoint, call.sent_us > endpoint.unavailable_us)
+            peer.replied_us = now
+            self._well(call, endpoint)
+            # However soon it was thrown: it attracts no more than others do who do the work.
+            self._charge(endpoint, call.sent_us + <int64_t>self._usual_us, now)
         elif code == C_DEADLINE:
-            self._missed(call, endpoint, endpoint.replied_us, message)
-        elif code == C_UNAVAILABLE:
-            # Its own word for it that it serves nobody now: no need to try five times.
-            endpoint.failures += 1
-            endpoint.unavailable_us = endpoint.replied_us
-            endpoint.aside = message
-            was_open = endpoint.breaker.open
-            endpoint.breaker.trip_briefly(endpoint.replied_us, UNAVAILABLE_PAUSE_US)
-            if not was_open:
-                self.tripped(endpoint, message)
-        elif code == C_OVERLOAD:
-            endpoint.peer.rejecting = True
-        elif code == C_UPSTREAM_LOST or code == C_UPSTREAM_PROTOCOL:
-            endpoint.failures += 1
-            if not endpoint.gone:
-                endpoint.peer.failed(endpoint.replied_us, message)
+            self._missed(call, endpoint, now)
+        elif code == C_OVERLOAD or code == C_UNAVAILABLE or code == C_UPSTREAM_LOST \
+                or code == C_UPSTREAM_PROTOCOL:
+            worst_us = worst_of(self._ready, self._usual_us)
+            self._charge(endpoint, call.sent_us + <int64_t>worst_us, now)
+            did_badly(endpoint, worst_us, code == C_OVERLOAD)
+            if code == C_OVERLOAD:
+                self._rejected(endpoint, now, message)
+            elif code == C_UNAVAILABLE:
+                # Its own word for it that it serves nobody now: no need to try five times.
+                endpoint.unavailable_us = now
+                endpoint.full = False
+                self._refused(endpoint, now, message)
+            elif not endpoint.gone:
+                peer.failed(now, message)
         if call.order_key is not None:
             # Only what never left may be sent anew: others of its sequence may have run since.
             if retry_safe and code == C_UPSTREAM_LOST and call.attempts < ATTEMPTS_MAX \
@@ -689,7 +757,7 @@ cdef class Service(Endpoints):
                 self._rejoin(call)
                 return
         elif retry_safe and code != C_DEADLINE \
-                and (call.due_us == 0 or endpoint.replied_us < call.due_us):
+                and (call.due_us == 0 or now < call.due_us):
             if _may_try_again(self, call, endpoint, code):
                 self.retried += 1
                 call.failed_at = endpoint
@@ -700,13 +768,58 @@ cdef class Service(Endpoints):
         call.never_ran = retry_safe
         self._end(call, code, message)
 
-    cdef void _missed(self, ServiceCall call, Endpoint endpoint, int64_t now, str why):
-        """A deadline passed at ``endpoint``, which is its failure only if it had a fair time."""
+    cdef void _missed(self, ServiceCall call, Endpoint endpoint, int64_t now):
+        """A deadline passed at ``endpoint``, which may be its failure if it had a fair time."""
         cdef int64_t had_us = now - call.sent_us
-        endpoint.failures += 1
-        if had_us < FAIR_US or <double>had_us < FAIR_LATENCIES * endpoint.ewma_us:
-            return
-        endpoint.peer.failed(now, why)
+        if had_us >= FAIR_US and <double>had_us >= FAIR_LATENCIES * endpoint.ewma_us:
+            endpoint.peer.missed_one(call.sent_us, now)
+
+    cdef void _well(self, ServiceCall call, Endpoint endpoint):
+        """``endpoint`` has answered: it is well.
+
+        What was sent before it said that it serves nobody does not show that it does again.
+        """
+        if endpoint.rejections:
+            endpoint.rejections = 0
+            self._shunning = judge(self._ready)
+        self.recovered(endpoint, call.sent_us > endpoint.unavailable_us)
+
+    cdef void _rejected(self, Endpoint endpoint, int64_t now, str why):
+        """``endpoint`` had no place for a call. One that serves others meanwhile is merely full;
+        one that does nothing but reject for a while is set aside.
+        """
+        if endpoint.rejections == 1:
+            endpoint.rejecting_us = now
+        self._shunning = judge(self._ready)
+        if endpoint.breaker.open or (
+            endpoint.rejections >= REJECTED_MOST
+            and now - max(endpoint.rejecting_us, endpoint.peer.replied_us)
+            > max(REJECTED_US, <int64_t>(2 * endpoint.ewma_us))
+        ):
+            endpoint.full = True
+            self._refused(endpoint, now, why)
+
+    cdef void _refused(self, Endpoint endpoint, int64_t now, str why):
+        """By its own word ``endpoint`` is not to be asked for a moment."""
+        cdef bint was_open = endpoint.breaker.open
+        endpoint.aside = why
+        endpoint.breaker.trip_briefly(now, UNAVAILABLE_PAUSE_US)
+        if not was_open:
+            self.tripped(endpoint, why)
+
+    cdef void _charge(self, Endpoint endpoint, int64_t until_us, int64_t now):
+        """A call that has ended counts for the balance until then."""
+        if until_us > now:
+            endpoint.charge(until_us)
+            self._charged = True
+
+    cdef void _took(self, double us) noexcept:
+        """A call has been served in that time: what is usual follows."""
+        if self._usual_us == 0.0:
+            self._usual_us = us
+        elif us > 4.0 * self._usual_us + 1000.0:
+            us = 4.0 * self._usual_us + 1000.0
+        self._usual_us += (us - self._usual_us) * 0.03125
 
     cdef bint _is_sign_of_life(self, ServiceCall call, int code) noexcept:
         """Whether an error is a reply of the callee, which lives: it concerns that call alone.
@@ -757,9 +870,15 @@ cdef class Service(Endpoints):
                 self._drain_waiting(NEVER_US)
 
     def status(self):
-        """A plain dict for the status page."""
+        """A plain dict for the status page.
+
+        ``requests`` is the sum of ``replies``, ``failures``, ``withdrawn``, ``one_way``,
+        ``inflight`` and ``waiting``; those of the endpoints count attempts.
+        """
         return {
-            "service": self.name, "requests": self.requests, "waiting": self.waiting.live,
+            "service": self.name, "requests": self.requests, "replies": self.replies,
+            "failures": self.failures, "withdrawn": self.withdrawn, "one_way": self.one_way,
+            "inflight": self.calls, "waiting": self.lined,
             "shed": self.shed, "retried": self.retried, "expired": self.expired,
             "endpoints": [endpoint.status() for endpoint in self.endpoints.values()],
             "unusable": [
@@ -769,18 +888,17 @@ cdef class Service(Endpoints):
 
 
 cdef bint _may_try_again(Service service, ServiceCall call, Endpoint failed, int code):
-    """Whether a call that never ran at ``failed`` may be tried once more.
-
-    What never reached a provider is not a second try and costs no budget; neither does what one
-    rejected while another has room and rejects nothing, for that burdens nobody who is full.
+    """Whether a call that never ran at ``failed`` may be tried once more: what never reached a
+    provider is not a second try and costs no budget.
     """
     cdef Endpoint other
     cdef Py_ssize_t i
-    if code == C_OVERLOAD and call.attempts < REJECTED_MAX:
-        for i in range(PyList_GET_SIZE(service._ready)):
-            other = <Endpoint>PyList_GET_ITEM(service._ready, i)
-            if other is not failed and other.free() > 0 and not other.peer.rejecting:
-                return True
     if call.attempts >= ATTEMPTS_MAX:
         return False
-    return code == C_UPSTREAM_LOST or code == C_UNAVAILABLE or service.retries.withdraw()
+    if code == C_UPSTREAM_LOST or code == C_UNAVAILABLE or service.retries.withdraw():
+        return True
+    for i in range(PyList_GET_SIZE(service._ready)):
+        other = <Endpoint>PyList_GET_ITEM(service._ready, i)
+        if other is not failed and other.offer() > 0 and other.rejections == 0:
+            return service.retries.borrow()
+    return False

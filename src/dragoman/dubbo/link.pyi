@@ -46,5 +46,9 @@ class DubboLink:
     def idle(self) -> bool:
         """Whether no call is under way on any connection."""
     @property
+    def silent(self) -> bool:
+        """Whether it has fallen silent, on every connection that is up."""
+
+    @property
     def usable(self) -> bool:
         """Whether some connection is up and its provider takes requests."""

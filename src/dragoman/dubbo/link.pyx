@@ -13,8 +13,7 @@ grows.
 Invariants: each call that ``begin`` accepted ends exactly once (reply or loss) unless it is
 forgotten; ids go on across connections, so that a reply from before a restart never matches; after
 a framing error the connection is closed, never resynchronised; a connection is ``silent`` only
-while calls are under way to which neither an answer nor that to a heartbeat has come for half a
-second.
+while calls are under way, and neither an answer nor that to a heartbeat has come for half a second.
 """
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -543,6 +542,12 @@ cdef class DubboLink:
     def usable(self):
         """Whether some connection is up and its provider takes requests."""
         return self.pick() is not None
+
+    @property
+    def silent(self):
+        """Whether it has fallen silent, on every connection that is up."""
+        cdef DubboConnection best = self.pick()
+        return best is not None and best.silent
 
     cdef DubboConnection pick(self):
         """The least busy usable connection, a silent one only if there is no other; or None."""

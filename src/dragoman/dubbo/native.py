@@ -198,6 +198,7 @@ class Provider:
         return {
             "provider": f"{self.link.host}:{self.link.port}",
             "connections": len(self.link.connections),
+            "silent": self.link.silent,
             "limit": self.limit,
             "credits": self.pool.statistics(),
         }

@@ -36,3 +36,4 @@ cdef class RetryBudget:
             self._tokens = self._most
 
     cdef bint withdraw(self) noexcept
+    cdef bint borrow(self) noexcept

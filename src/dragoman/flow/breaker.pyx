@@ -9,6 +9,9 @@ is passed in. Called by ``cluster``.
 
 from libc.stdint cimport int64_t
 
+# How many retries may be owed.
+cdef double DEBT_MAX = 256.0
+
 
 cdef class Breaker:
     """``threshold`` failures in a row open it; the first probe goes ``pause_ms`` later."""
@@ -86,6 +89,15 @@ cdef class RetryBudget:
     cdef bint withdraw(self) noexcept:
         """Take one retry out of the budget; False when it is spent."""
         if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    cdef bint borrow(self) noexcept:
+        """Take one retry that finds a place for certain, on credit if the budget is spent: a burst
+        of rejections costs no call, and all in all the proportion holds.
+        """
+        if self._tokens < 1.0 - DEBT_MAX:
             return False
         self._tokens -= 1.0
         return True

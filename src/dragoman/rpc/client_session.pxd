@@ -1,4 +1,4 @@
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 from dragoman.flow.waiting cimport Waiter
 from dragoman.rpc.session cimport Session
@@ -15,6 +15,7 @@ cdef class Call(Waiter):
     cdef void on_error(self, int code, bint retry_safe, str message)
     cdef bint unwanted(self)
     cdef object sender(self)
+    cdef int64_t since(self)
 
 
 cdef struct Slot:

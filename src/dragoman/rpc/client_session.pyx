@@ -12,7 +12,7 @@ never is 0.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
@@ -56,6 +56,10 @@ cdef class Call(Waiter):
     cdef object sender(self):
         """Who among those that share the session has sent it."""
         return None
+
+    cdef int64_t since(self):
+        """When it was sent."""
+        return 0
 
 
 cdef class SessionOwner:

@@ -1,0 +1,9 @@
+from collections.abc import Iterable
+
+from dragoman.balance.policies import Candidate
+
+def judged(
+    candidates: list[Candidate],
+    served_us: Iterable[tuple[Candidate, float]] = (),
+    rejected: Iterable[Candidate] = (),
+) -> list[Candidate]: ...
