@@ -251,14 +251,27 @@ class ZookeeperClient:
             raise NodeExists(f"{arguments[0]}: there is such a node already") from None
         except TimeoutError:
             why = f"ZooKeeper did not answer within {self._request_timeout_s:g} s"
-        except ValueError as error:
-            # A path that can be none, of what somebody else has registered.
-            why = f"ZooKeeper: {arguments[0]}: {error}"
+        except ValueError:
+            # Of what somebody else has registered.
+            why = f"ZooKeeper: {arguments[0]}: a path that can be none"
         except KazooException as error:
-            why = f"ZooKeeper: {type(error).__name__}{f': {error}' if str(error) else ''}"
+            why = f"ZooKeeper: {_refusal(error)}"
         self.errors_total += 1
         self.last_error = why
         raise RegistryError(why)
+
+
+def _refusal(error: KazooException) -> str:
+    """Why ZooKeeper refused; kazoo's exceptions are its codes, and most say no more."""
+    match type(error).__name__:
+        case "NoAuthError" | "AuthFailedError":
+            return "access is denied: user or password is wrong, or this is another's"
+        case "ConnectionLoss" | "ConnectionClosedError" | "OperationTimeoutError":
+            return "the connection was lost"
+        case "SessionExpiredError" | "SessionMovedError":
+            return "the session has ended"
+        case other:
+            return f"it refuses ({other})"
 
 
 class _Watcher:
