@@ -130,6 +130,7 @@ def _start_provider_side(bench: Bench, network: Network, limit: int, delay_ms: i
             "--provider": f"{HOST}:{port}",
             "--interface": bench.interface,
             "--limit": limit,
+            "--serialization": "fastjson",
             "--registry": f"static://{HOST}:{agent_port}",
             "--admin": f"{HOST}:{admin_port}",
         },

@@ -7,6 +7,7 @@ with what is tested: it packs and unpacks by itself.
 from __future__ import annotations
 
 import asyncio
+import re
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -56,6 +57,23 @@ def frame(id: int, body: bytes, *, status: int = OK, flags: int = FASTJSON) -> b
     return struct.pack(">HBBQI", 0xDABB, flags, status, id, len(body)) + body
 
 
+def untimed(attachments: dict[str, Any]) -> dict[str, Any]:
+    """Attachments without those that say how long the call may take, which must be there as Java's
+    consumers write them: a text and a number.
+    """
+    rest = dict(attachments)
+    said, left = rest.pop("timeout"), rest.pop("_TO")
+    assert isinstance(said, str) and type(left) is int and str(left) == said and left > 0
+    return rest
+
+
+def untimed_body(body: bytes) -> bytes:
+    """The same of a request's body in hessian2."""
+    rest, count = re.subn(rb"\x07timeout[\x01-\x0a]\d+\x03_TOI.{4}", b"", body, flags=re.DOTALL)
+    assert count == 1
+    return rest
+
+
 Answer = Callable[[Frame], bytes | Awaitable[bytes | None] | None]
 
 
@@ -69,6 +87,7 @@ class FakeProvider:
         self.events: list[Frame] = []
         self.writers: list[asyncio.StreamWriter] = []
         self.connections = 0
+        self.answers_heartbeats = True
         self.port = 0
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,7 +118,7 @@ class FakeProvider:
                 asked = Frame(flags, status, id, await reader.readexactly(length))
                 if flags & 0x20:
                     self.events.append(asked)
-                    if asked.two_way:
+                    if asked.two_way and self.answers_heartbeats:
                         writer.write(frame(id, asked.body, flags=flags & 0x1F | 0x20))
                     continue
                 self.requests.append(asked)

@@ -11,7 +11,7 @@ import pytest
 from dragoman.errors import ProtocolError, UsageError
 from dragoman.wire.hessian2 import decode_stream, encode
 from dragoman.wire.java import Bean
-from tests.dubbo.fake import way
+from tests.dubbo.fake import untimed, way
 from tests.dubbo.test_hessian2_method import call
 
 DESCRIPTOR = "Ljava/lang/String;JLjava/util/Map;La/B;"
@@ -25,7 +25,8 @@ def ask(reply: bytes, body: bytes) -> tuple[list[Any], list[Any]]:
         async with way(lambda asked: asked.reply(reply)) as one:
             answer = await one.call("hessian2", body)
             lines = one.provider.requests[0].body.split(b"\n")[:-1]
-            return decode_stream(answer), [json.loads(line) for line in lines]
+            *fields, attachments = [json.loads(line) for line in lines]
+            return decode_stream(answer), [*fields, untimed(attachments)]
 
     return asyncio.run(scenario())
 

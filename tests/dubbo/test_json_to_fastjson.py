@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from dragoman.errors import NotFoundError, ProtocolError, RemoteError, UsageError
-from tests.dubbo.fake import Frame, way
+from tests.dubbo.fake import Frame, untimed, way
 
 GENERIC = "Ljava/lang/String;[Ljava/lang/String;[Ljava/lang/Object;"
 
 
 def lines(frame: Frame) -> list[Any]:
     """The fields of a request in the older form, one JSON value a line."""
-    return [json.loads(line) for line in frame.body.split(b"\n")[:-1]]
+    *values, attachments = [json.loads(line) for line in frame.body.split(b"\n")[:-1]]
+    return [*values, untimed(attachments)]
 
 
 def fields(frame: Frame) -> list[Any]:
@@ -27,7 +28,7 @@ def fields(frame: Frame) -> list[Any]:
         (length,) = struct.unpack_from(">I", frame.body, at)
         values.append(json.loads(frame.body[at + 4 : at + 4 + length]))
         at += 4 + length
-    return values
+    return [*values[:-1], untimed(values[-1])]
 
 
 def body(**call: Any) -> bytes:

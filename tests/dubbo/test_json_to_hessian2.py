@@ -12,7 +12,7 @@ import pytest
 from dragoman.errors import ProtocolError, RemoteError, UsageError
 from dragoman.wire.hessian2 import decode_stream, encode
 from dragoman.wire.java import Bean, TypedList
-from tests.dubbo.fake import FASTJSON, Frame, way
+from tests.dubbo.fake import FASTJSON, Frame, untimed_body, way
 
 GENERIC = "Ljava/lang/String;[Ljava/lang/String;[Ljava/lang/Object;"
 OWN = {"path": "a.B", "interface": "a.B"}
@@ -33,7 +33,7 @@ def ask(
 
         async with way(answer, serialization="hessian2") as one:
             result = await one.call("json", raw or body(**call))
-            return result, decode_stream(one.provider.requests[0].body)
+            return result, decode_stream(untimed_body(one.provider.requests[0].body))
 
     return asyncio.run(scenario())
 
@@ -312,7 +312,7 @@ def test_a_form_carries_one_parameter(kind: bytes, parameter: bytes, argument: A
     async def scenario() -> None:
         async with way(lambda asked: asked.reply(SEVEN), serialization="hessian2") as one:
             assert await one.call("form", FORM % (kind, parameter)) == b"7"
-            asked = decode_stream(one.provider.requests[0].body)
+            asked = decode_stream(untimed_body(one.provider.requests[0].body))
             assert asked[5:] == [argument, OWN]
 
     asyncio.run(scenario())

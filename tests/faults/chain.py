@@ -241,9 +241,12 @@ class Chain:
     def provider_agent(
         self, name: str, provider: int | Program, *options: str, registry: str = ""
     ) -> Program:
-        """The agent of a provider (or of whatever listens on that port)."""
+        """The agent of a provider (or of whatever listens on that port), which is asked in fastjson
+        unless the options say otherwise.
+        """
         at = provider if isinstance(provider, int) else provider.port
         own = ["--provider", f"{HOST}:{at}", "--interface", INTERFACE]
+        own += [] if "--serialization" in options else ["--serialization", "fastjson"]
         return self._agent("provider", name, own, options, registry)
 
     def consumer_agent(self, name: str, *options: str, registry: str = "") -> Program:

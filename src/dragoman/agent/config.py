@@ -34,6 +34,9 @@ POLICIES: Final = (
     "random",
 )
 
+# What a provider is asked in: whatever it is found to answer in.
+AUTO: Final = "auto"
+
 _Count = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
 _CountOrNone = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
 _Workers = Annotated[int, msgspec.Meta(ge=1, le=256)]
@@ -116,7 +119,9 @@ class ProviderConfig(AgentConfig, frozen=True, kw_only=True):
     group: str = ""
     version: str = ""
     zone: str = ""
-    serialization: str = "fastjson"
+    serialization: str = AUTO
+    path: str = ""
+    token: str = ""
     weight: _Weight = 1
     limit: _Limit | Literal["auto"] = 200
     connections: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
@@ -128,8 +133,8 @@ class ProviderConfig(AgentConfig, frozen=True, kw_only=True):
         _check_address("provider", self.provider)
         if self.advertise:
             _check_address("advertise", self.advertise)
-        if self.serialization not in SERIALIZATIONS:
-            expected = f"expected one of {', '.join(SERIALIZATIONS)}"
+        if self.serialization not in (AUTO, *SERIALIZATIONS):
+            expected = f"expected {AUTO} or one of {', '.join(SERIALIZATIONS)}"
             raise _Wrong("serialization", self.serialization, expected)
         if not self.interface:
             raise _Wrong("interface", "", "expected at least one, such as com.example.IHello")
@@ -181,7 +186,7 @@ class ProviderConfig(AgentConfig, frozen=True, kw_only=True):
                 port=port or listening_port,
                 weight=self.weight,
                 limit=0 if self.limit == "auto" else self.limit,
-                serialization=self.serialization,
+                serialization="" if self.serialization == AUTO else self.serialization,
                 group=self.group,
                 version=self.version,
                 zone=self.zone,
@@ -245,7 +250,7 @@ def changed(config: AgentConfig) -> list[tuple[str, str]]:
     out = []
     for field in msgspec.structs.fields(config):
         value = getattr(config, field.name)
-        if value != field.default and field.name != "registry":
+        if value != field.default and field.name not in ("registry", "token"):
             text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
             out.append((field.name, text))
     return out

@@ -67,7 +67,8 @@ BOM: Final = b"\xef\xbb\xbf"
 QUERY_FIELDS: Final = ("args", "group", "version")
 TEXT_TYPES: Final = frozenset(("java.lang.String", "char", "java.lang.Character"))
 _NAME = re.compile(rb"[A-Za-z_$][A-Za-z0-9_$.]{0,511}")
-_GROUP = re.compile(rb"[A-Za-z0-9_$.\-]{0,128}")
+# Also * for any, and several with commas between.
+_GROUP = re.compile(rb"[A-Za-z0-9_$.\-*, ]{0,128}")
 
 
 class HttpRefusal(Exception):
@@ -136,7 +137,7 @@ def _name(what: str, text: bytes) -> str:
 
 def _group(what: str, text: bytes) -> str:
     if not _GROUP.fullmatch(text):
-        raise UsageError(f"{what}: at most 128 letters, digits and _ $ . - were expected")
+        raise UsageError(f"{what}: at most 128 letters, digits and _ $ . - * , were expected")
     return text.decode()
 
 

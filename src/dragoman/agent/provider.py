@@ -13,15 +13,16 @@ from typing import Any
 
 from dragoman.accepting import Acceptor
 from dragoman.agent.bounds import MemoryGuard, connections_allowed, memory_bytes_max
-from dragoman.agent.config import ProviderConfig
+from dragoman.agent.config import AUTO, ProviderConfig
 from dragoman.agent.listening import listening_socket
 from dragoman.dubbo.departure import Departure
 from dragoman.dubbo.egress import Egress
+from dragoman.dubbo.finding import Finding
 from dragoman.dubbo.link import DubboLink
 from dragoman.errors import Code, RegistryError
 from dragoman.flow.credits import CreditPool
 from dragoman.observe.metrics import Snapshot
-from dragoman.registry.base import Handle, Registry, parse_address
+from dragoman.registry.base import DEFAULT_SERIALIZATION, Handle, Registry, parse_address
 from dragoman.registry.report import add_registry_metrics
 from dragoman.registry.url import open_registry
 from dragoman.rpc.server_session import ServerSession
@@ -41,6 +42,7 @@ class ProviderAgent:
         self._registry: Registry = open_registry(config.registry, lease_ttl_s=config.lease_ttl_s)
         host, port = parse_address(config.provider)
         learning = config.limit == "auto"
+        self._finds = config.serialization == AUTO
         self.pool = CreditPool(LEARN_FROM if learning else int(config.limit))
         self.link = DubboLink(
             self._loop, host, port, self._on_provider_change, count=config.connections
@@ -52,11 +54,15 @@ class ProviderAgent:
             self.pool,
             group=config.group,
             version=config.version,
-            serialization=config.serialization,
+            serialization=DEFAULT_SERIALIZATION if self._finds else config.serialization,
+            path=config.path,
+            token=config.token,
             learning=learning,
             timeout_ms=config.timeout_ms,
             interfaces=None if config.allow_any_interface else config.interface,
         )
+        if self._finds:
+            self.link.greeter = Finding(self.egress, config.interface[0])
         self.sessions: set[ServerSession] = set()
         self._sessions_max = connections_allowed(config.connections_max)
         self._memory = MemoryGuard(
@@ -194,6 +200,7 @@ class ProviderAgent:
             "listen": self._config.listen,
             "provider": self._config.provider,
             "interfaces": list(self._config.interface),
+            "serialization": self.egress.serialization,
             "registry": self._registry.location,
             "ready": self.ready_reason() or True,
             "credits": self.pool.statistics(),

@@ -256,8 +256,25 @@ def provider(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What the provider is asked in: fastjson, fastjson-lengths, fastjson2, hessian2. "
-            "Replies are understood in each.  \\[default: fastjson]",
+            help="What the provider is asked in: hessian2, fastjson2, fastjson, fastjson-lengths, "
+            "or auto: the first of these that it answers when it is connected to. Replies are "
+            "understood in each.  \\[default: auto]",
+        ),
+    ] = None,
+    path: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The path that the provider serves its interface under, if that is not the "
+            "interface's name; one that ends with / is a context path before the name.",
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The token that the provider asks for. Other users of the machine see options: "
+            "give it in DRAGOMAN_TOKEN instead.",
         ),
     ] = None,
     weight: Annotated[

@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dragoman.cluster.options import Options
+from dragoman.cluster.selection import chosen, is_choice
 from dragoman.cluster.server import PROTOCOL
 from dragoman.cluster.service import Service
-from dragoman.errors import NotFoundError, UnavailableError
+from dragoman.errors import NotFoundError, OverloadError, UnavailableError
 from dragoman.registry.base import EVERY
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def service_key(interface: str, group: str = "", version: str = "") -> bytes:
 
 
 EVERY_KEY = service_key(EVERY)
+# Unions of services that callers have asked for (``group`` ``*``, say); those unused go first.
+UNIONS_MAX = 64
 
 
 class Directory:
@@ -46,6 +49,10 @@ class Directory:
         self.services: dict[bytes, Service] = {}
         self.known = False
         self.why_unread: Callable[[], str] = lambda: "the registry has not been read yet"
+        # By interface: group, version and key of each service; by keys: the service of all of them.
+        self._variants: dict[str, list[tuple[str, str, bytes]]] = {}
+        self._unions: dict[tuple[bytes, ...], Service] = {}
+        self._listed: dict[bytes, list[Registration]] = {}
 
     def update(self, registrations: Sequence[Registration]) -> None:
         """Take over the registry's current list (all services)."""
@@ -60,12 +67,51 @@ class Directory:
             self.services[key] = Service(self._loop, key, self._options)
         for key, service in self.services.items():
             service.update(wanted.get(key, ()))
+        self._listed = wanted
+        self._variants = {}
+        for key, listed in wanted.items():
+            one = listed[0]
+            self._variants.setdefault(one.interface, []).append((one.group, one.version, key))
+        for keys, service in self._unions.items():
+            service.update(self._of(keys))
         self.known = True
+
+    def _of(self, keys: Sequence[bytes]) -> list[Registration]:
+        """What is listed of several services."""
+        return [each for key in keys for each in self._listed.get(key, ())]
+
+    def _union(self, interface: str, group: str, version: str) -> Service | None:
+        """The service of all providers among those asked for, if there are any."""
+        keys = tuple(
+            sorted(
+                key
+                for said_group, said_version, key in self._variants.get(interface, ())
+                if chosen(group, said_group)
+                and (chosen(version, said_version) or (version == "0.0.0" and not said_version))
+            )
+        )
+        if len(keys) < 2:
+            return self.services[keys[0]] if keys else None
+        service = self._unions.pop(keys, None)
+        if service is None:
+            for other in list(self._unions):
+                if len(self._unions) < UNIONS_MAX:
+                    break
+                if not _busy(self._unions[other]):
+                    self._loop.create_task(self._unions.pop(other).close())
+            if len(self._unions) >= UNIONS_MAX:
+                raise OverloadError(f"calls to more than {UNIONS_MAX} choices of services at once")
+            service = Service(self._loop, b" or ".join(keys), self._options)
+            service.update(self._of(keys))
+        self._unions[keys] = service
+        return service
 
     def find(self, interface: str, group: str = "", version: str = "") -> Service:
         """The service of that name; raises NotFoundError, or UnavailableError while nothing is
-        known yet."""
+        known yet. ``group`` and ``version`` may be ``*`` or have commas (``cluster.selection``)."""
         service = self.services.get(service_key(interface, group, version))
+        if service is None and is_choice(group, version):
+            service = self._union(interface, group, version)
         if service is None:
             # Static endpoints may serve whatever they are asked for.
             service = self.services.get(EVERY_KEY)
@@ -84,9 +130,15 @@ class Directory:
 
     async def close(self) -> None:
         """Let all endpoints go."""
-        for service in self.services.values():
+        for service in (*self.services.values(), *self._unions.values()):
             await service.close()
 
     def status(self) -> list[dict[str, Any]]:
         """Plain data for the status page."""
-        return [service.status() for service in self.services.values()]
+        services = (*self.services.values(), *self._unions.values())
+        return [service.status() for service in services]
+
+
+def _busy(service: Service) -> bool:
+    """Whether calls are under way there, or wait."""
+    return service.calls > 0 or service.waiting_bytes > 0

@@ -325,8 +325,6 @@ cdef class Caller:
             given[name] = value
         if self.generic:
             given["generic"] = "true"
-        if self.timeout_us:
-            given.setdefault("timeout", str(self.timeout_us // 1000))
         if not given:
             return b""
         self.pool._writer.start(out, DEPTH)

@@ -25,6 +25,7 @@ from dragoman.cluster.directory import service_key
 from dragoman.cluster.opening import connected
 from dragoman.cluster.options import Options
 from dragoman.cluster.peer import Peers
+from dragoman.cluster.selection import ANY, chosen, is_choice
 from dragoman.cluster.service import Service
 from dragoman.cluster.statistics import PoolStatistics
 from dragoman.dubbo.calling import Caller, JavaPool
@@ -169,17 +170,18 @@ class Hub:
         assert self._registry is not None
         loose = isinstance(self._registry, StaticRegistry)
 
+        def wanted(asked: str, said: str) -> bool:
+            # In a fixed list, where nothing is said, any group and version are served.
+            return chosen(asked, said) or (loose and said == "")
+
         def take_over(registrations: Sequence[Registration]) -> None:
-            wanted = [(pool.group, pool.version)]
-            if loose:
-                # Where nothing is said, any group and version are served.
-                wanted += [("", pool.version), (pool.group, ""), ("", "")]
             pool.update(
                 [
                     each
                     for each in registrations
                     if each.protocol in PROTOCOLS
-                    and (each.group, "" if each.version == "0.0.0" else each.version) in wanted
+                    and wanted(pool.group, each.group)
+                    and wanted(pool.version, "" if each.version == "0.0.0" else each.version)
                 ]
             )
 
@@ -228,6 +230,12 @@ class Hub:
         """What providers publish of a service's methods; see ``Client.methods``."""
         if self._registry is None:
             return ()
+        if is_choice(pool.group, pool.version):
+            for each in (await self._registry.services()).get(pool.interface, ()):
+                if chosen(pool.group, each.group) and chosen(pool.version, each.version):
+                    return await self._registry.metadata(
+                        pool.interface, group=each.group, version=each.version
+                    )
         return await self._registry.metadata(pool.interface, group=pool.group, version=pool.version)
 
     async def close(self, *, drain_ms: int) -> None:
@@ -246,7 +254,10 @@ def _named(registration: Registration, pool: JavaPool) -> Registration | None:
     if registration.interface not in ("*", pool.interface):
         return None
     fields = {name: getattr(registration, name) for name in registration.__struct_fields__}
-    fields |= {"interface": pool.interface, "group": pool.group, "version": pool.version}
+    fields |= {"interface": pool.interface}
+    # Any is as good as none; of several the first is asked for.
+    for name, asked in (("group", pool.group), ("version", pool.version)):
+        fields[name] = "" if asked == ANY else asked.partition(",")[0].strip()
     return Registration(**fields)
 
 
@@ -263,7 +274,8 @@ class Client:
 
     ``source`` says where the providers are: a registry's URL (``zookeeper://host:2181``,
     ``etcd://...``, ``nacos://...``), an open Registry, which stays the caller's, or the providers
-    themselves (``dubbo://host:port,host:port``; ``?limit=...&weight=...`` may follow each).
+    themselves (``dubbo://host:port,host:port``; ``?limit=...&weight=...`` may follow each, or it
+    is the URL that a provider has registered, ``dubbo://host:port/path?interface=...``).
 
     - ``timeout_ms``: how long a call may take unless it says otherwise (None: as long as it likes).
     - ``policy``: which provider gets the next call, one of ``balance.policies.POLICIES``.
@@ -352,6 +364,7 @@ class Client:
         object has any method, and the arguments' own types are taken for Java's (``Reference``).
 
         - ``version``, ``group``: of the service; a declared class's own unless they are given.
+          ``*`` is any, ``a,b`` either of the two.
         - ``timeout_ms``: how long its calls may take, waiting and retries included.
         - ``attachments``: texts that go with every call.
         - ``generic``: call through ``$invoke``: Java's types are named, not compiled in, and beans

@@ -14,6 +14,14 @@ cdef class Egress(Handler):
     cdef readonly CreditPool pool
     cdef readonly DubboLink link
     cdef Requests _requests
+    cdef readonly str serialization
+    cdef dict _said
+    # Whether the provider has answered anything in it; and the one for which it has been told that
+    # it has not.
+    cdef readonly bint _heard
+    cdef str _told
+    # Called when a call has had its time before anything has been answered.
+    cdef public object on_unheard
     cdef Replies _replies
     cdef double _mean_us
     cdef readonly bint draining
@@ -43,6 +51,7 @@ cdef class Egress(Handler):
     # The provider did not answer the last probe.
     cdef readonly bint silent
 
+    cdef Requests requests_in(self, str serialization)
     cdef void _sent_one_way(self, EgressCall call, DubboConnection connection)
     cdef void _finish(
         self, EgressCall call, int code, bint retry_safe, str message, bint answered=*

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dragoman.dubbo.link import DubboLink
 from dragoman.flow.credits import CreditPool
@@ -29,6 +29,8 @@ class Egress(Handler):
         group: str = "",
         version: str = "",
         serialization: str = "fastjson",
+        path: str = "",
+        token: str = "",
         learning: bool = False,
         sharing: bool = False,
         limit_max: int = 10000,
@@ -36,6 +38,11 @@ class Egress(Handler):
         interfaces: Sequence[str] | None = None,
     ) -> None: ...
     silent: bool
+    serialization: str
+    on_unheard: Callable[[], object] | None
+    def speak(self, serialization: str) -> None:
+        """From now on ask the provider in this serialization; raises UsageError."""
+
     def probe(self, interface: str, every_ms: int) -> None:
         """From now on ask the provider's pool itself, by ``$echo``, whether it still answers."""
 

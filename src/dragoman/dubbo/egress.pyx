@@ -51,6 +51,8 @@ cdef int64_t HOLD_US = 100_000
 cdef int64_t HOLD_US_MAX = 1_600_000
 # A call without reply keeps its place for as long as calls take here on average, at most this.
 cdef int64_t ONE_WAY_US_MAX = 10_000_000
+# How much sooner than its caller a call is given up here while nothing has been answered yet.
+cdef int64_t UNHEARD_US_MAX = 50_000
 
 log = logging.getLogger("dragoman.agent")
 
@@ -77,8 +79,8 @@ cdef class Egress(Handler):
 
     def __init__(
         self, loop, DubboLink link, CreditPool pool, *, str group="", str version="",
-        str serialization="fastjson", bint learning=False, bint sharing=False, int limit_max=10000,
-        uint32_t timeout_ms=600000, interfaces=None,
+        str serialization="fastjson", str path="", str token="", bint learning=False,
+        bint sharing=False, int limit_max=10000, uint32_t timeout_ms=600000, interfaces=None,
     ):
         self.loop = loop
         self.turn = turn_of(loop)
@@ -89,12 +91,24 @@ cdef class Egress(Handler):
         self.limit_max = limit_max
         self._patience = 1
         self._timeout_ms = timeout_ms
-        self._requests = Requests(
-            serialization, group=group, version=version, interfaces=interfaces
-        )
+        self._said = {
+            "group": group, "version": version, "path": path, "token": token,
+            "interfaces": interfaces,
+        }
+        self.speak(serialization)
         self._replies = Replies()
         self.errors = {}
         self.latency = Histogram()
+
+    cdef Requests requests_in(self, str serialization):
+        """What makes requests in a serialization; raises UsageError."""
+        return Requests(serialization, **self._said)
+
+    def speak(self, str serialization not None):
+        """From now on ask the provider in this serialization; raises UsageError."""
+        self._requests = self.requests_in(serialization)
+        self.serialization = serialization
+        self._heard = False
 
     cdef int method(self, bytes name) except -1:
         return METHODS.get(name, -2)
@@ -106,6 +120,7 @@ cdef class Egress(Handler):
         cdef EgressCall call = EgressCall.__new__(EgressCall)
         cdef DubboConnection connection = self.link.pick()
         cdef size_t start
+        cdef int64_t allowed_us
         self.requests += 1
         self.in_progress += 1
         call.egress = self
@@ -128,9 +143,11 @@ cdef class Egress(Handler):
                 return True
         call.started_us = call.sent_us = session.read_us
         start = connection.out.length
+        if timeout_ms > self._timeout_ms:
+            timeout_ms = self._timeout_ms
         try:
             self._requests.write(
-                method, connection.out, connection.begin(call), body, n, &call.asked
+                method, connection.out, connection.begin(call), body, n, timeout_ms, &call.asked
             )
         except UsageError as error:
             connection.undo(call)
@@ -168,9 +185,11 @@ cdef class Egress(Handler):
         if call.asked.one_way:
             self._sent_one_way(call, connection)
             return True
-        if timeout_ms > self._timeout_ms:
-            timeout_ms = self._timeout_ms
-        self.turn.wheel.schedule(call, call.started_us + <int64_t>timeout_ms * 1000)
+        allowed_us = <int64_t>timeout_ms * 1000
+        if not self._heard:
+            # Who waits is to hear why from here, before his own time has passed.
+            allowed_us -= min(allowed_us // 8, UNHEARD_US_MAX)
+        self.turn.wheel.schedule(call, call.started_us + allowed_us)
         return True
 
     def probe(self, str interface not None, int every_ms):
@@ -201,6 +220,20 @@ cdef class Egress(Handler):
         memory."""
         self._pressure = proportion
 
+    def _why_late(self):
+        """Why a call that has had its time has had no answer, as far as is known."""
+        if self._heard:
+            return "the provider did not answer in time"
+        why = (
+            f"the provider did not answer in time, as it has never answered in {self.serialization}"
+        )
+        if self._told != self.serialization:
+            self._told = self.serialization
+            log.warning("provider %s:%d: %s", self.link.host, self.link.port, why)
+        if self.on_unheard is not None:
+            self.on_unheard()
+        return why
+
     def _why_unavailable(self):
         for connection in self.link.connections:
             return "the provider is shutting down"
@@ -226,6 +259,8 @@ cdef class Egress(Handler):
         for connection in self.link.connections:
             for i in range(connection._mask + 1):
                 if connection._slots[i] == NULL:
+                    continue
+                if not isinstance(<object>connection._slots[i], EgressCall):
                     continue
                 call = <EgressCall>connection._slots[i]
                 if call.id == id and call.session is session and not call.answered:
@@ -333,6 +368,7 @@ cdef class EgressCall(DubboCall):
         cdef ServerSession session = self.session
         cdef int64_t took_us
         cdef int code
+        egress._heard = True
         if status == DUBBO_POOL_EXHAUSTED:
             egress.rejections += 1
             if egress.learning and (self.frame is None or self.rejected):
@@ -436,7 +472,7 @@ cdef class EgressCall(DubboCall):
             egress._finish(self, C_DEADLINE, False, "")
             return
         connection = self.connection
-        self.answer(C_DEADLINE, "the provider did not answer in time")
+        self.answer(C_DEADLINE, egress._why_late())
         if connection is not None:
             connection.missed()
 

@@ -53,6 +53,7 @@ cdef class DubboConnection(Arriving):
     cdef void _speaks(self)
     cdef bint may_probe(self, int64_t now_us) noexcept
     cdef uint64_t begin(self, DubboCall call) except 0
+    cdef uint64_t begin_aside(self, DubboCall call) except 0
     cdef void sent(self)
     cdef void undo(self, DubboCall call)
     cdef void forget(self, DubboCall call)
@@ -61,6 +62,7 @@ cdef class DubboConnection(Arriving):
     cdef void _event(self)
     cdef void missed(self)
     cdef bint _holds_a_reply(self)
+    cdef void opened(self)
     cdef void fail(self, str why)
     cdef int _process(self) except -1
 
@@ -76,11 +78,17 @@ cdef class Pulse(Timed):
     cdef void start(self)
 
 
+cdef class Greeter:
+    cdef void greet(self, DubboConnection connection)
+
+
 cdef class DubboLink:
     cdef readonly object loop
     cdef readonly str host
     cdef readonly int port
     cdef readonly list connections
+    cdef readonly list greeted
+    cdef public Greeter greeter
     cdef readonly list links
     cdef readonly str reason
     cdef readonly uint64_t unknown_replies

@@ -3,12 +3,16 @@ from collections.abc import Callable
 
 from dragoman.rpc.link import Link
 
+class Greeter:
+    """Has the first word on a link's connections."""
+
 class DubboConnection(asyncio.Protocol):
     """One connection to a provider."""
 
     inflight: int
     closed: bool
     readonly_event: bool
+    silent: bool
     def close(self) -> None:
         """Close the connection; calls on it are lost."""
 
@@ -18,6 +22,8 @@ class DubboLink:
     host: str
     port: int
     connections: list[DubboConnection]
+    greeted: list[DubboConnection]
+    greeter: Greeter | None
     links: list[Link]
     reason: str | None
     unknown_replies: int

@@ -21,8 +21,6 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr
 
-from libc.string cimport memchr
-
 from dragoman.rpc.arrival cimport Progress
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.dubbo cimport (
@@ -55,6 +53,7 @@ cdef int64_t PROBE_US = 500_000
 cdef int MISSED_MOST = 3
 CLOSED = "the connection to the provider was closed here"
 LEAVING = "the provider is about to stop"
+GREETED = "what it speaks is being found out"
 
 
 cdef class DubboCall(Timed):
@@ -67,6 +66,14 @@ cdef class DubboCall(Timed):
         """The connection broke; ``sent`` is False only if the request certainly never left. It
         was the provider that broke the protocol if ``violated``.
         """
+
+
+cdef class Greeter:
+    """Has the first word on a link's connections: each is used once ``opened`` has been called."""
+
+    cdef void greet(self, DubboConnection connection):
+        """A connection has been made; calls may be begun on it."""
+        connection.opened()
 
 
 cdef class DubboConnection(Arriving):
@@ -102,12 +109,24 @@ cdef class DubboConnection(Arriving):
         """The provider accepted the connection."""
         self.transport = transport
         self._heard = True
+        self.owner.greeted.append(self)
+        self.turn.wheel.schedule(self, self.turn.wheel.clock_us() + self.owner.heartbeat_us)
+        log.info("connected to provider %s:%d", self.owner.host, self.owner.port)
+        if self.owner.greeter is None:
+            self.opened()
+        else:
+            self.owner.reason = GREETED
+            self.owner.greeter.greet(self)
+
+    cdef void opened(self):
+        """From now on it may be given calls."""
+        if self.closed or self not in self.owner.greeted:
+            return
+        self.owner.greeted.remove(self)
         self.owner.connections.append(self)
         self.owner.reason = None
         self.owner._leaving = False
         self._link.held()
-        self.turn.wheel.schedule(self, self.turn.wheel.clock_us() + self.owner.heartbeat_us)
-        log.info("connected to provider %s:%d", self.owner.host, self.owner.port)
         self.owner.on_change()
 
     def data_received(self, bytes data):
@@ -187,8 +206,9 @@ cdef class DubboConnection(Arriving):
         self.end_watch()
         self.owner.losses += 1
         self.owner._next_id = self._next_id
-        if self in self.owner.connections:
-            self.owner.connections.remove(self)
+        for kept in (self.owner.connections, self.owner.greeted):
+            if self in kept:
+                kept.remove(self)
         if self.failure is None:
             self.failure = (
                 f"connection to provider {self.owner.host}:{self.owner.port} lost"
@@ -245,6 +265,15 @@ cdef class DubboConnection(Arriving):
         if not self._pulse.running:
             self._pulse.start()
         return call.dubbo_id
+
+    cdef uint64_t begin_aside(self, DubboCall call) except 0:
+        """``begin`` for a call whose silence says nothing of the provider."""
+        cdef bint watched = self._pulse.running
+        cdef uint64_t id = self.begin(call)
+        if not watched:
+            self._pulse.running = False
+            self.turn.wheel.cancel(self._pulse)
+        return id
 
     cdef void sent(self):
         """The frame is in ``out``: it leaves at the end of the turn."""
@@ -468,6 +497,7 @@ cdef class Pulse(Timed):
 
 cdef class DubboLink:
     """A provider: ``connections`` are those that are up. ``on_change()`` hears when that changes.
+    ``greeter`` has the first word on each, ``greeted`` are those where it has not ended yet.
     """
 
     def __init__(
@@ -477,6 +507,7 @@ cdef class DubboLink:
         self.host = host
         self.port = port
         self.connections = []
+        self.greeted = []
         self.links = []
         self.on_change = on_change
         self.heartbeat_us = <int64_t>(heartbeat_s * 1e6)
@@ -514,7 +545,7 @@ cdef class DubboLink:
         is about to stop. Calls under way are lost."""
         for link in self.links:
             link.abandon()
-        for connection in list(self.connections):
+        for connection in self.connections + self.greeted:
             connection.close()
         self.reason = LEAVING
 
@@ -522,7 +553,7 @@ cdef class DubboLink:
         """Stop reconnecting and close."""
         for link in self.links:
             await link.stop()
-        for connection in list(self.connections):
+        for connection in self.connections + self.greeted:
             connection.close()
 
     @property

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dragoman.dubbo.departure import Departure
 from dragoman.dubbo.egress import Egress
+from dragoman.dubbo.finding import Finding
 from dragoman.dubbo.link import DubboLink
 from dragoman.errors import UsageError
 from dragoman.flow.credits import CreditPool
@@ -36,6 +37,8 @@ logger = logging.getLogger("dragoman.dubbo")
 
 # What a registration says is spoken to such a provider.
 PROTOCOL: Final = "dubbo"
+# What is spoken where it does not say, until it is found not to answer.
+UNSAID: Final = "fastjson"
 
 
 class Providers:
@@ -123,6 +126,21 @@ class Provider:
         self._users: set[NativeLink] = set()
         self._started = False
         self._departure = Departure(self.link)
+        self._finding: Finding | None = None
+
+    def find_out(self, egress: Egress, interface: str) -> None:
+        """Have ``egress`` speak what the provider is found to answer in."""
+        if self._finding is None:
+            self._finding = Finding(egress, interface)
+            self.link.greeter = self._finding
+            self._finding.ask_now()
+        else:
+            self._finding.follow(egress)
+
+    def needed_no_more(self, egress: Egress) -> None:
+        """``egress`` has ended."""
+        if self._finding is not None:
+            self._finding.forget(egress)
 
     def add(self, user: NativeLink) -> None:
         """``user`` wants to be told of the provider's comings and goings."""
@@ -228,7 +246,9 @@ class NativeLink:
                 self._provider.pool,
                 group=registration.group,
                 version=registration.version,
-                serialization=registration.serialization or "hessian2",
+                serialization=registration.serialization or UNSAID,
+                path=registration.path,
+                token=registration.token,
                 timeout_ms=providers.timeout_ms,
                 sharing=True,
                 limit_max=self._provider.pool.limit,
@@ -236,6 +256,8 @@ class NativeLink:
         except UsageError:
             self._provider.forget_unused(registration.address)
             raise
+        if not registration.serialization:
+            self.egress.on_unheard = self._find_out
         self._session: ServerSession | None = None
         self._again: asyncio.TimerHandle | None = None
         self._started = False
@@ -252,6 +274,11 @@ class NativeLink:
             self._started = True
             self._provider.add(self)
             self.look()
+
+    def _find_out(self) -> None:
+        """Nothing has ever been answered in what was spoken, and nobody had said what to speak."""
+        self.egress.on_unheard = None
+        self._provider.find_out(self.egress, self.registration.interface)
 
     def held(self) -> None:
         """See ServerLink."""
@@ -342,5 +369,6 @@ class NativeLink:
             self._release()
 
     def _release(self) -> None:
+        self._provider.needed_no_more(self.egress)
         if self._started:
             self._provider.remove(self)

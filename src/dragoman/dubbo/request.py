@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
 
@@ -13,7 +13,8 @@ R = TypeVar("R")
 class RequestInfo:
     """The request at work; ``dubbo.current_request()`` gives it.
 
-    ``attachments`` are the caller's; what is put into ``reply_attachments`` goes back with the
+    ``attachments`` are the caller's, each with the type that it came with (text as a rule, but any
+    value of Java's may stand there); what is put into ``reply_attachments`` goes back with the
     reply, if the caller's version of Dubbo takes it. ``timeout_ms`` is what is left of the caller's
     time, None if it did not say. ``one_way``: nobody waits for a reply.
     """
@@ -23,7 +24,7 @@ class RequestInfo:
     version: str
     group: str
     peer: str
-    attachments: Mapping[str, str]
+    attachments: Mapping[str, Any]
     reply_attachments: dict[str, str]
     timeout_ms: int | None
     one_way: bool

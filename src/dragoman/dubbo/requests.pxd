@@ -1,4 +1,4 @@
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.fastjson cimport Invocation
@@ -31,6 +31,12 @@ cdef class Requests:
     cdef bint _lengths
     cdef bytes _group
     cdef bytes _version
+    # What calls must name beside it: the path, which may be one before each interface's name, and
+    # the token.
+    cdef bytes _path
+    cdef bint _before
+    cdef Buffer _whole_path
+    cdef bytes _token
     cdef Buffer _scratch
     cdef Requests _inner
     # What may be called, and which of it was called last; None for anything.
@@ -40,18 +46,23 @@ cdef class Requests:
     cdef object _constants  # the classes that are enums in the latest request, if it says so
 
     cdef int write(
-        self, int method, Buffer out, uint64_t id, const char* body, Py_ssize_t n, Asked* asked
+        self, int method, Buffer out, uint64_t id, const char* body, Py_ssize_t n,
+        uint32_t timeout_ms, Asked* asked
     ) except -1
     cdef int write_echo(self, Buffer out, uint64_t id, bytes interface) except -1
     cdef int _fastjson2(self, Buffer out, uint64_t id, object constants) except -1
-    cdef void _invocation(self, Invocation* to) noexcept
+    cdef void _invocation(self, Invocation* to, uint32_t timeout_ms) noexcept
+    cdef int _serve_under(self, Invocation* call) except -1
     cdef int _check_interface(self, const Slice* name) except -1
-    cdef int _form(self, Buffer out, uint64_t id, const char* body, Py_ssize_t n) except -1
+    cdef int _form(
+        self, Buffer out, uint64_t id, const char* body, Py_ssize_t n, uint32_t timeout_ms
+    ) except -1
     cdef int _form_json(
         self, Buffer out, uint64_t id, Invocation* invocation, const Slice* parameter
     ) except -1
     cdef int _json(
-        self, Buffer out, uint64_t id, const char* body, Py_ssize_t n, Asked* asked
+        self, Buffer out, uint64_t id, const char* body, Py_ssize_t n, uint32_t timeout_ms,
+        Asked* asked
     ) except -1
     cdef int _form_hessian2(
         self, Buffer out, uint64_t id, Invocation* invocation, const Slice* parameter, int count
@@ -62,7 +73,9 @@ cdef class Requests:
     cdef int _json_fastjson(
         self, Buffer out, uint64_t id, Invocation* invocation, object asked_for, Asked* asked
     ) except -1
-    cdef int _hessian2(self, Buffer out, uint64_t id, const char* body, Py_ssize_t n) except -1
+    cdef int _hessian2(
+        self, Buffer out, uint64_t id, const char* body, Py_ssize_t n, uint32_t timeout_ms
+    ) except -1
     cdef int _hessian2_as_fastjson(
         self, Buffer out, uint64_t id, Invocation* invocation, bytes arguments, bytes attachments
     ) except -1

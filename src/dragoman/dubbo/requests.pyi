@@ -7,7 +7,7 @@ class Requests:
     """Makes Dubbo requests for one provider; ``serialization`` is one of SERIALIZATIONS."""
 
     serialization: int
-    def make(self, method: bytes, id: int, body: bytes) -> bytes:
+    def make(self, method: bytes, id: int, body: bytes, timeout_ms: int = 0) -> bytes:
         """The whole frame for a request by a mesh method (for tests). Raises UsageError."""
 
     def __init__(
@@ -16,5 +16,7 @@ class Requests:
         *,
         group: str = "",
         version: str = "",
+        path: str = "",
+        token: str = "",
         interfaces: Sequence[str] | None = None,
     ) -> None: ...

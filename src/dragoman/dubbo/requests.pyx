@@ -4,8 +4,9 @@ A caller's request is the body of a mesh frame, by one of the mesh methods ``for
 ``hessian2`` and ``hessian2-oneway`` (``docs/formats/calls.md``). ``dubbo.egress`` calls ``write``,
 which appends the Dubbo frame straight to the buffer of the connection to the provider. The
 invariants: what is refused raises UsageError, and the caller of ``write`` then cuts the buffer
-back; nothing in a request reaches the provider as the name of a class to make, unless it is an
-argument's type; and where ``interfaces`` are given, no call leaves for another one, under whatever
+back; how long the call may take is among its attachments, unless the caller has said so himself;
+nothing in a request reaches the provider as the name of a class to make, unless it is an argument's
+type; and where ``interfaces`` are given, no call leaves for another one, under whatever
 mesh method, generic or not (group and version are always those given here).
 """
 
@@ -89,11 +90,14 @@ _encode = msgspec.json.Encoder().encode
 cdef class Requests:
     """Makes Dubbo requests for one provider. ``serialization`` is its name in SERIALIZATIONS.
 
-    ``interfaces`` are those that may be called; None: any.
+    ``interfaces`` are those that may be called; None: any. ``path`` is what it serves the interface
+    under, if that is not the interface's name; one that ends with ``/`` stands before the name.
+    ``token`` is what its calls must show.
     """
 
     def __init__(
-        self, str serialization not None, *, str group="", str version="", interfaces=None
+        self, str serialization not None, *, str group="", str version="", str path="",
+        str token="", interfaces=None,
     ):
         if serialization not in SERIALIZATIONS:
             raise UsageError(
@@ -103,45 +107,54 @@ cdef class Requests:
         self._lengths = serialization == "fastjson-lengths"
         self._group = group.encode() if group else None
         self._version = version.encode() if version else None
+        self._path = path.encode() if path else None
+        self._before = path.endswith("/")
+        self._whole_path = Buffer()
+        self._token = token.encode() if token else None
         self._scratch = Buffer()
         self._interfaces = None if interfaces is None else [name.encode() for name in interfaces]
         if self.serialization == DUBBO_FASTJSON2:
             # What is to be said is settled in hessian2.
             self._inner = Requests(
-                "hessian2", group=group, version=version, interfaces=interfaces
+                "hessian2", group=group, version=version, path=path, token=token,
+                interfaces=interfaces,
             )
             self._inner._marks = True
 
     cdef int write(
-        self, int method, Buffer out, uint64_t id, const char* body, Py_ssize_t n, Asked* asked
+        self, int method, Buffer out, uint64_t id, const char* body, Py_ssize_t n,
+        uint32_t timeout_ms, Asked* asked
     ) except -1:
         """Append the request that ``body`` asks for to ``out``; UsageError for what is wrong,
-        NotFoundError for an interface that may not be called."""
+        NotFoundError for an interface that may not be called. ``timeout_ms`` is how long it may
+        take, 0 for no word of that."""
         cdef size_t start = out.length
         memset(asked, 0, sizeof(Asked))
         if self._inner is not None:
             self._scratch.clear()
             self._inner._constants = None
-            self._inner.write(method, self._scratch, id, body, n, asked)
+            self._inner.write(method, self._scratch, id, body, n, timeout_ms, asked)
             self._fastjson2(out, id, self._inner._constants)
         elif method == METHOD_FORM:
-            self._form(out, id, body, n)
+            self._form(out, id, body, n, timeout_ms)
         elif method == METHOD_JSON:
             asked.answer = AS_JSON
-            self._json(out, id, body, n, asked)
+            self._json(out, id, body, n, timeout_ms, asked)
         else:
             asked.answer = AS_BODY
             asked.one_way = method == METHOD_HESSIAN2_ONE_WAY
-            self._hessian2(out, id, body, n)
+            self._hessian2(out, id, body, n, timeout_ms)
         if asked.one_way:
             (<uint8_t*>out.data)[start + 2] &= <uint8_t>(~DUBBO_TWO_WAY)
         return 0
 
-    def make(self, bytes method not None, uint64_t id, bytes body not None):
+    def make(
+        self, bytes method not None, uint64_t id, bytes body not None, uint32_t timeout_ms=0
+    ):
         """The whole frame for a request by a mesh method (for tests). Raises UsageError."""
         cdef Buffer out = Buffer()
         cdef Asked asked
-        self.write(METHODS[method], out, id, PyBytes_AS_STRING(body), len(body), &asked)
+        self.write(METHODS[method], out, id, PyBytes_AS_STRING(body), len(body), timeout_ms, &asked)
         return out.take()
 
     cdef int write_echo(self, Buffer out, uint64_t id, bytes interface) except -1:
@@ -151,8 +164,9 @@ cdef class Requests:
             self._scratch.clear()
             self._inner.write_echo(self._scratch, id, interface)
             return self._fastjson2(out, id, None)
-        self._invocation(&invocation)
+        self._invocation(&invocation, 0)
         point(&invocation.interface, interface)
+        self._serve_under(&invocation)
         invocation.method.data = "$echo"
         invocation.method.length = 5
         invocation.descriptor.data = "Ljava/lang/Object;"
@@ -177,11 +191,27 @@ cdef class Requests:
         end_frame(out, start)
         return 0
 
-    cdef void _invocation(self, Invocation* to) noexcept:
+    cdef void _invocation(self, Invocation* to, uint32_t timeout_ms) noexcept:
         memset(to, 0, sizeof(Invocation))
         point(&to.group, self._group)
         point(&to.service_version, self._version)
+        point(&to.token, self._token)
         to.lengths = self._lengths
+        to.timeout_ms = timeout_ms
+
+    cdef int _serve_under(self, Invocation* call) except -1:
+        """Name the path of the call's interface, if it is not the interface's own name."""
+        if self._path is None:
+            return 0
+        if not self._before:
+            point(&call.path, self._path)
+            return 0
+        self._whole_path.clear()
+        self._whole_path.append(PyBytes_AS_STRING(self._path), len(self._path))
+        self._whole_path.append(call.interface.data, call.interface.length)
+        call.path.data = self._whole_path.data
+        call.path.length = self._whole_path.length
+        return 0
 
     cdef int _check_interface(self, const Slice* name) except -1:
         """Refuse what is not among the interfaces that may be called."""
@@ -200,7 +230,9 @@ cdef class Requests:
         asked = name.data[:min(name.length, INTERFACE_SHOWN_MAX)].decode("utf-8", "replace")
         raise NotFoundError(f"this provider's agent serves no interface {asked!r} (--interface)")
 
-    cdef int _form(self, Buffer out, uint64_t id, const char* body, Py_ssize_t n) except -1:
+    cdef int _form(
+        self, Buffer out, uint64_t id, const char* body, Py_ssize_t n, uint32_t timeout_ms
+    ) except -1:
         """The contest's form, in whatever order its fields come."""
         cdef FormField fields[4]
         cdef Slice values[4]
@@ -234,8 +266,9 @@ cdef class Requests:
                 at += decoded
         if values[2].data == NULL:
             values[2].data = b""
-        self._invocation(&invocation)
+        self._invocation(&invocation, timeout_ms)
         invocation.interface = values[0]
+        self._serve_under(&invocation)
         invocation.method = values[1]
         invocation.descriptor = values[2]
         self._check_interface(&values[0])
@@ -310,7 +343,8 @@ cdef class Requests:
         return 0
 
     cdef int _json(
-        self, Buffer out, uint64_t id, const char* body, Py_ssize_t n, Asked* asked
+        self, Buffer out, uint64_t id, const char* body, Py_ssize_t n, uint32_t timeout_ms,
+        Asked* asked
     ) except -1:
         """``interface NUL method NUL group NUL version NUL`` and the JSON object of the call."""
         cdef Slice parts[4]
@@ -332,9 +366,12 @@ cdef class Requests:
         asked.one_way = call.oneway
         asked.envelope = call.envelope
         asked.class_names = call.class_names
-        self._invocation(&invocation)
+        if "timeout" in call.attachments or "_TO" in call.attachments:
+            timeout_ms = 0
+        self._invocation(&invocation, timeout_ms)
         invocation.interface = parts[0]
         invocation.method = parts[1]
+        self._serve_under(&invocation)
         if call.envelope:
             # To an older protocol a provider gives no attachments back.
             invocation.version.data = "2.0.2"
@@ -432,7 +469,9 @@ cdef class Requests:
             raise UsageError(f"the call cannot be sent: {fastjson_problem(code).decode()}")
         return 0
 
-    cdef int _hessian2(self, Buffer out, uint64_t id, const char* body, Py_ssize_t n) except -1:
+    cdef int _hessian2(
+        self, Buffer out, uint64_t id, const char* body, Py_ssize_t n, uint32_t timeout_ms
+    ) except -1:
         """Five names, each with a NUL; the u32 length of the arguments; these; attachments."""
         cdef Slice parts[5]
         cdef Invocation invocation
@@ -441,6 +480,7 @@ cdef class Requests:
         cdef const uint8_t* p = <const uint8_t*>rest
         cdef uint32_t length
         cdef int code
+        cdef bint timed = False
         self._check_interface(&parts[0])
         if left < 4:
             raise UsageError("a hessian2 call without the length of its arguments")
@@ -451,19 +491,22 @@ cdef class Requests:
             raise UsageError(f"a hessian2 call of {length} bytes of arguments, {left} of them came")
         if descriptor_count(parts[4].data, parts[4].length) < 0:
             raise UsageError("a hessian2 call without a JVM parameter descriptor")
-        self._invocation(&invocation)
+        self._invocation(&invocation, timeout_ms)
         invocation.version.data = "2.0.2"
         invocation.version.length = 5
         invocation.interface = parts[0]
         invocation.method = parts[1]
         invocation.descriptor = parts[4]
+        self._serve_under(&invocation)
         if self.serialization != DUBBO_HESSIAN2:
             return self._hessian2_as_fastjson(
                 out, id, &invocation, rest[:length], rest[length:left]
             )
         self._scratch.clear()
-        code = write_own_attachments(self._scratch, rest + length, left - length)
+        code = write_own_attachments(self._scratch, rest + length, left - length, &timed)
         if code == HESSIAN_OK:
+            if timed:
+                invocation.timeout_ms = 0
             invocation.attachments.data = self._scratch.data
             invocation.attachments.length = self._scratch.length
             code = write_hessian_request(out, id, &invocation, rest, length)
@@ -495,6 +538,8 @@ cdef class Requests:
              for name, value in (extra or {}).items()]
         ):
             raise UsageError("a hessian2 call: attachments are not one hessian2 map of strings")
+        if extra and ("timeout" in extra or "_TO" in extra):
+            invocation.timeout_ms = 0
         for i in range(count):
             point(&slices[i], <bytes>kept[i])
         try:

@@ -20,7 +20,8 @@ cdef class ServedRequest(Timed):
     cdef str generic
 
     cdef int decode(self, Hessian2Reader reader, const char* body, Py_ssize_t n) except -1
-    cdef int64_t timeout_ms(self) except -1
+    cdef int64_t timeout_ms(self) except -2
+    cdef str text_of(self, str name)
     cdef int write_value(
         self, Hessian2Writer writer, Buffer out, value, str descriptor
     ) except -1

@@ -28,6 +28,8 @@ SIMPLE = frozenset((
     "Ljava/lang/Character;", "Ljava/math/BigDecimal;", "Ljava/math/BigInteger;",
 ))
 
+# A day: who says more means "for ever".
+cdef int64_t TIMEOUT_MS_MAX = 86_400_000
 cdef int DEPTH = DEPTH_MAX
 cdef Py_ssize_t CONTAINERS = CONTAINERS_MAX
 
@@ -47,9 +49,7 @@ cdef class ServedRequest(Timed):
             self.method = request.method
             self.descriptor = request.descriptor
             self.arguments = request.arguments
-            self.attachments = {
-                name: value for name, value in request.attachments.items() if type(value) is str
-            }
+            self.attachments = request.attachments
             return 0
         reader.start(None, <const uint8_t*>body, n, False, DEPTH, CONTAINERS)
         self.protocol_version = reader.text()
@@ -73,20 +73,32 @@ cdef class ServedRequest(Timed):
             reader.typed = reader.exact or (<tuple>kept)[i]
             self.arguments.append(reader.value())
         reader.exact = reader.typed = False
-        self.attachments = reader.text_map() if reader.at < reader.n else {}
+        self.attachments = reader.attachments() if reader.at < reader.n else {}
         return 0
 
-    cdef int64_t timeout_ms(self) except -1:
-        """What the caller says that the call may take, or 0."""
+    cdef int64_t timeout_ms(self) except -2:
+        """What the caller says that the call may take, 0 for nothing, -1 for a time that has
+        passed: of the attachment that counts down (``_TO``), since ``timeout`` says "the default"
+        so.
+        """
         cdef int64_t least = 0, given
         cdef str name
         for name in ("_TO", "timeout"):
-            text = self.attachments.get(name)
-            if text is not None and text.isascii() and text.isdigit() and len(text) < 10:
-                given = int(text)
-                if given > 0 and (least == 0 or given < least):
-                    least = given
+            said = whole_number(self.attachments.get(name))
+            if said is None:
+                continue
+            given = min(said, TIMEOUT_MS_MAX)
+            if given <= 0:
+                if name == "_TO":
+                    return -1
+            elif least == 0 or given < least:
+                least = given
         return least
+
+    cdef str text_of(self, str name):
+        """An attachment that is text; an empty one for what is not."""
+        value = self.attachments.get(name)
+        return value if isinstance(value, str) else ""
 
     cdef int write_value(
         self, Hessian2Writer writer, Buffer out, value, str descriptor
@@ -130,6 +142,20 @@ cdef class ServedRequest(Timed):
     cdef bint _has_attachments(self):
         """Whether the reply is to carry attachments."""
         return bool(self.reply_attachments) and _takes_attachments(self.protocol_version)
+
+
+cdef object whole_number(value):
+    """The whole number that an attachment is, in whatever type it came; None for anything else."""
+    if type(value) is str:
+        digits = value.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
+            return None
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if isinstance(value, float) and not -1e18 < value < 1e18:
+        return None
+    return int(value)
 
 
 cdef tuple _kept_types(str descriptor):

@@ -122,9 +122,9 @@ cdef class Provider(Connected):
         cdef BoundService service
         cdef Bound bound
         cdef int64_t timeout_ms
-        service = self.find_service(call.path, call.version, call.attachments.get("group"))
+        service = self.find_service(call.path, call.version, call.text_of("group"))
         if service is None:
-            asked = _service_key((call.path, call.version, call.attachments.get("group")))
+            asked = _service_key((call.path, call.version, call.text_of("group")))
             return call.refuse(
                 DUBBO_SERVICE_NOT_FOUND,
                 f"Not found exported service: {asked} in "
@@ -132,6 +132,11 @@ cdef class Provider(Connected):
                 "mismatch",
             )
         timeout_ms = call.timeout_ms()
+        if timeout_ms < 0:
+            self.late += 1
+            return call.refuse(
+                DUBBO_SERVER_TIMEOUT, f"{call.method:.200} came after the caller's time had passed"
+            )
         if timeout_ms:
             call.due_us = call.started_us + timeout_ms * 1000
         if call.method[:1] == "$":
@@ -139,7 +144,7 @@ cdef class Provider(Connected):
                 self.replies += 1
                 return call._answer(call.arguments[0], None)
             if call.method in ("$invoke", "$invokeAsync") and call.descriptor == GENERIC:
-                call.generic = call.attachments.get("generic") or "true"
+                call.generic = call.text_of("generic") or "true"
                 return self._generic(call)
         bound = service.find(call.method, call.descriptor)
         if bound is None:
@@ -174,7 +179,7 @@ cdef class Provider(Connected):
             )
         call.method = name
         call.arguments = arguments
-        service = self.find_service(call.path, call.version, call.attachments.get("group"))
+        service = self.find_service(call.path, call.version, call.text_of("group"))
         bound = service.find(name, descriptor)
         if bound is None or len(bound.decoders) != len(arguments):
             return call._answer(None, JavaError(
@@ -420,7 +425,7 @@ cdef class ServedCall(ServedRequest):
             timeout_ms = max(0, left_us // 1000)
         if self.reply_attachments is None:
             self.reply_attachments = {}
-        group = self.attachments.get("group", "")
+        group = self.text_of("group")
         return RequestInfo(
             self.path, self.method, self.version or "", group, self.connection.peer,
             self.attachments, self.reply_attachments, timeout_ms, not self.two_way,

@@ -209,9 +209,8 @@ class Chain:
             self._wait(child, ready)
 
     def _serialization(self) -> dict[str, str]:
-        """The option that providers and their agents need if they do not speak fastjson."""
-        name = self.config.serialization
-        return {} if name == "fastjson" else {"--serialization": name}
+        """What providers speak; their agents are told, not left to find out."""
+        return {"--serialization": self.config.serialization}
 
     def _start_provider_agents(self) -> None:
         started = []

@@ -207,10 +207,10 @@ def split_key(prefix: str, key: str) -> tuple[str, str]:
 
 
 def default_serialization(protocol: str) -> str:
-    """What a server that does not say it expects: of Dubbo what all its releases answer, of agents
-    what those of the contest spoke.
+    """What a server that does not say it expects: of agents what those of the contest spoke; of
+    Dubbo's own nothing is known.
     """
-    return DEFAULT_SERIALIZATION if protocol == "dubbo" else "fastjson"
+    return "" if protocol == "dubbo" else "fastjson"
 
 
 def check_interface(interface: str) -> None:

@@ -8,9 +8,11 @@ it is always ready.
 
 from __future__ import annotations
 
+import re
+from typing import Final
 from urllib.parse import unquote
 
-from dragoman.errors import UsageError
+from dragoman.errors import ProtocolError, UsageError
 from dragoman.registry.base import (
     EVERY,
     Handle,
@@ -23,8 +25,11 @@ from dragoman.registry.base import (
     default_serialization,
     parse_address,
 )
+from dragoman.registry.dubbo_url import provider_of, split_url
 
 _NUMBERS = ("weight", "limit")
+# Between two providers; the URL of one has commas within.
+_NEXT: Final = re.compile(r",(?=[^,=&?/]*:[0-9]+(?:[/?,]|$))")
 _TEXTS = ("protocol", "serialization", "group", "version", "zone", "interface", "path", "token")
 
 
@@ -45,17 +50,33 @@ def parse_static(text: str) -> list[Registration]:
 
 def parse_dubbo(text: str) -> list[Registration]:
     """The providers that ``text`` (the URL without ``dubbo://``) lists: endpoints that speak Dubbo
-    themselves, and hessian2 where nothing else is said. Raises UsageError."""
+    themselves, and hessian2 where nothing else is said. One with a path is the URL that a provider
+    has registered, with Dubbo's own parameters. Raises UsageError."""
     listed = []
-    for part in text.rstrip("/").split(","):
+    registered = []
+    for part in _NEXT.split(text.rstrip("/")):
         address, _, query = part.partition("?")
+        if "/" in address:
+            registered.append(_registered(part))
+            continue
         fields = query.split("&") if query else []
         for field in ("protocol=dubbo", "serialization=hessian2"):
             name = field.partition("=")[0]
             if not any(given.startswith(f"{name}=") for given in fields):
                 fields.append(field)
         listed.append(f"{address}?{'&'.join(fields)}")
-    return parse_static(",".join(listed))
+    return [*registered, *(parse_static(",".join(listed)) if listed else ())]
+
+
+def _registered(text: str) -> Registration:
+    """The provider that its own URL describes, without ``dubbo://``."""
+    try:
+        url = split_url(f"dubbo://{text}")
+        url.parameters.setdefault("weight", "1")
+        named = url.parameters.get("interface") or url.path.rpartition("/")[2]
+        return provider_of(url, named).registration
+    except ProtocolError as error:
+        raise UsageError(str(error)) from None
 
 
 def _parse_endpoint(text: str) -> Registration:

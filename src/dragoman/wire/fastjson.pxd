@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.jsonstring cimport Slice
@@ -24,7 +24,10 @@ cdef struct Invocation:
     Slice method
     Slice descriptor
     Slice group            # absent: no such attachment
-    Slice attachments      # more members as JSON text without braces: "timeout":"500"
+    Slice path             # what the interface is served under; absent: its name
+    Slice token            # absent: no such attachment
+    uint32_t timeout_ms    # how long the call may take; 0: no such attachments
+    Slice attachments      # more members as JSON text without braces: "color":"red"
     bint lengths           # the later wire form, with a length before each field
 
 cdef int write_string_request(

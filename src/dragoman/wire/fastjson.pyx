@@ -17,9 +17,10 @@ are read are checked and passed on as text. Nothing that a peer names is ever in
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, strlen
+from libc.string cimport memchr, memset, strlen
 
 from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.decimal cimport put_decimal
 from dragoman.wire.descriptor cimport descriptor_count
 from dragoman.wire.dubbo cimport (
     DUBBO_FASTJSON,
@@ -112,18 +113,39 @@ cdef int write_head(Buffer out, const Invocation* call) except -1:
     return code
 
 
+cdef int write_timeout(Buffer out, uint32_t timeout_ms) except -1:
+    """The attachments that say how long the call may take, as Java's consumers write them: one is
+    text, the other, from which services count down, a number.
+    """
+    cdef char digits[10]
+    cdef int count = put_decimal(digits, timeout_ms)
+    out.append(b',"timeout":"', 12)
+    out.append(digits, count)
+    out.append(b'","_TO":', 8)
+    return out.append(digits, count)
+
+
 cdef int finish_request(Buffer out, const Invocation* call, Py_ssize_t start) except -1:
     """The attachments, then the length in the header."""
     cdef Py_ssize_t field = begin_field(out, call.lengths)
     cdef int code
     out.append(b'{"path":', 8)
-    code = write_json_string(out, call.interface.data, call.interface.length)
+    if call.path.data == NULL:
+        code = write_json_string(out, call.interface.data, call.interface.length)
+    else:
+        code = write_json_string(out, call.path.data, call.path.length)
+        if code == JSON_OK:
+            code = write_attachment(out, b',"interface":', &call.interface)
     if code == JSON_OK:
         code = write_attachment(out, b',"version":', &call.service_version)
     if code == JSON_OK:
         code = write_attachment(out, b',"group":', &call.group)
+    if code == JSON_OK:
+        code = write_attachment(out, b',"token":', &call.token)
     if code != JSON_OK:
         return code
+    if call.timeout_ms:
+        write_timeout(out, call.timeout_ms)
     if call.attachments.data != NULL and call.attachments.length:
         out.append(b",", 1)
         write_json_line(out, call.attachments.data, call.attachments.length)
@@ -459,6 +481,7 @@ def encode_request(
     cdef Buffer out = Buffer()
     cdef Slice slices[FASTJSON_ARGUMENTS_MAX]
     cdef int code, i, count
+    memset(&call, 0, sizeof(Invocation))
     point(&call.version, version)
     point(&call.interface, interface)
     point(&call.service_version, service_version)

@@ -26,6 +26,7 @@ cdef class Hessian2Reader:
     cdef int32_t int32(self) except? -1
     cdef str text(self)
     cdef dict text_map(self)
+    cdef dict attachments(self)
 
     cdef object bad(self, str what, Py_ssize_t at)
     cdef object cut(self, str what)

@@ -181,6 +181,18 @@ cdef class Hessian2Reader:
             self.bad("no map", at)
         return {k: v for k, v in (<dict>value).items() if type(k) is str and type(v) is str}
 
+    cdef dict attachments(self):
+        """The next value, which must be a map (or null: empty), with its entries whose keys are
+        text, each with the type that it has.
+        """
+        cdef Py_ssize_t at = self.at
+        value = self.value()
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.bad("no map", at)
+        return {k: v for k, v in (<dict>value).items() if type(k) is str}
+
     # ---- errors
 
     cdef object bad(self, str what, Py_ssize_t at):

@@ -11,10 +11,11 @@ texts hold, and a refused request leaves the buffer as it was. Arguments are tak
 they are values in a stream of their own, and none of the fields before them can be referred to.
 """
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, strlen
 
 from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.decimal cimport put_decimal
 from dragoman.wire.dubbo cimport (
     DUBBO_HEADER_BYTES, DUBBO_HESSIAN2, DUBBO_REQUEST, DUBBO_TWO_WAY, begin_frame, end_frame,
 )
@@ -101,19 +102,44 @@ cdef int write_head(Buffer out, const Invocation* call) except -1:
     return code
 
 
+cdef int write_timeout(Buffer out, uint32_t timeout_ms) except -1:
+    """The attachments that say how long the call may take, as Java's consumers write them: one is
+    text, the other, from which services count down, an int.
+    """
+    cdef char* to = out.reserve(32)
+    cdef int count
+    memcpy(to, b"\x07timeout", 8)
+    count = put_decimal(to + 9, timeout_ms)
+    to[8] = <char>count
+    to += 9 + count
+    memcpy(to, b"\x03_TOI", 5)
+    to[5] = <char>(timeout_ms >> 24)
+    to[6] = <char>(timeout_ms >> 16)
+    to[7] = <char>(timeout_ms >> 8)
+    to[8] = <char>timeout_ms
+    out.length += 9 + count + 9
+    return 0
+
+
 cdef int finish_request(Buffer out, const Invocation* call, Py_ssize_t start) except -1:
     """The attachments, then the length in the header."""
     cdef int code
     out.append(b"H", 1)
-    code = write_attachment(out, b"path", &call.interface)
+    code = write_attachment(
+        out, b"path", &call.interface if call.path.data == NULL else &call.path
+    )
     if code == HESSIAN_OK:
         code = write_attachment(out, b"interface", &call.interface)
     if code == HESSIAN_OK:
         code = write_attachment(out, b"version", &call.service_version)
     if code == HESSIAN_OK:
         code = write_attachment(out, b"group", &call.group)
+    if code == HESSIAN_OK:
+        code = write_attachment(out, b"token", &call.token)
     if code != HESSIAN_OK:
         return code
+    if call.timeout_ms:
+        write_timeout(out, call.timeout_ms)
     if call.attachments.data != NULL:
         out.append(call.attachments.data, call.attachments.length)
     out.append(b"Z", 1)
@@ -255,12 +281,24 @@ cdef inline bint is_ours(const char* data, Py_ssize_t start, Py_ssize_t end) noe
     )
 
 
+cdef inline bint is_timeout(const char* data, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+    """Whether the string between is the name of an attachment that says how long a call may take.
+    """
+    cdef const char* text = data + start + 1
+    cdef Py_ssize_t n = end - start - 1
+    return (
+        (n == 7 and memcmp(text, b"timeout", 7) == 0)
+        or (n == 3 and memcmp(text, b"_TO", 3) == 0)
+    )
+
+
 cdef int write_own_attachments(
-    Buffer out, const char* stream, Py_ssize_t n
+    Buffer out, const char* stream, Py_ssize_t n, bint* timed
 ) except -1:
     """Append the entries of the one map of strings in ``stream[:n]``, for ``call.attachments``.
 
-    Leaves out those that the call itself sets: path, interface, version, group. HESSIAN_BAD_MAP,
+    Leaves out those that the call itself sets: path, interface, version, group. ``timed`` says
+    whether the caller has said itself how long the call may take. HESSIAN_BAD_MAP,
     with nothing appended, when there is anything else. An empty stream is an empty map.
     """
     cdef size_t begun = out.length
@@ -277,6 +315,8 @@ cdef int write_own_attachments(
         i = string_end(stream, middle, n) if middle >= 0 else -1
         if i >= 0 and not is_ours(stream, start, middle):
             out.append(stream + start, i - start)
+            if is_timeout(stream, start, middle):
+                timed[0] = True
     if i != n - 1:
         out.length = begun
         return HESSIAN_BAD_MAP

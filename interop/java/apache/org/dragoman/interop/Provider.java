@@ -14,8 +14,8 @@ import org.apache.dubbo.rpc.service.GenericService;
 
 /**
  * Serves {@link Types} three times (plain, {@code blue/1.0.0}, {@code green/2.0.0}) and a generic
- * service, until SIGTERM. Settings: port, host, serialization, threads, registry, application.NAME and
- * protocol.NAME (parameters).
+ * service, until SIGTERM. Settings: port, host, serialization, threads, registry, token, path (of the
+ * plain one), contextpath, application.NAME and protocol.NAME (parameters).
  */
 public final class Provider {
     private Provider() {}
@@ -34,12 +34,22 @@ public final class Provider {
         Map<String, String> parameters = new HashMap<>(settings.under("protocol"));
         parameters.put("prefer.serialization", settings.get("serialization", "hessian2"));
         protocol.setParameters(parameters);
+        if (settings.has("contextpath")) {
+            protocol.setContextpath(settings.get("contextpath", ""));
+        }
+        ServiceConfig<Types> plain = types("", "");
+        if (settings.has("path")) {
+            plain.setPath(settings.get("path", ""));
+        }
+        if (settings.has("token")) {
+            plain.setToken(settings.get("token", ""));
+        }
         DubboBootstrap bootstrap = DubboBootstrap.getInstance();
         bootstrap
                 .application(application)
                 .registry(new RegistryConfig(settings.get("registry", "N/A")))
                 .protocol(protocol)
-                .service(types("", ""))
+                .service(plain)
                 .service(types("blue", "1.0.0"))
                 .service(types("green", "2.0.0"))
                 .service(dynamic())
