@@ -10,7 +10,7 @@ import pytest
 
 from dragoman.agent import published
 from dragoman.agent.contract import json_call
-from dragoman.agent.published import PublishedTypes
+from dragoman.agent.published import PublishedTypes, Signature
 from dragoman.errors import RegistryError
 from dragoman.registry import Registration
 from dragoman.registry.base import Method, types_of
@@ -90,6 +90,47 @@ def test_listed_providers_without_an_agent_are_asked_for_once() -> None:
     run(work)
 
 
+def test_what_is_published_late_is_found_without_a_call_and_at_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def work(types: PublishedTypes, registry: Publishing) -> None:
+        assert published.MISSED_S <= 1 <= published.MISSED_MOST_S
+        monkeypatch.setattr(published, "MISSED_S", 0.001)
+        registry.methods = ()
+        types.update([listed()])
+        while len(registry.asked) < 4:  # by itself
+            await asyncio.sleep(0.001)
+        registry.methods = STATED
+        # No call has come meanwhile, so the first one has its types.
+        asked = len(registry.asked)
+        while len(registry.asked) == asked:
+            await asyncio.sleep(0.001)
+        await settled()
+        assert types.types(*SERVICE, "add", 2) == ["long", "long"]
+        # Known now, it is not asked for again.
+        asked = len(registry.asked)
+        await asyncio.sleep(0.02)
+        assert len(registry.asked) == asked
+
+        # A call asks at once, however long the next question is put off.
+        monkeypatch.setattr(published, "MISSED_S", 1000.0)
+        monkeypatch.setattr(published, "MISSED_MOST_S", 1000.0)
+        registry.methods = ()
+        types.update([])
+        types.update([listed()])
+        await settled()
+        registry.methods = STATED
+        monkeypatch.setattr(types, "_known", dict.fromkeys(types._known, (0.0, ())))
+        assert types.types(*SERVICE, "add", 2) is None
+        await settled()
+        assert types.types(*SERVICE, "add", 2) == ["long", "long"]
+        # What is gone is not asked for, whatever was to be asked again.
+        types.update([])
+        assert not types._put_off_s
+
+    run(work)
+
+
 def test_a_service_that_is_gone_is_forgotten() -> None:
     async def work(types: PublishedTypes, registry: Publishing) -> None:
         types.update([listed()])
@@ -158,9 +199,9 @@ def test_a_registry_without_signatures_is_never_asked() -> None:
 def test_a_call_without_types_gets_those_published(body: bytes, sent: list[str] | None) -> None:
     def known(
         interface: str, group: str, version: str, method: str, count: int
-    ) -> list[str] | None:
+    ) -> Signature | None:
         assert (interface, group, version, method) == (*SERVICE, "add")
-        return ["long", "double"] if count == 2 else None
+        return Signature(["long", "double"], {}) if count == 2 else None
 
     payload = json_call(b"/com.example.Sums/add", b"blue", b"1.0", body, known)[3]
     names, _, call = payload.rpartition(b"\0")
@@ -168,3 +209,20 @@ def test_a_call_without_types_gets_those_published(body: bytes, sent: list[str] 
     assert json.loads(call).get("types") == sent
     # What the caller wrote stays as it was, digit by digit.
     assert b"2.50" in call or b"2.50" not in body
+
+
+def test_a_call_with_objects_gets_the_types_of_their_fields() -> None:
+    fields = {"a.Order": {"when": "java.time.Instant"}}
+
+    def known(
+        interface: str, group: str, version: str, method: str, count: int
+    ) -> Signature | None:
+        return Signature(["a.Order"], fields)
+
+    for body in (b'{"args": [{"when": "x"}]}', b'{"types": ["a.Order"], "args": [{"when": "x"}]}'):
+        payload = json_call(b"/com.example.Sums/add", b"", b"", body, known)[3]
+        call = json.loads(payload.rpartition(b"\0")[2])
+        assert (call["types"], call["fields"]) == (["a.Order"], fields)
+    body = b'{"types": ["int"], "args": [1]}'
+    payload = json_call(b"/com.example.Sums/add", b"", b"", body, known)[3]
+    assert payload.endswith(body)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import enum
 import json
 import sys
 import threading
@@ -19,11 +21,24 @@ from dragoman.dubbo import java
 HELLO = "com.example.Hello"
 
 
+@dubbo.bean("com.example.Color")
+class Color(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
 @dubbo.bean("com.example.User")
 @dataclass
 class User:
     name: str
     age: int = 0
+
+
+@dubbo.bean("com.example.Wall")
+@dataclass
+class Wall:
+    color: Color
+    since: datetime.date | None = None
 
 
 @dubbo.service(HELLO, version="1.0", group="g")
@@ -47,6 +62,12 @@ class Hello:
 
     async def nothing(self) -> None:
         return None
+
+    async def paint(self, wall: Wall) -> Wall:
+        # What came was a map, as Java's provider would have it made an object of.
+        if dubbo.current_request().attachments.get("generic") != "true":
+            raise ValueError("not by generic invocation")
+        return Wall(Color.BLUE, wall.since)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +148,19 @@ def test_types_say_what_the_arguments_are(dragoman: Command) -> None:
 def test_a_generic_call_finds_the_method_by_its_name(dragoman: Command) -> None:
     code, out, _ = dragoman.call("older", '{"name": "Ann", "age": 3}', "--generic")
     assert (code, json.loads(out)["age"]) == (0, 4)
+
+
+def test_a_bean_with_an_enum_is_made_by_its_provider(dragoman: Command) -> None:
+    wall = '{"color": "RED", "since": "2020-01-02"}'
+    shown = {"color": "BLUE", "since": "2020-01-02"}
+    named = '{"class": "com.example.Wall", "color": "RED", "since": "2020-01-02"}'
+    for arguments in ((wall, "--types", "com.example.Wall"), (named,)):
+        code, out, err = dragoman.call("paint", *arguments)
+        assert (code, json.loads(out or "null"), err) == (0, shown, "")
+    code, out, _ = dragoman.call("paint", named, "--class")
+    assert json.loads(out) == {"class": "com.example.Wall", **shown}
+    code, _, err = dragoman.call("paint", named, "--no-generic")
+    assert code == 1 and "not by generic invocation" in err
 
 
 def test_attachments_go_and_come(dragoman: Command, tmp_path: Path) -> None:

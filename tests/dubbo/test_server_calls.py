@@ -154,6 +154,47 @@ def test_generic_calls_take_beans_as_maps_and_give_them_with_their_class() -> No
     run(test)
 
 
+def test_text_stands_for_numbers_in_generic_calls_as_it_does_in_java() -> None:
+    async def test(consumer: Any, service: Hello, server: dubbo.Server) -> None:
+        def generic(method: str, types: list[str] | None, args: list[Any], kind: str) -> bytes:
+            more = {"generic": kind}
+            return call("$invoke", method, types, args, types=GENERIC, attachments=more)
+
+        for kind in ("true", "raw.return"):
+            reply = await consumer.ask(generic("add", ["int", "int"], ["1", 2.0], kind))
+            assert reply.values == [1, 3]
+            user = {"name": "Ann", "age": "7"}
+            reply = await consumer.ask(generic("older", ["com.example.User"], [user], kind))
+            assert reply.values[1]["age"] == 8
+        for wrong in ("x", "1.5", "", True, 1.5):
+            reply = await consumer.ask(generic("add", ["int", "int"], [wrong, 2], "true"))
+            assert reply.status == 40 and "expected int" in reply.text
+
+    run(test)
+
+
+def test_a_generic_caller_may_have_the_result_as_it_is() -> None:
+    async def test(consumer: Any, service: Hello, server: dubbo.Server) -> None:
+        def generic(kind: str, method: str, *arguments: Any) -> bytes:
+            more = {"generic": kind}
+            types = ["java.lang.String" if method == "missing" else "com.example.User"]
+            return call("$invoke", method, types, list(arguments), types=GENERIC, attachments=more)
+
+        user = {"name": "Ann", "age": 7, "favourite": "RED"}
+        reply = await consumer.ask(generic("raw.return", "older", user))
+        red = dubbo.enum("com.example.Color", "RED")
+        made = dubbo.Bean("com.example.User", name="Ann", age=8, favourite=red)
+        assert reply.values == [1, made] and type(reply.values[1]) is dubbo.Bean
+        reply = await consumer.ask(generic("true", "older", user))
+        assert type(reply.values[1]) is dict
+        kind, thrown = (await consumer.ask(generic("raw.return", "missing", "X"))).values
+        assert (kind, thrown["exceptionClass"]) == (0, "com.example.NoSuchUserException")
+        reply = await consumer.ask(generic("bean", "older", user))
+        assert reply.status == 40 and "true, gson and raw.return" in reply.text
+
+    run(test)
+
+
 @pytest.mark.parametrize("lengths", [False, True], ids=["newlines", "lengths"])
 def test_a_request_in_fastjson_is_answered_in_fastjson(lengths: bool) -> None:
     def asked(method: str, descriptor: str, *arguments: Any, **more: str) -> bytes:

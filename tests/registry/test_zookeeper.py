@@ -385,6 +385,8 @@ def test_methods_are_known_where_providers_publish_them(zookeeper_url: str) -> N
             b'"parameters":[],"returnType":"int"}],"types":[{"type":"int"}],"parameters":{}}'
         )
         assert await registry.metadata("com.example.INobody") == ()
+        # A provider that has not published yet may do so at any moment.
+        assert await registry.metadata(INTERFACE) == ()
         with java(zookeeper_url) as other:
 
             def publish() -> None:

@@ -83,7 +83,7 @@ class ConsumerAgent:
                 body_rate_min=config.body_rate_min,
                 idle_timeout_ms=config.idle_timeout_ms,
             ),
-            self._published.types,
+            self._published.signature,
             Access(config.allow_host, config.allow_origin, config.allow_get),
         )
         self._memory = MemoryGuard(

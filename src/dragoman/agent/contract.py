@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 
+from dragoman.agent.published import Signature
 from dragoman.errors import Code, NotFoundError, UsageError
 from dragoman.wire.http1 import encode_response
 from dragoman.wire.misfit import UNREADABLE, json_misfit
@@ -103,8 +104,8 @@ class JsonCall(msgspec.Struct, rename={"class_names": "class"}, forbid_unknown_f
 MEMBERS: Final = tuple(field.encode_name for field in msgspec.structs.fields(JsonCall))
 _decoder = msgspec.json.Decoder(JsonCall)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-# Interface, group, version, method and number of arguments -> the types that providers publish.
-Published = Callable[[str, str, str, str, int], list[str] | None]
+# Interface, group, version, method and number of arguments -> what providers publish of it.
+Published = Callable[[str, str, str, str, int], Signature | None]
 
 
 def status_of(code: int) -> int:
@@ -279,10 +280,12 @@ def json_call(
         raise UsageError(f"body: {_complaint(body)}") from None
     wanted_group = _group("group", group or call.group.encode())
     wanted_version = _group("version", version or call.version.encode())
-    if call.types is None and call.args and published is not None:
-        types = published(interface, wanted_group, wanted_version, method, len(call.args))
-        if types is not None:
-            body = _with_types(body, types)
+    if published is not None and (
+        (call.types is None and call.args) or any(b"{" in bytes(each) for each in call.args)
+    ):
+        known = published(interface, wanted_group, wanted_version, method, len(call.args))
+        if known is not None and (call.types is None or known.fields):
+            body = _with_types(body, call.types or known.types, known.fields)
     payload = b"%s\0%s\0%s\0%s\0%s" % (
         interface.encode(),
         method.encode(),
@@ -293,11 +296,14 @@ def json_call(
     return interface, wanted_group, wanted_version, payload, call.oneway
 
 
-def _with_types(body: bytes, types: list[str]) -> bytes:
-    """The JSON call with its types named, all else as it was."""
-    fields = _fields(body)
-    fields["types"] = msgspec.Raw(msgspec.json.encode(types))
-    return msgspec.json.encode(fields)
+def _with_types(body: bytes, types: list[str] | None, fields: dict[str, dict[str, str]]) -> bytes:
+    """The JSON call with its types named, and those of beans' fields, all else as it was."""
+    members = _fields(body)
+    if types is not None:
+        members["types"] = msgspec.Raw(msgspec.json.encode(types))
+    if fields:
+        members["fields"] = msgspec.Raw(msgspec.json.encode(fields))
+    return msgspec.json.encode(members)
 
 
 def method_of(json: bool, body: bytes) -> str:

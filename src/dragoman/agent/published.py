@@ -1,31 +1,44 @@
 """The types of methods whose providers publish them, for JSON calls that name none.
 
 ``agent.consumer`` tells it which services are listed, ``agent.contract`` asks it on a call's path.
-The invariant: a call never waits for the registry. Until it has answered, and where nothing is
-published, callers get None, and their types are guessed from the values.
+The invariants: a call never waits for the registry. Until it has answered, and where nothing is
+published, callers get None, and their types are guessed from the values. What is not there yet is
+asked for again, so that a provider may publish it at any time after it has registered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from dragoman.dubbo.native import PROTOCOL
 from dragoman.errors import DragomanError
-from dragoman.registry.base import Method, Registration, Registry, types_of
+from dragoman.registry.base import Method, Registration, Registry, fields_of, types_of
 
 logger = logging.getLogger("dragoman.agent")
 
 # What is known is asked for again when it is used and older than this.
 KEEP_S: Final = 60.0
-# The same where nothing was published: it may have been too early.
-MISSED_S: Final = 10.0
+# Where nothing was published it may have been too early: it is asked for again when it is used and
+# older than this, and unused after this time, twice it and so on, but at least so often.
+MISSED_S: Final = 0.5
+MISSED_MOST_S: Final = 30.0
+# The pause between two questions that no call has caused: many services publish nothing, ever.
+PACE_S: Final = 0.02
 # Services that wait to be asked for; more come when they are used.
 WAITING_MAX: Final = 10_000
 
 Key = tuple[str, str, str]
+
+
+class Signature(NamedTuple):
+    """What providers publish of a method."""
+
+    types: list[str] | None
+    fields: dict[str, dict[str, str]]
 
 
 class PublishedTypes:
@@ -38,6 +51,10 @@ class PublishedTypes:
         self._known: dict[Key, tuple[float, tuple[Method, ...]]] = {}
         self._waiting: dict[Key, None] = {}
         self._listed: set[Key] = set()
+        # Of what was not there: when to ask again, and how long that was put off.
+        self._later: list[tuple[float, Key]] = []
+        self._later_keys: set[Key] = set()
+        self._put_off_s: dict[Key, float] = {}
         self._wake = asyncio.Event()
         # Registries without metadata are never asked.
         self._task: asyncio.Task[None] | None = None
@@ -57,29 +74,69 @@ class PublishedTypes:
             self._ask(key)
         for key in self._listed - listed:
             self._known.pop(key, None)
+            self._put_off_s.pop(key, None)
         self._listed = listed
 
-    def types(
+    def signature(
         self, interface: str, group: str, version: str, method: str, count: int
-    ) -> list[str] | None:
-        """The types of the one method of this name with ``count`` parameters, if that is known."""
+    ) -> Signature | None:
+        """What is known of the methods of this name: the types of the one with ``count``
+        parameters, if there is just one, and the fields that only their types explain."""
         key = (interface, group, version)
         known = self._known.get(key)
         if known is None:
             return None
         if self._loop.time() > known[0]:
             self._ask(key)
-        return types_of(known[1], method, count)
+        if not known[1]:
+            return None
+        return Signature(types_of(known[1], method, count), fields_of(known[1], method))
+
+    def types(
+        self, interface: str, group: str, version: str, method: str, count: int
+    ) -> list[str] | None:
+        """The types alone."""
+        known = self.signature(interface, group, version, method, count)
+        return None if known is None else known.types
 
     def _ask(self, key: Key) -> None:
         if len(self._waiting) < WAITING_MAX:
             self._waiting[key] = None
             self._wake.set()
 
+    async def _due(self) -> None:
+        """Return when something waits to be asked for."""
+        while not self._waiting:
+            until_s = self._later[0][0] - self._loop.time() if self._later else None
+            if until_s is None or until_s > 0:
+                try:
+                    async with asyncio.timeout(until_s):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+                self._wake.clear()
+                continue
+            _, key = heapq.heappop(self._later)
+            self._later_keys.discard(key)
+            if key in self._put_off_s:
+                await asyncio.sleep(PACE_S)
+                self._ask(key)
+
+    def _again(self, key: Key, methods: tuple[Method, ...]) -> None:
+        """Ask again later, if nothing was there; one question of each service is due at a time."""
+        if methods:
+            self._put_off_s.pop(key, None)
+            return
+        if key in self._later_keys:
+            return
+        self._later_keys.add(key)
+        put_off_s = min(2 * self._put_off_s.get(key, MISSED_S / 2), MISSED_MOST_S)
+        self._put_off_s[key] = put_off_s
+        heapq.heappush(self._later, (self._loop.time() + put_off_s, key))
+
     async def _read(self) -> None:
         while True:
-            await self._wake.wait()
-            self._wake.clear()
+            await self._due()
             while self._waiting:
                 key = next(iter(self._waiting))
                 interface, group, version = key
@@ -99,6 +156,7 @@ class PublishedTypes:
                     methods = self._known.get(key, (0.0, ()))[1]
                 keep_s = KEEP_S if methods else MISSED_S
                 self._known[key] = (self._loop.time() + keep_s, methods)
+                self._again(key, methods)
 
     async def close(self) -> None:
         """Ask for nothing more."""

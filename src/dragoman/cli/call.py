@@ -15,7 +15,11 @@ from dragoman.cli.words import REGISTRIES
 from dragoman.errors import JavaError, RegistryError, RemoteError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dragoman.registry import Registration
+    from dragoman.wire.java import Bean
+    from dragoman.wire.javajson import JavaType
 
 REGISTRY = "etcd://127.0.0.1:2379"
 
@@ -71,9 +75,14 @@ def call(
         typer.Option(metavar="K=V", help="An attachment of the call; may be repeated."),
     ] = None,
     generic: Annotated[
-        bool,
-        typer.Option(help="Call through $invoke; without --types the method is found by its name."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            help="Call through $invoke; without --types the method is found by its name. By itself "
+            "for arguments with classes of the provider's own, which then makes them: their enums "
+            "and dates too.",
+            show_default=False,
+        ),
+    ] = None,
     with_class: Annotated[
         bool, typer.Option("--class", help="Show the Java classes of objects.")
     ] = False,
@@ -88,36 +97,39 @@ def call(
     texts = arguments or []
     names = _split(types) if types is not None else None
     # What is wrong is found before anything is connected.
-    values = _values(texts, names, generic=generic)
+    through_invoke, values = _values(texts, names, generic=generic)
     attachments = dict(_attachment(each) for each in attachment or ())
     logging.getLogger("dragoman").addHandler(logging.NullHandler())
 
-    async def main() -> tuple[Any, float]:
+    async def main() -> tuple[Any, dict[str, str], float]:
         from dragoman import dubbo
         from dragoman.registry.base import types_of
 
         async with dubbo.Client(registry, timeout_ms=int(timeout)) as client:
-            service = client.service(
-                interface, group=group, version=version, attachments=attachments, generic=generic
-            )
-            known, given = names, values
+            known, given, invoke = names, values, through_invoke
             if known is None and not generic:
-                known = types_of(await client.methods(service), method, len(texts))
+                found = client.service(interface, group=group, version=version)
+                known = types_of(await client.methods(found), method, len(texts))
                 if known is not None:
-                    given = _values(texts, known, generic=False)
+                    invoke, given = _values(texts, known, generic=generic)
+            service = client.service(
+                interface, group=group, version=version, attachments=attachments, generic=invoke
+            )
             began = time.perf_counter()
             result = await dubbo.invoke(service.method(method, known), *given)
-            return result, (time.perf_counter() - began) * 1000
+            took_ms = (time.perf_counter() - began) * 1000
+            value = _without_class(result.value) if invoke and not with_class else result.value
+            return value, result.attachments, took_ms
 
     try:
-        result, took_ms = uvloop.run(main())
+        value, attached, took_ms = uvloop.run(main())
     except JavaError as error:
         raise RemoteError(f"{error.java_class}: {error}") from None
-    text = _json_of(result.value, with_class=with_class)
+    text = _json_of(value, with_class=with_class)
     if json_file is None:
         print(text)
         return
-    whole = {"result": json.loads(text), "attachments": result.attachments, "ms": round(took_ms, 3)}
+    whole = {"result": json.loads(text), "attachments": attached, "ms": round(took_ms, 3)}
     _write(json_file, json.dumps(whole, ensure_ascii=False))
 
 
@@ -193,25 +205,60 @@ def _split(text: str) -> list[str]:
     return [*parts, last] if last or parts else []
 
 
-def _values(texts: list[str], types: list[str] | None, *, generic: bool) -> list[Any]:
-    """The arguments as Java's values; raises UsageError."""
-    from dragoman.wire.javajson import fit, java_type, natural
+def _values(
+    texts: list[str], types: list[str] | None, *, generic: bool | None
+) -> tuple[bool, list[Any]]:
+    """Whether to call through $invoke, and the arguments as Java's values; raises UsageError.
+
+    Of classes that are not the JDK's only the provider knows the fields' types, so it makes the
+    objects, unless ``generic`` says otherwise.
+    """
+    from dragoman.wire.javajson import java_type
 
     if types is not None and len(types) != len(texts):
         raise UsageError(f"{len(types)} types for {len(texts)} arguments")
+    kinds = None if types is None else [java_type(each) for each in types]
+    parsed = [_parsed(text) for text in texts]
+    if generic is None:
+        own = _names_class(parsed) if kinds is None else not all(each.is_jdk for each in kinds)
+        return own, _made(texts, kinds, beans=not own)
+    return generic, _made(texts, kinds, beans=not generic)
+
+
+def _made(texts: list[str], kinds: list[JavaType] | None, *, beans: bool) -> list[Any]:
+    from dragoman.wire.javajson import fit, natural
+
     values = []
     for index, text in enumerate(texts):
         try:
-            if types is None:
-                values.append(natural(_parsed(text)))
+            if kinds is None:
+                values.append(natural(_parsed(text), beans=beans))
                 continue
-            kind = java_type(types[index])
+            kind = kinds[index]
             textual = kind.name in ("java.lang.String", "java.lang.CharSequence", "char")
             plain = textual and not kind.dimensions and not text.startswith('"') and text != "null"
-            values.append(fit(text if plain else _parsed(text), kind, beans=not generic))
+            values.append(fit(text if plain else _parsed(text), kind, beans=beans))
         except UsageError as error:
             raise UsageError(f"argument {index + 1}: {error}") from None
     return values
+
+
+def _names_class(value: Any) -> bool:
+    """Whether some object in it has a member ``class``."""
+    if isinstance(value, dict):
+        return isinstance(value.get("class"), str) or _names_class(list(value.values()))
+    return isinstance(value, list) and any(_names_class(each) for each in value)
+
+
+def _without_class(value: Any) -> Any:
+    """A result of a generic call without the classes of what were beans."""
+    if isinstance(value, dict):
+        return {
+            key: _without_class(each)
+            for key, each in value.items()
+            if not (key == "class" and isinstance(each, str))
+        }
+    return [_without_class(each) for each in value] if isinstance(value, list) else value
 
 
 def _parsed(text: str) -> Any:
@@ -234,7 +281,27 @@ def _attachment(text: str) -> tuple[str, str]:
 def _json_of(value: Any, *, with_class: bool) -> str:
     from dragoman.wire.hessian2 import encode, to_json
 
-    return to_json(encode(value), with_class=with_class).decode()
+    # What fastjson2 has said to be no enum's constant is none.
+    enums = {each.java_class for each in _named(value) if each.constant is not False}
+    return to_json(encode(value), with_class=with_class, enums=enums).decode()
+
+
+def _named(value: Any) -> Iterator[Bean]:
+    """The beans of the one field ``name`` in a value, which may contain itself."""
+    from dragoman.wire.java import Bean
+
+    seen: set[int] = set()
+    left = [value]
+    while left:
+        each = left.pop()
+        if not isinstance(each, dict | list | tuple) or id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, Bean) and each.keys() == {"name"}:
+            yield each
+        left += each
+        if isinstance(each, dict):
+            left += each.values()
 
 
 def _write(file: str, text: str) -> None:

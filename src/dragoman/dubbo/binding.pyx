@@ -23,7 +23,7 @@ for _family in (
     ("Z", "java/lang/Boolean"),
     ("C", "java/lang/String", "java/lang/Character", "java/lang/CharSequence"),
     ("java/util/List", "java/util/Set", "java/util/Collection", "java/util/ArrayList",
-     "java/util/LinkedList", "java/util/HashSet", "java/lang/Iterable"),
+     "java/util/LinkedList", "java/util/HashSet", "java/util/EnumSet", "java/lang/Iterable"),
 ):
     for _name in _family:
         _FAMILIES[_name if len(_name) == 1 else f"L{_name};"] = _family[0]

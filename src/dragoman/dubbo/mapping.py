@@ -39,6 +39,7 @@ from dragoman.dubbo.scalars import (
 )
 from dragoman.errors import UsageError
 from dragoman.reasons import annotation_fault
+from dragoman.wire.hessian2_classes import enum_set
 from dragoman.wire.java import BEAN_CLASSES, ENUM_CLASSES, Bean, TypedList
 
 _MISSING: Any = object()
@@ -124,6 +125,9 @@ class _Reader:
             return integer(descriptor, primitive)
         if descriptor == "Ljava/math/BigInteger;" and inner is int:
             return Mapping(descriptor, None, decode_int_or_null, big_integer)
+        element = typing.get_args(inner)[:1]
+        if descriptor == "Ljava/util/EnumSet;" and element and _is_enum(element[0]):
+            return _enum_set_of(descriptor, base, self.read(element[0]).descriptor)
         decode = base.decode if descriptor == primitive else _unless_none_decode(base.decode)
         return Mapping(descriptor, base.encode, decode, base.encode_inner)
 
@@ -272,6 +276,22 @@ class _Reader:
             fields.append((name, java_name, self.read(hints[name]), _default_of(kind, name)))
             self._where = outer
         return mapping
+
+
+def _is_enum(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Enum)
+
+
+def _enum_set_of(descriptor: str, base: Mapping, element: str) -> Mapping:
+    """A set of constants as a java.util.EnumSet, which names their class."""
+    java_class = element[1:-1].replace("/", ".")
+
+    def encode(value: Any) -> Any:
+        assert base.encode is not None
+        made = base.encode(value)
+        return None if made is None else enum_set(java_class, list(made))
+
+    return Mapping(descriptor, encode, _unless_none_decode(base.decode))
 
 
 def _made(made: Callable[[Any], Any], items: Any) -> Any:

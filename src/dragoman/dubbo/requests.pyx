@@ -76,6 +76,8 @@ class JsonCall(msgspec.Struct, rename={"class_names": "class"}):
 
     types: list[str] | None = None
     args: list[msgspec.Raw] = []
+    # Added by a consumer's agent: class -> field -> type, where only the type explains the JSON.
+    fields: dict[str, dict[str, str]] = {}
     attachments: dict[str, str] = {}
     generic: bool | Literal["gson"] | None = None
     class_names: bool = False
@@ -401,13 +403,16 @@ cdef class Requests:
         asked.gson = generic == "gson"
         if generic:
             extra = {**extra, "generic": "gson" if asked.gson else "true"}
-            values = _generic(method_name(invocation), types, kinds, raws, asked.gson)
+            values = _generic(
+                method_name(invocation), types, kinds, raws, asked.gson, call.fields
+            )
             invocation.method.data = "$invoke"
             invocation.method.length = 7
             descriptor = GENERIC_DESCRIPTOR
         else:
             values = [
-                _argument(i, raw, kind, True) for i, (raw, kind) in enumerate(zip(raws, kinds))
+                _argument(i, raw, kind, True, call.fields)
+                for i, (raw, kind) in enumerate(zip(raws, kinds))
             ]
             descriptor = descriptor_of(types).encode()
         point(&invocation.descriptor, descriptor)
@@ -604,21 +609,21 @@ cdef int check_argument(str what, const char* json, Py_ssize_t n) except -1:
     return 0
 
 
-def _argument(int i, bytes raw, kind, bint beans):
+def _argument(int i, bytes raw, kind, bint beans, dict fields):
     """``args[i]`` as a Java value."""
     try:
-        return fit(read_json(raw), kind, beans=beans)
+        return fit(read_json(raw), kind, beans=beans, fields=fields)
     except UsageError as error:
         raise UsageError(f"args[{i}]: {error}") from None
 
 
-def _generic(str method, types, kinds, list raws, bint gson):
+def _generic(str method, types, kinds, list raws, bint gson, dict fields):
     """The arguments of ``$invoke``: the method's name, the types' names, the values."""
     if gson:
         values = [raw.decode() for raw in raws]
     else:
         values = [
-            _argument(i, raw, OBJECT if kinds is None else kinds[i], False)
+            _argument(i, raw, OBJECT if kinds is None else kinds[i], False, fields)
             for i, raw in enumerate(raws)
         ]
     return [method, None if types is None else _java_names(types), values]

@@ -32,6 +32,11 @@ _DURATION = re.compile(
 _EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
+# In the memo of a generic call: text stands for numbers and booleans, as Java's own
+# ``PojoUtils.realize`` takes it, for its callers need not know what a method's types are.
+LENIENT: tuple[int, int] = (0, 0)
+
+
 class Misfit(ValueError):
     """A value does not fit its annotation; ``str`` says where in it, and why."""
 
@@ -133,7 +138,20 @@ def _decode_int(value: Any, memo: Memo) -> Any:
         return value
     if isinstance(value, int) and type(value) is not bool:
         return int(value)
+    if LENIENT in memo:
+        if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,1024}", value, re.ASCII):
+            return int(value)
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
     raise Misfit(f"expected int, got {name_of(value)}")
+
+
+def _decode_bool(value: Any, memo: Memo) -> Any:
+    if type(value) is bool:
+        return value
+    if LENIENT in memo and value in ("true", "false"):
+        return value == "true"
+    raise Misfit(f"expected bool, got {name_of(value)}")
 
 
 def _double(value: Any) -> Any:
@@ -149,6 +167,11 @@ def _decode_float(value: Any, memo: Memo) -> Any:
         return value
     if isinstance(value, int | float | decimal.Decimal) and type(value) is not bool:
         return float(value)
+    if LENIENT in memo and isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
     raise Misfit(f"expected float, got {name_of(value)}")
 
 
@@ -281,7 +304,7 @@ def _own(kind: type, descriptor: str) -> Mapping:
 
 
 PLAIN: dict[Any, Mapping] = {
-    bool: _own(bool, "Z"),
+    bool: Mapping("Z", decode=_decode_bool),
     int: integer("I", "I"),
     float: Mapping("D", None, _decode_float, _double),
     str: _own(str, "Ljava/lang/String;"),

@@ -37,5 +37,6 @@ cdef class ServedCall(ServedRequest):
 
     cdef int _await(self, awaitable) except -1
     cdef int end(self, result, error) except -1
+    cdef bint _generalizes(self) except -1
     cdef int _answer(self, result, error) except -1
     cdef int refuse(self, int status, str text) except -1

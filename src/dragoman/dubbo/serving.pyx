@@ -31,7 +31,7 @@ import msgspec
 
 from dragoman.dubbo.request import RequestInfo, ServerStatistics
 from dragoman.dubbo.results import generalized
-from dragoman.dubbo.scalars import Misfit
+from dragoman.dubbo.scalars import LENIENT, Misfit
 from dragoman.errors import DragomanError, JavaError, OverloadError, UsageError
 from dragoman.wire.descriptor import descriptor_of
 from dragoman.wire.javajson import read_json
@@ -41,6 +41,8 @@ log = logging.getLogger("dragoman.dubbo")
 
 GENERIC = "Ljava/lang/String;[Ljava/lang/String;[Ljava/lang/Object;"
 ECHO = "Ljava/lang/Object;"
+# The arguments are as in generic calls, the result as the method has it.
+RAW = "raw.return"
 
 # The call at work, for what its function awaits or starts; a function that runs at once on the loop
 # finds its call at its provider.
@@ -158,8 +160,10 @@ cdef class Provider(Connected):
         name, types, arguments = call.arguments
         descriptor = None
         try:
-            if call.generic not in ("true", "gson"):
-                raise UsageError(f"generic={call.generic:.40} is not supported, but true and gson")
+            if call.generic not in ("true", "gson", RAW):
+                raise UsageError(
+                    f"generic={call.generic:.40} is not supported, but true, gson and {RAW}"
+                )
             if type(name) is not str or not isinstance(arguments, (list, tuple, type(None))):
                 raise UsageError("the arguments are not a method, its types and its arguments")
             arguments = list(arguments or ())
@@ -190,7 +194,7 @@ cdef class Provider(Connected):
     def _bind(self, ServedCall call, Bound bound):
         """Fit the arguments to the method's annotations, and run it."""
         cdef Py_ssize_t i
-        cdef dict memo = None
+        cdef dict memo = None if call.generic is None else {LENIENT: True}
         cdef list arguments = call.arguments
         call.bound = bound
         try:
@@ -334,11 +338,11 @@ cdef class ServedCall(ServedRequest):
                 self.provider.turn.mark(self.connection)
             return 0
         if error is None:
-            encode = self.bound.encode if self.generic is None else self.bound.encode_inner
+            encode = self.bound.encode_inner if self._generalizes() else self.bound.encode
             try:
                 if encode is not None:
                     result = encode(result)
-                if self.generic is not None:
+                if self._generalizes():
                     result = generalized(result)
                     if self.generic == "gson":
                         result = msgspec.json.encode(result, enc_hook=str).decode()
@@ -353,6 +357,10 @@ cdef class ServedCall(ServedRequest):
                     "%s: %s raised", self.connection.peer, self.bound.method, exc_info=error
                 )
         return self._answer(result, error)
+
+    cdef bint _generalizes(self) except -1:
+        """Whether the caller wants maps for beans, having called generically."""
+        return self.generic is not None and self.generic != RAW
 
     cdef int _answer(self, result, error) except -1:
         """Write the reply, if there is to be one."""
@@ -370,7 +378,7 @@ cdef class ServedCall(ServedRequest):
             return connection.error(
                 self.id, self.serialization, DUBBO_POOL_EXHAUSTED, words(error)
             )
-        if self.bound is not None and self.generic is None:
+        if self.bound is not None and not self._generalizes():
             descriptor = self.bound.descriptor
         begin_frame(out, <uint8_t>self.serialization, DUBBO_OK, self.id)
         try:

@@ -395,6 +395,18 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     parameter_types: tuple[str, ...] = ()
     return_type: str = ""
+    # Of the classes of beans in its parameters: those fields whose values Java does not make of
+    # the text that JSON has for them, and what leads to such, with their types.
+    fields: dict[str, dict[str, str]] = {}
+
+
+def fields_of(methods: Iterable[Method], name: str) -> dict[str, dict[str, str]]:
+    """The ``fields`` of the methods called ``name``."""
+    found: dict[str, dict[str, str]] = {}
+    for each in methods:
+        if each.name == name and each.fields:
+            found |= each.fields
+    return found
 
 
 def types_of(methods: Iterable[Method], name: str, count: int) -> list[str] | None:

@@ -2,13 +2,14 @@
 
 A provider of Dubbo 2.7 or 3 puts a JSON description of each service where its metadata report is:
 ``{"canonicalName": ..., "methods": [{"name": ..., "parameterTypes": [...], "returnType": ...}]}``.
-Used by ``zookeeper``. The invariant: what is read is bounded, and no request waits
-twice for the same answer.
+Used by ``zookeeper``. The invariants: what is read is bounded, no request waits twice for the same
+answer, and that nothing is published is never remembered: a provider may be about to.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Final
@@ -17,13 +18,16 @@ import msgspec
 
 from dragoman.errors import ProtocolError
 from dragoman.registry.base import METHODS_MAX, Method
+from dragoman.wire.javatext import has_own_form
 from dragoman.wire.misfit import UNREADABLE, json_misfit
 
 METADATA_BYTES_MAX: Final = 4 << 20
 # Interfaces asked for; the longest unused is forgotten.
 KEPT_MAX: Final = 4096
-# Nothing published is asked for again sooner.
-MISSED_S: Final = 10.0
+
+TYPES_MAX: Final = 20_000
+FIELDS_MAX: Final = 2_000
+_NAME = re.compile(r"byte\[\]|[A-Za-z_$][\w$]*(?:\.[\w$]+)*", re.ASCII)
 
 _Text = Annotated[str, msgspec.Meta(max_length=4096)]
 
@@ -34,8 +38,19 @@ class _Method(msgspec.Struct):
     returnType: _Text = ""
 
 
+class _Property(msgspec.Struct):
+    type: _Text = ""
+
+
+class _Type(msgspec.Struct):
+    type: _Text = ""
+    # By name: the type (Dubbo 3), or an object that has it (2.7).
+    properties: Annotated[dict[str, _Text | _Property], msgspec.Meta(max_length=FIELDS_MAX)] = {}
+
+
 class _Service(msgspec.Struct):
     canonicalName: str = ""
+    types: Annotated[list[_Type], msgspec.Meta(max_length=TYPES_MAX)] = []
     methods: Annotated[list[_Method], msgspec.Meta(max_length=METHODS_MAX)] = []
 
 
@@ -52,14 +67,61 @@ def decode_methods(data: bytes, interface: str) -> tuple[Method, ...]:
         service = _decode(data)
     except UNREADABLE:
         raise ProtocolError(f"metadata of {interface}: {json_misfit(data, _Service)}") from None
+    classes = _telling(service.types)
     return tuple(
         Method(
             name=each.name,
             parameter_types=tuple(each.parameterTypes),
             return_type=each.returnType,
+            fields=_reached(each.parameterTypes, classes),
         )
         for each in service.methods
     )
+
+
+def _names(text: str) -> list[str]:
+    """The classes that a type's name names, arrays of bytes among them."""
+    return _NAME.findall(text)
+
+
+def _telling(types: Iterable[_Type]) -> dict[str, dict[str, str]]:
+    """Of the classes that are not the JDK's: the fields whose JSON only their types explain, and
+    those that lead to such."""
+    every: dict[str, dict[str, str]] = {}
+    for each in types:
+        if not each.type.startswith("java.") and _NAME.fullmatch(each.type):
+            every[each.type] = {
+                name: said if isinstance(said, str) else said.type
+                for name, said in each.properties.items()
+            }
+    # Backwards, from what needs its type to what holds it.
+    holders: dict[str, list[tuple[str, str]]] = {}
+    told: dict[str, dict[str, str]] = {}
+    left: list[str] = []
+    for java_class, fields in every.items():
+        for name, text in fields.items():
+            for inner in _names(text):
+                holders.setdefault(inner, []).append((java_class, name))
+    left += [name for name in holders if has_own_form(name)]
+    done = set(left)
+    while left:
+        for java_class, name in holders.get(left.pop(), ()):
+            told.setdefault(java_class, {})[name] = every[java_class][name]
+            if java_class not in done:
+                done.add(java_class)
+                left.append(java_class)
+    return told
+
+
+def _reached(types: Iterable[str], classes: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    left = [name for text in types for name in _names(text)] if classes else []
+    while left:
+        java_class = left.pop()
+        if java_class in classes and java_class not in found:
+            found[java_class] = classes[java_class]
+            left += [name for text in classes[java_class].values() for name in _names(text)]
+    return found
 
 
 def encode_methods(interface: str, methods: Iterable[Method], parameters: dict[str, str]) -> bytes:
@@ -108,8 +170,10 @@ class MetadataCache:
             self._asked[key] = task
             task.add_done_callback(lambda _: self._asked.pop(key, None))
         found = await asyncio.shield(task)
-        until_s = loop.time() + (self._keep_s if found else min(MISSED_S, self._keep_s))
-        self._kept[key] = (until_s, found)
+        if not found:
+            self._kept.pop(key, None)
+            return found
+        self._kept[key] = (loop.time() + self._keep_s, found)
         self._kept.move_to_end(key)
         while len(self._kept) > KEPT_MAX:
             self._kept.popitem(last=False)

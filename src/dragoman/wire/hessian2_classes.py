@@ -387,6 +387,15 @@ def _zoned_datetime_bean(value: Any) -> Bean:
     return bean
 
 
+ENUM_SET = HANDLE + "EnumSetHandler"
+
+
+def enum_set(java_class: str, constants: list[Any]) -> Bean:
+    """A java.util.EnumSet of constants, which are Beans."""
+    objects = TypedList("[object", constants)
+    return Bean(ENUM_SET, type=Bean("java.lang.Class", name=java_class), objects=objects)
+
+
 def _locale(value: Any) -> Bean:
     return Bean(HANDLE + "LocaleHandle", value=_text(value, "java.util.Locale").replace("-", "_"))
 
@@ -479,12 +488,13 @@ def _instant_text(parts: list[bytes | None]) -> str | None:
     seconds, nanos = _int(parts[0]), _int(parts[1])
     if seconds is None or nanos is None or not 0 <= nanos < 10**9:
         return None
-    try:
-        moment = _EPOCH + datetime.timedelta(seconds=seconds)
-    except OverflowError:
+    # Python has the years 1 to 9999; the calendar is the same every 400 years, Java's goes on.
+    cycles, rest = divmod(seconds, 146_097 * 86400)
+    moment = _EPOCH + datetime.timedelta(seconds=rest)
+    year = moment.year + 400 * cycles
+    if abs(year) > 1_000_000_000:
         return None
-    # Not strftime: it does not fill years before 1000 with zeros.
-    return f'"{moment.replace(tzinfo=None).isoformat()}{_fraction(nanos)}Z"'
+    return f'"{_year(year)}{moment.replace(tzinfo=None).isoformat()[4:]}{_fraction(nanos)}Z"'
 
 
 def _duration_text(parts: list[bytes | None]) -> str | None:
@@ -510,11 +520,16 @@ def _period_text(parts: list[bytes | None]) -> str | None:
     return f'"P{text or "0D"}"'
 
 
+def _year(year: int) -> str:
+    """As ISO 8601 has it: four digits, with a sign if they are not enough."""
+    return f"{year:04}" if 0 <= year <= 9999 else f"{year:+05}"
+
+
 def _year_month_text(parts: list[bytes | None]) -> str | None:
     year, month = _int(parts[0]), _int(parts[1])
-    if year is None or month is None or not 0 <= year <= 9999 or not 1 <= month <= 12:
+    if year is None or month is None or not 1 <= month <= 12:
         return None
-    return f'"{year:04}-{month:02}"'
+    return f'"{_year(year)}-{month:02}"'
 
 
 def _month_day_text(parts: list[bytes | None]) -> str | None:
@@ -543,8 +558,11 @@ def _with_offset_text(parts: list[bytes | None]) -> str | None:
 def _zoned_text(parts: list[bytes | None]) -> str | None:
     local, offset = _quoted(parts[0], _TIME), _quoted(parts[1], _OFFSET)
     zone = _quoted(parts[2], rb"[\w+:/.-]+")
-    if local is None or offset is None or zone is None:
+    if local is None or zone is None:
         return None
+    if offset is None:
+        # fastjson2 does not say which offset a named zone had.
+        return f'"{local}[{zone}]"' if parts[1] in (None, b"null") else None
     return f'"{local}{offset}"' if zone == offset else f'"{local}{offset}[{zone}]"'
 
 
@@ -556,9 +574,14 @@ def _uuid_text(parts: list[bytes | None]) -> str | None:
     return None if value is None else f'"{value}"'
 
 
+def _boolean_text(parts: list[bytes | None]) -> str | None:
+    return {b"0": "false", b"1": "true"}.get(parts[0] or b"")
+
+
 _TEXTS: dict[str, Callable[[list[bytes | None]], str | None]] = {
     "java.math.BigInteger": _integer_text,
     "java.util.UUID": _uuid_text,
+    "java.util.concurrent.atomic.AtomicBoolean": _boolean_text,
     JAVA8 + "InstantHandle": _instant_text,
     JAVA8 + "DurationHandle": _duration_text,
     JAVA8 + "PeriodHandle": _period_text,

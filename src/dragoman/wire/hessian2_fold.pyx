@@ -22,6 +22,10 @@ cdef dict FOLDS = {
     b"java.sql.Time": (AS_VALUE, (b"value",)),
     b"java.sql.Timestamp": (AS_VALUE, (b"value",)),
     b"java.io.File": (AS_VALUE, (b"value",)),
+    b"java.util.Currency": (AS_VALUE, (b"currencyCode",)),
+    b"java.util.concurrent.atomic.AtomicInteger": (AS_PART, (b"value",)),
+    b"java.util.concurrent.atomic.AtomicLong": (AS_PART, (b"value",)),
+    b"java.util.concurrent.atomic.AtomicBoolean": (BY_NAME, (b"value",)),
     WITHOUT_ELEMENTS.encode(): (LOST, ()),
 } | {
     (HANDLE + name).encode(): value

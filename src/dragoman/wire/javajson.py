@@ -12,7 +12,9 @@ none from the JDK pass.
 from __future__ import annotations
 
 import base64
+import json
 import re
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
@@ -20,8 +22,9 @@ import msgspec
 
 from dragoman.errors import UsageError
 from dragoman.wire.descriptor import descriptor_of, java_name
-from dragoman.wire.hessian2_classes import TO_JAVA
-from dragoman.wire.java import Bean, Double, Long, TypedList, TypedMap
+from dragoman.wire.hessian2_classes import TO_JAVA, enum_set
+from dragoman.wire.java import Bean, Double, Long, MapKey, TypedList, TypedMap
+from dragoman.wire.javatext import constant, from_json
 from dragoman.wire.misfit import UNREADABLE, json_misfit
 
 TYPE_CHARACTERS_MAX: Final = 4096
@@ -71,8 +74,12 @@ _MAPS: Final = {
     "java.util.concurrent.ConcurrentMap": "java.util.concurrent.ConcurrentHashMap",
     "java.util.concurrent.ConcurrentHashMap": "java.util.concurrent.ConcurrentHashMap",
 }
+ENUM_SET_CLASS: Final = "java.util.EnumSet"
 _CLASS = re.compile(r"[A-Za-z_$][\w$]*(\.[A-Za-z_$][\w$]*)+", re.ASCII)
 _JDK = re.compile(r"(java|javax|jdk|sun|com\.sun)\.")
+
+# How half of a surrogate pair is written, or a whole one.
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
@@ -87,6 +94,9 @@ class JavaType(NamedTuple):
     @property
     def is_jdk(self) -> bool:
         """Whether every provider has this class, and those of its type arguments."""
+        if self.name == ENUM_SET_CLASS:
+            # Generic invocation cannot make one; names are all that it is made of.
+            return True
         known = self.name in _PRIMITIVES or self.name.startswith(("java.", "javax."))
         return known and all(argument.is_jdk for argument in self.arguments)
 
@@ -150,9 +160,23 @@ def read_json(raw: bytes) -> Any:
     try:
         return _decode(raw)
     except UNREADABLE:
+        if _HALF.search(raw) is not None:
+            return _with_halves(raw)
         raise UsageError(json_misfit(raw, Any).why) from None
     except InvalidOperation:
         raise UsageError("a number's exponent is beyond what a decimal has") from None
+
+
+def _with_halves(raw: bytes) -> Any:
+    """A JSON text in which there are halves of surrogate pairs, as Java's texts may have them."""
+    try:
+        return json.loads(raw, parse_float=Decimal, parse_constant=_no_number)
+    except (ValueError, RecursionError, InvalidOperation):
+        raise UsageError(json_misfit(raw, Any).why) from None
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(text)
 
 
 def natural(value: Any, *, beans: bool = True) -> Any:
@@ -164,6 +188,9 @@ def natural(value: Any, *, beans: bool = True) -> Any:
     if isinstance(value, Decimal):
         near = float(value)
         return near if Decimal(repr(near)) == value else value
+    if isinstance(value, Bean | TypedList | TypedMap | MapKey):
+        # Of a field whose type was known.
+        return value
     if isinstance(value, list):
         return [natural(each, beans=beans) for each in value]
     if isinstance(value, dict):
@@ -186,12 +213,6 @@ def _made(name: str, fields: dict[str, Any]) -> Bean:
     return made
 
 
-def _constant(name: str, constant: str) -> Bean:
-    made = Bean(name, name=constant)
-    made.constant = True
-    return made
-
-
 def constants_in(values: list[Any]) -> frozenset[str]:
     """The classes of which there are enums' constants in values that ``fit`` has made."""
     found: set[str] = set()
@@ -208,11 +229,17 @@ def constants_in(values: list[Any]) -> frozenset[str]:
     return frozenset(found)
 
 
-def fit(value: Any, kind: JavaType, *, beans: bool = True) -> Any:
+# Class -> field -> type: of the fields that are known.
+Fields = Mapping[str, Mapping[str, str]]
+NO_FIELDS: Final[Fields] = {}
+
+
+def fit(value: Any, kind: JavaType, *, beans: bool = True, fields: Fields = NO_FIELDS) -> Any:
     """``value`` from ``read_json`` as ``kind`` has it, ready to be written, also without its type.
 
     ``beans``: objects of classes that only the callee knows become Beans, and texts constants of
-    enums; without it, for generic invocation, they stay maps and texts. Raises UsageError.
+    enums; without it, for generic invocation, they stay maps and texts. ``fields`` are the types of
+    those fields of beans that are to be fitted, too. Raises UsageError.
     """
     name = kind.name
     if value is None:
@@ -220,7 +247,7 @@ def fit(value: Any, kind: JavaType, *, beans: bool = True) -> Any:
             raise UsageError(f"null is no {name}")
         return None
     if kind.dimensions:
-        return _array(value, kind, beans)
+        return _array(value, kind, beans, fields)
     if name in _INTEGERS:
         return _integer(value, name)
     if name in _FLOATS:
@@ -233,6 +260,9 @@ def fit(value: Any, kind: JavaType, *, beans: bool = True) -> Any:
         if not isinstance(value, str) or (name in _CHARACTERS and len(value) != 1):
             raise _unfit(value, name)
         return value
+    known = from_json(value, name)
+    if known is not None:
+        return known
     if name in TO_JAVA:
         if isinstance(value, Decimal) and name not in _DECIMALS:
             value = int(value) if _is_short(value) else float(value)
@@ -240,18 +270,52 @@ def fit(value: Any, kind: JavaType, *, beans: bool = True) -> Any:
             return TO_JAVA[name](value)
         except (OverflowError, ValueError):
             raise _unfit(value, name) from None
+    if name == ENUM_SET_CLASS and isinstance(value, list):
+        return _enum_set(value, kind)
     if isinstance(value, list) and (kind.arguments or name in _SETS):
         element = kind.arguments[0] if kind.arguments else OBJECT
-        values = [fit(each, element, beans=beans) for each in value]
+        values = [fit(each, element, beans=beans, fields=fields) for each in value]
         return TypedList(_SETS[name], values) if name in _SETS else values
     if isinstance(value, dict) and name in _MAPS:
-        return _map(value, kind, beans)
+        return _map(value, kind, beans, fields)
+    if isinstance(value, dict) and fields:
+        value = _fitted(value, name, beans, fields)
     if beans and not kind.is_jdk:
         if isinstance(value, str):
-            return _constant(name, value)
+            return constant(name, value)
         if isinstance(value, dict) and "class" not in value:
             return _made(name, value)
     return natural(value, beans=beans)
+
+
+def _fitted(value: dict[str, Any], name: str, beans: bool, fields: Fields) -> dict[str, Any]:
+    """A bean's JSON with those fields fitted whose types are known; its member ``class`` may say
+    that it is of a subclass."""
+    named = value.get("class")
+    known = {**fields.get(name, {}), **(fields.get(named, {}) if isinstance(named, str) else {})}
+    if not known:
+        return value
+    fitted = dict(value)
+    for field, text in known.items():
+        if field in value:
+            try:
+                fitted[field] = fit(value[field], java_type(text), beans=beans, fields=fields)
+            except UsageError as error:
+                raise UsageError(f"{field}: {error}") from None
+    return fitted
+
+
+def _enum_set(value: list[Any], kind: JavaType) -> Any:
+    """A set of an enum's constants, whose class it names even when it is empty."""
+    if len(kind.arguments) != 1 or kind.arguments[0] == OBJECT:
+        raise UsageError(
+            f"{kind.name} without its enum: name it, as in {kind.name}<com.example.Color>"
+        )
+    for each in value:
+        if not isinstance(each, str):
+            raise _unfit(each, kind.arguments[0].name)
+    name = kind.arguments[0].name
+    return enum_set(name, [constant(name, each) for each in value])
 
 
 def _unfit(value: Any, name: str) -> UsageError:
@@ -276,7 +340,13 @@ def _integer(value: Any, name: str) -> int:
     return Long(value) if name in _LONGS else value
 
 
+_UNSAYABLE: Final = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
+
+
 def _float(value: Any, name: str) -> Double:
+    """A number; what is none in JSON, as the text that results have for it."""
+    if isinstance(value, str) and value in _UNSAYABLE:
+        return Double(_UNSAYABLE[value])
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise _unfit(value, name)
     try:
@@ -285,7 +355,7 @@ def _float(value: Any, name: str) -> Double:
         raise _unfit(value, name) from None
 
 
-def _array(value: Any, kind: JavaType, beans: bool) -> Any:
+def _array(value: Any, kind: JavaType, beans: bool, fields: Fields) -> Any:
     """An array; ``byte[]`` also from Base64, ``char[]`` from text."""
     element = kind.element
     if not element.dimensions:
@@ -300,26 +370,45 @@ def _array(value: Any, kind: JavaType, beans: bool) -> Any:
             return value
     if not isinstance(value, list):
         raise _unfit(value, f"{kind.name}{'[]' * kind.dimensions}")
-    values = [fit(each, element, beans=beans) for each in value]
+    values = [fit(each, element, beans=beans, fields=fields) for each in value]
     if not beans and not kind.is_jdk:
         # An array of their class would have Java make beans of the maps before it is asked to.
         return values
     return TypedList("[" * kind.dimensions + _ELEMENTS.get(kind.name, kind.name), values)
 
 
-def _map(value: dict[str, Any], kind: JavaType, beans: bool) -> dict[Any, Any]:
+def _map(value: dict[str, Any], kind: JavaType, beans: bool, fields: Fields) -> dict[Any, Any]:
     """A map; the names of a JSON object become keys of the type that the map has."""
     keys, values = kind.arguments if len(kind.arguments) == 2 else (OBJECT, OBJECT)
-    made = {_key(name, keys, beans): fit(each, values, beans=beans) for name, each in value.items()}
+    made = {
+        _key(name, keys, beans, fields): fit(each, values, beans=beans, fields=fields)
+        for name, each in value.items()
+    }
     java_class = _MAPS[kind.name]
     return TypedMap(java_class, made) if java_class else made
 
 
-def _key(name: str, kind: JavaType, beans: bool) -> Any:
+def _key(name: str, kind: JavaType, beans: bool, fields: Fields) -> Any:
     if kind == OBJECT or kind.name in _TEXTS:
         return name
     if kind.name in _BOOLEANS:
         return fit({"true": True, "false": False}.get(name), kind)
     if kind.name in _FLOATS:
         return fit(read_json(name.encode()), kind)
-    return fit(name, kind, beans=beans)
+    if name[:1] in ("{", "[") and kind.name not in TO_JAVA:
+        # An object or a list as a key is its JSON as text, as results have it.
+        return _frozen(
+            fit(read_json(name.encode("utf-8", "surrogatepass")), kind, beans=beans, fields=fields)
+        )
+    return fit(name, kind, beans=beans, fields=fields)
+
+
+def _frozen(value: Any) -> Any:
+    """A value as a key can be; what is nested too deep in one is refused when it is hashed."""
+    if isinstance(value, Bean):
+        for name, each in value.items():
+            value[name] = _frozen(each)
+        return value
+    if isinstance(value, dict):
+        return MapKey({_frozen(key): _frozen(each) for key, each in value.items()})
+    return tuple([_frozen(each) for each in value]) if isinstance(value, list) else value

@@ -384,6 +384,13 @@ TO_BYTES: Final[dict[str, Callable[[Bean], bytes]]] = {
     HANDLE + "CalendarHandle": lambda bean: put_moment(bean["date"]),
     HANDLE + "LocaleHandle": lambda bean: _text(bean["value"]),
     "java.lang.Class": lambda bean: _text(bean["name"]),
+    "java.io.File": lambda bean: _text(bean["value"]),
+    "java.util.Currency": lambda bean: _text(bean["currencyCode"]),
+    "java.util.concurrent.atomic.AtomicInteger": lambda bean: put_int(*_ints(bean, "value")),
+    "java.util.concurrent.atomic.AtomicLong": lambda bean: put_long(*_ints(bean, "value")),
+    "java.util.concurrent.atomic.AtomicBoolean": lambda bean: (
+        b"\xb1" if _ints(bean, "value") == (1,) else b"\xb0"
+    ),
     JAVA8 + "LocalDateHandle": lambda bean: b"\xa9" + _date_bytes(bean),
     JAVA8 + "LocalTimeHandle": lambda bean: b"\xa7" + _time_bytes(bean),
     JAVA8 + "LocalDateTimeHandle": lambda bean: b"\xa8" + _local_bytes(bean),

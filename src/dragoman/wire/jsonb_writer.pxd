@@ -31,6 +31,8 @@ cdef class JsonbWriter:
     cdef int integer(self, object value) except -1
     cdef int other(self, object value) except -1
     cdef bint refer(self, object value, object holder, object path) except -1
-    cdef int items(self, object values, str java_class, object path) except -1
+    cdef int items(
+        self, object values, str java_class, object path, bint constants=*
+    ) except -1
     cdef int entries(self, dict values, str java_class, object path) except -1
     cdef int bean(self, Bean bean, object path) except -1

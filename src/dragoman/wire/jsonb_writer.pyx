@@ -27,7 +27,7 @@ import uuid
 from collections.abc import Mapping
 
 from dragoman.errors import UsageError
-from dragoman.wire.hessian2_classes import plain_bean
+from dragoman.wire.hessian2_classes import ENUM_SET, plain_bean
 from dragoman.wire.java import BigInteger, Date, Long, TypedList, TypedMap
 from dragoman.wire.jsonb_classes import (
     BEAN_NAMES, PLAIN, TO_BYTES, is_constant, put_decimal, put_integer, put_moment, wire_name,
@@ -417,8 +417,10 @@ cdef class JsonbWriter:
         self.text(where)
         return True
 
-    cdef int items(self, object values, str java_class, object path) except -1:
-        """A list, an array or a set."""
+    cdef int items(
+        self, object values, str java_class, object path, bint constants=False
+    ) except -1:
+        """A list, an array or a set, perhaps of nothing but an enum's constants."""
         cdef Py_ssize_t count = len(values), i = 0
         cdef str inner = None
         if java_class is not None and java_class not in PLAIN:
@@ -433,6 +435,10 @@ cdef class JsonbWriter:
             self.tag(0xA4)
             self.int32(count)
         for value in values:
+            if constants and isinstance(value, Bean) and type(value.get("name")) is str:
+                self.type_name((<Bean>value).java_class)
+                self.text(value["name"])
+                continue
             if inner is not None and isinstance(value, TypedList) and value.java_class == inner:
                 # The rows of an array of arrays have no types of their own.
                 value = list(value)
@@ -466,6 +472,8 @@ cdef class JsonbWriter:
                 pass
             else:
                 return self.raw(data)
+        if bean.java_class == ENUM_SET and isinstance(bean.get("objects"), list):
+            return self.items(bean["objects"], "java.util.RegularEnumSet", None, True)
         if bean.java_class == OPTIONAL and len(bean) <= 1:
             # On the wire it is what is in it.
             for value in bean.values():
