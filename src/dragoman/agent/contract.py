@@ -223,16 +223,14 @@ def query_call(
     else:
         if not types and texts and published is not None:
             interface, method = _path(path)
-            types = (
-                published(
-                    interface,
-                    _group("group", group or single.get("group", "").encode()),
-                    _group("version", version or single.get("version", "").encode()),
-                    method,
-                    len(texts),
-                )
-                or []
+            known = published(
+                interface,
+                _group("group", group or single.get("group", "").encode()),
+                _group("version", version or single.get("version", "").encode()),
+                method,
+                len(texts),
             )
+            types = (known.types if known is not None else None) or []
         if types and len(types) != len(texts):
             raise UsageError(f"query: a type for each of {len(texts)} arguments was expected")
         call["args"] = [
