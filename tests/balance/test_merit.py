@@ -29,6 +29,12 @@ def test_some_slow_calls_among_many_make_nobody_slow() -> None:
     assert judged([a, b], mixed + served(b, 1e3)) == []
 
 
+def test_what_is_answered_late_all_at_once_makes_nobody_slow() -> None:
+    a, b = (Candidate(room=1) for _ in "ab")
+    assert judged([a, b], served(a, 5e3) + served(b, 5e3)) == []
+    assert judged([a, b], served(a, 3e6, 100), apart_us=10) == []
+
+
 def test_times_below_a_millisecond_are_not_compared() -> None:
     a, b = (Candidate(room=1) for _ in "ab")
     assert judged([a, b], served(a, 100) + served(b, 1000)) == []

@@ -125,7 +125,7 @@ def test_a_slow_provider_is_used_when_the_fast_ones_are_full_and_again_when_it_i
         for server in mesh.values():
             server.delay_s = 0.01
             server.pool.set_limit(100)
-        await paced(loop, callers, 2, 0.002)
+        await paced(loop, callers, 5, 0.002)
         for server in mesh.values():
             server.requests.clear()
         await paced(loop, callers, 1, 0.002)

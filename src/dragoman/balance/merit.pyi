@@ -6,4 +6,6 @@ def judged(
     candidates: list[Candidate],
     served_us: Iterable[tuple[Candidate, float]] = (),
     rejected: Iterable[Candidate] = (),
+    *,
+    apart_us: int = 1_000_000,
 ) -> list[Candidate]: ...

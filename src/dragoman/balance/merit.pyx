@@ -9,6 +9,7 @@ no value can have a provider shunned; a candidate that has shown nothing yet is 
 """
 
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from libc.stdint cimport int64_t
 
 from dragoman.balance.policies cimport Candidate
 
@@ -28,17 +29,24 @@ cdef double WORST_US = 5_000_000.0
 cdef int REJECTIONS = 3
 
 
-cdef void took(Candidate candidate, double us) noexcept:
-    """A call has been served in that time."""
+cdef void took(Candidate candidate, double us, int64_t now_us) noexcept:
+    """A call has been served in that time.
+
+    Of those that are far out one counts for each time that a call takes usually: what a provider
+    answers late all at once, when it has hung for a moment, says little of how it is now.
+    """
     cdef double weight = 0.0625
+    if candidate.samples > 1 and us > CLAMP_TIMES * candidate.ewma_us + SLOW_US:
+        us = CLAMP_TIMES * candidate.ewma_us + SLOW_US
+        if <double>(now_us - candidate.outlier_us) < candidate.ewma_us:
+            return
+        candidate.outlier_us = now_us
     if candidate.samples < AVERAGED:
         candidate.samples += 1
         weight = 1.0 / candidate.samples
     if candidate.slow:
         # It gets few, and is to be back soon.
         weight = 0.5
-    if candidate.samples > 1 and us > CLAMP_TIMES * candidate.ewma_us + SLOW_US:
-        us = CLAMP_TIMES * candidate.ewma_us + SLOW_US
     candidate.ewma_us += (us - candidate.ewma_us) * weight
 
 
@@ -82,12 +90,14 @@ cdef int judge(list candidates):
     return shunned
 
 
-def judged(list candidates not None, served_us=(), rejected=()):
+def judged(list candidates not None, served_us=(), rejected=(), *, int64_t apart_us=1_000_000):
     """The candidates that are shunned (for tests): ``served_us`` are (candidate, time) of calls
-    that were served, ``rejected`` the candidates of calls that were not, in order.
+    that were served, so far apart, ``rejected`` the candidates of calls that were not, in order.
     """
+    cdef int64_t now_us = 1_000_000_000
     for candidate, us in served_us:
-        took(candidate, us)
+        now_us += apart_us
+        took(candidate, us, now_us)
     for candidate in rejected:
         did_badly(candidate, 0.0, True)
     judge(candidates)

@@ -1,4 +1,4 @@
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from dragoman.balance.charges cimport Charges
 
@@ -18,6 +18,7 @@ cdef class Candidate:
     # known, whether that is far longer than elsewhere, and how many were rejected in a row.
     cdef double ewma_us
     cdef int samples
+    cdef int64_t outlier_us
     cdef bint slow
     cdef int rejections
     # Calls that have ended and count as though they were under way.

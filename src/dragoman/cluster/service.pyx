@@ -43,7 +43,7 @@ cdef int ATTEMPTS_MAX = 4
 cdef int REJECTED_MOST = 5
 cdef int64_t REJECTED_US = 100_000
 # How many calls go by until an endpoint that is shunned gets one.
-cdef int TRICKLE = 128
+cdef int TRICKLE = 256
 # Requests within so short a time of each other count as coming together.
 cdef int64_t TOGETHER_US = 500
 
@@ -102,7 +102,7 @@ cdef class ServiceCall(Call):
         endpoint.replies += 1
         service.replies += 1
         peer.replied_us = now
-        took(endpoint, <double>(now - self.sent_us))
+        took(endpoint, <double>(now - self.sent_us), now)
         service._took(<double>(now - self.sent_us))
         if endpoint.breaker.open or peer.breaker.failures or peer.breaker.open or peer.missed \
                 or endpoint.rejections:
@@ -779,6 +779,9 @@ cdef class Service(Endpoints):
 
         What was sent before it said that it serves nobody does not show that it does again.
         """
+        if endpoint.set_aside():
+            # How it did before it was set aside is past.
+            endpoint.samples = 0
         if endpoint.rejections:
             endpoint.rejections = 0
             self._shunning = judge(self._ready)
