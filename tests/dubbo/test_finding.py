@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,8 @@ from dragoman.dubbo.link import DubboLink
 from dragoman.flow.credits import CreditPool
 from dragoman.wire.invocation import decode_request, encode_reply
 from tests.dubbo.fake import HOST, FakeProvider, Frame
+from tests.faults.chain import Chain, chain, start
+from tests.faults.http import call, client, form, is_hash
 
 NUMBERS = {"hessian2": 2, "fastjson2": 23, "fastjson": 6}
 NAMES = {number: name for name, number in NUMBERS.items()}
@@ -207,3 +210,49 @@ def test_an_answer_that_comes_late_counts_unless_calls_are_answered() -> None:
                     await asyncio.sleep(0.001)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("serialization", ["fastjson", "hessian2"])
+def test_an_agent_that_was_told_nothing_serves_the_demo_provider(
+    tmp_path: Path, serialization: str
+) -> None:
+    async def scenario(own: Chain) -> None:
+        provider = own.provider("demo", "--delay-ms", "1", "--serialization", serialization)
+        agent = own.provider_agent(
+            *("agent", provider, "--serialization", "auto"), registry="memory://alone"
+        )
+        caller = own.consumer_agent("caller", registry=f"static://{HOST}:{agent.port}")
+        await start(provider, agent, caller)
+        async with client(caller.port) as one:
+            for text in ("hello", "again"):
+                assert is_hash(await one.ask(form(text)), text)
+        (worker,) = (await agent.status())["workers"]
+        assert worker["serialization"] == serialization
+        assert agent.text().count("asked in") == 1
+
+    with chain(tmp_path) as own:
+        asyncio.run(scenario(own))
+
+
+def test_a_provider_without_an_agent_that_was_not_said_to_speak_anything_is_found_out_too(
+    tmp_path: Path,
+) -> None:
+    async def scenario(own: Chain) -> None:
+        # As 3.3: silent to what it does not take.
+        provider = await FakeProvider(answers("hessian2")).start()
+        registry = f"static://{HOST}:{provider.port}?protocol=dubbo"
+        caller = own.consumer_agent("caller", registry=registry)
+        await start(caller)
+        async with client(caller.port) as one:
+            asked = call("m", b'{"args":["x"]}', "x-dragoman-timeout-ms: 500", interface="a.B")
+            answer = await one.ask(asked)
+            assert (answer.status, answer.error) == (504, "deadline")
+            assert b"never answered in fastjson" in answer.body
+            async with asyncio.timeout(20):
+                while answer.status != 200:
+                    answer = await one.ask(asked)
+            assert answer.body == b'"OK"'
+        await provider.close()
+
+    with chain(tmp_path) as own:
+        asyncio.run(scenario(own))

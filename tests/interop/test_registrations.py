@@ -106,7 +106,9 @@ def test_an_agent_that_was_told_nothing_asks_in_what_a_real_provider_answers(
             agents = {}
             for name in ("auto", "fastjson"):
                 more = ("--serialization", name)
-                agents[name] = own.provider_agent(f"{name}-agent", port, *told, *more)
+                agents[name] = own.provider_agent(
+                    *(f"{name}-agent", port, *told, *more), registry="memory://alone"
+                )
                 caller = own.consumer_agent(
                     f"{name}-caller",
                     *("--timeout-ms", "1000"),
