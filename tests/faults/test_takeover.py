@@ -139,6 +139,7 @@ def test_an_agent_that_takes_anothers_place_fails_nobody(small: Small) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_fifty_restarts_under_load_fail_nobody(small: Small) -> None:
     ended = asyncio.run(restarts(small, 50, ["1", "1", "2", "3", "2"]))
     assert set(ended) == {"ok"}, ended

@@ -42,9 +42,7 @@ SUPPORTED: Final = sys.platform == "linux"
 VERSION: Final = 1
 RECORD_BYTES_MAX: Final = 4096
 SOCKETS_MAX: Final = 1024
-ANSWER_S: Final = 5.0
-# A new agent reads its registry first.
-READY_S: Final = 300.0
+ANSWER_S: Final = 15.0
 REFUSING_MAX: Final = 8
 NAME_TRIES: Final = 100
 NAME_PAUSE_S: Final = 0.05
@@ -110,7 +108,7 @@ def _peer(sock: socket.socket) -> tuple[int, int]:
 
 
 async def _receive(
-    loop: asyncio.AbstractEventLoop, sock: socket.socket, kind: type[R], within_s: float
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, kind: type[R], within_s: float | None
 ) -> tuple[R, list[int]]:
     """The next record, which must be of ``kind``, and the descriptors with it. Raises Broken."""
     arrived = loop.create_future()
@@ -338,7 +336,8 @@ class Offer:
             for i, (kind, one) in enumerate(each):
                 record = Socket(kind, handed.own, len(each) - i - 1)
                 _send(sock, record, [one.fileno()])
-            await _receive(self._loop, sock, Ready, READY_S)
+            # It reads its registry first, which may be away: it may come as long as it is there.
+            await _receive(self._loop, sock, Ready, None)
             self._withdraw()
             _send(sock, Going())
             self._on_handed(pid)
