@@ -9,6 +9,7 @@ import random
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+import msgspec
 import pytest
 import uvloop
 
@@ -52,6 +53,7 @@ class Scripted:
         self.streams: list[tuple[int, asyncio.Queue[WatchReply | Exception | None]]] = []
         self.failing = False
         self.lists = 0
+        self.page_keys = 1000
         self.last_error = "scripted"
 
     def distrust(self) -> None:
@@ -63,11 +65,13 @@ class Scripted:
             raise RegistryError("scripted failure")
         kvs = [kv(port, revision) for port, revision in self.keys.items()]
         header = Header(revision=self.revision)
-        if options:
+        if options.get("newest_only"):
             newest = sorted(kvs, key=lambda each: each.mod_revision)[-1:]
             return RangeReply(header=header, kvs=newest, count=len(kvs))
-        self.lists += 1
-        return RangeReply(header=header, kvs=kvs, count=len(kvs))
+        rest = sorted((each for each in kvs if each.key >= key), key=lambda each: each.key)
+        page = rest[: min(options["limit"], self.page_keys)]
+        self.lists += len(page) == len(rest)
+        return RangeReply(header=header, kvs=page, count=len(kvs), more=len(page) < len(rest))
 
     async def watch(
         self, key: bytes, end: bytes, revision: int
@@ -355,3 +359,44 @@ async def test_a_bug_in_a_task_does_not_end_the_watch(c: Case) -> None:
     c.etcd.range = broken  # type: ignore[method-assign]
     c.etcd.keys, c.etcd.revision = {1: 1, 2: 5}, 5
     await eventually(lambda: c.seen[-1] == [1, 2])
+
+
+@case()
+async def test_a_list_comes_in_pages_and_what_the_stream_brings_meanwhile_stands(c: Case) -> None:
+    c.etcd.page_keys = 10
+    c.etcd.keys = {port: port for port in range(1, 96)}
+    c.etcd.revision = 100
+    c.open()
+    await c.streaming()
+    assert c.seen[-1] == list(range(1, 96))
+    c.etcd.send(delete(5, 101))
+    c.etcd.send(put(96, 102))
+    await eventually(lambda: c.seen[-1][-1] == 96)
+    # The next list, read while the stream goes on, is of before that.
+    reading = asyncio.ensure_future(c.watch._read_list())
+    await asyncio.sleep(0)
+    c.etcd.send(put(97, 103))
+    assert await reading
+    await eventually(lambda: c.seen[-1][-2:] == [96, 97])
+
+
+@case(msgspec.structs.replace(QUIET, audit_s=0.02, grace_s=0.05))
+async def test_what_has_vanished_goes_with_the_first_complete_list_however_late(c: Case) -> None:
+    c.etcd.keys = {port: port for port in range(1, 20)}
+    c.etcd.revision = 30
+    c.open()
+    await c.streaming()
+    c.etcd.keys = {1: 1}
+    c.etcd.send(*(delete(port, 30 + port) for port in range(2, 20)))
+    await eventually(lambda: c.watch.held_entries == 18)
+    # No stream lasts for long: each is cut off as soon as it stands.
+    count = 1
+    until_s = asyncio.get_running_loop().time() + 10
+    while c.watch.held_entries and asyncio.get_running_loop().time() < until_s:
+        c.etcd.streams[-1][1].put_nowait(
+            WatchReply(header=Header(revision=c.etcd.revision), canceled=True)
+        )
+        count += 1
+        await c.streaming(count)
+    assert c.watch.held_entries == 0
+    assert c.watch.current == [endpoint(1)]

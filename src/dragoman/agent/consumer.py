@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -26,11 +27,14 @@ from dragoman.cluster.options import NO_IDENTITY, Options
 from dragoman.dubbo.native import PROTOCOL, Providers
 from dragoman.errors import RegistryError
 from dragoman.observe.metrics import Snapshot
-from dragoman.registry.base import EVERY, Registration, Registry
+from dragoman.registry.base import Registration, Registry
 from dragoman.registry.report import add_registry_metrics
+from dragoman.registry.static import StaticRegistry
 from dragoman.registry.url import open_registry
 
 READY_POLL_S = 0.02
+# With every so many more services than ever before their objects are taken from the collector.
+FREEZE_SERVICES = 1000
 # A kept connection that nothing comes on for this part of the drain is let go of: a client that
 # meant to use it would have, or is so slow that it hardly sends just now.
 QUIET_SHARE = 4
@@ -68,6 +72,7 @@ class ConsumerAgent:
                 identity=identity,
                 links={PROTOCOL: self.providers.link},
             ),
+            catch_all=isinstance(self._registry, StaticRegistry),
         )
         self._published = PublishedTypes(self._loop, self._registry)
         self.ingress = Ingress(
@@ -92,11 +97,12 @@ class ConsumerAgent:
         self._acceptor: Acceptor | None = None
         self._opening: asyncio.Task[None] | None = None
         self.port = 0
+        self._frozen = 0
         self.draining = False
 
     async def start(self) -> None:
         """Listen and follow the registry; raises UsageError when the address cannot be used."""
-        watch = self._registry.watch(EVERY, self._listed)
+        watch = self._registry.watch_services(self._listed, self.directory.complete)
         self.directory.why_unread = lambda: watch.why_unread
         self._memory.start()
         if self._reuse_port or self._given:
@@ -104,9 +110,15 @@ class ConsumerAgent:
         else:
             await self._listen()
 
-    def _listed(self, registrations: list[Registration]) -> None:
-        self.directory.update(registrations)
-        self._published.update(registrations)
+    def _listed(self, interface: str, registrations: list[Registration]) -> None:
+        self.directory.take(interface, registrations)
+        self._published.take(interface, registrations)
+        if len(self.directory.services) >= self._frozen + FREEZE_SERVICES:
+            # A full collection looks at every object and would stop the loop for a third of a
+            # second with a hundred thousand services. What serves them lets go of itself.
+            self._frozen = len(self.directory.services)
+            gc.collect(1)
+            gc.freeze()
 
     async def _listen_when_known(self) -> None:
         """A worker that was started again while etcd is away has no list, but its fellows have:
@@ -194,6 +206,9 @@ class ConsumerAgent:
         )
         out.gauge("dragoman_http_in_progress", ingress.in_progress, "HTTP requests in progress.")
         out.histogram("dragoman_http_latency_seconds", ingress.latency, "From request to response.")
+        out.gauge(
+            "dragoman_services", len(self.directory.services), "Services known from the registry."
+        )
         for service in self.directory.status():
             name = service["service"]
             out.counter(
@@ -266,6 +281,7 @@ class ConsumerAgent:
             "policy": self._config.policy,
             "registry": self._registry.location,
             "ready": self.ready_reason() or True,
+            "services_known": len(self.directory.services),
             "services": self.directory.status(),
             "providers": self.providers.status(),
         }

@@ -50,7 +50,8 @@ class PublishedTypes:
         self._registry = registry
         self._known: dict[Key, tuple[float, tuple[Method, ...]]] = {}
         self._waiting: dict[Key, None] = {}
-        self._listed: set[Key] = set()
+        # By interface.
+        self._listed: dict[str, set[Key]] = {}
         # Of what was not there: when to ask again, and how long that was put off.
         self._later: list[tuple[float, Key]] = []
         self._later_keys: set[Key] = set()
@@ -62,20 +63,30 @@ class PublishedTypes:
             self._task = loop.create_task(self._read())
 
     def update(self, registrations: Iterable[Registration]) -> None:
-        """The registry's current list: what is new and has no agent is asked for."""
+        """``take`` for all interfaces: the registry's current list."""
+        lists: dict[str, list[Registration]] = {interface: [] for interface in self._listed}
+        for each in registrations:
+            lists.setdefault(each.interface, []).append(each)
+        for interface, listed in lists.items():
+            self.take(interface, listed)
+
+    def take(self, interface: str, registrations: Iterable[Registration]) -> None:
+        """What is listed of an interface now: what is new and has no agent is asked for."""
         if self._task is None:
             return
         listed = {
-            (each.interface, each.group, each.version)
+            (interface, each.group, each.version)
             for each in registrations
             if each.protocol == PROTOCOL
         }
-        for key in listed - self._listed:
+        before = self._listed.pop(interface, set())
+        for key in listed - before:
             self._ask(key)
-        for key in self._listed - listed:
+        for key in before - listed:
             self._known.pop(key, None)
             self._put_off_s.pop(key, None)
-        self._listed = listed
+        if listed:
+            self._listed[interface] = listed
 
     def signature(
         self, interface: str, group: str, version: str, method: str, count: int
@@ -149,7 +160,7 @@ class PublishedTypes:
                     # One service must not be the end of asking for the others.
                     logger.exception("%s: its published types cannot be read", interface)
                 del self._waiting[key]
-                if key not in self._listed:
+                if key not in self._listed.get(interface, ()):
                     continue
                 if methods is None:
                     # The registry is away: what was known stands.

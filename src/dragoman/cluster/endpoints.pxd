@@ -24,6 +24,7 @@ cdef class Endpoints(EndpointKeeper):
     cdef void changed(self)
     cdef void recovered(self, Endpoint endpoint, bint anew)
     cdef void tripped(self, Endpoint endpoint, str why)
+    cdef void need(self)
     cdef void probe(self, Endpoint endpoint)
     cdef bint busy(self)
     cdef void watch(self)

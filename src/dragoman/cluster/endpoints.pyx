@@ -29,6 +29,9 @@ cdef int64_t WATCH_US = 100_000
 cdef int64_t SILENCE_US = 500_000
 cdef double SILENCE_LATENCIES = 8.0
 
+# So many of a service's endpoints are connected to before others' when calls wait for one.
+cdef int NEEDED_MAX = 8
+
 # What a Link connects to: mesh sessions, with the bodies of agents or of anybody.
 cdef tuple MESH_PROTOCOLS = ("mesh", "rpc")
 
@@ -92,14 +95,22 @@ cdef class Endpoints(EndpointKeeper):
                 if endpoint.peer.state == DOWN:
                     endpoint.peer.link.hurry()
             else:
-                if endpoint.registration != registration:
-                    endpoint.registration = registration
+                # The same object: nobody has said anything new of it.
+                anew = endpoint.registration is not registration
+                if anew and endpoint.registration != registration:
                     endpoint.weight = registration.weight if registration.weight > 0 else 1.0
                     if endpoint.peer.special is not None:
                         endpoint.peer.special.update(registration)
-                if endpoint.peer.state == DOWN:
-                    endpoint.peer.link.hurry()
+                if anew:
+                    endpoint.registration = registration
+                    if endpoint.peer.state == DOWN:
+                        endpoint.peer.link.hurry()
         self.changed()
+
+    @property
+    def serving(self):
+        """Whether any endpoint has a session."""
+        return len(self._ready) > 0
 
     cdef void _let_go(self, Endpoint endpoint):
         """``endpoint`` is no longer registered as it was."""
@@ -177,6 +188,17 @@ cdef class Endpoints(EndpointKeeper):
         self.watch()
         self.changed()
 
+    cdef void need(self):
+        """Calls wait for any endpoint: some of those being connected to are to come first."""
+        cdef Endpoint endpoint
+        cdef int left = NEEDED_MAX
+        for endpoint in self.endpoints.values():
+            if endpoint.standing == EXPECTED and endpoint.peer.special is None:
+                endpoint.peer.link.need()
+                left -= 1
+                if left == 0:
+                    return
+
     cdef void probe(self, Endpoint endpoint):
         """``endpoint``, which is set aside, has room for one call, to see whether it does again."""
 
@@ -186,7 +208,7 @@ cdef class Endpoints(EndpointKeeper):
 
     cdef void watch(self):
         """Look after the endpoints from now on, while there are calls."""
-        if self._watchdog._wheel is None:
+        if self._watchdog._wheel is None and not self.closed:
             self.turn.wheel.schedule(self._watchdog, self.turn.wheel.clock_us() + WATCH_US)
 
     cdef bint survey(self):
@@ -229,6 +251,8 @@ cdef class Endpoints(EndpointKeeper):
             self._let_go(<Endpoint>endpoint)
         self.endpoints.clear()
         self.turn.wheel.cancel(self._watchdog)
+        # Nothing is to wait for the garbage collector: see ``agent.consumer``.
+        self._watchdog.service = None
         self.changed()
 
     def abort(self):
@@ -242,5 +266,5 @@ cdef class Watchdog(Timed):
 
     cdef void on_due(self):
         cdef Endpoints service = self.service
-        if service.survey() and service.endpoints:
+        if service is not None and service.survey() and service.endpoints:
             service.turn.wheel.schedule(self, service.turn.wheel.clock_us() + WATCH_US)

@@ -79,6 +79,7 @@ cdef class Peer(Target):
     cdef str names(self)
     cdef void join(self, PeerUser user)
     cdef void leave(self, PeerUser user)
+    cdef void _end(self)
     cdef void end_calls(self, PeerUser user)
 
 
@@ -93,6 +94,7 @@ cdef class Checkup(Timed):
 cdef class Peers:
     cdef readonly object loop
     cdef Turn turn
+    cdef readonly object dialer
     cdef readonly bytes identity
     cdef dict _by_key
 

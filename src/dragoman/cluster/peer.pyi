@@ -1,5 +1,7 @@
 import asyncio
 
+from dragoman.cluster.dialing import Dialer
+
 class Peers:
     """The peers of the services on one loop that are to share them (``Options.peers``).
 
@@ -8,6 +10,7 @@ class Peers:
 
     loop: asyncio.AbstractEventLoop
     identity: bytes
+    dialer: Dialer
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None: ...
     def __len__(self) -> int:
         """How many addresses are used."""

@@ -27,10 +27,10 @@ import os
 import random
 from collections import deque
 
+from dragoman.cluster.dialing import DialedLink, Dialer
 from dragoman.errors import Code
 from dragoman.rpc.address import Address
 from dragoman.rpc.backoff import Backoff
-from dragoman.rpc.link import Link
 
 log = logging.getLogger("dragoman.cluster")
 
@@ -109,8 +109,8 @@ cdef class Peer(Target):
             self.link = self.special = make(registration, self._new_session, self._on_down)
             return
         seed = options.seed
-        self.link = Link(
-            peers.loop, Address.parse(self.address), self._new_session, self._on_down,
+        self.link = DialedLink(
+            peers.dialer, Address.parse(self.address), self._new_session, self._on_down,
             None if seed is None else Backoff(source=random.Random(f"{seed} {self.address}")),
             tls=options.tls, server_hostname=options.server_hostname,
         )
@@ -342,13 +342,24 @@ cdef class Peer(Target):
         if self._key is not None and self.peers._by_key.get(self._key) is self:
             del self.peers._by_key[self._key]
         self.peers.turn.wheel.cancel(self._checkup)
-        self.peers.loop.create_task(self.link.stop())
+        if self.special is None:
+            self.link.abandon()
+        else:
+            self.peers.loop.create_task(self.link.stop())
         if session is not None:
             # As though the server had said goodbye: the session closes itself when nothing is in
             # flight.
             session.goodbye_received = True
             if session.inflight == 0:
                 session.close()
+        else:
+            self._end()
+
+    cdef void _end(self):
+        """Nobody uses it, and it has no session: let go of all that holds it."""
+        self._checkup.peer = None
+        self._owner.peer = None
+        self.link = None if self.special is None else self.special
 
     cdef void end_calls(self, PeerUser user):
         """End what ``user``, which has left, has under way."""
@@ -369,7 +380,7 @@ cdef class PeerOwner(SessionOwner):
 
     cdef void on_ready(self, ClientSession session):
         cdef Peer peer = self.peer
-        if not peer.users:
+        if peer is None or not peer.users:
             session.close()
             return
         peer.session = session
@@ -388,7 +399,7 @@ cdef class PeerOwner(SessionOwner):
 
     cdef void on_credit(self, ClientSession session):
         cdef Peer peer = self.peer
-        if peer.session is session:
+        if peer is not None and peer.session is session:
             if not peer._held and peer.state == READY and not session.closed:
                 # Only now is it sure that the server does not send us away.
                 peer._held = True
@@ -399,7 +410,7 @@ cdef class PeerOwner(SessionOwner):
 
     cdef void on_goodbye(self, ClientSession session):
         cdef Peer peer = self.peer
-        if peer.session is session and peer.state == READY:
+        if peer is not None and peer.session is session and peer.state == READY:
             peer.state = DRAINING
             peer.refresh()
             if peer.users:
@@ -408,6 +419,8 @@ cdef class PeerOwner(SessionOwner):
 
     cdef void on_lost(self, ClientSession session):
         cdef Peer peer = self.peer
+        if peer is None:
+            return
         if peer.session is session:
             peer.session = None
             if peer.state == DRAINING:
@@ -423,14 +436,18 @@ cdef class PeerOwner(SessionOwner):
             peer.state = DOWN
             peer.reason = str(session.failure)
             peer.tell_users()
-        peer.link.lost()
+        if peer.link is not None:
+            peer.link.lost()
+        if not peer.users and peer.session is None and peer.special is None:
+            peer._end()
 
 
 cdef class Checkup(Timed):
     """Looks after a peer that is set aside."""
 
     cdef void on_due(self):
-        self.peer.survey()
+        if self.peer is not None:
+            self.peer.survey()
 
 
 cdef class Peers:
@@ -442,6 +459,7 @@ cdef class Peers:
     def __init__(self, loop):
         self.loop = loop
         self.turn = turn_of(loop)
+        self.dialer = Dialer(loop)
         self.identity = os.urandom(16)
         self._by_key = {}
 

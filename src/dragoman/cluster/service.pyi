@@ -16,6 +16,7 @@ class Service:
     expired: int
     known: bool
     closed: bool
+    serving: bool
     unusable: dict[str, str]
     why_unread: Callable[[], str] | None
     """Says why the registry has not told who serves, until it has."""
@@ -27,6 +28,8 @@ class Service:
         """The registry's current list. New endpoints are connected to, those gone are let go."""
     async def close(self) -> None:
         """Let all endpoints go; what waits fails, what is in flight may end."""
+    def let_go(self) -> None:
+        """No endpoint is wanted any longer."""
     def abort(self) -> None:
         """After ``close``: end what is in flight."""
     def status(self) -> dict[str, Any]:

@@ -541,6 +541,8 @@ cdef class Service(Endpoints):
                 endpoint.stand_in_line()
             if self.endpoints:
                 self.watch()
+                if not self._ready:
+                    self.need()
         self.lined += 1
         self.waiting_bytes += call.body_length
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 
 from dragoman.errors import ProtocolError, RegistryError, UsageError
+from dragoman.registry.changes import Snapshots
 from dragoman.wire.misfit import UNREADABLE, json_misfit, misfit
 
 # A value is a handful of short fields; anything larger is not ours and is not parsed.
@@ -161,6 +162,8 @@ def decode_entry(prefix: str, key: str, value: bytes) -> Entry:
     and what was expected.
     """
     interface, address = split_key(prefix, key)
+    if interface == EVERY:
+        raise ProtocolError(f"registry entry {key}: expected the name of an interface, not {EVERY}")
     if len(value) > VALUE_BYTES_MAX:
         raise ProtocolError(
             f"registry entry {key}: {len(value)} bytes of value, expected at most {VALUE_BYTES_MAX}"
@@ -282,6 +285,7 @@ def _value_of(registration: Registration) -> dict[str, object]:
 logger = logging.getLogger("dragoman.registry")
 
 OnChange = Callable[[list[Registration]], None]
+OnService = Callable[[str, list[Registration]], None]
 
 
 class RegistryStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -342,6 +346,11 @@ class Watch(ABC):
     def current(self) -> list[Registration]:
         """A copy of the last snapshot, sorted; empty before the first."""
         return list(self._current or ())
+
+    @property
+    def count(self) -> int:
+        """How many endpoints are listed now."""
+        return len(self._current or ())
 
     @property
     def has_snapshot(self) -> bool:
@@ -441,6 +450,17 @@ class Registry(ABC):
         differs from the last. It must not block; what it raises is logged and does not end the
         watch.
         """
+
+    def watch_services(
+        self, on_service: OnService, on_complete: Callable[[], None] | None = None
+    ) -> Watch:
+        """Follow all interfaces, each by itself: ``on_service(interface, endpoints)`` is called on
+        the loop for each whose endpoints have changed, with all that it has now, some of them a
+        turn, so that a registry of any size and its changes hold nobody up. ``on_complete`` is
+        called when all that has changed has been told, the first time once all is known.
+        """
+        changes = Snapshots(asyncio.get_running_loop(), on_service, on_complete)
+        return self.watch(EVERY, changes.take)
 
     @abstractmethod
     async def services(self) -> dict[str, list[Registration]]:

@@ -10,11 +10,14 @@ served.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from dragoman.errors import ProtocolError, RegistryError
 from dragoman.registry.base import (
+    EVERY,
     Handle,
     OnChange,
+    OnService,
     Registration,
     Registry,
     RegistryStatistics,
@@ -66,8 +69,23 @@ class EtcdRegistry(Registry):
 
     def watch(self, interface: str, on_change: OnChange | None = None) -> Watch:
         """See Registry."""
-        self._check_open()
         check_interface(interface)
+        return self._add_watch(interface, on_change, None, None)
+
+    def watch_services(
+        self, on_service: OnService, on_complete: Callable[[], None] | None = None
+    ) -> Watch:
+        """See Registry."""
+        return self._add_watch(EVERY, None, on_service, on_complete)
+
+    def _add_watch(
+        self,
+        interface: str,
+        on_change: OnChange | None,
+        on_service: OnService | None,
+        on_complete: Callable[[], None] | None,
+    ) -> Watch:
+        self._check_open()
         watch = EtcdWatch(
             self._gateway,
             self._prefix,
@@ -76,6 +94,8 @@ class EtcdRegistry(Registry):
             settings=self._watch_settings,
             counters=self._counters,
             rng=self._rng,
+            on_service=on_service,
+            on_complete=on_complete,
         )
         self._watches.append(watch)
         return watch
@@ -104,7 +124,7 @@ class EtcdRegistry(Registry):
             and (not watches or all(watch.synced for watch in watches))
             and (not lease.registrations or lease.registered == lease.registrations),
             watches=len(watches),
-            endpoints=sum(len(watch.current) for watch in watches),
+            endpoints=sum(watch.count for watch in watches),
             registrations=lease.registrations,
             registered=lease.registered,
             malformed_entries=sum(watch.malformed_entries for watch in watches),

@@ -3,9 +3,8 @@
 Made by ``etcd.EtcdRegistry.watch``. Two tasks a watch:
 
 - the *follower* lists once, then watches from the list's revision + 1; a stream that ends is
-resumed
-  after the last revision seen, and the list is read again when that is impossible (compaction) or
-  would be wrong (the store's revision has gone back: other data);
+  resumed after the last revision seen, and the list is read again when that is impossible
+  (compaction) or would be wrong (the store's revision has gone back: other data);
 - the *auditor* asks every few seconds, past the stream, for the count of keys and the youngest of
   them, which differ from ours if the stream has missed anything, and reads the full list every 30
   s. A stream that hangs or has lost events is thus found out and replaced. The read is
@@ -15,12 +14,17 @@ Invariants: no error changes the snapshot; events are applied once, whole and in
 (``_revision`` is the store's revision that the entries reflect); an entry that vanishes without
 having said goodbye is served for ``grace_s`` more, counted only while etcd answers, since after an
 outage every lease may have run out while every provider lives. An endpoint that is really gone
-costs no more than a refused connection meanwhile.
+costs no more than a refused connection meanwhile. It goes with the first complete list after its
+grace, however late that comes.
+
+A registry may hold any number of keys: lists come in pages of one revision, each taken over as it
+comes, and nothing that happens at every change or audit looks at all entries.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import math
 import random
@@ -30,17 +34,29 @@ from contextlib import aclosing, suppress
 import msgspec
 
 from dragoman.errors import ProtocolError, RegistryError
-from dragoman.registry.base import EVERY, OnChange, Registration, Watch, decode_entry
+from dragoman.registry.base import (
+    EVERY,
+    OnChange,
+    OnService,
+    Registration,
+    Watch,
+    decode_entry,
+)
+from dragoman.registry.changes import Changes
 from dragoman.registry.gateway import (
     EtcdGateway,
     Event,
     KeyValue,
-    RangeReply,
     WatchReply,
     range_end,
 )
 
 logger = logging.getLogger("dragoman.registry")
+
+# Keys in one page of a list: some milliseconds of work at most.
+PAGE_KEYS = 250
+# How often at most an outage of etcd gives an entry that has vanished its whole grace again.
+REPRIEVES_MAX = 8
 
 
 class WatchSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,13 +78,14 @@ class WatchSettings(msgspec.Struct, frozen=True, kw_only=True):
 class _Entry:
     """A key that etcd holds, or held until ``gone_at_s`` without having said goodbye."""
 
-    __slots__ = ("gone_at_s", "mod_revision", "registration")
+    __slots__ = ("gone_at_s", "mod_revision", "registration", "reprieves")
 
     def __init__(self, mod_revision: int, registration: Registration | None) -> None:
         self.mod_revision = mod_revision
         # None: malformed, or leaving.
         self.registration = registration
         self.gone_at_s: float | None = None
+        self.reprieves = 0
 
 
 class _Doubt(RegistryError):
@@ -98,6 +115,8 @@ class EtcdWatch(Watch):
         settings: WatchSettings,
         counters: WatchCounters,
         rng: random.Random,
+        on_service: OnService | None = None,
+        on_complete: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(interface, on_change)
         self._gateway = gateway
@@ -108,6 +127,14 @@ class EtcdWatch(Watch):
         self._counters = counters
         self._rng = rng
         self._entries: dict[bytes, _Entry] = {}
+        # Of these, those that are gone, in the order in which they went.
+        self._gone: dict[bytes, _Entry] = {}
+        # The youngest revisions among the others, as a heap from which what went is not taken.
+        self._youngest: list[tuple[int, bytes]] = []
+        # What was deleted while a list is read, and at which revision.
+        self._deleted: dict[bytes, int] | None = None
+        # When etcd last answered.
+        self._contact_s = 0.0
         self._malformed: set[bytes] = set()
         self._revision = 0
         self._listed = False
@@ -118,6 +145,12 @@ class EtcdWatch(Watch):
         self._scope: asyncio.Timeout | None = None
         self._audit_wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        # By interface: its entries.
+        self._index: dict[str, dict[bytes, _Entry]] = {}
+        self._complete = False
+        self._changes: Changes | None = None
+        if on_service is not None:
+            self._changes = Changes(self._loop, self._of, on_service, on_complete)
         self._tasks = [
             self._loop.create_task(self._for_ever(self._follow), name=f"follow {interface}"),
             self._loop.create_task(self._for_ever(self._audit), name=f"audit {interface}"),
@@ -136,11 +169,25 @@ class EtcdWatch(Watch):
     @property
     def held_entries(self) -> int:
         """Entries that vanished and are served for the grace period."""
-        return sum(entry.gone_at_s is not None for entry in self._entries.values())
+        return len(self._gone)
+
+    @property
+    def count(self) -> int:
+        """See Watch."""
+        if self._changes is None:
+            return super().count
+        return sum(map(len, self._index.values()))
+
+    @property
+    def has_snapshot(self) -> bool:
+        """See Watch."""
+        return self._complete
 
     async def close(self) -> None:
         """See Watch."""
         self.closed = True
+        if self._changes is not None:
+            self._changes.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -166,7 +213,7 @@ class EtcdWatch(Watch):
         while True:
             try:
                 if not self._listed:
-                    self._take_list(await self._list())
+                    await self._read_list()
                     self._listed = True
                     failures = 0
                 await self._stream()
@@ -190,10 +237,70 @@ class EtcdWatch(Watch):
         )
         return longest * self._rng.uniform(0.5, 1.0)
 
-    async def _list(self) -> RangeReply:
-        reply = await self._gateway.range(self._key, self._end)
+    async def _read_list(self) -> bool:
+        """Read the list, page by page, and take it over; False if it has been overtaken by another
+        reading. What the stream brings meanwhile is younger and stands.
+        """
+        streaming = self._synced
+        epoch = self._epoch
+        self._mark_outage()
+        deleted = self._deleted = {}
+        listed: set[bytes] = set()
+        key, revision = self._key, 0
+        while True:
+            reply = await self._gateway.range(key, self._end, limit=PAGE_KEYS, revision=revision)
+            self._contact_s = self._loop.time()
+            if self._epoch != epoch or self._deleted is not deleted:
+                return False
+            revision = revision or reply.header.revision
+            listed.update(kv.key for kv in reply.kvs)
+            self._take_page(reply.kvs, streaming, revision)
+            if not (reply.more and reply.kvs):
+                break
+            key = reply.kvs[-1].key + b"\0"
         self._counters.lists_total += 1
-        return reply
+        for number, missing in enumerate([key for key in self._entries if key not in listed]):
+            entry = self._entries.get(missing)
+            if entry is not None and not (streaming and entry.mod_revision > revision):
+                self._miss(missing, entry)
+            if number % PAGE_KEYS == PAGE_KEYS - 1:
+                await asyncio.sleep(0)
+                if self._epoch != epoch or self._deleted is not deleted:
+                    return False
+        self._deleted = None
+        self._revision = max(self._revision, revision) if streaming else revision
+        self._complete = True
+        self._publish_entries()
+        return True
+
+    def _mark_outage(self) -> None:
+        """After an outage what vanished before or during it gets its whole grace again."""
+        now_s = self._loop.time()
+        if now_s - self._contact_s <= self._settings.grace_s:
+            return
+        for entry in self._gone.values():
+            if entry.reprieves < REPRIEVES_MAX:
+                entry.reprieves += 1
+                entry.gone_at_s = now_s
+
+    def _take_page(self, kvs: list[KeyValue], streaming: bool, revision: int) -> None:
+        deleted = self._deleted or {}
+        for kv in kvs:
+            held = self._entries.get(kv.key)
+            if streaming and (
+                deleted.get(kv.key, 0) > revision
+                or (held is not None and held.mod_revision > kv.mod_revision)
+            ):
+                continue
+            if held is None or held.mod_revision != kv.mod_revision or held.gone_at_s is not None:
+                self._take_entry(kv)
+
+    def _miss(self, key: bytes, entry: _Entry) -> None:
+        """A complete list has not got ``key``. Only so is a vanished entry dropped."""
+        if entry.gone_at_s is None:
+            self._lose(key)
+        elif self._loop.time() >= entry.gone_at_s + self._settings.grace_s:
+            self._drop(key)
 
     async def _stream(self) -> None:
         """Watch until the stream ends. Raises _Doubt when the list must be read again."""
@@ -219,6 +326,7 @@ class EtcdWatch(Watch):
                 raise _Doubt(f"revision {self._revision + 1} is compacted")
             # Perhaps a token that is no longer valid: the list will tell.
             raise _Doubt(f"etcd ended the watch: {reply.cancel_reason or 'no reason given'}")
+        self._contact_s = self._loop.time()
         self._fragments += reply.events
         if reply.fragment:
             return
@@ -236,11 +344,8 @@ class EtcdWatch(Watch):
                 f"etcd's revision went back from {self._revision} to {reply.header.revision}"
             )
         self._synced = True
-        # What vanished before or during an outage gets its whole grace now that etcd answers.
-        now_s = self._loop.time()
-        for entry in self._entries.values():
-            if entry.gone_at_s is not None:
-                entry.gone_at_s = now_s
+        self._mark_outage()
+        self._contact_s = self._loop.time()
         self._wake_auditor()
 
     # The auditor.
@@ -260,11 +365,9 @@ class EtcdWatch(Watch):
                         self._counters.repairs_total += 1
                         self._break_stream()
                         continue
-                if self._loop.time() >= min(reconcile_at_s, self._grace_ends_s()):
-                    reply = await self._list()
-                    if self._epoch == epoch and self._synced:
-                        self._take_list(reply)
-                        reconcile_at_s = self._loop.time() + settings.reconcile_s
+                due_s = min(reconcile_at_s, self._grace_ends_s())
+                if self._loop.time() >= due_s and await self._read_list():
+                    reconcile_at_s = self._loop.time() + settings.reconcile_s
             except RegistryError:
                 if self._epoch == epoch:
                     self._break_stream()
@@ -283,8 +386,10 @@ class EtcdWatch(Watch):
             await asyncio.sleep(self._settings.backoff_min_s)
 
     def _grace_ends_s(self) -> float:
-        gone = [e.gone_at_s for e in self._entries.values() if e.gone_at_s is not None]
-        return min(gone) + self._settings.grace_s if gone else math.inf
+        first = next(iter(self._gone.values()), None)
+        if first is None or first.gone_at_s is None:
+            return math.inf
+        return first.gone_at_s + self._settings.grace_s
 
     def _wake_auditor(self) -> None:
         self._audit_wake.set()
@@ -304,34 +409,23 @@ class EtcdWatch(Watch):
         revision, and a missed deletion lowers the count unless a missed put made up for it.
         """
         reply = await self._gateway.range(self._key, self._end, keys_only=True, newest_only=True)
-        held = [entry.mod_revision for entry in self._entries.values() if entry.gone_at_s is None]
+        self._contact_s = self._loop.time()
         newest = max((kv.mod_revision for kv in reply.kvs), default=0)
-        return reply.count == len(held) and newest == max(held, default=0)
+        count = len(self._entries) - len(self._gone)
+        return reply.count == count and newest == self._newest()
+
+    def _newest(self) -> int:
+        """The youngest revision among the keys that etcd holds as far as we know."""
+        youngest = self._youngest
+        while youngest:
+            revision, key = -youngest[0][0], youngest[0][1]
+            entry = self._entries.get(key)
+            if entry is not None and entry.gone_at_s is None and entry.mod_revision == revision:
+                return revision
+            heapq.heappop(youngest)
+        return 0
 
     # The entries.
-
-    def _take_list(self, reply: RangeReply) -> None:
-        """Take over a full list, unless the stream has brought more since it was read."""
-        revision = reply.header.revision
-        if self._synced and revision < self._revision:
-            return
-        listed = {kv.key for kv in reply.kvs}
-        now_s = self._loop.time()
-        for key, entry in list(self._entries.items()):
-            if key in listed:
-                continue
-            self._lose(key)
-            # Only here, on etcd's word that it is still gone, is a vanished entry dropped.
-            gone_at_s = entry.gone_at_s
-            grace_s = self._settings.grace_s
-            if self._synced and gone_at_s is not None and now_s >= gone_at_s + grace_s:
-                del self._entries[key]
-        for kv in reply.kvs:
-            held = self._entries.get(kv.key)
-            if held is None or held.mod_revision != kv.mod_revision or held.gone_at_s is not None:
-                self._take_entry(kv)
-        self._revision = revision
-        self._publish_entries()
 
     def _take_events(self, events: list[Event]) -> None:
         for event in events:
@@ -339,6 +433,8 @@ class EtcdWatch(Watch):
             if kv.mod_revision <= self._revision:
                 continue  # a list has brought it already
             if event.type == "DELETE":
+                if self._deleted is not None:
+                    self._deleted[kv.key] = kv.mod_revision
                 self._lose(kv.key)
             else:
                 self._take_entry(kv)
@@ -355,7 +451,25 @@ class EtcdWatch(Watch):
             if kv.key not in self._malformed:
                 logger.warning("set aside: %s", error)
             self._malformed.add(kv.key)
-        self._entries[kv.key] = _Entry(kv.mod_revision, registration)
+        before = self._entries.get(kv.key)
+        if before is not None and before.registration is not None:
+            self._unindex(kv.key, before.registration)
+            self._touched(before.registration)
+        entry_now = _Entry(kv.mod_revision, registration)
+        self._gone.pop(kv.key, None)
+        self._entries[kv.key] = entry_now
+        heapq.heappush(self._youngest, (-kv.mod_revision, kv.key))
+        if len(self._youngest) > 2 * len(self._entries) + PAGE_KEYS:
+            # Mostly of entries that have gone, or come again.
+            self._youngest = [
+                (-each.mod_revision, key)
+                for key, each in self._entries.items()
+                if each.gone_at_s is None
+            ]
+            heapq.heapify(self._youngest)
+        if registration is not None:
+            self._index.setdefault(registration.interface, {})[kv.key] = entry_now
+            self._touched(registration)
 
     def _lose(self, key: bytes) -> None:
         """A key is gone: at once if it said goodbye, else after the grace period."""
@@ -364,11 +478,41 @@ class EtcdWatch(Watch):
         if entry is None or entry.gone_at_s is not None:
             return
         if entry.registration is None:
-            del self._entries[key]
+            self._drop(key)
         else:
             entry.gone_at_s = self._loop.time()
+            self._gone[key] = entry
             self._wake_auditor()
 
+    def _drop(self, key: bytes) -> None:
+        """Forget an entry."""
+        self._gone.pop(key, None)
+        entry = self._entries.pop(key)
+        if entry.registration is not None:
+            self._unindex(key, entry.registration)
+            self._touched(entry.registration)
+
+    def _unindex(self, key: bytes, registration: Registration) -> None:
+        of_interface = self._index.get(registration.interface, {})
+        of_interface.pop(key, None)
+        if not of_interface:
+            self._index.pop(registration.interface, None)
+
+    def _touched(self, registration: Registration) -> None:
+        """What is listed of an interface may have changed."""
+        if self._changes is not None:
+            self._changes.mark(registration.interface)
+
+    def _of(self, interface: str) -> list[Registration]:
+        """What is listed of an interface now."""
+        entries = self._index.get(interface, {}).values()
+        return [entry.registration for entry in entries if entry.registration is not None]
+
     def _publish_entries(self) -> None:
+        if self._changes is not None:
+            if self._complete:
+                self._first.set()
+                self._changes.complete()
+            return
         entries = self._entries.values()
         self._publish([e.registration for e in entries if e.registration is not None])

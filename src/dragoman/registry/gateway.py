@@ -54,6 +54,7 @@ class RangeReply(msgspec.Struct, frozen=True):
     header: Header
     kvs: list[KeyValue] = []
     count: int = 0
+    more: bool = False
 
 
 class _ResponseOp(msgspec.Struct, frozen=True):
@@ -171,12 +172,23 @@ class EtcdGateway:
             self._session = None
 
     async def range(
-        self, key: bytes, end: bytes = b"", *, keys_only: bool = False, newest_only: bool = False
+        self,
+        key: bytes,
+        end: bytes = b"",
+        *,
+        keys_only: bool = False,
+        newest_only: bool = False,
+        limit: int = 0,
+        revision: int = 0,
     ) -> RangeReply:
-        """Read ``[key, end)``, linearizable; ``newest_only``: the youngest key, and the count."""
+        """Read ``[key, end)``, linearizable; ``newest_only``: the youngest key, and the count;
+        ``limit``: at most so many keys, as they were at ``revision`` (0: now).
+        """
         body: dict[str, object] = {"key": key, "range_end": end, "keys_only": keys_only}
         if newest_only:
             body |= {"limit": 1, "sort_order": "DESCEND", "sort_target": "MOD"}
+        elif limit:
+            body |= {"limit": limit, "revision": str(revision)}
         return await self._call("/v3/kv/range", body, RangeReply)
 
     async def txn(
