@@ -398,3 +398,22 @@ def test_text_that_says_nothing_of_the_annotation_is_a_misfit(annotation: Any, v
     assert decode is not None
     with pytest.raises(Misfit):
         decode(value, {})
+
+
+def test_a_set_of_constants_may_be_an_enum_set() -> None:
+    @dubbo.bean("com.example.Shade")
+    class Shade(enum.Enum):
+        DARK = 1
+        LIGHT = 2
+
+    annotation = Annotated[set[Shade], java.type_("java.util.EnumSet")]
+    mapping = mapping_of(annotation, "here")
+    assert mapping.descriptor == "Ljava/util/EnumSet;"
+    assert mapping.encode is not None and mapping.decode is not None
+    for constants in ({Shade.DARK}, set()):
+        made = mapping.encode(constants)
+        assert made["type"]["name"] == "com.example.Shade"
+        came = hessian2.decode(hessian2.encode(made, types=[mapping.descriptor]))
+        assert mapping.decode(came, {}) == constants
+    with pytest.raises(Misfit, match="expected set"):
+        mapping.encode(5)
