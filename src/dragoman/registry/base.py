@@ -20,6 +20,7 @@ import msgspec
 
 from dragoman.errors import ProtocolError, RegistryError, UsageError
 from dragoman.registry.changes import Snapshots
+from dragoman.wire.jsontext import DEPTH_MAX, check_value
 from dragoman.wire.misfit import UNREADABLE, json_misfit, misfit
 
 # A value is a handful of short fields; anything larger is not ours and is not parsed.
@@ -169,6 +170,9 @@ def decode_entry(prefix: str, key: str, value: bytes) -> Entry:
             f"registry entry {key}: {len(value)} bytes of value, expected at most {VALUE_BYTES_MAX}"
         )
     try:
+        if value.count(b"[") + value.count(b"{") > DEPTH_MAX:
+            # How deep msgspec goes depends on Python's release.
+            check_value(value)
         fields = _decode_value(value) if value else _Value()
         host, port = parse_address(address)
         registration = Registration(
