@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dragoman.errors import ProtocolError, RemoteError, UsageError
+from dragoman.errors import ProtocolError, RemoteError, ResultError, UsageError
 from dragoman.wire.hessian2 import decode_stream, encode
 from dragoman.wire.java import Bean, TypedList
 from tests.dubbo.fake import FASTJSON, Frame, untimed_body, way
@@ -261,7 +261,7 @@ def test_a_reply_that_is_malformed_is_an_error_of_its_call_alone(reply: bytes) -
             return asked.reply(replies.pop(0))
 
         async with way(answer, serialization="hessian2") as one:
-            with pytest.raises(ProtocolError, match="malformed"):
+            with pytest.raises((ProtocolError, ResultError), match=r"malformed|cannot be said"):
                 await one.call("json", body())
             assert await one.call("json", body()) == b"7"
             assert one.provider.connections == 1
@@ -344,7 +344,7 @@ def test_the_answer_to_a_form_may_be_no_half_character() -> None:
             return asked.reply(b"\x91\x01\xed\xa0\x80")
 
         async with way(answer, serialization="hessian2") as one:
-            with pytest.raises(ProtocolError, match="no text"):
+            with pytest.raises(ResultError, match="half a surrogate pair"):
                 await one.call("form", FORM % (b"Ljava/lang/String;", b"x"))
 
     asyncio.run(scenario())
