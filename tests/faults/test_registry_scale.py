@@ -88,7 +88,7 @@ class Callers:
 
     async def check(self, calls: int) -> None:
         """The p99 of the next calls is within 5 ms of that of the others, on a machine that is
-        idle."""
+        idle. So many calls that one pause of the machine's is not the p99."""
         first = len(self.took_s[1])
         await eventually(lambda: len(self.took_s[1]) >= first + calls, 60)
         here_s, there_s = (sorted(each[first : first + calls]) for each in self.took_s)
@@ -119,14 +119,14 @@ async def scenario(own: Chain, count: int, resident_kib_max: int) -> None:
     async with gateway_of(own) as gateway, asyncio.TaskGroup() as tasks:
         for _ in range(4):
             tasks.create_task(callers.call())
-        await callers.check(200)
+        await callers.check(800)
         resident_kib, open_before = agent.resident_kib(), descriptors(agent)
         putting = tasks.create_task(put(gateway, entries(count)))
-        await callers.check(400)
+        await callers.check(1000)
         await putting
         known = count - 1  # two are no names at all, and one is good
         await eventually(lambda: _reached(agent, known), 60 + count / 1000)
-        await callers.check(400)
+        await callers.check(1000)
         assert agent.resident_kib() - resident_kib <= resident_kib_max
         # One connection an address at most, and none is left over.
         assert descriptors(agent) <= open_before + 64
@@ -146,7 +146,7 @@ async def scenario(own: Chain, count: int, resident_kib_max: int) -> None:
         await delete(gateway)
         await eventually(lambda: _fallen(agent), 60 + count / 1000, lambda: str(agent.text()))
         assert (await agent.metric("dragoman_registry_errors_total")) == 0
-        await callers.check(200)
+        await callers.check(800)
         assert descriptors(agent) <= open_before + 8
         callers.stopping = True
     for each in (agent, control, good.agent, late.agent):
