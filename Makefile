@@ -78,6 +78,7 @@ verify: setup
 	$(BIN)/python -m fuzz.hessian2 --seconds 300
 	$(BIN)/python -m fuzz.fastjson2 --seconds 300
 	$(BIN)/python -m fuzz.mesh --seconds 300
+	$(BIN)/python -m fuzz.links --seconds 300
 	$(BIN)/python -m fuzz.rpc --seconds 300
 	$(MAKE) checked-test
 

@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "dragoman"
 
 # Lowest first; a part imports only from the lines above its own, or from itself.
 LEVELS = [
-    {"errors", "reasons", "clock", "timers", "stopping", "accepting"},
+    {"errors", "reasons", "budget", "clock", "timers", "stopping", "accepting"},
     {"observe"},
     {"wire", "queue"},
     {"balance", "flow"},

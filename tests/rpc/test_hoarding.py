@@ -50,6 +50,7 @@ class Hoarder:
         self.sessions = 0
         self.goodbyes: list[str] = []
         self._task: asyncio.Task[None] | None = None
+        self.writer: asyncio.StreamWriter | None = None
         self.started = asyncio.Event()
 
     def start(self) -> None:
@@ -65,6 +66,7 @@ class Hoarder:
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", self.port, local_addr=(self.source, 0)
             )
+            self.writer = writer
             try:
                 await self._session(reader, writer)
             except OSError:
@@ -105,6 +107,13 @@ def gives_back(hoarder: Hoarder, n: int) -> bytes:
 def one_less(hoarder: Hoarder, n: int) -> bytes:
     """One less than it owes."""
     n = max(0, min(n, hoarder.credits) - 1)
+    hoarder.credits -= n
+    return frame("RETURN", value=n)
+
+
+def honestly(hoarder: Hoarder, n: int) -> bytes:
+    """What a caller owes."""
+    n = min(n, hoarder.credits)
     hoarder.credits -= n
     return frame("RETURN", value=n)
 

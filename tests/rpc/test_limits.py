@@ -274,7 +274,7 @@ def test_who_says_nothing_half_closes_or_says_half_is_let_go(runner: str) -> Non
             await half_closed.read("CREDIT")
             await half_closed.send(request(1))
             half_closed.socket.shutdown(1)
-            await half.send(hello(), NAME, request(1, bytes(5000))[:2000])
+            await half.send(hello(), NAME[:10])
             await mute.send(hello())
             await silent.read("END")
             await half_closed.read("END")

@@ -16,11 +16,20 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 
+from dragoman.budget import process_budget
+
 logger = logging.getLogger("dragoman.agent")
 
 SHED_FROM = 0.85
 REFUSE_FROM = 0.95
 CHECK_S = 0.1
+# The part of the free memory that may be held for peers, and what there is in any case.
+COUNTED = 0.6
+BUFFERS_LEAST = 4 << 20
+# From this size on what is freed goes back to the system (mallopt(3)).
+MAPPED_BYTES = 256 << 10
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
 # Descriptors for links, the registry, logs and the admin port.
 RESERVED_DESCRIPTORS = 128
 
@@ -42,6 +51,23 @@ def memory_bytes_max(configured_mb: int) -> int:
         if text.isdigit() and int(text) < 1 << 50:
             return int(text)
     return 0
+
+
+def hold_within(bytes_max: int) -> None:
+    """Bound what this process holds for its peers, so that it stays within ``bytes_max`` in all.
+
+    Of what is left above what it needs itself a part is kept for what nobody counts: the copy under
+    way, objects made of JSON, the allocator's gaps. Memory of large bodies goes back to the system
+    at once. Does nothing without a bound.
+    """
+    if not bytes_max:
+        return
+    left = REFUSE_FROM * bytes_max - _resident_bytes()
+    process_budget().limit(max(BUFFERS_LEAST, int(COUNTED * left)))
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, MAPPED_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, MAPPED_BYTES)
 
 
 def connections_allowed(configured: int) -> int:

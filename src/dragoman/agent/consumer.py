@@ -17,7 +17,12 @@ from typing import Any
 
 from dragoman.accepting import ACCEPTS_A_TURN, Acceptor
 from dragoman.agent.access import Access
-from dragoman.agent.bounds import MemoryGuard, connections_allowed, memory_bytes_max
+from dragoman.agent.bounds import (
+    MemoryGuard,
+    connections_allowed,
+    hold_within,
+    memory_bytes_max,
+)
 from dragoman.agent.config import ConsumerConfig
 from dragoman.agent.ingress import Ingress, Limits
 from dragoman.agent.listening import BACKLOG, listening_socket, shares_port
@@ -104,6 +109,7 @@ class ConsumerAgent:
         """Listen and follow the registry; raises UsageError when the address cannot be used."""
         watch = self._registry.watch_services(self._listed, self.directory.complete)
         self.directory.why_unread = lambda: watch.why_unread
+        hold_within(memory_bytes_max(self._config.memory_mb_max))
         self._memory.start()
         if self._reuse_port or self._given:
             self._opening = self._loop.create_task(self._listen_when_known())

@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint64_t
 
+from dragoman.budget cimport Budget
 from dragoman.cluster.service cimport Service, ServiceCall
 from dragoman.rpc.turn cimport Turn
 from dragoman.timers cimport Timed
@@ -19,6 +20,7 @@ cdef class Ingress:
     cdef readonly bint draining
     cdef int64_t _drained_us
     cdef double _pressure
+    cdef Budget budget
     cdef double _due_refusals
     cdef int64_t _timeout_us
     cdef int64_t _request_us
@@ -63,6 +65,7 @@ cdef class IngressConnection(Timed):
     cdef bint _lingering
     cdef bint _half_closed
     cdef Py_ssize_t _discarded
+    cdef size_t _queued
     cdef int64_t _active_us
     cdef int64_t _partial_us  # since when the head, or the body, of a request is coming
     cdef bint _in_body        # which of the two
@@ -72,6 +75,7 @@ cdef class IngressConnection(Timed):
     cdef int64_t _linger_us
 
     cdef void _pump(self)
+    cdef void _count_queue(self)
     cdef void _begin(self, int64_t now)
     cdef void _expect(self, HttpCall call)
     cdef void _answered(self, HttpCall call, bytes response)
@@ -98,6 +102,9 @@ cdef class HttpCall(ServiceCall):
     cdef bint http_1_0
     cdef bytes response
     cdef bytes origin  # of the page that asks, if pages of other origins may
+    cdef Budget counts_in
+    cdef size_t counted  # bytes of its body, or of a response that waits for its turn
 
     cdef int connection_says(self) noexcept
     cdef void _tell(self, Ingress ingress, int code, str name, str message)
+    cdef void count(self, size_t n) noexcept

@@ -19,6 +19,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int MSG_PEEK
     ssize_t recv(int fd, void* data, size_t n, int flags)
 
+from dragoman.budget cimport Budget, process_budget
 from dragoman.observe.histogram cimport Histogram
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.form cimport FORM_REPEATED, FormField, find_field
@@ -35,7 +36,7 @@ import time
 
 from dragoman.agent import contract
 from dragoman.agent.access import OPEN
-from dragoman.errors import DragomanError, UsageError
+from dragoman.errors import Code, DragomanError, UsageError
 
 cdef enum:
     PIPELINE_MAX = 16
@@ -55,6 +56,11 @@ cdef enum:
 
 log = logging.getLogger("dragoman.agent")
 
+cdef int OVERLOAD = Code.OVERLOAD
+# For a shorter reply there is always room.
+cdef Py_ssize_t SMALL_BYTES = 4096
+# What this process holds for its peers.
+cdef Budget of_process = process_budget()
 cdef bytes TEXT = b"text/plain;charset=utf-8"
 cdef bytes JSON = b"application/json"
 cdef bytes FORM_METHOD = b"form"
@@ -115,6 +121,8 @@ cdef class Ingress:
         self.errors = {}
         self.latency = Histogram()
         self._scratch = Buffer()
+        self.budget = of_process
+        self._scratch.budget = of_process
         self._timeout_us = limits.timeout_ms * 1000
         self._request_us = limits.request_timeout_ms * 1000
         self._body_us = limits.body_timeout_ms * 1000
@@ -159,7 +167,7 @@ cdef class Ingress:
 
     cdef bint _sheds(self) noexcept:
         """Whether this request is one of those to refuse."""
-        self._due_refusals += self._pressure
+        self._due_refusals += max(self._pressure, self.budget.pressure())
         if self._due_refusals < 1.0:
             return False
         self._due_refusals -= 1.0
@@ -212,6 +220,7 @@ cdef class IngressConnection(Timed):
             body_bytes_max=ingress.limits.body_bytes_max,
             wanted=WANTED,
         )
+        self.decoder.memory = ingress.budget
 
     # asyncio.Protocol
 
@@ -253,11 +262,22 @@ cdef class IngressConnection(Timed):
         """The client does not read: take no more of its requests."""
         self._paused = True
         self._paused_us = self.ingress.turn.wheel.clock_us()
+        self._count_queue()
         self.transport.pause_reading()
+
+    cdef void _count_queue(self):
+        """What the transport could not send counts until it has room again."""
+        cdef size_t n = 0
+        if self._paused and not self.closed:
+            n = self.transport.get_write_buffer_size()
+        self.ingress.budget.take(n)
+        self.ingress.budget.give(self._queued)
+        self._queued = n
 
     def resume_writing(self):
         """The client reads again."""
         self._paused = False
+        self._count_queue()
         if not self.closed and not self._blocked:
             self.transport.resume_reading()
             self._pump()
@@ -273,7 +293,10 @@ cdef class IngressConnection(Timed):
         calls = ([self._head] if self._head is not None else []) + (self._later or [])
         self._head = None
         self._later = None
+        self._count_queue()
+        self.decoder.drop()
         for call in calls:
+            call.count(0)
             if call.response is None and call.connection is not None:
                 call.connection = None
                 self.ingress.abandoned += 1
@@ -394,7 +417,7 @@ cdef class IngressConnection(Timed):
                     415, "unsupported-media-type",
                     "Content-Encoding: a body without one was expected",
                 )
-            if ingress._pressure and ingress._sheds():
+            if (ingress._pressure or ingress.budget.bytes_max) and ingress._sheds():
                 raise contract.HttpRefusal(503, "overload", "this agent is short of memory")
             if request.wanted_value[W_TIMEOUT] != NULL:
                 call.due_us = now + 1000 * contract.timeout_ms(self._wanted(W_TIMEOUT))
@@ -418,6 +441,8 @@ cdef class IngressConnection(Timed):
             return
         call.connection = self
         ingress.in_progress += 1
+        call.counts_in = ingress.budget
+        call.count(call.body_length)
         self._expect(call)
         call.service.submit(call)
 
@@ -521,7 +546,10 @@ cdef class IngressConnection(Timed):
         cdef bint close = not call.keep_alive
         if self._head is not call:
             call.response = response
+            call.counts_in = self.ingress.budget
+            call.count(len(response))
             return
+        call.count(0)
         self._head = None
         while True:
             self._outstanding -= 1
@@ -536,7 +564,10 @@ cdef class IngressConnection(Timed):
                 self._head = call
                 break
             response = call.response
+            call.count(0)
             close = not call.keep_alive
+        if self._paused:
+            self._count_queue()
         self._written()
 
     cdef void _written(self):
@@ -645,6 +676,16 @@ cdef class IngressConnection(Timed):
 cdef class HttpCall(ServiceCall):
     """One HTTP request on its way."""
 
+    def __dealloc__(self):
+        self.count(0)
+
+    cdef void count(self, size_t n) noexcept:
+        """``n`` bytes are held for it."""
+        if self.counts_in is not None:
+            self.counts_in.take(n)
+            self.counts_in.give(self.counted)
+            self.counted = n
+
     cdef int connection_says(self) noexcept:
         """The response's ``connection`` field."""
         if not self.keep_alive:
@@ -657,6 +698,9 @@ cdef class HttpCall(ServiceCall):
         if connection is None:
             return
         ingress = connection.ingress
+        if n > SMALL_BYTES and not ingress.budget.admits(n):
+            self.on_failure(OVERLOAD, f"no memory is left here for a reply of {n} bytes")
+            return
         self.connection = None
         ingress.in_progress -= 1
         ingress.succeeded += 1

@@ -12,7 +12,12 @@ import socket
 from typing import Any
 
 from dragoman.accepting import Acceptor
-from dragoman.agent.bounds import MemoryGuard, connections_allowed, memory_bytes_max
+from dragoman.agent.bounds import (
+    MemoryGuard,
+    connections_allowed,
+    hold_within,
+    memory_bytes_max,
+)
 from dragoman.agent.config import AUTO, ProviderConfig
 from dragoman.agent.listening import listening_socket
 from dragoman.dubbo.departure import Departure
@@ -98,6 +103,7 @@ class ProviderAgent:
         self.link.start()
         if self._config.probe_ms:
             self.egress.probe(self._config.interface[0], self._config.probe_ms)
+        hold_within(memory_bytes_max(self._config.memory_mb_max))
         self._memory.start()
         for registration in self._config.registrations(self.port):
             self._handles.append(await self._registry.register(registration))

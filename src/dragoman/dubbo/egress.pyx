@@ -16,6 +16,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from dragoman.budget cimport Budget, process_budget
 from dragoman.dubbo.link cimport DubboCall, DubboConnection, DubboLink
 from dragoman.dubbo.replies cimport Replies
 from dragoman.dubbo.requests cimport Requests
@@ -56,6 +57,8 @@ cdef int64_t UNHEARD_US_MAX = 50_000
 
 log = logging.getLogger("dragoman.agent")
 
+# What this process holds for its peers.
+cdef Budget of_process = process_budget()
 cdef int C_INTERNAL = Code.INTERNAL
 cdef int C_MALFORMED = Code.MALFORMED
 cdef int C_NOT_FOUND = Code.NOT_FOUND
@@ -141,6 +144,13 @@ cdef class Egress(Handler):
                 self._due_refusals -= 1.0
                 self._finish(call, C_OVERLOAD, True, "the provider's agent is short of memory")
                 return True
+        if connection.full(n):
+            self._finish(
+                call, C_OVERLOAD, True,
+                "no memory is left here for the call" if not connection.paused else
+                "too much waits for the provider, which does not read",
+            )
+            return True
         call.started_us = call.sent_us = session.read_us
         start = connection.out.length
         if timeout_ms > self._timeout_ms:
@@ -180,6 +190,7 @@ cdef class Egress(Handler):
         if (
             self.pool.in_use * 2 >= self.pool.limit and (self.sharing or not self.learning)
             and connection.out.length - start <= FRAME_KEPT_BYTES_MAX
+            and (connection.out.length - start <= 512 or not of_process.pressure())
         ):
             call.frame = connection.out.data[start:connection.out.length]
         if call.asked.one_way:
@@ -450,6 +461,12 @@ cdef class EgressCall(DubboCall):
         self.sent_us = egress.turn.wheel.clock_us()
         egress.sent_again += 1
         connection.sent()
+
+    cdef void on_dubbo_refused(self, Py_ssize_t n):
+        self.egress.turn.wheel.cancel(self)
+        self.egress._finish(
+            self, C_OVERLOAD, False, f"no memory is left here for a reply of {n} bytes"
+        )
 
     cdef void on_dubbo_lost(self, bint sent, str why):
         self.egress.turn.wheel.cancel(self)

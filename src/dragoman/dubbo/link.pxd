@@ -13,6 +13,7 @@ cdef class DubboCall(Timed):
     cdef bint violated
 
     cdef void on_dubbo_reply(self, int status, int serialization, const char* body, Py_ssize_t n)
+    cdef void on_dubbo_refused(self, Py_ssize_t n)
     cdef void on_dubbo_lost(self, bint sent, str why)
 
 
@@ -40,6 +41,10 @@ cdef class DubboConnection(Arriving):
     # Calls whose deadline has passed since the last reply; up to where the frame in progress has
     # been searched for a reply, and which frame that was.
     cdef int _missed
+    # What of its transport's queue counts; whether a heartbeat waits for the provider to read.
+    cdef size_t _queued
+    cdef bint _beat_waits
+    cdef object _unread
     cdef Py_ssize_t _searched
     cdef uint64_t _searched_frame
 
@@ -60,6 +65,8 @@ cdef class DubboConnection(Arriving):
     cdef DubboCall _take(self, uint64_t id)
     cdef int _grow(self) except -1
     cdef void _event(self)
+    cdef bint full(self, size_t n) noexcept
+    cdef void _count_queue(self)
     cdef void missed(self)
     cdef bint _holds_a_reply(self)
     cdef void opened(self)

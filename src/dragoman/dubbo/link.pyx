@@ -21,6 +21,8 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr
 
+
+from dragoman.budget cimport Budget, process_budget
 from dragoman.rpc.arrival cimport Progress
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.dubbo cimport (
@@ -39,6 +41,8 @@ from dragoman.rpc.link import Link
 
 log = logging.getLogger("dragoman.dubbo")
 
+# What this process holds for its peers.
+cdef Budget of_process = process_budget()
 # Dubbo's own interval: a heartbeat after 60 s without reads, the connection given up after three.
 cdef int64_t HEARTBEAT_US = 60_000_000
 RECONNECT_MOST_S = 0.5
@@ -51,6 +55,11 @@ cdef int64_t SILENT_US = 500_000
 cdef int64_t PROBE_US = 500_000
 # So many calls lost in a row behind a frame that hardly grows end the connection.
 cdef int MISSED_MOST = 3
+# How much waits for a provider that does not read, and for how long.
+cdef size_t OUT_BYTES_MAX = 64 * 1024 * 1024
+UNREAD_S = 30.0
+# For a shorter request there is always room.
+cdef size_t SMALL_BYTES = 4096
 CLOSED = "the connection to the provider was closed here"
 LEAVING = "the provider is about to stop"
 GREETED = "what it speaks is being found out"
@@ -61,6 +70,9 @@ cdef class DubboCall(Timed):
 
     cdef void on_dubbo_reply(self, int status, int serialization, const char* body, Py_ssize_t n):
         """The reply; ``body`` is valid during this call."""
+
+    cdef void on_dubbo_refused(self, Py_ssize_t n):
+        """The reply has come, and there was no room for its ``n`` bytes."""
 
     cdef void on_dubbo_lost(self, bint sent, str why):
         """The connection broke; ``sent`` is False only if the request certainly never left. It
@@ -86,6 +98,8 @@ cdef class DubboConnection(Arriving):
         self.turn = turn_of(owner.loop)
         self.out = Buffer()
         self.decoder = DubboDecoder(payload_bytes_max=payload_bytes_max)
+        self.decoder.budget = of_process
+        self.out.budget = of_process
         self._mask = 255
         self._slots = <void**>calloc(self._mask + 1, sizeof(void*))
         if self._slots == NULL:
@@ -149,7 +163,7 @@ cdef class DubboConnection(Arriving):
         while not self.closed:
             event = frame.next_frame()
             if event == DUBBO_NEED_MORE:
-                if frame.pending_length:
+                if frame.have():
                     self.frame_begun(self.turn.wheel)
                 break
             if event == DUBBO_ERROR:
@@ -173,6 +187,9 @@ cdef class DubboConnection(Arriving):
                 self.owner.unknown_replies += 1
                 continue
             self._missed = 0
+            if frame.refused:
+                call.on_dubbo_refused(frame.body_length)
+                continue
             call.on_dubbo_reply(frame.status, frame.serialization, frame.body, frame.body_length)
             if self.readonly_event and self.inflight == 0:
                 # Nobody waits for anything here any more: it may be let go.
@@ -184,12 +201,52 @@ cdef class DubboConnection(Arriving):
         return None
 
     def pause_writing(self):
-        """The provider does not read: requests gather, bounded by its credits."""
+        """The provider does not read: requests gather, within bounds, for a while."""
         self.paused = True
+        self._count_queue()
+        self._look_again()
+
+    def _look_again(self):
+        self._unread = self.loop.call_later(
+            UNREAD_S, self._look, self.transport.get_write_buffer_size()
+        )
+
+    def _look(self, before):
+        """A provider that takes in nothing for long is no better than one that is silent."""
+        self._unread = None
+        if self.closed or not self.paused:
+            return
+        if self.transport.get_write_buffer_size() >= before:
+            self.fail(f"provider {self.owner.host}:{self.owner.port} does not read")
+        else:
+            self._look_again()
+
+    cdef void _count_queue(self):
+        """What the transport could not send counts until it has room again."""
+        cdef size_t n = 0
+        if self.paused and not self.closed:
+            n = self.transport.get_write_buffer_size()
+        of_process.take(n)
+        of_process.give(self._queued)
+        self._queued = n
+
+    cdef bint full(self, size_t n) noexcept:
+        """Whether a request with a body of ``n`` bytes finds no room."""
+        if self.paused and self.out.length + n > OUT_BYTES_MAX:
+            return True
+        return n > SMALL_BYTES and not of_process.admits(n)
 
     def resume_writing(self):
         """The provider reads again."""
         self.paused = False
+        self._count_queue()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        if self._beat_waits:
+            self._beat_waits = False
+            write_heartbeat(self.out, self._next_id, DUBBO_HESSIAN2)
+            self._next_id += 1
         if self.out.length and not self._marked:
             self.turn.mark(self)
 
@@ -204,6 +261,13 @@ cdef class DubboConnection(Arriving):
         self.turn.wheel.cancel(self._pulse)
         self._pulse.connection = None
         self.end_watch()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        self._count_queue()
+        if not self.decoder.pending_done:
+            self.decoder.drop()
+        self.out.drop()
         self.owner.losses += 1
         self.owner._next_id = self._next_id
         for kept in (self.owner.connections, self.owner.greeted):
@@ -312,10 +376,10 @@ cdef class DubboConnection(Arriving):
     # frames that do not arrive
 
     cdef bint progress(self, Progress* frame) noexcept:
-        if self.closed or self.decoder.pending_length == 0:
+        if self.closed or self.decoder.have() == 0:
             return False
         frame.frame = self.decoder.pieced
-        frame.have = self.decoder.pending_length
+        frame.have = self.decoder.have()
         frame.length = self.decoder.needed()
         frame.reading = True
         return True
@@ -334,7 +398,7 @@ cdef class DubboConnection(Arriving):
 
     cdef void missed(self):
         """The deadline of a call here has passed."""
-        if self.closed or self.decoder.pending_length == 0 or not self.on_watched():
+        if self.closed or self.decoder.have() == 0 or not self.on_watched():
             return
         self._missed += 1
         if self._missed >= MISSED_MOST and self.frame_is_late():
@@ -411,6 +475,9 @@ cdef class DubboConnection(Arriving):
         elif kind == DUBBO_EVENT_WRITABLE:
             self.readonly_event = False
             self.owner.on_change()
+        elif frame.is_request and frame.two_way and self.paused:
+            # One for all of them, when it reads again.
+            self._beat_waits = True
         elif frame.is_request and frame.two_way:
             write_heartbeat_reply(
                 self.out, frame.id, frame.serialization, frame.body, frame.body_length

@@ -19,6 +19,7 @@ from typing import Any, Final
 import uvloop
 
 from dragoman.accepting import Acceptor, listen
+from dragoman.budget import Budget
 from dragoman.cluster.opening import advertised
 from dragoman.dubbo.binding import BoundService
 from dragoman.dubbo.declaration import Declaration
@@ -42,6 +43,7 @@ JAVA_WEIGHT: Final = 100
 # A real provider's pool.
 DEFAULT_LIMIT: Final = 200
 PAYLOAD_BYTES_MAX: Final = 8 << 20
+BUFFERS_BYTES_MAX: Final = 256 << 20
 UNREGISTER_TIMEOUT_S: Final = 2.0
 BACKLOG: Final = 1024
 # A peer that has been told may have sent calls before it heard: as long as none came for this long.
@@ -215,6 +217,7 @@ async def serve(
     lease_ttl_s: int = 10,
     register_timeout_ms: int = 5000,
     payload_bytes_max: int = PAYLOAD_BYTES_MAX,
+    buffers_bytes_max: int = BUFFERS_BYTES_MAX,
     clients_max: int = 100_000,
     idle_s: float = 180.0,
 ) -> Server:
@@ -235,6 +238,8 @@ async def serve(
     - ``register_timeout_ms``: how long to wait until it is registered; 0: not at all, it is
       registered as soon as the registry answers.
     - ``payload_bytes_max``: the longest body of a request or reply.
+    - ``buffers_bytes_max``: what has arrived in part, or waits to be sent, of all clients; a
+      request that finds no room is rejected. Two of the longest bodies have room in any case.
     - ``clients_max``: connections at once; ``idle_s``: a connection that is silent for longer is
       closed.
 
@@ -245,6 +250,7 @@ async def serve(
     _check_number("limit", limit, 1, LIMIT_MAX)
     _check_number("threads", 0 if threads is None else threads, 0, 10_000)
     _check_number("payload_bytes_max", payload_bytes_max, 1, 0x7FFFFFFF)
+    _check_number("buffers_bytes_max", buffers_bytes_max, 1, 1 << 50)
     _check_number("clients_max", clients_max, 1, 1 << 24)
     address = Address(host, port)
     instances = list(services) if isinstance(services, list | tuple) else [services]
@@ -273,6 +279,7 @@ async def serve(
             limit=limit,
             executor=executor,
             payload_bytes_max=payload_bytes_max,
+            budget=Budget(max(buffers_bytes_max, 2 * payload_bytes_max)),
             idle_s=idle_s,
             clients_max=clients_max,
         )

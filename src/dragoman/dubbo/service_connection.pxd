@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint64_t
 
+from dragoman.budget cimport Budget
 from dragoman.rpc.arrival cimport Arriving
 from dragoman.rpc.turn cimport Turn
 from dragoman.wire.buffer cimport Buffer
@@ -12,6 +13,7 @@ cdef class Connected:
     cdef Py_ssize_t payload_bytes_max
     cdef int64_t idle_us
     cdef int clients_max
+    cdef readonly Budget budget
     cdef set connections
     cdef readonly bint draining
     cdef bint closed
@@ -30,8 +32,11 @@ cdef class ServiceConnection(Arriving):
     cdef readonly bint closed
     cdef bint half_closed
     cdef bint paused
+    cdef size_t _queued
     cdef int owed
     cdef int64_t read_us
 
     cdef int _event(self) except -1
+    cdef void _count_queue(self)
+    cdef int _no_room(self) except -1
     cdef int error(self, uint64_t id, int serialization, int status, str text) except -1

@@ -9,28 +9,33 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint64_t
 
 from dragoman.dubbo.results cimport TEXT_MAX
+from dragoman.budget cimport Budget, process_budget
 from dragoman.rpc.arrival cimport Progress
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.dubbo cimport (
-    DUBBO_ERROR, DUBBO_EVENT_HEARTBEAT, DUBBO_FRAME, DUBBO_HESSIAN2, DubboDecoder, event_kind,
-    write_error_reply, write_heartbeat_reply, write_readonly,
+    DUBBO_ERROR, DUBBO_EVENT_HEARTBEAT, DUBBO_FRAME, DUBBO_HESSIAN2, DUBBO_POOL_EXHAUSTED,
+    DubboDecoder, event_kind, write_error_reply, write_heartbeat_reply, write_readonly,
 )
 
 import logging
 
 log = logging.getLogger("dragoman.dubbo")
 
+# What this process holds for its peers.
+cdef Budget of_process = process_budget()
+
 
 cdef class Connected:
     """What a server's connections share: their bounds, their turn of the loop and counters."""
 
-    def __init__(self, loop, Py_ssize_t payload_bytes_max, idle_s, int clients_max):
+    def __init__(self, loop, Py_ssize_t payload_bytes_max, idle_s, int clients_max, budget=None):
         self.loop = loop
         self.turn = turn_of(loop)
         self.payload_bytes_max = payload_bytes_max
         self.idle_us = <int64_t>(idle_s * 1e6)
         self.clients_max = clients_max
+        self.budget = of_process if budget is None else budget
         self.connections = set()
 
     cdef int serve(self, ServiceConnection connection) except -1:
@@ -74,6 +79,7 @@ cdef class ServiceConnection(Arriving):
         self.provider = provider
         self.decoder = DubboDecoder(payload_bytes_max=provider.payload_bytes_max)
         self.out = Buffer()
+        self.decoder.budget = self.out.budget = provider.budget
         self.peer = "?"
 
     def connection_made(self, transport):
@@ -105,6 +111,10 @@ cdef class ServiceConnection(Arriving):
         self.closed = True
         self.provider.connections.discard(self)
         self.end_watch()
+        self._count_queue()
+        if not self.decoder.pending_done:
+            self.decoder.drop()
+        self.out.drop()
         if self._wheel is not None:
             self._wheel.cancel(self)
 
@@ -112,12 +122,23 @@ cdef class ServiceConnection(Arriving):
         """The loop: the peer does not read its replies, so its requests wait."""
         if not self.closed:
             self.paused = True
+            self._count_queue()
             self.transport.pause_reading()
+
+    cdef void _count_queue(self):
+        """What the transport could not send counts until it has room again."""
+        cdef size_t n = 0
+        if self.paused and not self.closed:
+            n = self.transport.get_write_buffer_size()
+        self.provider.budget.take(n)
+        self.provider.budget.give(self._queued)
+        self._queued = n
 
     def resume_writing(self):
         """The loop: the peer reads again."""
         if not self.closed:
             self.paused = False
+            self._count_queue()
             self.transport.resume_reading()
 
     def eof_received(self):
@@ -140,6 +161,8 @@ cdef class ServiceConnection(Arriving):
                     break
                 if frame.is_event:
                     self._event()
+                elif frame.is_request and frame.refused:
+                    self._no_room()
                 elif frame.is_request:
                     provider.serve(self)
                 # A reply answers nothing that this side asked: dropped.
@@ -148,16 +171,16 @@ cdef class ServiceConnection(Arriving):
                 provider.refused += 1
                 log.info("%s: closing the connection: %s", self.peer, frame.error)
                 self.close()
-            elif frame.pending_length and not self.closed:
+            elif frame.have() and not self.closed:
                 self.frame_begun(provider.turn.wheel)
         finally:
             provider.turn.read_ends(self.read_us)
 
     cdef bint progress(self, Progress* frame) noexcept:
-        if self.closed or self.decoder.pending_length == 0:
+        if self.closed or self.decoder.have() == 0:
             return False
         frame.frame = self.decoder.pieced
-        frame.have = self.decoder.pending_length
+        frame.have = self.decoder.have()
         frame.length = self.decoder.needed()
         frame.reading = not self.paused
         return True
@@ -166,6 +189,18 @@ cdef class ServiceConnection(Arriving):
         self.provider.refused += 1
         log.info("%s: closing the connection: %s", self.peer, why)
         self.close()
+
+    cdef int _no_room(self) except -1:
+        """Refuse a request whose body is thrown away: as a full pool does, so that it may be tried
+        elsewhere.
+        """
+        cdef DubboDecoder frame = self.decoder
+        if frame.two_way:
+            self.error(
+                frame.id, frame.serialization, DUBBO_POOL_EXHAUSTED,
+                f"no memory is left here for a request of {frame.body_length} bytes",
+            )
+        return 0
 
     cdef int _event(self) except -1:
         """Answer a heartbeat; any other event says nothing to a provider."""

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Iterable
 from concurrent.futures import Executor
 
+from dragoman.budget import Budget
 from dragoman.dubbo.binding import BoundService
 from dragoman.dubbo.request import RequestInfo, ServerStatistics
 
@@ -22,6 +23,7 @@ class Provider:
         executor: Executor | None = None,
         payload_bytes_max: int = 8388608,
         idle_s: float = 180.0,
+        budget: Budget | None = None,
         clients_max: int = 100000,
     ) -> None: ...
     def connection(self) -> asyncio.Protocol:

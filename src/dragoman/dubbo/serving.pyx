@@ -55,10 +55,10 @@ cdef class Provider(Connected):
 
     def __init__(
         self, loop, services, *, int limit, executor=None, Py_ssize_t payload_bytes_max=8388608,
-        idle_s=180.0, int clients_max=100000,
+        idle_s=180.0, int clients_max=100000, budget=None,
     ):
         cdef BoundService service
-        Connected.__init__(self, loop, payload_bytes_max, idle_s, clients_max)
+        Connected.__init__(self, loop, payload_bytes_max, idle_s, clients_max, budget)
         self._create_task = loop.create_task
         self._executor = executor
         self._ended = deque()

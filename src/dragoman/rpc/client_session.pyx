@@ -28,6 +28,8 @@ from dragoman.errors import ANSWERED, Code, ProtocolError, UsageError
 
 cdef uint16_t ANSWERED_BIT = ANSWERED
 cdef int METHODS_MAX = 1024
+# So much that waits for a server which does not read is joined by no answer to its pings.
+cdef size_t UNREAD_BYTES_MAX = 1 << 20
 # More credits than this at once are no limit any more, but a mistake.
 cdef uint32_t CREDITS_MAX = 1 << 24
 # The table of an idle session: there may be thousands of them.
@@ -381,7 +383,12 @@ cdef class ClientSession(Session):
             self._end(slot)
             Py_DECREF(call)
             call.session = None
-            if kind == F_REPLY:
+            if frame.refused:
+                call.on_error(
+                    Code.OVERLOAD, False,
+                    f"no memory is left for a reply of {frame.length} bytes",
+                )
+            elif kind == F_REPLY:
                 call.on_reply(frame.body, frame.length, frame.owner)
             else:
                 code = frame.target
@@ -401,6 +408,9 @@ cdef class ClientSession(Session):
             # turn.
             self._reclaims += 1
             self._reclaimed = min(self._reclaimed + <uint64_t>frame.value, CREDITS_MAX)
+        elif kind == F_PING and self.paused and self.out.length > UNREAD_BYTES_MAX:
+            # Who reads nothing misses nothing.
+            pass
         elif kind == F_PING:
             self.control(F_PONG, 0, 0, frame.value, b"")
         elif kind == F_PONG:
@@ -429,6 +439,13 @@ cdef class ClientSession(Session):
         self._reclaimed = 0
         self.credits -= n
         self.control(F_RETURN, 0, 0, n, b"")
+
+    cdef int on_midway(self) except -1:
+        if self.decoder.kind == F_REPLY and self._slot(self.decoder.id) == NULL:
+            # Nobody waits for it: it gets no memory.
+            self.decoder.skip_rest()
+            self.frames_dropped += 1
+        return 0
 
     cdef void on_batch(self):
         self.owner.on_credit(self)

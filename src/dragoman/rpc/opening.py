@@ -77,6 +77,7 @@ async def serve(
     *,
     limit: int = 10_000,
     bytes_max: int = 256 * MIB,
+    buffers_bytes_max: int = 256 * MIB,
     clients_max: int = 100_000,
     body_bytes_max: int = 64 * MIB,
     heartbeat_ms: int = 5000,
@@ -97,6 +98,9 @@ async def serve(
     - ``bytes_max``: while the bodies in progress are more than this, clients that send more are not
       read.
     - ``clients_max``: connections at once; more are sent away.
+    - ``buffers_bytes_max``: what has arrived in part, or waits to be sent, of all clients; a
+      body that finds no room is refused with OverloadError. Two of the longest bodies have room in
+      any case.
     - ``body_bytes_max``: the longest request taken.
     - ``heartbeat_ms``: a client that is silent for two of these is given up.
     - ``threads``: run plain functions on so many threads instead of on the loop, so that they may
@@ -109,6 +113,7 @@ async def serve(
     options = ServerOptions(
         address=address if isinstance(address, Address) else Address.parse(address),
         limit=limit,
+        buffers_bytes_max=buffers_bytes_max,
         bytes_max=bytes_max,
         clients_max=clients_max,
         body_bytes_max=body_bytes_max,

@@ -74,6 +74,7 @@ class ServerOptions:
     address: Address
     limit: int = 10_000
     bytes_max: int = 256 * MIB
+    buffers_bytes_max: int = 256 * MIB
     clients_max: int = 100_000
     body_bytes_max: int = 64 * MIB
     heartbeat_ms: int = 5000
@@ -87,6 +88,7 @@ class ServerOptions:
             {
                 "limit": (1, 1 << 24),
                 "bytes_max": (1, 1 << 50),
+                "buffers_bytes_max": (1, 1 << 50),
                 "clients_max": (1, 1 << 24),
                 "body_bytes_max": (0, BODY_BYTES_MOST),
                 "heartbeat_ms": (20, 3_600_000),

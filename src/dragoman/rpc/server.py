@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from dragoman.accepting import Acceptor
+from dragoman.budget import Budget
 from dragoman.errors import ConnectError
 from dragoman.flow.credits import CreditPool
 from dragoman.reasons import reason
@@ -42,6 +43,8 @@ class Server:
         self._executor = (
             ThreadPoolExecutor(options.threads, "dragoman-rpc") if options.threads else None
         )
+        # Two of the longest bodies have room in any case.
+        self._budget = Budget(max(options.buffers_bytes_max, 2 * options.body_bytes_max))
         self._dispatcher = Dispatcher(
             loop,
             dict(functions) if isinstance(functions, Mapping) else functions,
@@ -65,6 +68,7 @@ class Server:
             body_bytes_max=self._options.body_bytes_max,
             heartbeat_s=self._options.heartbeat_ms / 1000,
             sessions_max=self._options.clients_max,
+            budget=self._budget,
         )
 
     async def start(self) -> None:

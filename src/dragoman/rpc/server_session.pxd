@@ -70,6 +70,8 @@ cdef class ServerSession(Session):
     cdef int _probed(self) except -1
     cdef void _pace(self)
     cdef void _probe_reclaim(self)
+    cdef int on_midway(self) except -1
     cdef int _take_back(self, uint32_t n) except -1
     cdef void _unknown_method(self, uint32_t id)
+    cdef void _no_room(self, uint32_t id, uint32_t n)
     cdef int _name(self, int number) except -1

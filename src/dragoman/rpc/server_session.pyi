@@ -1,5 +1,6 @@
 import asyncio
 
+from dragoman.budget import Budget
 from dragoman.flow.credits import CreditPool, Holder
 from dragoman.rpc.session import Session
 
@@ -23,6 +24,7 @@ class ServerSession(Session):
         body_bytes_max: int = 16777216,
         heartbeat_s: float = 5.0,
         sessions_max: int = 0,
+        budget: Budget | None = None,
     ) -> None: ...
     def goodbye(self) -> None:
         """Tell the caller that this server drains."""

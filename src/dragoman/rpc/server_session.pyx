@@ -28,6 +28,8 @@ cdef int ANSWERED_BIT = ANSWERED
 log = logging.getLogger("dragoman.rpc")
 
 cdef int METHODS_MAX = 1024
+# Shorter replies are always taken.
+cdef size_t SMALL_BYTES = 4096
 cdef int ERROR_TEXT_BYTES_MAX = 4096
 cdef uint32_t CREDITS_MAX = 1 << 24
 cdef bytes NO_IDENTITY = b"\0" * 16
@@ -114,9 +116,9 @@ cdef class ServerSession(Session):
 
     def __cinit__(
         self, loop, Handler handler, CreditPool pool, sessions, *, uint32_t body_bytes_max=16777216,
-        double heartbeat_s=5.0, int sessions_max=0,
+        double heartbeat_s=5.0, int sessions_max=0, budget=None,
     ):
-        self._configure(loop, body_bytes_max, heartbeat_s)
+        self._configure(loop, body_bytes_max, heartbeat_s, budget)
         self.handler = handler
         self.pool = pool
         self._sessions = sessions
@@ -143,6 +145,11 @@ cdef class ServerSession(Session):
             self.error(
                 id, Code.TOO_LARGE, False,
                 f"the reply has {n} bytes, the caller takes {self.peer_body_bytes_max}", credits,
+            )
+            return
+        if n > SMALL_BYTES and not self.budget.admits(n):
+            self.error(
+                id, Code.OVERLOAD, False, f"no memory is left for a reply of {n} bytes", credits
             )
             return
         if self.paused and self.gathered() + n > self.out_bytes_max:
@@ -224,6 +231,10 @@ cdef class ServerSession(Session):
             if not self.pool.began(self.holder):
                 raise ProtocolError("request without a credit")
             self.requests += 1
+            if frame.refused:
+                self._no_room(frame.id, frame.length)
+                self.order_id = 0
+                return True
             number = self._methods[frame.target - 1]
             if number < 0:
                 self._unknown_method(frame.id)
@@ -343,6 +354,22 @@ cdef class ServerSession(Session):
         self._methods[self._named] = number
         self._named += 1
         return 0
+
+    cdef int on_midway(self) except -1:
+        # Who has no credit gets no memory either.
+        if self.decoder.kind == F_REQUEST and self.holder.in_use >= self.holder.held:
+            raise ProtocolError("request without a credit")
+        return 0
+
+    cdef void _no_room(self, uint32_t id, uint32_t n):
+        """Refuse a request whose body of ``n`` bytes is thrown away."""
+        cdef int credits = self.pool.done(self.holder)
+        if self.no_reply:
+            self.owed(credits)
+        else:
+            self.error(
+                id, Code.OVERLOAD, True, f"no memory is left for a body of {n} bytes", credits
+            )
 
     cdef void _unknown_method(self, uint32_t id):
         cdef int credits = self.pool.done(self.holder)

@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from dragoman.budget cimport Budget
 from dragoman.rpc.arrival cimport Arriving
 from dragoman.rpc.turn cimport Turn
 from dragoman.wire.buffer cimport Buffer
@@ -35,6 +36,9 @@ cdef class Session(Arriving):
     cdef uint32_t peer_body_bytes_max
     cdef size_t out_bytes_max
     cdef size_t _largest
+    # Where all that it holds for the peer counts; what of its transport's queue does.
+    cdef Budget budget
+    cdef size_t _queued
     cdef int64_t heartbeat_us
     cdef int64_t read_us
     cdef bint _heard
@@ -64,7 +68,11 @@ cdef class Session(Arriving):
     cdef void on_batch(self)
     cdef void on_idle_check(self)
     cdef void on_closed(self)
-    cdef int _configure(self, loop, uint32_t body_bytes_max, double heartbeat_s) except -1
+    cdef int _configure(
+        self, loop, uint32_t body_bytes_max, double heartbeat_s, Budget budget=*
+    ) except -1
+    cdef void _count_queue(self)
+    cdef int on_midway(self) except -1
     cdef void fail(self, str why)
     cdef void lose(self, str why)
     cdef void _drop(self)

@@ -21,6 +21,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int MSG_NOSIGNAL
     ssize_t send(int fd, const void* data, size_t n, int flags)
 
+from dragoman.budget cimport Budget, process_budget
 from dragoman.rpc.arrival cimport Progress
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.mesh cimport (
@@ -36,6 +37,8 @@ from dragoman.errors import LinkLost, ProtocolError
 
 log = logging.getLogger("dragoman.rpc")
 
+# What this process holds for its peers.
+cdef Budget of_process = process_budget()
 HELLO = struct.Struct("<4sHHII16s")
 cdef bytes MAGIC = b"DRGM"
 cdef size_t OUT_BYTES_MAX = 64 * 1024 * 1024
@@ -55,10 +58,15 @@ cdef class Session(Arriving):
         self.peer = "?"
         self._unsent = -1
 
-    cdef int _configure(self, loop, uint32_t body_bytes_max, double heartbeat_s) except -1:
+    cdef int _configure(
+        self, loop, uint32_t body_bytes_max, double heartbeat_s, Budget budget=None
+    ) except -1:
         self.loop = loop
         # Until HELLO has come a peer gets no memory for bodies.
         self.decoder = MeshDecoder(0)
+        self.budget = of_process if budget is None else budget
+        self.decoder.budget = self.budget
+        self.out.budget = self.budget
         self.body_bytes_max = body_bytes_max
         # Four of the largest bodies at least (see ``flush`` for those that we send), or one slow
         # moment would end the session.
@@ -98,6 +106,7 @@ cdef class Session(Arriving):
             return
         parts = self._parts
         self._parts = None
+        self.budget.give(self._parts_bytes)
         self._parts_bytes = 0
         if self.out.length:
             parts.append(self.out.take())
@@ -144,6 +153,7 @@ cdef class Session(Arriving):
             if self._parts is None:
                 self._parts = []
             self._parts_bytes += self.out.length + n
+            self.budget.take(self.out.length + n)
             self._parts.append(self.out.take())
             self._parts.append(owner)
         else:
@@ -223,9 +233,12 @@ cdef class Session(Arriving):
             while not self.closed:
                 if self._held:
                     self._stash = self.decoder.rest()
+                    self.budget.take(len(self._stash))
                     return 0
                 event = self.decoder.next_frame()
                 if event == MESH_NEED_MORE:
+                    if self.decoder.midway():
+                        self.on_midway()
                     break
                 if event == MESH_ERROR:
                     self.fail(self.decoder.error)
@@ -250,7 +263,9 @@ cdef class Session(Arriving):
             return False
         frame.frame = self.decoder.pieced
         frame.have = self.decoder.have()
-        frame.length = self.decoder.length if self.decoder._partial is not None else HEADER_BYTES
+        frame.length = HEADER_BYTES
+        if self.decoder.midway() or self.decoder._skip:
+            frame.length = self.decoder.length
         frame.reading = not self._held
         return True
 
@@ -276,6 +291,7 @@ cdef class Session(Arriving):
             return
         self._stash = None
         if stash is not None:
+            self.budget.give(len(stash))
             self.read_us = self.turn.wheel.clock_us()
             self.decoder.receive(PyBytes_AS_STRING(stash), len(stash))
             self._process()
@@ -289,10 +305,25 @@ cdef class Session(Arriving):
     def pause_writing(self):
         """The transport's buffer is full: frames gather here, within bounds."""
         self.paused = True
+        self._count_queue()
+
+    cdef void _count_queue(self):
+        """What the transport could not send counts until it has room again."""
+        cdef size_t n = 0
+        if self.paused and not self.closed:
+            n = self.transport.get_write_buffer_size()
+        self.budget.take(n)
+        self.budget.give(self._queued)
+        self._queued = n
+
+    cdef int on_midway(self) except -1:
+        """A read has ended within a frame's body."""
+        return 0
 
     def resume_writing(self):
         """The transport's buffer has room again."""
         self.paused = False
+        self._count_queue()
         if self.gathered():
             self.mark()
 
@@ -308,7 +339,15 @@ cdef class Session(Arriving):
                 f"connection to {self.peer} lost" + (f": {reason(exc)}" if exc else ""),
                 endpoint=self.peer,
             )
-        self._stash = None
+        if self._stash is not None:
+            self.budget.give(len(self._stash))
+            self._stash = None
+        self._count_queue()
+        self.decoder.drop()
+        self.out.drop()
+        self._parts = None
+        self.budget.give(self._parts_bytes)
+        self._parts_bytes = 0
         self.turn.wheel.cancel(self)
         self.end_watch()
         self.on_closed()

@@ -14,6 +14,8 @@ from libc.string cimport memcpy
 cdef size_t KEEP_BYTES = 262144
 # What a buffer begins with: little, since there may be one for each of thousands of connections.
 cdef size_t LEAST_BYTES = 512
+# From here on it grows by a quarter.
+cdef size_t LARGE_BYTES = 1048576
 
 
 cdef class Buffer:
@@ -25,6 +27,8 @@ cdef class Buffer:
         self.capacity = 0
 
     def __dealloc__(self):
+        if self.budget is not None:
+            self.budget.give(self.capacity)
         free(self.data)
 
     cdef char* reserve(self, size_t n) except NULL:
@@ -38,9 +42,14 @@ cdef class Buffer:
             capacity = self.capacity * 2 if self.capacity else LEAST_BYTES
             while capacity < needed:
                 capacity *= 2
+            if capacity > LARGE_BYTES and needed + needed // 4 < capacity:
+                # No memory for what is not there.
+                capacity = needed + needed // 4
             data = <char*>realloc(self.data, capacity)
             if data == NULL:
                 raise MemoryError(f"no memory for a buffer of {capacity} bytes")
+            if self.budget is not None:
+                self.budget.take(capacity - self.capacity)
             self.data = data
             self.capacity = capacity
         return self.data + self.length
@@ -60,16 +69,21 @@ cdef class Buffer:
     cdef void clear(self) noexcept:
         self.length = 0
         if self.capacity > KEEP_BYTES:
-            free(self.data)
-            self.data = NULL
-            self.capacity = 0
+            self.drop()
 
     cdef void release(self) noexcept:
         """Give an empty buffer's memory back."""
         if self.length == 0:
-            free(self.data)
-            self.data = NULL
-            self.capacity = 0
+            self.drop()
+
+    cdef void drop(self) noexcept:
+        """Forget what was written, and give the memory back."""
+        if self.budget is not None:
+            self.budget.give(self.capacity)
+        free(self.data)
+        self.data = NULL
+        self.length = 0
+        self.capacity = 0
 
     def write(self, const unsigned char[::1] source not None):
         """Append a bytes-like object (for tests and cold paths)."""

@@ -1,5 +1,6 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from dragoman.budget cimport Budget
 from dragoman.wire.buffer cimport Buffer
 
 cdef enum:
@@ -117,6 +118,9 @@ cdef class DubboDecoder:
     cdef Py_ssize_t pending_length, pending_capacity
     cdef bint pending_done        # the frame handed out last lies there
     cdef bint failed
+    cdef Budget budget            # where unfinished frames count, unless None
+    cdef bint refused             # the frame's body had no room: it is thrown away as it comes
+    cdef Py_ssize_t skip          # how much of it is yet to come
     cdef uint64_t pieced          # how many frames have come in pieces
     cdef Py_ssize_t payload_bytes_max
 
@@ -134,5 +138,8 @@ cdef class DubboDecoder:
     cdef int read_header(self, const uint8_t* p) noexcept
     cdef int next_pending(self) noexcept
     cdef Py_ssize_t needed(self) noexcept
+    cdef Py_ssize_t have(self) noexcept
+    cdef void drop(self) noexcept
+    cdef int refuse(self) noexcept
     cdef int keep(self, Py_ssize_t n, Py_ssize_t needed) noexcept
     cdef int fail(self, str message) noexcept

@@ -37,6 +37,8 @@ PAYLOAD_BYTES_MAX = DUBBO_PAYLOAD_BYTES_MAX
 cdef Py_ssize_t KEEP_BYTES = 65536
 # How far ahead of the bytes that came an unfinished frame's memory may reach at first.
 cdef Py_ssize_t STEP_BYTES = 16384
+# Shorter frames are always taken.
+cdef Py_ssize_t SMALL_BYTES = 4096
 # Of a foreign error text, what is worth passing on.
 cdef Py_ssize_t ERROR_TEXT_BYTES_MAX = 4096
 
@@ -246,7 +248,37 @@ cdef class DubboDecoder:
         self.payload_bytes_max = payload_bytes_max
 
     def __dealloc__(self):
+        self.drop()
+
+    cdef void drop(self) noexcept:
+        """Give the memory of an unfinished frame back."""
+        if self.budget is not None:
+            self.budget.give(self.pending_capacity)
         free(self.pending)
+        self.pending = NULL
+        self.pending_length = 0
+        self.pending_capacity = 0
+        self.pending_done = False
+
+    cdef Py_ssize_t have(self) noexcept:
+        """How many bytes of the unfinished frame have come; 0 if there is none."""
+        if self.skip:
+            return DUBBO_HEADER_BYTES + self.body_length - self.skip
+        return self.pending_length
+
+    cdef int refuse(self) noexcept:
+        """There is no room for the frame that ``read_header`` has described: it is handed out
+        without its body.
+        """
+        cdef Py_ssize_t n = self.end - self.at
+        self.skip = DUBBO_HEADER_BYTES + self.body_length - self.pending_length
+        self.drop()
+        n = min(n, self.skip)
+        self.at += n
+        self.skip -= n
+        self.refused = True
+        self.body = NULL
+        return DUBBO_FRAME
 
     cdef int fail(self, str message) noexcept:
         self.failed = True
@@ -291,20 +323,27 @@ cdef class DubboDecoder:
 
     cdef Py_ssize_t needed(self) noexcept:
         """How long the unfinished frame will be, as far as that is known."""
-        if self.pending_length < DUBBO_HEADER_BYTES:
+        if self.pending_length < DUBBO_HEADER_BYTES and self.skip == 0:
             return DUBBO_HEADER_BYTES
         return DUBBO_HEADER_BYTES + self.body_length
 
     cdef int keep(self, Py_ssize_t n, Py_ssize_t needed) noexcept:
-        """Move ``n`` bytes to the unfinished frame, which will have ``needed`` when it is whole."""
+        """Move ``n`` bytes to the unfinished frame, which will have ``needed`` when it is whole.
+        1 if there is no room for them.
+        """
         cdef Py_ssize_t length = self.pending_length + n
         cdef Py_ssize_t capacity
         cdef char* grown
         if length > self.pending_capacity:
             capacity = max(length, min(needed, max(STEP_BYTES, 2 * length)))
+            if self.budget is not None and needed > SMALL_BYTES \
+                    and not self.budget.admits(capacity - self.pending_capacity):
+                return 1
             grown = <char*>realloc(self.pending, capacity)
             if grown == NULL:
                 return self.fail(f"no memory for a frame of {needed} bytes")
+            if self.budget is not None:
+                self.budget.take(capacity - self.pending_capacity)
             self.pending = grown
             self.pending_capacity = capacity
         memcpy(self.pending + self.pending_length, self.at, n)
@@ -315,6 +354,7 @@ cdef class DubboDecoder:
     cdef int next_frame(self) noexcept:
         """The next frame: DUBBO_FRAME, DUBBO_NEED_MORE, or, for good, DUBBO_ERROR."""
         cdef Py_ssize_t have
+        cdef int outcome
         cdef Py_ssize_t needed = DUBBO_HEADER_BYTES
         if self.failed:
             return DUBBO_ERROR
@@ -322,9 +362,15 @@ cdef class DubboDecoder:
             self.pending_done = False
             self.pending_length = 0
             if self.pending_capacity > KEEP_BYTES:
-                free(self.pending)
-                self.pending = NULL
-                self.pending_capacity = 0
+                self.drop()
+        self.refused = False
+        if self.skip:
+            have = min(self.end - self.at, self.skip)
+            self.at += have
+            self.skip -= have
+            if self.skip:
+                self.chunk = None
+                return DUBBO_NEED_MORE
         if self.pending_length:
             return self.next_pending()
         have = self.end - self.at
@@ -340,14 +386,16 @@ cdef class DubboDecoder:
             return self.fail("a frame must begin with da bb")
         if have > 0:
             self.pieced += 1
-            if self.keep(have, needed) < 0:
-                return DUBBO_ERROR
+            outcome = self.keep(have, needed)
+            if outcome:
+                return DUBBO_ERROR if outcome < 0 else self.refuse()
         self.chunk = None
         return DUBBO_NEED_MORE
 
     cdef int next_pending(self) noexcept:
         """Go on with the frame that an earlier chunk left unfinished."""
         cdef Py_ssize_t needed
+        cdef int outcome
         while True:
             needed = DUBBO_HEADER_BYTES
             if self.pending_length >= DUBBO_HEADER_BYTES:
@@ -364,8 +412,9 @@ cdef class DubboDecoder:
             if self.at == self.end:
                 self.chunk = None
                 return DUBBO_NEED_MORE
-            if self.keep(min(self.end - self.at, needed - self.pending_length), needed) < 0:
-                return DUBBO_ERROR
+            outcome = self.keep(min(self.end - self.at, needed - self.pending_length), needed)
+            if outcome:
+                return DUBBO_ERROR if outcome < 0 else self.refuse()
 
     @property
     def buffered_bytes(self):

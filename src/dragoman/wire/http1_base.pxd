@@ -1,5 +1,7 @@
 from cpython.object cimport PyObject
 
+from dragoman.budget cimport Budget
+
 
 cdef enum:  # states of a decoder, in the order in which a message passes them
     S_START        # before the first byte of a message
@@ -77,6 +79,8 @@ cdef class MessageDecoder:
     cdef Py_ssize_t remaining
     cdef Py_ssize_t extension_bytes
     cdef int size_digits
+    cdef Budget memory              # where unfinished messages count, unless None
+    cdef Py_ssize_t counted
     # wanted fields
     cdef int wanted_count
     cdef const char* wanted_name[8]
@@ -114,3 +118,5 @@ cdef class MessageDecoder:
     cdef int read_chunk_line(self) noexcept
     cdef int hold(self, const unsigned char* source, Py_ssize_t n, Py_ssize_t most) noexcept
     cdef void complete(self) noexcept
+    cdef void count(self, Py_ssize_t n) noexcept
+    cdef void drop(self) noexcept

@@ -54,6 +54,9 @@ cdef int SIZE_DIGITS_MAX = 16
 cdef Py_ssize_t LARGE_BYTES = 16384
 # How far ahead of what has arrived a body's memory may be taken, beside half of what has arrived.
 cdef Py_ssize_t AHEAD_BYTES = 4096
+# Shorter bodies are always taken.
+cdef Py_ssize_t SMALL_BYTES = 16384
+cdef str NO_ROOM = "this agent is short of memory"
 
 
 class HttpError(ProtocolError):
@@ -104,7 +107,24 @@ cdef class MessageDecoder:
         self.wanted_names = tuple(names)  # keeps the pointers alive
 
     def __dealloc__(self):
+        self.count(0)
         Py_XDECREF(self.held)
+
+    cdef void count(self, Py_ssize_t n) noexcept:
+        """``n`` bytes are held for the unfinished message."""
+        if self.memory is not None:
+            if n > self.counted:
+                self.memory.take(n - self.counted)
+            else:
+                self.memory.give(self.counted - n)
+            self.counted = n
+
+    cdef void drop(self) noexcept:
+        """The connection has ended: let go of what is unfinished."""
+        self.state = S_DEAD
+        self.count(0)
+        Py_XDECREF(self.held)
+        self.held = NULL
 
     # -- input
 
@@ -155,6 +175,11 @@ cdef class MessageDecoder:
                 self.position -= self.start
                 self.end -= self.start
                 self.start = 0
+        if self.held == NULL:
+            if self.in_head:
+                self.count(self.end)
+            elif self.counted:
+                self.count(0)
         if not self.in_head:
             self.data = None
             self.base = NULL
@@ -174,6 +199,7 @@ cdef class MessageDecoder:
         self.in_head = False
         self.need_more()
         self.head = None
+        self.count(0)
         Py_XDECREF(self.held)
         self.held = NULL
         return EV_ERROR
@@ -258,6 +284,7 @@ cdef class MessageDecoder:
             self.owner = <bytes>self.held
             Py_XDECREF(self.held)
             self.held = NULL
+            self.count(0)
             self.body = PyBytes_AS_STRING(self.owner)
             self.body_length = PyBytes_GET_SIZE(self.owner)
         self.state = S_START if self.keep_alive else S_CLOSED
@@ -454,6 +481,10 @@ cdef class MessageDecoder:
         cdef Py_ssize_t capacity
         if self.held == NULL or needed > self.held_capacity:
             capacity = min(most, needed + max(needed >> 1, AHEAD_BYTES))
+            if self.memory is not None:
+                if capacity > SMALL_BYTES and not self.memory.admits(capacity - self.counted):
+                    return self.fail(503, NO_ROOM)
+                self.count(capacity)
             if self.held == NULL:
                 self.held = new_bytes(NULL, capacity)
             else:

@@ -1,5 +1,6 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from dragoman.budget cimport Budget
 from dragoman.wire.buffer cimport Buffer
 
 cdef enum:
@@ -77,6 +78,12 @@ cdef class MeshDecoder:
     cdef bytes _partial
     cdef size_t _partial_have
     cdef bint _dead
+    # Where bodies in pieces count, unless None; what of them does.
+    cdef Budget budget
+    cdef size_t _counted
+    # The frame's body had no room: it has none, and its bytes are thrown away as they come.
+    cdef bint refused
+    cdef size_t _skip
     # How many frames have come in pieces.
     cdef uint64_t pieced
 
@@ -85,6 +92,13 @@ cdef class MeshDecoder:
     cdef char* direct(self, size_t* n) noexcept
     cdef int direct_received(self, size_t n) except -1
     cdef bint idle(self) noexcept
+    cdef bint midway(self) noexcept
+    cdef void drop(self) noexcept
+    cdef void skip_rest(self) noexcept
+    cdef void _count(self, size_t n) noexcept
+    cdef bint _refusable(self) noexcept
+    cdef int _refuse(self) noexcept
+    cdef void _pass_over(self) noexcept
     cdef size_t have(self) noexcept
     cdef bytes rest(self)
     cdef int _grow(self, size_t wanted) except -1

@@ -32,6 +32,8 @@ cdef extern from "Python.h":
 
 # A peer's length is believed only this far ahead of the bytes that have come.
 cdef size_t GROW_BYTES = 65536
+# Shorter bodies are always taken.
+cdef uint32_t SMALL_BYTES = 4096
 cdef uint32_t TEXT_BODY_MAX = 1024
 cdef uint32_t KEY_BODY_MAX = 255
 cdef uint32_t ERROR_BODY_MAX = 4096
@@ -84,7 +86,9 @@ cdef class MeshDecoder:
     """Bytes in, frames out. ``body_bytes_max`` bounds the body of requests, replies and errors.
 
     A frame that lies whole in the bytes received is described in place, without a copy; one that
-    comes in pieces is put together once, in the object that the receiver may keep (``owner``).
+    comes in pieces is put together once, in the object that the receiver may keep (``owner``). With
+    a ``budget`` such a body is held only as far as that admits; a request or a reply that has no
+    room is ``refused``: described without its body, which is thrown away as it comes.
     """
 
     def __cinit__(self, uint32_t body_bytes_max=16 * 1024 * 1024):
@@ -93,6 +97,10 @@ cdef class MeshDecoder:
         self._end = NULL
         self._head_have = 0
         self._partial_have = 0
+
+    def __dealloc__(self):
+        if self.budget is not None:
+            self.budget.give(self._counted)
 
     cdef void receive(self, const char* data, size_t n) noexcept:
         """Hand over bytes; they must stay valid until ``next_frame`` has returned MESH_NEED_MORE.
@@ -108,11 +116,56 @@ cdef class MeshDecoder:
 
     cdef bint idle(self) noexcept:
         """Whether no unfinished frame is held."""
-        return self._head_have == 0 and self._partial is None
+        return self._head_have == 0 and self._partial is None and self._skip == 0
+
+    cdef bint midway(self) noexcept:
+        """Whether the body of an unfinished frame is being put together."""
+        return self._partial is not None
 
     cdef size_t have(self) noexcept:
         """Bytes of the unfinished frame's header, or, once that is whole, of its body."""
+        if self._skip:
+            return self.length - self._skip
         return self._head_have if self._partial is None else self._partial_have
+
+    cdef void _count(self, size_t n) noexcept:
+        """``n`` bytes are held for the unfinished body."""
+        if self.budget is not None:
+            if n > self._counted:
+                self.budget.take(n - self._counted)
+            else:
+                self.budget.give(self._counted - n)
+            self._counted = n
+
+    cdef void drop(self) noexcept:
+        """Let go of the unfinished body: the connection has ended."""
+        self._dead = True
+        self._partial = None
+        self._count(0)
+
+    cdef void skip_rest(self) noexcept:
+        """Throw the body away that is being put together, and what is yet to come of it."""
+        self._skip = self.length - self._partial_have
+        self._partial = None
+        self._count(0)
+
+    cdef bint _refusable(self) noexcept:
+        """Whether the frame is one whose sender can be told that there was no room."""
+        return (self.kind == F_REQUEST or self.kind == F_REPLY) and self.length > SMALL_BYTES
+
+    cdef int _refuse(self) noexcept:
+        self.skip_rest()
+        self._pass_over()
+        self.refused = True
+        self.body = NULL
+        return MESH_FRAME
+
+    cdef void _pass_over(self) noexcept:
+        cdef size_t n = self._end - self._at
+        if n > self._skip:
+            n = self._skip
+        self._at += n
+        self._skip -= n
 
     cdef int _check(self) except -2:
         cdef uint32_t limit
@@ -148,7 +201,8 @@ cdef class MeshDecoder:
         return MESH_FRAME
 
     cdef int _grow(self, size_t wanted) except -1:
-        """Make room for ``wanted`` bytes of body; doubling, since large reallocations move pages.
+        """Make room for ``wanted`` bytes of body; doubling, since large reallocations move pages. 1
+        if the budget does not admit it.
         """
         cdef PyObject* raw
         cdef size_t size = len(self._partial)
@@ -159,6 +213,10 @@ cdef class MeshDecoder:
             size = wanted
         if size > self.length:
             size = self.length
+        if self.budget is not None:
+            if not self.budget.admits(size - self._counted) and self._refusable():
+                return 1
+            self._count(size)
         # The resize wants the only reference: take it out of the attribute and put it back after.
         raw = <PyObject*>self._partial
         Py_INCREF(<object>raw)
@@ -181,6 +239,11 @@ cdef class MeshDecoder:
         if self._dead:
             return MESH_ERROR
         self.owner = None
+        self.refused = False
+        if self._skip:
+            self._pass_over()
+            if self._skip:
+                return MESH_NEED_MORE
         if self._partial is None:
             available = self._end - self._at
             if self._head_have == 0 and available >= HEADER_BYTES:
@@ -221,15 +284,19 @@ cdef class MeshDecoder:
             want = available * 2 if available * 2 > GROW_BYTES else GROW_BYTES
             if want > self.length:
                 want = self.length
-            self._partial = PyBytes_FromStringAndSize(NULL, want)
             self._partial_have = 0
+            if self.budget is not None and not self.budget.admits(want) and self._refusable():
+                return self._refuse()
+            self._partial = PyBytes_FromStringAndSize(NULL, want)
+            self._count(want)
             self.pieced += 1
         available = self._end - self._at
         want = self.length - self._partial_have
         if want > available:
             want = available
         if want:
-            self._grow(self._partial_have + want)
+            if self._grow(self._partial_have + want):
+                return self._refuse()
             memcpy(PyBytes_AS_STRING(self._partial) + self._partial_have, self._at, want)
             self._partial_have += want
             self._at += want
@@ -237,6 +304,7 @@ cdef class MeshDecoder:
             return MESH_NEED_MORE
         self.owner = self._partial
         self._partial = None
+        self._count(0)
         self.body = PyBytes_AS_STRING(self.owner)
         return MESH_FRAME
 
@@ -248,8 +316,9 @@ cdef class MeshDecoder:
         if self._partial is None or self._dead:
             return NULL
         try:
-            if self._partial_have >= <size_t>len(self._partial):
-                self._grow(self._partial_have + 1)
+            if self._partial_have >= <size_t>len(self._partial) \
+                    and self._grow(self._partial_have + 1):
+                return NULL
         except MemoryError:
             return NULL
         room = <size_t>len(self._partial) - self._partial_have

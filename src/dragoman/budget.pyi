@@ -1,0 +1,13 @@
+class Budget:
+    """Bytes that a process, or a server in it, holds for its peers."""
+
+    bytes_max: int
+    used: int
+    most: int
+    refused: int
+    def __init__(self, bytes_max: int = 0) -> None: ...
+    def limit(self, bytes_max: int) -> None:
+        """From now on admit what fits ``bytes_max``; 0: everything."""
+
+def process_budget() -> Budget:
+    """What this process holds, unless it belongs to a server with a budget of its own."""

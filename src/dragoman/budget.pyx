@@ -1,0 +1,67 @@
+"""How many bytes are held for peers: half arrived, in progress, waiting to be sent.
+
+A ``Budget`` counts the memory that peers can make a process hold, where it is allocated and before:
+the bodies that decoders put together, bodies of requests until they are answered, the buffers that
+connections write into, and what their transports could not send yet. A part that is about to hold
+more for a peer asks ``admits`` first, and refuses the request, or throws the body away as it comes,
+when that says no; what cannot be refused (a few bytes of protocol, what has been encoded already)
+is taken all the same. The process has one (``process_budget``), which the agents bound by their
+``--memory-mb-max``; a server may have one of its own.
+
+Invariant: whoever takes gives back the same, when the memory is freed or handed on to who counts
+it.
+"""
+
+# As for the process's memory: below this part all is well, from the other on nothing more is taken.
+cdef double SHED_FROM = 0.85
+cdef double REFUSE_FROM = 0.95
+
+
+cdef class Budget:
+    """Bytes held, and how many may be; ``bytes_max`` 0: no bound, but counted."""
+
+    def __cinit__(self, bytes_max=0):
+        self.limit(bytes_max)
+
+    def limit(self, bytes_max):
+        """From now on admit what fits ``bytes_max``; 0: everything."""
+        if bytes_max < 0:
+            raise ValueError(f"a budget's bytes_max must be 0 or more, not {bytes_max}")
+        self.bytes_max = bytes_max
+
+    cdef bint admits(self, size_t n) noexcept:
+        """Whether ``n`` bytes more may be held."""
+        if self.bytes_max == 0 or self.used + n <= self.bytes_max:
+            return True
+        self.refused += 1
+        return False
+
+    cdef void take(self, size_t n) noexcept:
+        """``n`` bytes more are held."""
+        self.used += n
+        if self.used > self.most:
+            self.most = self.used
+
+    cdef void give(self, size_t n) noexcept:
+        """``n`` bytes are held no longer."""
+        self.used -= n
+
+    cdef double pressure(self) noexcept:
+        """Which proportion of new requests is to be refused, 0.0 to 1.0."""
+        cdef double part
+        if self.bytes_max == 0:
+            return 0.0
+        part = <double>self.used / <double>self.bytes_max
+        if part < SHED_FROM:
+            return 0.0
+        if part >= REFUSE_FROM:
+            return 1.0
+        return (part - SHED_FROM) / (REFUSE_FROM - SHED_FROM)
+
+
+cdef Budget _of_process = Budget()
+
+
+cpdef Budget process_budget():
+    """What this process holds, unless it belongs to a server with a budget of its own."""
+    return _of_process

@@ -1,0 +1,16 @@
+"""A few inputs of ``fuzz.links``; `make verify` runs it for minutes."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from fuzz.links import attack
+
+
+@pytest.mark.parametrize("seed", [1, 1000])
+def test_what_is_held_for_a_peer_is_bounded_and_given_back(
+    seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    assert attack(seed=seed, inputs=6) == 6
