@@ -18,6 +18,7 @@ import msgspec
 from dragoman.agent.published import Signature
 from dragoman.errors import Code, NotFoundError, UsageError
 from dragoman.wire.http1 import encode_response
+from dragoman.wire.jsonoutline import outline
 from dragoman.wire.misfit import UNREADABLE, json_misfit
 
 # Error code on the wire -> HTTP status and the name in x-dragoman-error.
@@ -67,6 +68,9 @@ BOM: Final = b"\xef\xbb\xbf"
 # Of a GET's query, beside ``arg`` and ``type``, which may be repeated.
 QUERY_FIELDS: Final = ("args", "group", "version")
 TEXT_TYPES: Final = frozenset(("java.lang.String", "char", "java.lang.Character"))
+# Of a longer call the arguments are not looked at here, and all else is no longer than this: a loop
+# has other calls to answer.
+READ_WHOLE_BYTES = 65536
 _NAME = re.compile(rb"[A-Za-z_$][A-Za-z0-9_$.]{0,511}")
 # Also * for any, and several with commas between.
 _GROUP = re.compile(rb"[A-Za-z0-9_$.\-*, ]{0,128}")
@@ -259,7 +263,11 @@ def _query_value(text: str, java_type: str) -> object:
 
 
 def json_call(
-    path: bytes, group: bytes, version: bytes, body: bytes, published: Published | None = None
+    path: bytes,
+    group: bytes,
+    version: bytes,
+    body: bytes | memoryview,
+    published: Published | None = None,
 ) -> tuple[str, str, str, bytes, bool]:
     """Interface, group, version, the payload for the provider's agent, and whether there is no
     result to wait for, of a call by the JSON contract.
@@ -270,20 +278,30 @@ def json_call(
     ``/{interface}/{method}``.
     """
     interface, method = _path(path)
-    if body.startswith(BOM):
+    if body[: len(BOM)] == BOM:
         body = body[len(BOM) :]
+    said: bytes | memoryview = body or b"{}"
+    end = -1
+    if len(body) > READ_WHOLE_BYTES:
+        try:
+            said, end = outline(body, b"args", ARGUMENTS_MAX, READ_WHOLE_BYTES)
+        except UsageError as error:
+            raise UsageError(f"body: {error}") from None
     try:
-        call = _decoder.decode(body or b"{}")
+        call = _decoder.decode(said)
     except UNREADABLE:
-        raise UsageError(f"body: {_complaint(body)}") from None
+        raise UsageError(f"body: {_complaint(bytes(said))}") from None
     wanted_group = _group("group", group or call.group.encode())
     wanted_version = _group("version", version or call.version.encode())
+    # What a large call's arguments are is not looked at: there may be objects in them.
     if published is not None and (
-        (call.types is None and call.args) or any(b"{" in bytes(each) for each in call.args)
+        (call.types is None and call.args)
+        or end >= 0
+        or any(b"{" in bytes(each) for each in call.args)
     ):
         known = published(interface, wanted_group, wanted_version, method, len(call.args))
         if known is not None and (call.types is None or known.fields):
-            body = _with_types(body, call.types or known.types, known.fields)
+            body = _with_types(body, call.types or known.types, known.fields, end)
     payload = b"%s\0%s\0%s\0%s\0%s" % (
         interface.encode(),
         method.encode(),
@@ -294,13 +312,26 @@ def json_call(
     return interface, wanted_group, wanted_version, payload, call.oneway
 
 
-def _with_types(body: bytes, types: list[str] | None, fields: dict[str, dict[str, str]]) -> bytes:
-    """The JSON call with its types named, and those of beans' fields, all else as it was."""
-    members = _fields(body)
+def _with_types(
+    body: bytes | memoryview,
+    types: list[str] | None,
+    fields: dict[str, dict[str, str]],
+    end: int,
+) -> bytes:
+    """The JSON call with its types named, and those of beans' fields, all else as it was; ``end``:
+    where its last brace is, if that is known."""
+    added: dict[str, Any] = {}
     if types is not None:
-        members["types"] = msgspec.Raw(msgspec.json.encode(types))
+        added["types"] = types
     if fields:
-        members["fields"] = msgspec.Raw(msgspec.json.encode(fields))
+        added["fields"] = fields
+    if end >= 0:
+        if not added:
+            return bytes(body)
+        # Of two members the last one counts: there may be one that is null.
+        return b"%s,%s%s" % (body[:end], msgspec.json.encode(added)[1:-1], body[end:])
+    members = _fields(body)
+    members |= {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in added.items()}
     return msgspec.json.encode(members)
 
 

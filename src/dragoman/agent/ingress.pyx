@@ -11,8 +11,11 @@ frees its place at once.
 """
 
 cimport cython
+from cpython.buffer cimport PyBUF_READ
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 
 cdef extern from "<sys/socket.h>" nogil:
     int MSG_DONTWAIT
@@ -40,6 +43,8 @@ from dragoman.errors import Code, DragomanError, UsageError
 
 cdef enum:
     PIPELINE_MAX = 16
+    # A longer body of a response is not copied twice.
+    APART_BYTES = 65536
     # After the last response of a connection the client may finish what it is sending: closing at
     # once would make its kernel discard the response. Bounds of what is discarded, of silence, of
     # all.
@@ -186,13 +191,24 @@ cdef class Ingress:
         """The whole response with the result of ``call``."""
         cdef bytes kind = JSON if call.json else TEXT
         cdef bytes fields = self.date(call.ended_us)
+        cdef bytes whole
+        cdef size_t head
+        cdef bint apart = n > APART_BYTES
         if call.origin is not None:
             fields += contract.cors_lines(call.origin)
         write_response(
             self._scratch, 200, PyBytes_AS_STRING(kind), len(kind), PyBytes_AS_STRING(fields),
-            len(fields), body, n, call.connection_says(),
+            len(fields), NULL if apart else body, n, call.connection_says(),
         )
-        return self._scratch.take()
+        if not apart:
+            return self._scratch.take()
+        # A large body is copied once.
+        head = self._scratch.length
+        whole = PyBytes_FromStringAndSize(NULL, head + n)
+        memcpy(PyBytes_AS_STRING(whole), self._scratch.data, head)
+        memcpy(PyBytes_AS_STRING(whole) + head, body, n)
+        self._scratch.clear()
+        return whole
 
     cdef bytes error_response(
         self, HttpCall call, int status, str name, str why, int64_t now_us
@@ -491,7 +507,9 @@ cdef class IngressConnection(Timed):
             )
         self._begin_call(call, contract.json_call(
             request.path[:request.path_length], self._wanted(W_GROUP), self._wanted(W_VERSION),
-            request.body[:request.body_length], self.ingress.published,
+            PyMemoryView_FromMemory(<char*>request.body, request.body_length, PyBUF_READ)
+            if request.body_length else b"",
+            self.ingress.published,
         ))
         return True
 

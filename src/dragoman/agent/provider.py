@@ -24,6 +24,7 @@ from dragoman.dubbo.departure import Departure
 from dragoman.dubbo.egress import Egress
 from dragoman.dubbo.finding import Finding
 from dragoman.dubbo.link import DubboLink
+from dragoman.dubbo.transcoder import Transcoder
 from dragoman.errors import Code, RegistryError
 from dragoman.flow.credits import CreditPool
 from dragoman.observe.metrics import Snapshot
@@ -53,6 +54,8 @@ class ProviderAgent:
             self._loop, host, port, self._on_provider_change, count=config.connections
         )
         self._departure = Departure(self.link)
+        memory = memory_bytes_max(config.memory_mb_max)
+        self._transcoder = Transcoder(self._loop, memory_bytes_max=memory)
         self.egress = Egress(
             self._loop,
             self.link,
@@ -65,14 +68,13 @@ class ProviderAgent:
             learning=learning,
             timeout_ms=config.timeout_ms,
             interfaces=None if config.allow_any_interface else config.interface,
+            transcoder=self._transcoder,
         )
         if self._finds:
             self.link.greeter = Finding(self.egress, config.interface[0])
         self.sessions: set[ServerSession] = set()
         self._sessions_max = connections_allowed(config.connections_max)
-        self._memory = MemoryGuard(
-            self._loop, memory_bytes_max(config.memory_mb_max), self.egress.shed
-        )
+        self._memory = MemoryGuard(self._loop, memory, self.egress.shed)
         self._handles: list[Handle] = []
         self._acceptor: Acceptor | None = None
         self.port = 0
@@ -148,6 +150,7 @@ class ProviderAgent:
             session.close()
         self._memory.stop()
         self.egress.stop()
+        await self._transcoder.close()
         await self._departure.stop()
         await self.link.close()
         with contextlib.suppress(RegistryError):

@@ -47,12 +47,29 @@ cdef class Egress(Handler):
     cdef readonly uint64_t late
     cdef readonly dict errors
     cdef readonly object latency
+    # Who makes and reads what takes long, or None; whose the requests are there; and the calls
+    # that wait for it.
+    cdef object _transcoder
+    cdef tuple _made_for
+    cdef set _aside
     cdef Probe _probe
     # The provider did not answer the last probe.
     cdef readonly bint silent
 
     cdef Requests requests_in(self, str serialization)
     cdef void _sent_one_way(self, EgressCall call, DubboConnection connection)
+    cdef bint _make_aside(
+        self, EgressCall call, int method, uint32_t timeout_ms, bytes body
+    ) except -1
+    cdef bint _is_sent(
+        self, EgressCall call, DubboConnection connection, size_t start, uint32_t timeout_ms
+    ) except -1
+    cdef bint _under_way(
+        self, EgressCall call, DubboConnection connection, size_t start, uint32_t timeout_ms
+    ) except -1
+    cdef int _append(self, EgressCall call, DubboConnection connection, bytes frame) except -1
+    cdef void _failed(self, EgressCall call, int code, str problem)
+    cdef void _succeeded(self, EgressCall call, const char* answer, Py_ssize_t n, bytes owner)
     cdef void _finish(
         self, EgressCall call, int code, bint retry_safe, str message, bint answered=*
     )
@@ -71,7 +88,13 @@ cdef class EgressCall(DubboCall):
     cdef bytes frame
     cdef int rejected
     cdef bint waits
+    # What is done aside for it: MAKING or READING, 0 if nothing is.
+    cdef int aside
+    cdef object job
+    cdef uint32_t timeout_ms
 
+    cdef int _read_aside(self, int serialization, const char* body, Py_ssize_t n) except -1
+    cdef int _leave_aside(self) except -1
     cdef bint _sent_again_later(self) except -1
 
 

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from dragoman.dubbo.link import DubboLink
+from dragoman.dubbo.transcoder import Transcoder
 from dragoman.flow.credits import CreditPool
 from dragoman.observe.histogram import Histogram
 from dragoman.rpc.server_session import Handler
@@ -36,6 +37,7 @@ class Egress(Handler):
         limit_max: int = 10000,
         timeout_ms: int = 600000,
         interfaces: Sequence[str] | None = None,
+        transcoder: Transcoder | None = None,
     ) -> None: ...
     silent: bool
     serialization: str

@@ -4,6 +4,9 @@ Requests come as mesh frames whose body is the caller's form, or a JSON call; th
 requests straight in the buffer of the connection to the provider, and the provider's replies
 become mesh replies. ``agent.provider`` puts it behind a listening socket.
 
+What takes long to be made or read is done aside, by a ``Transcoder``, while the call keeps its
+credit; its deadline and its caller's leaving end it there as well.
+
 Invariants: never more requests at the provider than the pool's limit, for a request keeps its
 credit until the provider has answered it, even when its caller has long been told that the
 deadline passed; every request is answered once. What a provider has replied, whatever it says, is
@@ -13,13 +16,15 @@ own ``overload`` and ``unavailable``.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from dragoman.budget cimport Budget, process_budget
+from dragoman.dubbo.costs cimport SMALL_BYTES, costly_reply, costly_request
 from dragoman.dubbo.link cimport DubboCall, DubboConnection, DubboLink
 from dragoman.dubbo.replies cimport Replies
-from dragoman.dubbo.requests cimport Requests
+from dragoman.dubbo.requests cimport Asked, Requests
 from dragoman.flow.credits cimport CreditPool
 from dragoman.observe.histogram cimport Histogram
 from dragoman.rpc.server_session cimport Handler, ServerSession
@@ -43,6 +48,11 @@ cdef enum:
     # long its frame may be to be kept for that.
     SENT_AGAIN_MAX = 5
     FRAME_KEPT_BYTES_MAX = 65536
+    FRAME_BYTES_MAX = DUBBO_HEADER_BYTES + DUBBO_PAYLOAD_BYTES_MAX
+
+    # what is done aside for a call
+    MAKING = 1
+    READING = 2
 
 # A request that the provider never answered keeps its place this long after its deadline: an old
 # provider whose pool is exhausted answers nothing at all, and must not lose its places for ever.
@@ -54,6 +64,10 @@ cdef int64_t HOLD_US_MAX = 1_600_000
 cdef int64_t ONE_WAY_US_MAX = 10_000_000
 # How much sooner than its caller a call is given up here while nothing has been answered yet.
 cdef int64_t UNHEARD_US_MAX = 50_000
+
+TOO_MANY = "too many large calls are being transcoded"
+LATE_MADE = "the large call was not made a request in time"
+LATE_READ = "the provider's large reply was not read in time"
 
 log = logging.getLogger("dragoman.agent")
 
@@ -84,6 +98,7 @@ cdef class Egress(Handler):
         self, loop, DubboLink link, CreditPool pool, *, str group="", str version="",
         str serialization="fastjson", str path="", str token="", bint learning=False,
         bint sharing=False, int limit_max=10000, uint32_t timeout_ms=600000, interfaces=None,
+        transcoder=None,
     ):
         self.loop = loop
         self.turn = turn_of(loop)
@@ -100,6 +115,8 @@ cdef class Egress(Handler):
         }
         self.speak(serialization)
         self._replies = Replies()
+        self._transcoder = transcoder
+        self._aside = set()
         self.errors = {}
         self.latency = Histogram()
 
@@ -110,6 +127,11 @@ cdef class Egress(Handler):
     def speak(self, str serialization not None):
         """From now on ask the provider in this serialization; raises UsageError."""
         self._requests = self.requests_in(serialization)
+        said = self._said
+        self._made_for = (
+            serialization, said["group"], said["version"], said["path"], said["token"],
+            None if said["interfaces"] is None else tuple(said["interfaces"]),
+        )
         self.serialization = serialization
         self._heard = False
 
@@ -123,7 +145,6 @@ cdef class Egress(Handler):
         cdef EgressCall call = EgressCall.__new__(EgressCall)
         cdef DubboConnection connection = self.link.pick()
         cdef size_t start
-        cdef int64_t allowed_us
         self.requests += 1
         self.in_progress += 1
         call.egress = self
@@ -134,9 +155,6 @@ cdef class Egress(Handler):
             return True
         if self.silent:
             self._finish(call, C_UNAVAILABLE, True, "the provider does not answer its probe")
-            return True
-        if connection.silent and not connection.may_probe(session.read_us):
-            self._finish(call, C_UNAVAILABLE, True, SILENT)
             return True
         if self._pressure:
             self._due_refusals += self._pressure
@@ -152,6 +170,14 @@ cdef class Egress(Handler):
             )
             return True
         call.started_us = call.sent_us = session.read_us
+        if (
+            n > SMALL_BYTES and self._transcoder is not None
+            and costly_request(self._requests.serialization, method, body, n)
+        ):
+            return self._make_aside(call, method, timeout_ms, whole_bytes(body, n, owner))
+        if connection.silent and not connection.may_probe(session.read_us):
+            self._finish(call, C_UNAVAILABLE, True, SILENT)
+            return True
         start = connection.out.length
         if timeout_ms > self._timeout_ms:
             timeout_ms = self._timeout_ms
@@ -177,7 +203,13 @@ cdef class Egress(Handler):
             connection.out.length = start
             self._finish(call, C_INTERNAL, False, f"{type(error).__name__}: {error}")
             return True
-        if connection.out.length - start > DUBBO_HEADER_BYTES + DUBBO_PAYLOAD_BYTES_MAX:
+        return self._is_sent(call, connection, start, timeout_ms)
+
+    cdef bint _is_sent(
+        self, EgressCall call, DubboConnection connection, size_t start, uint32_t timeout_ms
+    ) except -1:
+        """The call's frame is at the end of what the connection is to send."""
+        if connection.out.length - start > FRAME_BYTES_MAX:
             # The provider would end the connection, and with it what others have there.
             connection.undo(call)
             connection.out.length = start
@@ -187,9 +219,16 @@ cdef class Egress(Handler):
             )
             return True
         connection.sent()
+        return self._under_way(call, connection, start, timeout_ms)
+
+    cdef bint _under_way(
+        self, EgressCall call, DubboConnection connection, size_t start, uint32_t timeout_ms
+    ) except -1:
+        """The call leaves with the turn; its frame is what ``out`` has from ``start`` on."""
+        cdef int64_t allowed_us
         if (
             self.pool.in_use * 2 >= self.pool.limit and (self.sharing or not self.learning)
-            and connection.out.length - start <= FRAME_KEPT_BYTES_MAX
+            and 0 < connection.out.length - start <= FRAME_KEPT_BYTES_MAX
             and (connection.out.length - start <= 512 or not of_process.pressure())
         ):
             call.frame = connection.out.data[start:connection.out.length]
@@ -201,6 +240,24 @@ cdef class Egress(Handler):
             # Who waits is to hear why from here, before his own time has passed.
             allowed_us -= min(allowed_us // 8, UNHEARD_US_MAX)
         self.turn.wheel.schedule(call, call.started_us + allowed_us)
+        return True
+
+    cdef bint _make_aside(
+        self, EgressCall call, int method, uint32_t timeout_ms, bytes body
+    ) except -1:
+        """Have a request made that takes long to make."""
+        if timeout_ms > self._timeout_ms:
+            timeout_ms = self._timeout_ms
+        call.timeout_ms = timeout_ms
+        call.aside = MAKING
+        call.job = self._transcoder.make(self._made_for, method, timeout_ms, body, call._made)
+        if call.job is None:
+            call.aside = 0
+            self._finish(call, C_OVERLOAD, True, TOO_MANY)
+            return True
+        self._aside.add(call)
+        if timeout_ms:
+            self.turn.wheel.schedule(call, call.started_us + <int64_t>timeout_ms * 1000)
         return True
 
     def probe(self, str interface not None, int every_ms):
@@ -267,6 +324,11 @@ cdef class Egress(Handler):
         cdef DubboConnection connection
         cdef EgressCall call
         cdef uint64_t i
+        for call in self._aside:
+            if call.id == id and call.session is session:
+                call._leave_aside()
+                self._finish(call, C_CANCELLED, False, "cancelled by the caller")
+                return
         for connection in self.link.connections:
             for i in range(connection._mask + 1):
                 if connection._slots[i] == NULL:
@@ -278,6 +340,40 @@ cdef class Egress(Handler):
                     self.turn.wheel.cancel(call)
                     call.answer(C_CANCELLED, "cancelled by the caller")
                     return
+
+    cdef int _append(self, EgressCall call, DubboConnection connection, bytes frame) except -1:
+        """Let ``call`` begin on a connection with a frame that was made before."""
+        cdef uint64_t id = connection.begin(call)
+        connection.out.append(PyBytes_AS_STRING(frame), len(frame))
+        put_id(<uint8_t*>connection.out.data + connection.out.length - len(frame), id)
+        return 0
+
+    cdef void on_lost(self, ServerSession session):
+        """Nobody waits for what is made or read aside for a caller that is gone."""
+        cdef EgressCall call
+        if not self._aside:
+            return
+        for call in [call for call in self._aside if (<EgressCall>call).session is session]:
+            call._leave_aside()
+            self._finish(call, C_CANCELLED, False, "")
+
+    cdef void _failed(self, EgressCall call, int code, str problem):
+        """The call's reply has been read, and is no answer."""
+        cdef bint missing = code == C_REMOTE and says_no_such_method(problem)
+        self._finish(call, C_NOT_FOUND if missing else code, missing, problem, True)
+
+    cdef void _succeeded(self, EgressCall call, const char* answer, Py_ssize_t n, bytes owner):
+        """The call's reply has been read, and this is the answer; ``owner``: see ``reply``."""
+        cdef ServerSession session = call.session
+        cdef int64_t took_us
+        if self.learning:
+            self._learn(None)
+        self.in_progress -= 1
+        self.succeeded += 1
+        took_us = self.link.read_us - call.started_us
+        (<Histogram>self.latency).record_us(took_us)
+        self._mean_us += 0.1 * (took_us - self._mean_us)
+        session.reply(call.id, answer, n, self.pool.done(session.holder), owner)
 
     cdef void _finish(
         self, EgressCall call, int code, bint retry_safe, str message, bint answered=False
@@ -376,8 +472,6 @@ cdef class EgressCall(DubboCall):
 
     cdef void on_dubbo_reply(self, int status, int serialization, const char* body, Py_ssize_t n):
         cdef Egress egress = self.egress
-        cdef ServerSession session = self.session
-        cdef int64_t took_us
         cdef int code
         egress._heard = True
         if status == DUBBO_POOL_EXHAUSTED:
@@ -386,8 +480,8 @@ cdef class EgressCall(DubboCall):
                 egress._learn(self)
             if self._sent_again_later():
                 return
-        egress.turn.wheel.cancel(self)
         if status != DUBBO_OK:
+            egress.turn.wheel.cancel(self)
             why = error_text(serialization, body, n)
             code = code_of_status(status, why)
             if code == C_UNAVAILABLE:
@@ -397,6 +491,13 @@ cdef class EgressCall(DubboCall):
                 why, True,
             )
             return
+        if (
+            n > SMALL_BYTES and egress._transcoder is not None
+            and costly_reply(&self.asked, serialization, body, n)
+        ):
+            self._read_aside(serialization, body, n)
+            return
+        egress.turn.wheel.cancel(self)
         try:
             code = egress._replies.read(&self.asked, serialization, body, n)
         except Exception as error:
@@ -405,25 +506,86 @@ cdef class EgressCall(DubboCall):
             egress._finish(self, C_INTERNAL, False, f"{type(error).__name__}: {error}")
             return
         if code != 0:
-            missing = code == C_REMOTE and says_no_such_method(egress._replies.problem)
-            egress._finish(
-                self, C_NOT_FOUND if missing else code, missing, egress._replies.problem, True
-            )
+            egress._failed(self, code, egress._replies.problem)
             return
         if self.answered:
             egress._finish(self, C_DEADLINE, False, "")
             return
-        if egress.learning:
-            egress._learn(None)
-        egress.in_progress -= 1
-        egress.succeeded += 1
-        took_us = egress.link.read_us - self.started_us
-        (<Histogram>egress.latency).record_us(took_us)
-        egress._mean_us += 0.1 * (took_us - egress._mean_us)
-        session.reply(
-            self.id, egress._replies.answer.data, egress._replies.answer.length,
-            egress.pool.done(session.holder),
+        egress._succeeded(
+            self, egress._replies.answer.data, egress._replies.answer.length, None
         )
+
+    cdef int _read_aside(self, int serialization, const char* body, Py_ssize_t n) except -1:
+        """Have a reply read that takes long to read."""
+        cdef Egress egress = self.egress
+        if self.answered:
+            egress.turn.wheel.cancel(self)
+            egress._finish(self, C_DEADLINE, False, "")
+            return 0
+        self.aside = READING
+        self.job = egress._transcoder.read(
+            (<char*>&self.asked)[:sizeof(Asked)], serialization, body[:n], self._read
+        )
+        if self.job is None:
+            self.aside = 0
+            egress.turn.wheel.cancel(self)
+            egress._finish(self, C_OVERLOAD, False, TOO_MANY)
+            return 0
+        egress._aside.add(self)
+        return 0
+
+    def _read(self, int code, str problem, bytes asked, bytes answer not None):
+        """A reply has been read aside."""
+        cdef Egress egress = self.egress
+        self._leave_aside()
+        if code != 0:
+            egress._failed(self, code, problem)
+            return
+        egress._succeeded(self, PyBytes_AS_STRING(answer), len(answer), answer)
+
+    def _made(self, int code, str problem, bytes asked not None, bytes frame not None):
+        """A request has been made aside."""
+        cdef Egress egress = self.egress
+        cdef DubboConnection connection
+        cdef size_t start
+        self._leave_aside()
+        if code != 0:
+            egress._finish(self, code, code == C_NOT_FOUND, problem)
+            return
+        connection = egress.link.pick()
+        if connection is None:
+            egress._finish(self, C_UNAVAILABLE, True, egress._why_unavailable())
+            return
+        self.sent_us = egress.turn.wheel.clock_us()
+        if connection.silent and not connection.may_probe(self.sent_us):
+            egress._finish(self, C_UNAVAILABLE, True, SILENT)
+            return
+        memcpy(&self.asked, PyBytes_AS_STRING(asked), sizeof(Asked))
+        start = connection.out.length
+        try:
+            if FRAME_KEPT_BYTES_MAX < len(frame) <= FRAME_BYTES_MAX and not connection.paused:
+                # Not copied again, and nobody else has seen it.
+                put_id(<uint8_t*>PyBytes_AS_STRING(frame), connection.begin(self))
+                connection.send_apart(frame)
+                egress._under_way(self, connection, connection.out.length, self.timeout_ms)
+                return
+            egress._append(self, connection, frame)
+            egress._is_sent(self, connection, start, self.timeout_ms)
+        except MemoryError as error:
+            connection.undo(self)
+            connection.out.length = start
+            egress._finish(self, C_INTERNAL, False, f"{type(error).__name__}: {error}")
+
+    cdef int _leave_aside(self) except -1:
+        """What was done aside has ended, or nobody waits for it."""
+        job = self.job
+        self.job = None
+        self.aside = 0
+        self.egress._aside.discard(self)
+        self.egress.turn.wheel.cancel(self)
+        if job is not None:
+            job.drop()
+        return 0
 
     cdef bint _sent_again_later(self) except -1:
         """A reply leaves a moment before its thread is back in the provider's pool, which has no
@@ -442,9 +604,6 @@ cdef class EgressCall(DubboCall):
     def _send_again(self):
         cdef Egress egress = self.egress
         cdef DubboConnection connection
-        cdef uint64_t id
-        cdef uint8_t* p
-        cdef int i
         if not self.waits:  # its deadline has passed
             return
         self.waits = False
@@ -453,11 +612,7 @@ cdef class EgressCall(DubboCall):
             egress.turn.wheel.cancel(self)
             egress._finish(self, C_UNAVAILABLE, True, egress._why_unavailable())
             return
-        id = connection.begin(self)
-        connection.out.append(PyBytes_AS_STRING(self.frame), len(self.frame))
-        p = <uint8_t*>connection.out.data + connection.out.length - len(self.frame) + 4
-        for i in range(8):
-            p[i] = <uint8_t>(id >> (56 - 8 * i))
+        egress._append(self, connection, self.frame)
         self.sent_us = egress.turn.wheel.clock_us()
         egress.sent_again += 1
         connection.sent()
@@ -482,6 +637,11 @@ cdef class EgressCall(DubboCall):
         if self.waits:
             self.waits = False
             egress._finish(self, C_DEADLINE, True, "the provider's pool was full all the time")
+            return
+        if self.aside:
+            making = self.aside == MAKING
+            self._leave_aside()
+            egress._finish(self, C_DEADLINE, making, LATE_MADE if making else LATE_READ)
             return
         if self.answered:
             if self.connection is not None:
@@ -544,6 +704,20 @@ cdef class Probe(DubboCall):
 
     cdef void on_dubbo_lost(self, bint sent, str why):
         self.egress.silent = False  # the loss speaks for itself
+
+
+cdef void put_id(uint8_t* frame, uint64_t id) noexcept:
+    """Give a frame another id."""
+    cdef int i
+    for i in range(8):
+        frame[4 + i] = <uint8_t>(id >> (56 - 8 * i))
+
+
+cdef bytes whole_bytes(const char* body, Py_ssize_t n, bytes owner):
+    """A body as bytes; those that hold it and nothing else, if there are any."""
+    if owner is not None and PyBytes_GET_SIZE(owner) == n and PyBytes_AS_STRING(owner) == body:
+        return owner
+    return body[:n]
 
 
 cdef int code_of_status(int status, str why):

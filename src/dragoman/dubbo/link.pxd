@@ -60,6 +60,7 @@ cdef class DubboConnection(Arriving):
     cdef uint64_t begin(self, DubboCall call) except 0
     cdef uint64_t begin_aside(self, DubboCall call) except 0
     cdef void sent(self)
+    cdef int send_apart(self, bytes frame) except -1
     cdef void undo(self, DubboCall call)
     cdef void forget(self, DubboCall call)
     cdef DubboCall _take(self, uint64_t id)

@@ -23,6 +23,7 @@ from dragoman.dubbo.departure import Departure
 from dragoman.dubbo.egress import Egress
 from dragoman.dubbo.finding import Finding
 from dragoman.dubbo.link import DubboLink
+from dragoman.dubbo.transcoder import Transcoder
 from dragoman.errors import UsageError
 from dragoman.flow.credits import CreditPool
 from dragoman.registry.base import DEFAULT_LIMIT, Registration
@@ -62,6 +63,7 @@ class Providers:
         self.loop = loop
         self.timeout_ms = timeout_ms
         self.body_bytes_max = body_bytes_max
+        self.transcoder = Transcoder(loop)
         self._share = share
         self._connections = connections
         self._heartbeat_s = heartbeat_s
@@ -104,6 +106,7 @@ class Providers:
 
     async def close(self) -> None:
         """Close every connection; what is under way there is lost."""
+        await self.transcoder.close()
         providers = list(self._providers.values())
         await asyncio.gather(*self._closing, *(each.close() for each in providers))
 
@@ -252,6 +255,7 @@ class NativeLink:
                 timeout_ms=providers.timeout_ms,
                 sharing=True,
                 limit_max=self._provider.pool.limit,
+                transcoder=providers.transcoder,
             )
         except UsageError:
             self._provider.forget_unused(registration.address)

@@ -13,3 +13,5 @@ class Replies:
         gson: bool = False,
     ) -> tuple[int, bytes | str]:
         """The answer to a reply as ``(code, bytes or text)`` (for tests)."""
+    def answer_to(self, asked: bytes, serialization: int, body: bytes) -> tuple[int, bytes | str]:
+        """The answer to a reply as ``give`` has it; ``asked`` is ``Asked``'s bytes."""

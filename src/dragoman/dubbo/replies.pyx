@@ -9,7 +9,7 @@ its call alone, for whatever a frame holds, the provider has answered.
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint8_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from dragoman.dubbo.requests cimport AS_BODY, AS_TEXT, Asked
 from dragoman.wire.buffer cimport Buffer
@@ -83,6 +83,17 @@ cdef class Replies:
         asked.generic = wants.get("generic", False)
         asked.gson = wants.get("gson", False)
         cdef int code = self.read(&asked, serialization, PyBytes_AS_STRING(body), len(body))
+        if code != 0:
+            return code, self.problem
+        return 0, self.answer.data[:self.answer.length]
+
+    def answer_to(self, bytes asked not None, int serialization, bytes body not None):
+        """The answer to a reply as ``give`` has it; ``asked`` is ``Asked``'s bytes."""
+        cdef Asked wants
+        if len(asked) != sizeof(Asked):
+            raise UsageError(f"{len(asked)} bytes of Asked")
+        memcpy(&wants, PyBytes_AS_STRING(asked), sizeof(Asked))
+        cdef int code = self.read(&wants, serialization, PyBytes_AS_STRING(body), len(body))
         if code != 0:
             return code, self.problem
         return 0, self.answer.data[:self.answer.length]

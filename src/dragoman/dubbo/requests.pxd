@@ -73,6 +73,7 @@ cdef class Requests:
     cdef int _json_fastjson(
         self, Buffer out, uint64_t id, Invocation* invocation, object asked_for, Asked* asked
     ) except -1
+    cdef int _check(self, str what, const char* json, Py_ssize_t n) except -1
     cdef int _hessian2(
         self, Buffer out, uint64_t id, const char* body, Py_ssize_t n, uint32_t timeout_ms
     ) except -1

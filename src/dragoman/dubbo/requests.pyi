@@ -10,6 +10,10 @@ class Requests:
     def make(self, method: bytes, id: int, body: bytes, timeout_ms: int = 0) -> bytes:
         """The whole frame for a request by a mesh method (for tests). Raises UsageError."""
 
+    def make_asked(self, method: int, body: bytes, timeout_ms: int) -> tuple[bytes, bytes]:
+        """The frame, with id 0, for a request by the mesh method of that number, and what it asked
+        for as ``Asked``'s bytes. Raises UsageError."""
+
     def __init__(
         self,
         serialization: str,

@@ -28,8 +28,10 @@ from dragoman.wire.invocation_hessian2 cimport (
     HESSIAN_OK, hessian_problem, write_hessian_request, write_hessian_text_request,
     write_own_attachments,
 )
-from dragoman.wire.jsonstring cimport JSON_OK, JSON_TYPE_NAMED, Slice
-from dragoman.wire.jsontext cimport json_names_a_type
+from dragoman.wire.jsonstring cimport (
+    JSON_OK, JSON_REFERENCE_NAMED, JSON_TYPE_NAMED, Slice,
+)
+from dragoman.wire.jsontext cimport json_commands_fastjson, json_names_a_type
 
 from typing import Literal
 
@@ -41,7 +43,7 @@ from dragoman.wire.hessian2 import Hessian2Scanner
 from dragoman.wire.hessian2 import decode as hessian2_decode
 from dragoman.wire.hessian2 import encode as hessian2_encode
 from dragoman.wire.invocation_fastjson2 import request_of
-from dragoman.wire.javajson import OBJECT, constants_in, fit, java_type, read_json
+from dragoman.wire.javajson import OBJECT, constants_in, fit_json, java_type
 from dragoman.wire.misfit import UNREADABLE, json_misfit
 
 cdef enum:
@@ -63,6 +65,8 @@ SERIALIZATIONS = {
 # Attachments that a call sets itself: a caller who set them would reach what it did not ask for.
 SET_BY_CALL = frozenset(("path", "interface", "group", "version"))
 OWN_ATTACHMENTS = SET_BY_CALL | {"generic"}
+# Names of members that fastjson obeys: make an object of this class, put another value here.
+COMMANDS = ("@type", "$ref")
 GENERIC_DESCRIPTOR = b"Ljava/lang/String;[Ljava/lang/String;[Ljava/lang/Object;"
 
 cdef const char* FIELD_NAMES[4]
@@ -158,6 +162,14 @@ cdef class Requests:
         cdef Asked asked
         self.write(METHODS[method], out, id, PyBytes_AS_STRING(body), len(body), timeout_ms, &asked)
         return out.take()
+
+    def make_asked(self, int method, bytes body not None, uint32_t timeout_ms):
+        """The frame, with id 0, for a request by the mesh method of that number, and what it asked
+        for as ``Asked``'s bytes. Raises UsageError."""
+        cdef Buffer out = Buffer()
+        cdef Asked asked
+        self.write(method, out, 0, PyBytes_AS_STRING(body), len(body), timeout_ms, &asked)
+        return out.take(), (<char*>&asked)[:sizeof(Asked)]
 
     cdef int write_echo(self, Buffer out, uint64_t id, bytes interface) except -1:
         """Append a call of ``$echo``, which every service answers from its pool."""
@@ -310,7 +322,7 @@ cdef class Requests:
         if parameters == 1:
             if parameter.data == NULL:
                 raise UsageError("the form field parameter is missing")
-            check_argument("the form field parameter", parameter.data, parameter.length)
+            self._check("the form field parameter", parameter.data, parameter.length)
             argument = parameter[0]
         if self.serialization == DUBBO_HESSIAN2:
             return self._form_hessian2(out, id, invocation, parameter, parameters)
@@ -329,10 +341,10 @@ cdef class Requests:
             descriptor = invocation.descriptor.data[:invocation.descriptor.length]
             name = descriptor.decode("utf-8", "replace")
             try:
-                value = fit(
-                    read_json(parameter.data[:parameter.length]), java_type(java_name(name))
+                value = fit_json(
+                    parameter.data[:parameter.length], java_type(java_name(name))
                 )
-                arguments = hessian2_encode(value, types=name)
+                arguments = hessian2_encode(value, types=name, tree=True)
                 if self._marks:
                     self._constants = constants_in([value])
             except UsageError as error:
@@ -393,7 +405,7 @@ cdef class Requests:
         extra = call.attachments
         generic = call.generic
         for i, raw in enumerate(raws):
-            check_argument(f"args[{i}]", PyBytes_AS_STRING(raw), len(raw))
+            self._check(f"args[{i}]", PyBytes_AS_STRING(raw), len(raw))
         if types is None and not generic:
             types = [_guess(raw) for raw in raws]
         kinds = None if types is None else [java_type(name) for name in types]
@@ -416,7 +428,7 @@ cdef class Requests:
             ]
             descriptor = descriptor_of(types).encode()
         point(&invocation.descriptor, descriptor)
-        arguments = hessian2_encode(*values, types=descriptor.decode())
+        arguments = hessian2_encode(*values, types=descriptor.decode(), tree=True)
         if self._marks:
             self._constants = constants_in(values)
         # The one map, less its first and last byte, which stand around all attachments.
@@ -441,7 +453,7 @@ cdef class Requests:
         for i in range(count):
             raw = bytes(call.args[i])
             kept.append(raw)
-            check_argument(f"args[{i}]", PyBytes_AS_STRING(raw), len(raw))
+            self._check(f"args[{i}]", PyBytes_AS_STRING(raw), len(raw))
         types = call.types
         extra = call.attachments
         if call.generic:
@@ -466,12 +478,30 @@ cdef class Requests:
         point(&invocation.descriptor, descriptor)
         for i in range(len(kept)):
             point(&arguments[i], <bytes>kept[i])
+        check_names(extra)
         attachments = _encode(extra)
         attachments = attachments[1:len(attachments) - 1]
         point(&invocation.attachments, attachments)
         code = write_json_request(out, id, invocation, arguments, len(kept))
         if code != FASTJSON_OK:
             raise UsageError(f"the call cannot be sent: {fastjson_problem(code).decode()}")
+        return 0
+
+    cdef int _check(self, str what, const char* json, Py_ssize_t n) except -1:
+        """Refuse what is not one JSON value, and what would have the provider make an object of a
+        class that the caller names: fastjson obeys ``@type``, and a caller over HTTP may be
+        anybody. Where fastjson is spoken, also what it would take for a reference."""
+        cdef int code
+        if self.serialization == DUBBO_FASTJSON:
+            code = json_commands_fastjson(json, n)
+        else:
+            code = json_names_a_type(json, n)
+        if code == JSON_TYPE_NAMED:
+            raise UsageError(f"{what}: @type is not passed on; name the type in types")
+        if code == JSON_REFERENCE_NAMED:
+            raise UsageError(f"{what}: $ref is not passed on; fastjson takes it for a reference")
+        if code != JSON_OK:
+            raise UsageError(f"{what}: {fastjson_problem(code).decode()}")
         return 0
 
     cdef int _hessian2(
@@ -524,7 +554,7 @@ cdef class Requests:
         self, Buffer out, uint64_t id, Invocation* invocation, bytes arguments, bytes attachments
     ) except -1:
         cdef Slice slices[ARGUMENTS_MAX]
-        cdef bytes members
+        cdef bytes argument, members
         cdef list kept = []
         cdef int code
         cdef int i
@@ -532,7 +562,9 @@ cdef class Requests:
         try:
             scanner = Hessian2Scanner(arguments)
             for i in range(count):
-                kept.append(scanner.read_json())
+                argument = scanner.read_json()
+                self._check(f"argument {i + 1}", PyBytes_AS_STRING(argument), len(argument))
+                kept.append(argument)
             if not scanner.at_end:
                 raise UsageError(f"a hessian2 call of more than {count} arguments")
             extra = hessian2_decode(attachments) if attachments else {}
@@ -547,6 +579,7 @@ cdef class Requests:
             invocation.timeout_ms = 0
         for i in range(count):
             point(&slices[i], <bytes>kept[i])
+        check_names(extra or {})
         try:
             members = _encode({
                 name: value for name, value in (extra or {}).items() if name not in SET_BY_CALL
@@ -559,6 +592,15 @@ cdef class Requests:
         if code != FASTJSON_OK:
             raise UsageError(f"a hessian2 call: {fastjson_problem(code).decode()}")
         return 0
+
+
+cdef int check_names(attachments) except -1:
+    """Refuse attachments whose names fastjson would obey: they are text in a body like any other
+    member."""
+    for name in COMMANDS:
+        if name in attachments:
+            raise UsageError(f"attachments: {name} is not passed on; fastjson would obey it")
+    return 0
 
 
 cdef void point(Slice* slice, bytes text) noexcept:
@@ -598,21 +640,10 @@ def _form_problem(int code):
     return "the form is malformed"
 
 
-cdef int check_argument(str what, const char* json, Py_ssize_t n) except -1:
-    """Refuse what is not one JSON value, and what would have the provider make an object of a class
-    that the caller names: fastjson obeys ``@type``, and a caller over HTTP may be anybody."""
-    cdef int code = json_names_a_type(json, n)
-    if code == JSON_TYPE_NAMED:
-        raise UsageError(f"{what}: @type is not passed on; name the type in types")
-    if code != JSON_OK:
-        raise UsageError(f"{what}: {fastjson_problem(code).decode()}")
-    return 0
-
-
 def _argument(int i, bytes raw, kind, bint beans, dict fields):
     """``args[i]`` as a Java value."""
     try:
-        return fit(read_json(raw), kind, beans=beans, fields=fields)
+        return fit_json(raw, kind, beans=beans, fields=fields)
     except UsageError as error:
         raise UsageError(f"args[{i}]: {error}") from None
 

@@ -24,6 +24,7 @@ cdef class Hessian2Writer:
     cdef dict latest             # name -> the ClassWritten that came last
     cdef Py_ssize_t count  # references so far
     cdef int depth, depth_max
+    cdef bint tree               # no container comes twice: nothing is remembered
 
     cdef int start(self, Buffer out, int depth_max) except -1
 

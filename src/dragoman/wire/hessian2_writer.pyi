@@ -17,10 +17,16 @@ class Hessian2Writer:
     def take(self) -> bytes:
         """The bytes written since the last ``take``."""
 
-def encode(*values: Any, types: str | Sequence[str] | None = None, depth_max: int = ...) -> bytes:
+def encode(
+    *values: Any,
+    types: str | Sequence[str] | None = None,
+    depth_max: int = ...,
+    tree: bool = False,
+) -> bytes:
     """The values as one stream.
 
     ``types`` is a JVM descriptor of all of them, such as ``Ljava/lang/String;J``, or a list with a
-    descriptor or Java type name for each. UsageError when a value cannot be written or does not fit
-    its type.
+    descriptor or Java type name for each. ``tree``: no container comes twice in them, so there is
+    nothing to refer to and nothing to remember. UsageError when a value cannot be written or does
+    not fit its type.
     """

@@ -89,6 +89,7 @@ cdef class Hessian2Writer:
         """Begin a stream at the end of ``out`` (for compiled callers)."""
         self.out = out
         self.forget()
+        self.tree = False
         self.count = 0
         self.depth = 0
         self.depth_max = depth_max
@@ -309,6 +310,8 @@ cdef class Hessian2Writer:
         """Write a reference if ``value`` was there before, else remember it."""
         cdef size_t at
         cdef Seen* slot
+        if self.tree:
+            return False
         if (self.slots_used + 1) * 2 > self.slot_mask:
             self.more_slots()
         at = slot_of(<void*>value, self.slot_mask)
@@ -659,11 +662,12 @@ cdef inline void put64(uint8_t* to, int64_t value) noexcept nogil:
 cdef Hessian2Writer spare = None
 
 
-def encode(*values, types=None, int depth_max=DEPTH):
+def encode(*values, types=None, int depth_max=DEPTH, bint tree=False):
     """The values as one stream.
 
     ``types`` is a JVM descriptor of all of them, such as ``Ljava/lang/String;J``, or a list with a
-    descriptor or Java type name for each.
+    descriptor or Java type name for each. ``tree``: no container comes twice in them, so there is
+    nothing to refer to and nothing to remember.
     """
     global spare
     cdef Hessian2Writer writer = spare
@@ -674,6 +678,7 @@ def encode(*values, types=None, int depth_max=DEPTH):
     else:
         # Taken away while it is in use: values may call back, and other threads come.
         spare = None
+    writer.tree = tree
     if types is None:
         for value in values:
             writer.value(value)

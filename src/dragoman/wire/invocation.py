@@ -5,7 +5,8 @@ The SDK's client and server use it, and so do tests. What Java's values are in P
 modules below. fastjson knows no types: what is decoded from it is what JSON has, fitted to the
 descriptor's types in requests, and natural in replies.
 
-The invariant: a body that is not all that it should be is a ProtocolError, whatever is wrong in it,
+The invariants: nobody's names become members that fastjson obeys (``@type``, ``$ref``) in a body in
+fastjson; a body that is not all that it should be is a ProtocolError, whatever is wrong in it,
 and nothing that it names is made.
 """
 
@@ -25,6 +26,7 @@ from dragoman.wire.java import Bean
 from dragoman.wire.javajson import java_type, natural, read_json
 from dragoman.wire.jsonplain import received
 from dragoman.wire.jsonstring import decode_string
+from dragoman.wire.jsontext import for_fastjson
 
 # To which replies may carry attachments; older ones do not.
 PROTOCOL: Final = "2.0.2"
@@ -109,7 +111,7 @@ def encode_request(
             method.encode(),
             descriptor.encode(),
             arguments=[
-                to_json(encode(value, types=[kind]))
+                _fastjson(encode(value, types=[kind]))
                 for value, kind in zip(arguments, kinds, strict=True)
             ],
             version=protocol.encode(),
@@ -207,9 +209,9 @@ def encode_reply(
             message = exception.get("detailMessage")
             fields.append(_json({"@type": exception.java_class, "message": message}))
         elif kind == 1:
-            fields.append(to_json(encode(value, types=None if type is None else [type])))
+            fields.append(_fastjson(encode(value, types=None if type is None else [type])))
         if attachments is not None:
-            fields.append(_json(dict(attachments)))
+            fields.append(_fastjson(encode(dict(attachments))))
         return b"".join(field + b"\n" for field in fields)
     if serialization == FASTJSON2:
         return invocation_fastjson2.encode_reply(
@@ -274,9 +276,15 @@ def _json(value: Any) -> bytes:
     return to_json(encode(value))
 
 
+def _fastjson(value: bytes) -> bytes:
+    """A value in hessian2 as fastjson may be given it. UsageError for members that it obeys."""
+    return for_fastjson(to_json(value))
+
+
 def _members(attachments: Mapping[str, Any], written: Sequence[str]) -> bytes:
     """Attachments as members of a JSON object, less those that the codec writes itself."""
-    return _json({key: value for key, value in attachments.items() if key not in written})[1:-1]
+    kept = {key: value for key, value in attachments.items() if key not in written}
+    return _fastjson(encode(kept))[1:-1]
 
 
 def _attachments(value: Any) -> dict[str, Any]:

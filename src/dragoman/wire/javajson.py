@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +25,7 @@ from dragoman.wire.descriptor import descriptor_of, java_name
 from dragoman.wire.hessian2_classes import TO_JAVA, enum_set
 from dragoman.wire.java import Bean, Double, Long, MapKey, TypedList, TypedMap
 from dragoman.wire.javatext import constant, from_json
+from dragoman.wire.jsonnumber import natural_number
 from dragoman.wire.misfit import UNREADABLE, json_misfit
 
 TYPE_CHARACTERS_MAX: Final = 4096
@@ -80,8 +81,21 @@ _JDK = re.compile(r"(java|javax|jdk|sun|com\.sun)\.")
 
 # How half of a surrogate pair is written, or a whole one.
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+# What ``fit`` takes as it comes, unless it names type arguments.
+_NATURAL: Final = frozenset(
+    (
+        "java.lang.Object",
+        "java.lang.Iterable",
+        "java.util.Collection",
+        "java.util.List",
+        "java.util.ArrayList",
+        "java.util.Map",
+        "java.util.HashMap",
+    )
+)
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_decode_natural = msgspec.json.Decoder(float_hook=natural_number).decode
 
 
 class JavaType(NamedTuple):
@@ -157,8 +171,12 @@ def _split(text: str) -> list[str]:
 
 def read_json(raw: bytes) -> Any:
     """The value of a JSON text; numbers that are not whole are Decimals. Raises UsageError."""
+    return _read(_decode, raw)
+
+
+def _read(decode: Callable[[bytes], Any], raw: bytes) -> Any:
     try:
-        return _decode(raw)
+        return decode(raw)
     except UNREADABLE:
         if _HALF.search(raw) is not None:
             return _with_halves(raw)
@@ -232,6 +250,21 @@ def constants_in(values: list[Any]) -> frozenset[str]:
 # Class -> field -> type: of the fields that are known.
 Fields = Mapping[str, Mapping[str, str]]
 NO_FIELDS: Final[Fields] = {}
+
+
+def fit_json(
+    raw: bytes,
+    kind: JavaType,
+    *,
+    beans: bool = True,
+    fields: Fields = NO_FIELDS,
+) -> Any:
+    """``fit`` of what ``read_json`` gives; in one pass where ``kind`` says nothing of what is
+    inside and no member can be ``class``. Raises UsageError."""
+    plain = kind.name in _NATURAL and not (kind.arguments or kind.dimensions or fields)
+    if plain and b"\\u" not in raw and not (beans and b"class" in raw):
+        return _read(_decode_natural, raw)
+    return fit(read_json(raw), kind, beans=beans, fields=fields)
 
 
 def fit(value: Any, kind: JavaType, *, beans: bool = True, fields: Fields = NO_FIELDS) -> Any:

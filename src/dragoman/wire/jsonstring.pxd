@@ -15,6 +15,7 @@ cdef enum:
     JSON_NUMBER_TOO_LONG = 4
     JSON_LONE_SURROGATE = 5
     JSON_TYPE_NAMED = 6
+    JSON_REFERENCE_NAMED = 7
 
 cdef int write_json_string(Buffer out, const char* utf8, Py_ssize_t n) except -1
 cdef Py_ssize_t json_string_to_utf8(const char* json, Py_ssize_t n, char* dst) noexcept nogil

@@ -193,6 +193,8 @@ cdef const char* json_problem(int code) noexcept nogil:
         return "JSON string holds half a surrogate pair"
     if code == JSON_TYPE_NAMED:
         return "JSON names a class with @type"
+    if code == JSON_REFERENCE_NAMED:
+        return "JSON has a reference with $ref"
     return "not one well-formed JSON value"
 
 

@@ -10,4 +10,5 @@ cdef Py_ssize_t json_value_end(const char* json, Py_ssize_t n, Py_ssize_t start)
 cdef int json_check(const char* json, Py_ssize_t n, Slice* value) noexcept nogil
 cdef int json_check_loose(const char* json, Py_ssize_t n, Slice* value) noexcept nogil
 cdef int json_names_a_type(const char* json, Py_ssize_t n) noexcept nogil
+cdef int json_commands_fastjson(const char* json, Py_ssize_t n) noexcept nogil
 cdef int write_json_without_class(Buffer out, const char* json, Py_ssize_t n) except -1

@@ -17,6 +17,7 @@ from dragoman.wire.jsonstring cimport (
     JSON_BAD_UTF8,
     JSON_NUMBER_TOO_LONG,
     JSON_OK,
+    JSON_REFERENCE_NAMED,
     JSON_TOO_DEEP,
     JSON_TYPE_NAMED,
     Slice,
@@ -130,23 +131,34 @@ cdef inline Py_ssize_t word_end(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) no
     return -JSON_BAD
 
 
-cdef bint names_type(const uint8_t* p, Py_ssize_t n) noexcept nogil:
-    """Whether the JSON string ``p[:n]`` reads ``@type``, however it is escaped."""
+cdef int command(const uint8_t* p, Py_ssize_t n) noexcept nogil:
+    """What fastjson takes the JSON string ``p[:n]`` for as a member's name: JSON_TYPE_NAMED for
+    ``@type``, JSON_REFERENCE_NAMED for ``$ref``, however they are escaped; JSON_OK for others."""
     cdef char text[40]
-    if n == 7:
-        return memcmp(p, b'"@type"', 7) == 0
+    cdef Py_ssize_t length
+    if n == 7 and memcmp(p, b'"@type"', 7) == 0:
+        return JSON_TYPE_NAMED
+    if n == 6 and memcmp(p, b'"$ref"', 6) == 0:
+        return JSON_REFERENCE_NAMED
     # Each of five characters as \\uXXXX is the longest spelling.
-    if n < 7 or n > 32 or memchr(p, 92, n) == NULL:
-        return False
-    return (json_string_to_utf8(<const char*>p, n, text) == 5 and memcmp(text, b"@type", 5) == 0)
+    if n < 6 or n > 32 or memchr(p, 92, n) == NULL:
+        return JSON_OK
+    length = json_string_to_utf8(<const char*>p, n, text)
+    if length == 5 and memcmp(text, b"@type", 5) == 0:
+        return JSON_TYPE_NAMED
+    if length == 4 and memcmp(text, b"$ref", 4) == 0:
+        return JSON_REFERENCE_NAMED
+    return JSON_OK
 
 
-# How walk takes the names of members: as JSON says; the same, but not ``@type``; or also as
-# fastjson writes a map's keys that are not text, ``{1:"a",true:"b",null:"c",{"x":1}:"d"}``.
+# How walk takes the names of members: as JSON says; the same, but not ``@type``, or neither it nor
+# ``$ref``; or also as fastjson writes a map's keys that are not text,
+# ``{1:"a",true:"b",null:"c",{"x":1}:"d"}``.
 cdef enum:
     STRICT = 0
     REFUSE_TYPE = 1
     LOOSE = 2
+    REFUSE_COMMANDS = 3
 
 
 cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, int names) noexcept nogil:
@@ -159,6 +171,7 @@ cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, int names) no
     cdef bint opened  # an object that is not empty
     cdef bint named   # the value that has ended is a member's name
     cdef uint8_t c
+    cdef int said
     while True:
         # Here a value must begin.
         if i >= n:
@@ -225,8 +238,10 @@ cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, int names) no
                 i = word_end(p, i, n)
             if i < 0:
                 return i
-        if names == REFUSE_TYPE and names_type(p + start, i - start):
-            return -JSON_TYPE_NAMED
+        if names == REFUSE_TYPE or names == REFUSE_COMMANDS:
+            said = command(p + start, i - start)
+            if said == JSON_TYPE_NAMED or (said != JSON_OK and names == REFUSE_COMMANDS):
+                return -said
         i = skip_space(p, i, n)
         if i >= n or p[i] != 58:  # :
             return -JSON_BAD
@@ -326,6 +341,16 @@ cdef int json_names_a_type(const char* json, Py_ssize_t n) noexcept nogil:
     return JSON_OK if skip_space(p, end, n) == n else JSON_BAD
 
 
+cdef int json_commands_fastjson(const char* json, Py_ssize_t n) noexcept nogil:
+    """``json_names_a_type``, and ``JSON_REFERENCE_NAMED`` when some object has the member ``$ref``:
+    fastjson puts another part of what it has read in such an object's place."""
+    cdef const uint8_t* p = <const uint8_t*>json
+    cdef Py_ssize_t end = walk(p, n, skip_space(p, 0, n), REFUSE_COMMANDS)
+    if end < 0:
+        return <int>-end
+    return JSON_OK if skip_space(p, end, n) == n else JSON_BAD
+
+
 def check_value(bytes json not None):
     """The one JSON value in ``json`` without the white space around it.
 
@@ -347,6 +372,15 @@ def names_a_type(bytes json not None):
     if code != JSON_OK and code != JSON_TYPE_NAMED:
         raise UsageError(json_problem(code).decode())
     return code == JSON_TYPE_NAMED
+
+
+def for_fastjson(bytes json not None):
+    """Well-formed ``json`` as it is. UsageError for what fastjson would not take as it is: members
+    ``@type`` and ``$ref``, by which it makes objects of classes and looks for others' values."""
+    cdef int code = json_commands_fastjson(PyBytes_AS_STRING(json), PyBytes_GET_SIZE(json))
+    if code != JSON_OK:
+        raise UsageError(json_problem(code).decode())
+    return json
 
 
 def without_class(bytes json not None):

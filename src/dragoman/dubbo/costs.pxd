@@ -1,0 +1,12 @@
+from dragoman.dubbo.requests cimport Asked
+
+cdef enum:
+    # What is no longer than this is never costly, nor looked at.
+    SMALL_BYTES = 8192
+
+cdef bint costly_request(
+    int serialization, int method, const char* body, Py_ssize_t n
+) noexcept nogil
+cdef bint costly_reply(
+    const Asked* asked, int serialization, const char* body, Py_ssize_t n
+) noexcept nogil
