@@ -9,5 +9,11 @@ class Budget:
     def limit(self, bytes_max: int) -> None:
         """From now on admit what fits ``bytes_max``; 0: everything."""
 
+    def hold(self, n: int) -> bool:
+        """Take ``n`` bytes if they may be held; whether they are. For callers in Python."""
+
+    def let_go(self, n: int) -> None:
+        """Give back what ``hold`` took."""
+
 def process_budget() -> Budget:
     """What this process holds, unless it belongs to a server with a budget of its own."""

@@ -46,6 +46,17 @@ cdef class Budget:
         """``n`` bytes are held no longer."""
         self.used -= n
 
+    def hold(self, size_t n):
+        """Take ``n`` bytes if they may be held; whether they are. For callers in Python."""
+        if not self.admits(n):
+            return False
+        self.take(n)
+        return True
+
+    def let_go(self, size_t n):
+        """Give back what ``hold`` took."""
+        self.give(n)
+
     cdef double pressure(self) noexcept:
         """Which proportion of new requests is to be refused, 0.0 to 1.0."""
         cdef double part

@@ -72,13 +72,14 @@ def elsewhere(answer: Callable[[Frame], bytes]) -> Iterator[int]:
 
 
 @asynccontextmanager
-async def agent(port: int, serialization: str) -> AsyncIterator[ConsumerAgent]:
+async def agent(port: int, serialization: str, **options: Any) -> AsyncIterator[ConsumerAgent]:
     """A consumer agent on this loop, which speaks to the provider itself."""
     config = ConsumerConfig(
         listen=f"{HOST}:0",
         registry=f"static://{HOST}:{port}?interface=a.B&protocol=dubbo"
         f"&serialization={serialization}",
         timeout_ms=60_000,
+        **options,
     )
     made = ConsumerAgent(config)
     await made.start()

@@ -8,7 +8,9 @@ loop would wait for whoever makes, collects and frees millions of them.
 
 Processes are started by the first job and end after a while without any. The invariants: each job
 ends exactly once, by its answer or by a failure, unless it is dropped; what waits is bounded in
-number and bytes; a process that dies takes one job with it.
+number and bytes; a process that dies takes one job with it. The body of a job counts in the
+process's budget until its answer comes, and from then on the answer; what the other processes have
+is theirs, and bounded for each.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Final, cast
 
 import msgspec
 
+from dragoman.budget import process_budget
 from dragoman.dubbo.transcoding import LENGTHS, START, Answer, For, Head, Works
 from dragoman.errors import Code
 
@@ -47,6 +50,10 @@ MEMORY_BYTES: Final = 1024 * MIB
 MEMORY_BYTES_LEAST: Final = 384 * MIB
 
 CLOSING: Final = "this program is closing"
+KILLED: Final = (
+    "the process that transcodes large calls ended while it was at this one:"
+    " it most likely takes more memory than a call may have"
+)
 # Where the package is.
 PARENT: Final = str(Path(__file__).parent.parent.parent)
 
@@ -59,13 +66,15 @@ _read_answer = msgspec.msgpack.Decoder(Answer).decode
 class Job:
     """A job that has been handed over; ``drop`` it when nobody waits for it any more."""
 
-    __slots__ = ("_owner", "body", "done", "head", "process", "size")
+    __slots__ = ("_held", "_owner", "body", "done", "head", "process", "size")
 
     def __init__(self, owner: Transcoder, head: Head, body: bytes, done: Done) -> None:
         self._owner = owner
         self.head = head
         self.body = body
         self.size = len(body)
+        # Bytes that count in the budget.
+        self._held = self.size
         self.done: Done | None = done
         self.process: _Process | None = None
 
@@ -74,9 +83,23 @@ class Job:
         self.done = None
         self._owner.dropped(self)
 
+    def hold(self, size: int) -> bool:
+        """From now on it has so many bytes; whether it may."""
+        self.let_go()
+        if process_budget().hold(size):
+            self._held = size
+            return True
+        return False
+
+    def let_go(self) -> None:
+        """It holds nothing any more."""
+        process_budget().let_go(self._held)
+        self._held = 0
+
     def end(self, answer: Answer, made: bytes) -> None:
         """Tell whoever waits."""
         self.process = None
+        self.let_go()
         done, self.done = self.done, None
         if done is not None:
             done(answer.code, answer.problem, answer.asked, made)
@@ -111,6 +134,7 @@ class Transcoder:
             self._closed
             or len(self._waiting) >= JOBS_MAX
             or (self._waiting and self.bytes_waiting + len(body) > BYTES_MAX)
+            or not process_budget().hold(len(body))
         ):
             return None
         job = Job(self, head, body, done)
@@ -150,6 +174,12 @@ class Transcoder:
             self.loop.call_later(DROPPED_S, job.process.give_up, job)
         elif job in self._waiting:
             self._forget(job)
+            job.let_go()
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that run now."""
+        return [each.pid for each in self._processes if each is not None and each.pid]
 
     def ended(self, place: int) -> None:
         """A process is gone, or has said that it goes."""
@@ -193,6 +223,11 @@ class _Process(asyncio.Protocol):
         self._length = 0
         self._starting = self._loop.create_task(self._start())
 
+    @property
+    def pid(self) -> int:
+        """Its number, 0 when it has not begun."""
+        return self._process.pid if self._process is not None else 0
+
     # jobs
 
     def take(self, job: Job) -> None:
@@ -221,6 +256,8 @@ class _Process(asyncio.Protocol):
     # the process
 
     async def _start(self) -> None:
+        if self._ended:
+            return
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -272,6 +309,11 @@ class _Process(asyncio.Protocol):
             self._parts = [first]
             self._head_length, body_length = LENGTHS.unpack_from(first)
             self._length = LENGTHS.size + self._head_length + body_length
+            if self.job is not None and not self.job.hold(body_length):
+                self.end(
+                    Code.OVERLOAD, f"no memory is left here for a large call of {body_length} bytes"
+                )
+                return
         if self._received == self._length:
             self._answered()
 
@@ -297,7 +339,7 @@ class _Process(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The loop: the process has ended. Mostly it is memory that has run out."""
-        self.end(Code.TOO_LARGE, "it takes more memory than a call may have")
+        self.end(Code.TOO_LARGE, KILLED)
 
     def end(self, code: int, why: str) -> None:
         """End the process; a job under way fails for this reason."""
