@@ -28,10 +28,29 @@ UNEXPORTED = [
         "[], may be version or group mismatch , channel: consumer: ...",
     ),
 ]
-UNKNOWN_METHOD = (
-    "Fail to decode request due to: java.lang.IllegalArgumentException: Service not found:a.B, "
-    "m\njava.lang.IllegalArgumentException: Service not found:a.B, m\n\tat org.apache..."
-)
+_NEW = "org.apache.dubbo.rpc.RpcException"
+_OLD = "com.alibaba.dubbo.rpc.RpcException"
+# 2.7 and 3.3 say so in status 40 where the method has parameters, and all of them in status 70 else.
+UNKNOWN_METHOD = {
+    "2.7": (
+        BAD_REQUEST,
+        "Fail to decode request due to: java.lang.IllegalArgumentException: Service not found:a.B, "
+        "m\njava.lang.IllegalArgumentException: Service not found:a.B, m\n\tat org.apache...",
+    ),
+    "3.3 generic": (
+        SERVICE_ERROR,
+        f"{_NEW}: No such method m in class interface a.B\n{_NEW}: No such method m in class "
+        "interface a.B\n\tat org.apache...",
+    ),
+    "2.7 generic": (SERVICE_ERROR, f"{_NEW}: a.B.m(int)\n{_NEW}: a.B.m(int)\n\tat org.apache..."),
+    "2.6 generic": (SERVICE_ERROR, f"{_OLD}: a.B.m()\n{_OLD}: a.B.m()\n\tat com.alibaba..."),
+    "3.3 without parameters": (
+        SERVICE_ERROR,
+        f"{_NEW}: Failed to invoke remote proxy method m to dubbo://h:1/a.B?methods="
+        + ",".join(f"method{i}" for i in range(80))
+        + '&c=d, cause: Not found method "m" in class a.B.\n\tat org.apache...',
+    ),
+}
 
 
 @pytest.mark.parametrize(("status", "text"), UNEXPORTED)
@@ -50,9 +69,14 @@ def test_a_provider_that_exports_the_service_no_more_is_left_without_a_failure(
     asyncio.run(scenario())
 
 
-def test_a_method_that_2_7_does_not_know_does_not_take_the_provider_from_others() -> None:
+@pytest.mark.parametrize("name", UNKNOWN_METHOD)
+def test_a_method_that_a_provider_does_not_know_is_not_found_and_takes_it_from_nobody(
+    name: str,
+) -> None:
+    status, text = UNKNOWN_METHOD[name]
+
     def unknown(asked: Frame) -> bytes:
-        return asked.reply(json.dumps(UNKNOWN_METHOD).encode() + b"\n", status=BAD_REQUEST)
+        return asked.reply(json.dumps(text).encode() + b"\n", status=status)
 
     async def scenario() -> None:
         async with way(unknown) as one:

@@ -729,7 +729,7 @@ cdef int code_of_status(int status, str why):
     if status == DUBBO_SERVICE_ERROR and NOT_EXPORTED in why:
         # Whoever registered it serves it no more: some say so on their connections only later.
         return C_UNAVAILABLE
-    if status == DUBBO_BAD_REQUEST and says_no_such_method(why):
+    if (status == DUBBO_BAD_REQUEST or status == DUBBO_SERVICE_ERROR) and says_no_such_method(why):
         # No reason to take the provider from other callers.
         return C_NOT_FOUND
     if status == DUBBO_SERVER_TIMEOUT or status == DUBBO_CLIENT_TIMEOUT:
