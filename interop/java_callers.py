@@ -38,9 +38,7 @@ def call_all(release: str, serialization: str) -> tuple[dict[str, Result], dict[
         if consumer.lines[-1:] != ["done"]:
             raise AssertionError(consumer.errors())
     by_name = {
-        each["name"]: Result(
-            each["outcome"], each.get("why", "").partition(", provider: ")[0][:200]
-        )
+        each["name"]: Result(each["outcome"], shorter(each.get("why", "")))
         for each in said
     }
     cases = {case["name"]: by_name[case["name"]] for case in listing()}
@@ -49,6 +47,14 @@ def call_all(release: str, serialization: str) -> tuple[dict[str, Result], dict[
     failed = [f"{name}: {each.why}" for name, each in generic.items() if each.cell != "pass"]
     manners["generic"] = passed(f"{len(generic)} calls", *failed)
     return cases, manners
+
+
+def shorter(why: str) -> str:
+    """What a consumer says went wrong, without the provider's URL, which stands between."""
+    said, _, rest = why.partition(", provider: ")
+    cause = rest.rpartition(", cause: ")[2] if ", cause: " in rest else ""
+    cause = cause.removeprefix("org.apache.dubbo.remoting.RemotingException: ")
+    return f"{said[:200]}, cause: {cause[:200]}" if cause else said[:200]
 
 
 def shutdown(release: str, serialization: str) -> Result:
