@@ -30,7 +30,7 @@ UNEXPORTED = [
 ]
 _NEW = "org.apache.dubbo.rpc.RpcException"
 _OLD = "com.alibaba.dubbo.rpc.RpcException"
-# 2.7 and 3.3 say so in status 40 where the method has parameters, and all of them in status 70 else.
+# 2.7 and 3.3 say so in status 40 where the method has parameters; else all of them in status 70.
 UNKNOWN_METHOD = {
     "2.7": (
         BAD_REQUEST,

@@ -9,7 +9,9 @@ from interop.results import Result
 from interop import java_callers
 
 URL = ", provider: dubbo://h:1/a.B?methods=node,text&side=consumer"
-REFUSED = "Fail to decode request due to: fastjson: a value that contains itself, which JSON cannot say"
+REFUSED = (
+    "Fail to decode request due to: fastjson: a value that contains itself, which JSON cannot say"
+)
 # As consumers of 2.7.23 and 2.6.12 were seen to say it.
 MEANT = {
     "2.7": "threw org.apache.dubbo.rpc.RpcException: Failed to invoke remote method: node"
