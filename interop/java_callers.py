@@ -37,10 +37,7 @@ def call_all(release: str, serialization: str) -> tuple[dict[str, Result], dict[
         said = json_lines(stack.enter_context(consumer).wait_end())
         if consumer.lines[-1:] != ["done"]:
             raise AssertionError(consumer.errors())
-    by_name = {
-        each["name"]: Result(each["outcome"], shorter(each.get("why", "")))
-        for each in said
-    }
+    by_name = {each["name"]: Result(each["outcome"], shorter(each.get("why", ""))) for each in said}
     cases = {case["name"]: by_name[case["name"]] for case in listing()}
     manners = {SEEN.get(name, name): by_name[name] for name in MANNERS}
     generic = {name: each for name, each in by_name.items() if name.startswith("generic")}
