@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dragoman.errors import NotFoundError, ProtocolError, RemoteError, UsageError
+from dragoman.errors import NotFoundError, ProtocolError, RemoteError, ResultError, UsageError
 from tests.dubbo.fake import Frame, untimed, way
 
 GENERIC = "Ljava/lang/String;[Ljava/lang/String;[Ljava/lang/Object;"
@@ -171,9 +171,9 @@ def test_what_is_no_such_call_is_refused(call: dict[str, Any]) -> None:
 
 
 STATUSES = {
-    25: ProtocolError,
+    25: ResultError,
     40: UsageError,
-    50: ProtocolError,
+    50: ResultError,
     60: NotFoundError,
     70: RemoteError,
     80: RemoteError,

@@ -122,7 +122,7 @@ REFUSED = {
     "an attachment of the call's own": (400, call("now", b'{"attachments":{"group":"x"}}')),
     "attachments that are no texts": (400, call("now", b'{"attachments":{"a":1}}')),
     "generic that is unknown": (400, call("now", b'{"generic":"xml"}')),
-    "no such method": (500, call("hash", b'{"args":[1, 2, 3]}')),
+    "no such method": (404, call("hash", b'{"args":[1, 2, 3]}')),
     "the provider throws": (500, call("fail", '{"args":["böse\\n\\"x\\""]}'.encode())),
 }
 
@@ -135,7 +135,7 @@ def test_a_bad_call_gets_one_line_and_the_connection_goes_on(agent: Program, nam
         async with client(agent.port) as one:
             answer = await one.ask(asked)
             assert answer.status == status, answer
-            assert answer.error == {400: "malformed", 500: "remote"}[status]
+            assert answer.error == {400: "malformed", 404: "not-found", 500: "remote"}[status]
             assert answer.body.count(b"\n") == 1 and answer.body.endswith(b"\n")
             if name == "the provider throws":
                 assert answer.body.decode() == 'java.lang.RuntimeException: böse "x"\n'
