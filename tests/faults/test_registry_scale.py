@@ -1,8 +1,8 @@
 """A registry full of dead and foreign entries: the good service does not notice.
 
-The entries name services of their own, on one dead port and on three hundred dead hosts, some under
-names that could be taken for others'. What is measured is compared with what the same agent did a
-moment before.
+The entries name services of their own, half of them without an agent, on one dead port and on three
+hundred dead hosts, some under names that could be taken for others'. What is measured is compared
+with what the same agent did a moment before.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from tests.pace import pace
 OPTIONS = ("--lease-ttl-s", "2", "--limit", "30")
 PREFIX = "/dragoman/services"
 HOSTS = [f"127.9.{number // 250}.{number % 250 + 1}" for number in range(300)]
+# Behind an agent, and without one.
+VALUES = [b"{}", b'{"protocol": "dubbo"}']
 # Other services' names, and what could be taken for all of them.
 ODD = ["*", f"{INTERFACE}:1.0", "**", "%2A", "?"]
 
@@ -54,7 +56,10 @@ async def gateway_of(own: Chain) -> AsyncIterator[EtcdGateway]:
 async def put(gateway: EtcdGateway, keys: list[bytes]) -> None:
     """Write them, a hundred in one transaction."""
     for first in range(0, len(keys), 100):
-        puts = [{"request_put": {"key": key, "value": b"{}"}} for key in keys[first : first + 100]]
+        puts = [
+            {"request_put": {"key": key, "value": VALUES[number // 4 % 2]}}
+            for number, key in enumerate(keys[first : first + 100])
+        ]
         await gateway.txn([], puts)
 
 

@@ -29,6 +29,7 @@ from dragoman.agent.listening import BACKLOG, listening_socket, shares_port
 from dragoman.agent.published import PublishedTypes
 from dragoman.cluster.directory import Directory
 from dragoman.cluster.options import NO_IDENTITY, Options
+from dragoman.cluster.peer import peers_of
 from dragoman.dubbo.native import PROTOCOL, Providers
 from dragoman.errors import RegistryError
 from dragoman.observe.metrics import Snapshot
@@ -67,7 +68,7 @@ class ConsumerAgent:
         self._given = list(sockets)
         self._loop = asyncio.get_running_loop()
         self._registry: Registry = open_registry(config.registry)
-        self.providers = Providers(self._loop, share=share)
+        self.providers = Providers(self._loop, share=share, dialer=peers_of(self._loop).dialer)
         self.directory = Directory(
             self._loop,
             Options(

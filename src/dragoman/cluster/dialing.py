@@ -1,10 +1,10 @@
 """Connecting to many servers of which most may be dead: a budget of attempts, and who comes first.
 
-A ``Dialer`` serves the peers of one loop; each has a ``DialedLink``, which keeps one connection as
-``rpc.link.Link`` does, but has a task only while it connects: a registry may list any number of
-addresses. An attempt costs the loop some tenths of a millisecond, a failed one as much, so attempts
-are started at a bounded rate, and a bounded number at once (a host that swallows packets takes its
-three seconds).
+A ``Dialer`` serves the peers of one loop, and the providers that are called without an agent
+(``dubbo.native``). Each has a ``DialedLink``, which keeps one connection as ``rpc.link.Link`` does,
+but has a task only while it connects: a registry may list any number of addresses. An attempt costs
+the loop some tenths of a millisecond, a failed one as much, so attempts are started at a bounded
+rate, and a bounded number at once (a host that swallows packets takes its three seconds).
 
 Who is waited for by calls, or was connected a moment ago, comes before those that were never tried,
 and they before those that have failed. Each kind has a bound of its own, so that none waits for a
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final
 
+from dragoman.reasons import reason
 from dragoman.rpc.address import Address
 from dragoman.rpc.backoff import Backoff
 from dragoman.rpc.link import CONNECT_TIMEOUT_S
@@ -92,9 +93,9 @@ class DialedLink:
         self.attempts = 0
 
     def start(self) -> None:
-        """Begin connecting; returns at once."""
-        if self._state == "idle":
-            self._queue(NEW)
+        """Begin connecting, or again after ``abandon``; returns at once."""
+        if self.stopped:
+            self._queue(GOOD if self._good else NEW)
 
     def held(self) -> None:
         """The connection works: the next loss starts with the least delay."""
@@ -131,7 +132,6 @@ class DialedLink:
         """Connect no more; the current connection is left to its protocol."""
         self._turn += 1
         self._state = "stopped"
-        self._on_down = _nothing
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -179,7 +179,7 @@ class DialedLink:
         except TimeoutError:
             why = f"no connection within {CONNECT_TIMEOUT_S:g} s"
         except OSError as error:
-            why = error.strerror or str(error)
+            why = reason(error)
         except ValueError as error:
             # A host name that cannot be one, or TLS without a name to check.
             why = str(error)
@@ -192,10 +192,6 @@ class DialedLink:
         if why is not None and self._state == "busy":
             self._rest()
             self._on_down(why)
-
-
-def _nothing(reason: str) -> None:
-    """Nobody asks any longer."""
 
 
 class Dialer:

@@ -193,7 +193,7 @@ cdef class Endpoints(EndpointKeeper):
         cdef Endpoint endpoint
         cdef int left = NEEDED_MAX
         for endpoint in self.endpoints.values():
-            if endpoint.standing == EXPECTED and endpoint.peer.special is None:
+            if endpoint.standing == EXPECTED:
                 endpoint.peer.link.need()
                 left -= 1
                 if left == 0:

@@ -57,6 +57,9 @@ class ServerLink(Protocol):
     def hurry(self) -> None:
         """Try again now rather than later."""
 
+    def need(self) -> None:
+        """Calls wait for it: those that were never tried stand behind it."""
+
     def update(self, registration: Registration) -> None:
         """What is registered of the server has changed, but not what is spoken to it."""
 

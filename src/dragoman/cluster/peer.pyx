@@ -127,9 +127,11 @@ cdef class Peer(Target):
         if not self.users:
             return
         if self.reason != reason:
-            # Who has said goodbye may go.
+            # Who has said goodbye may go. A link of another kind tells of its address itself, once
+            # for all services.
             log.log(
-                logging.INFO if self.reason == GOODBYE else logging.WARNING,
+                logging.DEBUG if self.special is not None
+                else logging.INFO if self.reason == GOODBYE else logging.WARNING,
                 "%s: endpoint %s is down: %s", self.names(), self.address, reason,
             )
         self.reason = reason

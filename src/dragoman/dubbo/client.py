@@ -105,10 +105,13 @@ class Hub:
         self._owned = isinstance(source, str)
         if self._static is None:
             self._registry = open_registry(source) if isinstance(source, str) else source
-        self._providers = Providers(
-            loop, connections=settings.connections, body_bytes_max=settings.body_bytes_max
-        )
         self._peers = Peers(loop)
+        self._providers = Providers(
+            loop,
+            connections=settings.connections,
+            body_bytes_max=settings.body_bytes_max,
+            dialer=self._peers.dialer,
+        )
         self._pools: dict[bytes, JavaPool] = {}
         self.closed = False
 

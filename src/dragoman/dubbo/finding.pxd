@@ -7,7 +7,7 @@ from dragoman.timers cimport Timed
 
 cdef class Finding(Greeter):
     cdef Egress egress
-    cdef list _followers
+    cdef dict _followers
     cdef bytes _interface
     # What the provider has answered in, and what it is said to be asked in.
     cdef readonly str found

@@ -44,7 +44,7 @@ cdef class Finding(Greeter):
 
     def __init__(self, Egress egress not None, str interface not None):
         self.egress = egress
-        self._followers = []
+        self._followers = {}
         self._interface = interface.encode()
         self._shunned = set()
 
@@ -64,13 +64,12 @@ cdef class Finding(Greeter):
 
     def follow(self, Egress egress not None):
         """From now on ``egress``, which is before the same provider, speaks what is found too."""
-        self._followers.append(egress)
+        self._followers[egress] = None
         egress.speak(self.egress.serialization)
 
     def forget(self, Egress egress not None):
         """It is needed no more."""
-        if egress in self._followers:
-            self._followers.remove(egress)
+        self._followers.pop(egress, None)
 
     def expect(self, str serialization not None):
         """It is said to answer in this one: that is asked first."""

@@ -1,7 +1,14 @@
 import asyncio
 from collections.abc import Callable
 
+from dragoman.cluster.dialing import DialedLink
+from dragoman.rpc.address import Address
+from dragoman.rpc.backoff import Backoff
 from dragoman.rpc.link import Link
+
+Made = Callable[[], asyncio.BaseProtocol]
+KeptLink = Link | DialedLink
+MakeLink = Callable[[Address, Made, Callable[[str], None], Backoff], KeptLink]
 
 class Greeter:
     """Has the first word on a link's connections."""
@@ -24,7 +31,7 @@ class DubboLink:
     connections: list[DubboConnection]
     greeted: list[DubboConnection]
     greeter: Greeter | None
-    links: list[Link]
+    links: list[KeptLink]
     reason: str | None
     unknown_replies: int
     protocol_errors: int
@@ -37,6 +44,8 @@ class DubboLink:
         on_change: Callable[[], object],
         count: int = 1,
         heartbeat_s: float = 60.0,
+        make_link: Callable[[Address, Made, Callable[[str], None], Backoff], KeptLink]
+        | None = None,
     ) -> None: ...
     def start(self) -> None:
         """Begin connecting."""

@@ -33,6 +33,7 @@ from dragoman.wire.dubbo cimport (
 
 import logging
 import random
+from functools import partial
 
 from dragoman.reasons import reason
 from dragoman.rpc.address import Address
@@ -573,10 +574,13 @@ cdef class Pulse(Timed):
 cdef class DubboLink:
     """A provider: ``connections`` are those that are up. ``on_change()`` hears when that changes.
     ``greeter`` has the first word on each, ``greeted`` are those where it has not ended yet.
+    ``make_link`` makes what keeps each of them; a ``Link`` unless many providers share a budget of
+    attempts.
     """
 
     def __init__(
-        self, loop, str host not None, int port, on_change, int count=1, double heartbeat_s=60.0
+        self, loop, str host not None, int port, on_change, int count=1, double heartbeat_s=60.0,
+        make_link=None,
     ):
         self.loop = loop
         self.host = host
@@ -588,10 +592,11 @@ cdef class DubboLink:
         self.heartbeat_us = <int64_t>(heartbeat_s * 1e6)
         # Ids start anywhere and go on across reconnections.
         self._next_id = random.getrandbits(40) + 1
+        make_link = make_link or partial(Link, loop)
         for _ in range(count):
-            self._add()
+            self._add(make_link)
 
-    def _add(self):
+    def _add(self, make_link):
         def made():
             return DubboConnection(self, link)
 
@@ -605,8 +610,8 @@ cdef class DubboLink:
             self.on_change()
 
         # The provider is beside its agent: asking often costs nothing, and it is used again soon.
-        link = Link(
-            self.loop, Address(self.host, self.port), made, down, Backoff(most_s=RECONNECT_MOST_S)
+        link = make_link(
+            Address(self.host, self.port), made, down, Backoff(most_s=RECONNECT_MOST_S)
         )
         self.links.append(link)
 

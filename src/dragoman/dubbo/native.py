@@ -6,6 +6,11 @@ and one pool of credits with the provider's limit, whatever the number of servic
 service has its own ``Egress`` over these, joined to the service's session through ``rpc.pipe``. So
 balance, credits, retries, breaker and deadlines are those of providers with an agent.
 
+A registry may list any number of providers, and any number of services at one address. So attempts
+to connect are the ``cluster.dialing.Dialer``'s, which it shares with all others of its loop; users
+hear of a change some a turn, and of none that says nothing new; and nothing that is about a single
+user looks at all of them.
+
 Invariants: a session stands only while the provider takes requests, so an endpoint that is away is
 seen as away before anything is sent to it; a provider that is about to stop is given nothing new,
 and let go when all is answered; the pool's limit is never more than this process's share of the
@@ -16,15 +21,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from dragoman.cluster.dialing import DialedLink, Dialer
 from dragoman.dubbo.departure import Departure
 from dragoman.dubbo.egress import Egress
 from dragoman.dubbo.finding import Finding
 from dragoman.dubbo.link import DubboLink
+from dragoman.dubbo.requests import check_serialization
 from dragoman.dubbo.transcoder import Transcoder
-from dragoman.errors import UsageError
 from dragoman.flow.credits import CreditPool
 from dragoman.registry.base import DEFAULT_LIMIT, Registration
 from dragoman.rpc.backoff import Backoff
@@ -40,6 +49,8 @@ logger = logging.getLogger("dragoman.dubbo")
 PROTOCOL: Final = "dubbo"
 # What is spoken where it does not say, until it is found not to answer.
 UNSAID: Final = "fastjson"
+# How many users hear of a change in one turn of the loop: each may open a session.
+USERS_A_TURN: Final = 32
 
 
 class Providers:
@@ -47,7 +58,8 @@ class Providers:
 
     ``share`` is this worker's number and how many there are: together they do not exceed a
     provider's limit, as long as that is at least their number. ``timeout_ms`` bounds how long a
-    call may occupy a provider's place; ``body_bytes_max`` is the longest request taken.
+    call may occupy a provider's place; ``body_bytes_max`` is the longest request taken. ``dialer``
+    starts the attempts to connect, this one's own if there is no other.
     """
 
     def __init__(
@@ -59,8 +71,10 @@ class Providers:
         timeout_ms: int = 600_000,
         body_bytes_max: int = 16 << 20,
         heartbeat_s: float = 60.0,
+        dialer: Dialer | None = None,
     ) -> None:
         self.loop = loop
+        self.make_link = partial(DialedLink, dialer or Dialer(loop))
         self.timeout_ms = timeout_ms
         self.body_bytes_max = body_bytes_max
         self.transcoder = Transcoder(loop)
@@ -122,11 +136,21 @@ class Provider:
         self._providers = providers
         self._loop = providers.loop
         count, heartbeat_s = link
-        self.link = DubboLink(self._loop, host, port, self._on_change, count, heartbeat_s)
+        self.link = DubboLink(
+            self._loop, host, port, self._on_change, count, heartbeat_s, providers.make_link
+        )
         self.limit = providers.share_of(DEFAULT_LIMIT)
         self.pool = CreditPool(self.limit)
         self.sessions: set[ServerSession] = set()
-        self._users: set[NativeLink] = set()
+        self._users: dict[NativeLink, None] = {}
+        # Who is still to hear of a change, in turn, and what was told last.
+        self._untold: dict[NativeLink, None] = {}
+        self._told: tuple[bool, bool, str | None] | None = None
+        # How many users say each limit.
+        self._limits: Counter[int] = Counter()
+        self._limit_due = False
+        # How many users have a session.
+        self.busy = 0
         self._started = False
         self._departure = Departure(self.link)
         self._finding: Finding | None = None
@@ -147,32 +171,53 @@ class Provider:
 
     def add(self, user: NativeLink) -> None:
         """``user`` wants to be told of the provider's comings and goings."""
-        self._users.add(user)
-        self.set_limit()
+        self._users[user] = None
+        self.limited(user, user.registration.limit or DEFAULT_LIMIT)
         if not self._started:
             self._started = True
             self.link.start()
 
     def remove(self, user: NativeLink) -> None:
         """``user`` needs it no more; without users it is closed."""
-        self._users.discard(user)
+        self._users.pop(user, None)
+        self._untold.pop(user, None)
         if self._users:
-            self.set_limit()
+            self.limited(user, 0)
             return
         self._providers.forget(user.registration.address, self)
 
-    def forget_unused(self, address: str) -> None:
-        """It was asked for in vain: without users there is no use for it."""
-        if not self._users:
-            self._providers.forget(address, self)
+    def limited(self, user: NativeLink, limit: int) -> None:
+        """``user``'s registration says this limit now, 0 when it is gone. The first one's is taken
+        over at once, what changes later once a turn.
+        """
+        before, user.limit = user.limit, limit
+        if before == limit:
+            return
+        kinds = len(self._limits)
+        if limit:
+            self._limits[limit] += 1
+        changed = len(self._limits) != kinds
+        if before:
+            self._limits[before] -= 1
+            if not self._limits[before]:
+                del self._limits[before]
+                changed = True
+        if kinds == 0:
+            self._set_limit()
+        elif changed and not self._limit_due:
+            self._limit_due = True
+            self._loop.call_soon(self._set_limit)
 
-    def set_limit(self) -> None:
+    def _set_limit(self) -> None:
         """Take over what the registrations say now."""
-        limits = [user.registration.limit or DEFAULT_LIMIT for user in self._users]
-        limit = self._providers.share_of(max(limits))
-        for user in self._users:
-            user.egress.limit_max = limit
+        self._limit_due = False
+        if not self._limits:
+            return
+        limit = self._providers.share_of(max(self._limits))
         if limit != self.limit:
+            for user in self._users:
+                if user.egress is not None:
+                    user.egress.limit_max = limit
             # The egresses lower it where other processes have the provider's places.
             self.limit = limit
             self.pool.set_limit(limit)
@@ -197,15 +242,37 @@ class Provider:
         for link in self.link.links:
             link.hurry()
 
+    def need(self) -> None:
+        """Calls wait for it."""
+        for link in self.link.links:
+            if isinstance(link, DialedLink):
+                link.need()
+
     def let_go(self) -> None:
         """A session has ended: with the last one, a provider that is about to stop is let go."""
-        if not self.stopping or any(user.busy for user in self._users):
-            return
-        self._departure.begin()
+        if self.stopping and not self.busy:
+            self._departure.begin()
 
     def _on_change(self) -> None:
-        for user in list(self._users):
-            user.look()
+        self.let_go()
+        now = self.usable, self.stopping, self.reason
+        if now == self._told:
+            # One more attempt that failed as the others did.
+            return
+        self._told = now
+        under_way = bool(self._untold)
+        # Who has waited for the last change hears of this one before the others.
+        self._untold.update(self._users)
+        if not under_way:
+            self._tell_some()
+
+    def _tell_some(self) -> None:
+        for user in list(islice(self._untold, USERS_A_TURN)):
+            if user in self._untold:
+                del self._untold[user]
+                user.look()
+        if self._untold:
+            self._loop.call_soon(self._tell_some)
 
     async def close(self) -> None:
         """Close the connection; what is under way is lost."""
@@ -241,36 +308,17 @@ class NativeLink:
         self._new_session = new_session
         self._on_down = on_down
         self._backoff = Backoff()
+        check_serialization(registration.serialization or UNSAID)
         self._provider = providers.at(registration)
-        try:
-            self.egress = Egress(
-                self._loop,
-                self._provider.link,
-                self._provider.pool,
-                group=registration.group,
-                version=registration.version,
-                serialization=registration.serialization or UNSAID,
-                path=registration.path,
-                token=registration.token,
-                timeout_ms=providers.timeout_ms,
-                sharing=True,
-                limit_max=self._provider.pool.limit,
-                transcoder=providers.transcoder,
-            )
-        except UsageError:
-            self._provider.forget_unused(registration.address)
-            raise
-        if not registration.serialization:
-            self.egress.on_unheard = self._find_out
+        # Made for the first session: most of what a registry lists may never have one.
+        self.egress: Egress | None = None
+        # What the provider counts as this one's word, and why there was no connection last.
+        self.limit = 0
+        self._reason: str | None = None
         self._session: ServerSession | None = None
         self._again: asyncio.TimerHandle | None = None
         self._started = False
         self._stopped = False
-
-    @property
-    def busy(self) -> bool:
-        """Whether it has a session now."""
-        return self._session is not None
 
     def start(self) -> None:
         """See ServerLink."""
@@ -281,8 +329,29 @@ class NativeLink:
 
     def _find_out(self) -> None:
         """Nothing has ever been answered in what was spoken, and nobody had said what to speak."""
-        self.egress.on_unheard = None
-        self._provider.find_out(self.egress, self.registration.interface)
+        if self.egress is not None:
+            self.egress.on_unheard = None
+            self._provider.find_out(self.egress, self.registration.interface)
+
+    def _made_egress(self) -> Egress:
+        registration = self.registration
+        egress = Egress(
+            self._loop,
+            self._provider.link,
+            self._provider.pool,
+            group=registration.group,
+            version=registration.version,
+            serialization=registration.serialization or UNSAID,
+            path=registration.path,
+            token=registration.token,
+            timeout_ms=self._providers.timeout_ms,
+            sharing=True,
+            limit_max=self._provider.limit,
+            transcoder=self._providers.transcoder,
+        )
+        if not registration.serialization:
+            egress.on_unheard = self._find_out
+        return egress
 
     def held(self) -> None:
         """See ServerLink."""
@@ -293,10 +362,15 @@ class NativeLink:
         self._backoff.reset()
         self._provider.hurry()
 
+    def need(self) -> None:
+        """See ServerLink."""
+        self._provider.need()
+
     def update(self, registration: Registration) -> None:
         """See ServerLink."""
         self.registration = registration
-        self._provider.set_limit()
+        if self._started:
+            self._provider.limited(self, registration.limit or DEFAULT_LIMIT)
 
     def look(self) -> None:
         """The provider's state may have changed: bring the session in line with it."""
@@ -309,13 +383,16 @@ class NativeLink:
                 self._session.goodbye()
             else:
                 self._session.close()
-        elif not self._stopped and provider.reason is not None:
+        elif not self._stopped and provider.reason not in (None, self._reason):
+            self._reason = provider.reason
             self._on_down(provider.reason)
-        if provider.stopping:
-            provider.let_go()
 
     def _open(self) -> None:
         client = self._new_session()
+        if self.egress is None:
+            self.egress = self._made_egress()
+        self._reason = None
+        self._provider.busy += 1
         self._session = ServerSession(
             self._loop,
             self.egress,
@@ -336,6 +413,7 @@ class NativeLink:
         if self._session is None:
             return
         self._session = None
+        self._provider.busy -= 1
         if self._stopped:
             self._release()
             return
@@ -351,11 +429,12 @@ class NativeLink:
 
     def status(self) -> dict[str, Any]:
         """See ServerLink."""
+        egress = self.egress
         return {
             "native": {
-                "in_progress": self.egress.in_progress,
-                "rejections": self.egress.rejections,
-                "late": self.egress.late,
+                "in_progress": 0 if egress is None else egress.in_progress,
+                "rejections": 0 if egress is None else egress.rejections,
+                "late": 0 if egress is None else egress.late,
                 "limit": self._provider.pool.limit,
                 "connections": len(self._provider.link.connections),
             }
@@ -373,6 +452,7 @@ class NativeLink:
             self._release()
 
     def _release(self) -> None:
-        self._provider.needed_no_more(self.egress)
+        if self.egress is not None:
+            self._provider.needed_no_more(self.egress)
         if self._started:
             self._provider.remove(self)

@@ -3,6 +3,9 @@ from collections.abc import Sequence
 METHODS: dict[bytes, int]
 SERIALIZATIONS: dict[str, int]
 
+def check_serialization(name: str) -> None:
+    """Raise UsageError for one that is not spoken."""
+
 class Requests:
     """Makes Dubbo requests for one provider; ``serialization`` is one of SERIALIZATIONS."""
 

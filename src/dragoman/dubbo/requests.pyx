@@ -93,6 +93,12 @@ _json_call = msgspec.json.Decoder(JsonCall)
 _encode = msgspec.json.Encoder().encode
 
 
+def check_serialization(str name not None):
+    """Raise UsageError for one that is not spoken."""
+    if name not in SERIALIZATIONS:
+        raise UsageError(f"serialization {name!r}: expected one of {', '.join(SERIALIZATIONS)}")
+
+
 cdef class Requests:
     """Makes Dubbo requests for one provider. ``serialization`` is its name in SERIALIZATIONS.
 
@@ -105,10 +111,7 @@ cdef class Requests:
         self, str serialization not None, *, str group="", str version="", str path="",
         str token="", interfaces=None,
     ):
-        if serialization not in SERIALIZATIONS:
-            raise UsageError(
-                f"serialization {serialization!r}: expected one of {', '.join(SERIALIZATIONS)}"
-            )
+        check_serialization(serialization)
         self.serialization = SERIALIZATIONS[serialization]
         self._lengths = serialization == "fastjson-lengths"
         self._group = group.encode() if group else None
