@@ -8,6 +8,10 @@ when that says no; what cannot be refused (a few bytes of protocol, what has bee
 is taken all the same. The process has one (``process_budget``), which the agents bound by their
 ``--memory-mb-max``; a server may have one of its own.
 
+What has only begun to arrive stays as long as its sender likes, so it leaves room for others: beyond
+``BEGUN_UNTIL`` of the bound no more of it is admitted (``admits_begun``), which is below where small
+requests are shed.
+
 Invariant: whoever takes gives back the same, when the memory is freed or handed on to who counts
 it.
 """
@@ -15,6 +19,8 @@ it.
 # As for the process's memory: below this part all is well, from the other on nothing more is taken.
 cdef double SHED_FROM = 0.85
 cdef double REFUSE_FROM = 0.95
+# The part that what has half arrived may fill.
+cdef double BEGUN_UNTIL = 0.75
 
 
 cdef class Budget:
@@ -32,6 +38,13 @@ cdef class Budget:
     cdef bint admits(self, size_t n) noexcept:
         """Whether ``n`` bytes more may be held."""
         if self.bytes_max == 0 or self.used + n <= self.bytes_max:
+            return True
+        self.refused += 1
+        return False
+
+    cdef bint admits_begun(self, size_t n) noexcept:
+        """``admits`` for what has half arrived, and may never come whole."""
+        if self.bytes_max == 0 or self.used + n <= <size_t>(BEGUN_UNTIL * self.bytes_max):
             return True
         self.refused += 1
         return False

@@ -127,6 +127,41 @@ def test_half_bodies_count_before_they_are_whole(own: Chain) -> None:
     asyncio.run(scenario())
 
 
+def test_half_bodies_leave_small_calls_their_room(own: Chain) -> None:
+    """As many half bodies as the agent takes, which stay: calls beside them are served."""
+
+    async def scenario() -> None:
+        provider = own.provider("provider", "--delay-ms", "0")
+        behind = own.provider_agent("behind", provider, registry="memory://one")
+        static = f"static://{HOST}:{behind.port}?interface={INTERFACE}"
+        front = own.consumer_agent("front", "--memory-mb-max", str(BOUND_MB), registry=static)
+        await start(provider, behind)
+        await front.start()
+        await a_call_is_served(front.port)
+        writers = []
+        refused = 0
+
+        async def half() -> None:
+            nonlocal refused
+            reader, writer = await asyncio.open_connection(HOST, front.port)
+            writers.append(writer)
+            with contextlib.suppress(OSError):
+                writer.write(head(8 * MIB) + bytes(8 * MIB - 1))
+                await writer.drain()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    refused += await status_of(reader) == 503
+
+        await asyncio.gather(*(half() for _ in range(30)))
+        assert refused
+        statuses = [await posted(front.port, form_body(str(i))) for i in range(50)]
+        assert statuses == [200] * 50
+        for writer in writers:
+            writer.transport.abort()
+
+    asyncio.run(scenario())
+
+
 def hello() -> bytes:
     fixed = struct.pack("<4sHHII16s", b"DRGM", 1, 1, 0, 1 << 24, os.urandom(16))
     return frame("HELLO", fixed + b"test")

@@ -482,7 +482,8 @@ cdef class MessageDecoder:
         if self.held == NULL or needed > self.held_capacity:
             capacity = min(most, needed + max(needed >> 1, AHEAD_BYTES))
             if self.memory is not None:
-                if capacity > SMALL_BYTES and not self.memory.admits(capacity - self.counted):
+                if capacity > SMALL_BYTES \
+                        and not self.memory.admits_begun(capacity - self.counted):
                     return self.fail(503, NO_ROOM)
                 self.count(capacity)
             if self.held == NULL:
