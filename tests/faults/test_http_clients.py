@@ -188,6 +188,12 @@ def test_connections_over_the_limit_get_503_and_the_others_stay(mesh: Mesh) -> N
                     await fifth.ends()
                 for one in (a, b, c, d):
                     assert is_hash(await one.ask(form("still in")), "still in")
+                # Whoever runs the agent is told, once for many.
+                for _ in range(20):
+                    async with client(mesh.narrow.port) as another:
+                        await another.response()
+                line = "a request was refused here: overload: this agent has too many connections"
+                assert 1 <= mesh.narrow.text().count(line) < 20
 
             async def room() -> bool:
                 return await mesh.narrow.metric("dragoman_http_connections") <= 2

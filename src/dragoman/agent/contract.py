@@ -56,6 +56,8 @@ STATUS_NAMES = {
 
 # Failures that are the caller's own affair: what its request was, what its method threw.
 CALLERS_OWN = frozenset(("malformed", "remote"))
+# What a request is refused for with 5xx, though it is its client's doing.
+CLIENTS_OWN: Final = frozenset(("unsupported", "version-not-supported"))
 # Whose line holds no words of a provider's, which might be a caller's data.
 REASON_IS_OURS = frozenset(
     ("overload", "unavailable", "deadline", "cancelled", "upstream-lost", "too-large", "internal")

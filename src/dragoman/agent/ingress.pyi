@@ -63,5 +63,7 @@ class Ingress:
         """Close everything now."""
     def shed(self, proportion: float) -> None:
         """From now on refuse this proportion of requests: the process is short of memory."""
+    def tell_refusal(self, name: str, why: str) -> None:
+        """Log that a request was refused here, at a bounded rate."""
     def count_error(self, name: str) -> None:
         """Count a response by its error's name."""

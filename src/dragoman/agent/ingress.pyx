@@ -219,6 +219,18 @@ cdef class Ingress:
             self.access.methods,
         )
 
+    def tell_refusal(self, str name, str why):
+        """Log that a request was refused here: a line a second for each kind of error, which
+        counts those before it."""
+        told = self._told.setdefault(("", name), [0, 0])
+        now_us = self.turn.wheel.clock_us()
+        if now_us < told[0]:
+            told[1] += 1
+            return
+        more = f", and {told[1]} more like it" if told[1] else ""
+        told[:] = now_us + TELL_US, 0
+        log.warning("a request was refused here: %s: %s%s", name, why, more)
+
     def count_error(self, str name):
         """Count a response by its error's name."""
         self.errors[name] = self.errors.get(name, 0) + 1
@@ -624,7 +636,11 @@ cdef class IngressConnection(Timed):
             call, status, name, why, self.ingress.turn.wheel.clock_us()
         )
         self.ingress.count_error(name)
-        log.debug("%s: refused: %d %s: %s", self._peer(), status, name, why)
+        if status >= 500 and name not in contract.CLIENTS_OWN:
+            # Not the client's fault: whoever runs the agent is to know.
+            self.ingress.tell_refusal(name, why)
+        else:
+            log.debug("%s: refused: %d %s: %s", self._peer(), status, name, why)
         if close:
             # Nothing more is read as a request.
             self._lingering = True
