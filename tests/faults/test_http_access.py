@@ -233,7 +233,8 @@ def test_a_failed_call_leaves_a_line_without_its_values(mesh: Mesh) -> None:
         line = f"a call failed: hash of slow/{INTERFACE} at "
         await eventually(lambda: line in mesh.agent.text(), why=mesh.agent.tail)
         (told,) = [each for each in mesh.agent.text().splitlines() if line in each][:1]
-        assert ": deadline: deadline passed" in told
+        # Whichever end notices first.
+        assert ": deadline: " in told
         assert "sesame" not in mesh.agent.text()
 
     asyncio.run(scenario())
