@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import aiohttp
 import pytest
@@ -10,7 +11,7 @@ import uvloop
 
 from dragoman.agent.admin import AdminServer
 from dragoman.errors import UsageError
-from dragoman.observe.metrics import Snapshot
+from dragoman.observe.metrics import Snapshot, render
 
 
 async def metrics() -> Snapshot:
@@ -52,6 +53,25 @@ def test_every_page_answers() -> None:
         assert await get(admin, "/status", "POST") == (405, "Method Not Allowed\n")
         await admin.close()
         await admin.close()
+
+    uvloop.run(scenario())
+
+
+def test_thousands_of_samples_are_written_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    where: list[threading.Thread] = []
+
+    def noted(snapshot: Snapshot) -> bytes:
+        where.append(threading.current_thread())
+        return render(snapshot)
+
+    async def scenario() -> None:
+        monkeypatch.setattr("dragoman.agent.admin.render", noted)
+        admin = AdminServer("127.0.0.1", 0, metrics=metrics, status=status, not_ready=lambda: None)
+        await admin.start()
+        assert "dragoman_requests_total 3.0" in (await get(admin, "/metrics"))[1]
+        await admin.close()
+        assert threading.current_thread() not in where
+        assert len(where) == 1
 
     uvloop.run(scenario())
 

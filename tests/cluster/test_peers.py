@@ -13,7 +13,7 @@ import pytest
 from tests.cluster.services import Callers, answer, registration, servers
 from tests.simulation.loop import SimulatedLoop, simulate
 
-from dragoman.cluster.directory import Directory
+from dragoman.cluster.directory import IDLE_SHOWN_MAX, Directory
 from dragoman.cluster.options import Options
 from dragoman.errors import LinkLost, UnavailableError
 from dragoman.registry.base import Registration
@@ -59,6 +59,29 @@ def test_a_thousand_services_of_one_address_have_one_connection() -> None:
         directory.update([])
         await asyncio.sleep(0.1)
         assert not server.sessions
+
+    simulate(1, work)
+
+
+def test_pages_show_what_is_asked_for_and_some_of_what_could_be() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        servers(loop, "a", limit=50)
+        directory = Directory(loop, Options(seed=1))
+        directory.update(many(1000))
+        await asyncio.sleep(0.1)
+        last = Callers(loop, "s.S999")
+        last.service = directory.find("s.S999")
+        last.submit(0)
+        await asyncio.sleep(0.1)
+        shown = directory.status()
+        assert shown[0]["service"] == "s.S999"
+        assert len(shown) == 1 + IDLE_SHOWN_MAX
+        # Those that are served come before those that are not.
+        dead = [registration("b", interface=f"d.D{number}") for number in range(300)]
+        directory.update([*dead, *many(5), registration("a", interface="s.S999")])
+        await asyncio.sleep(0.1)
+        names = [each["service"] for each in directory.status()]
+        assert set(names[:6]) == {"s.S999", *(f"s.S{n}" for n in range(5))}
 
     simulate(1, work)
 

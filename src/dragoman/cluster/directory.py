@@ -203,17 +203,20 @@ class Directory:
             await service.close()
 
     def status(self) -> list[dict[str, Any]]:
-        """Plain data for the status page: of services that are neither asked for nor served now,
-        only ``IDLE_SHOWN_MAX``.
+        """Plain data for the status page: all services that have been asked for, and
+        ``IDLE_SHOWN_MAX`` of the others, first of those that are served now.
         """
         shown: list[Service] = []
+        served: list[Service] = []
         idle: list[Service] = []
         for service in (*self.services.values(), *self._unions.values()):
-            if service.requests or service.serving:
+            if service.requests:
                 shown.append(service)
-            elif len(idle) < IDLE_SHOWN_MAX:
+            elif service.serving:
+                served.append(service)
+            else:
                 idle.append(service)
-        return [service.status() for service in shown + idle]
+        return [service.status() for service in shown + (served + idle)[:IDLE_SHOWN_MAX]]
 
 
 def _busy(service: Service) -> bool:
