@@ -73,6 +73,11 @@ def test_one_file_serves_both_agents(tmp_path: Path) -> None:
     assert (config.weight, config.interface, config.limit) == (3, (IFACE,), "auto")
 
 
+def test_a_provider_agent_registers_services_and_not_all_of_them() -> None:
+    with pytest.raises(UsageError, match=r"interface '\*': expected one"):
+        provider(interface=["a.B", "*"])
+
+
 def test_calls_of_other_interfaces_are_allowed_by_option_variable_and_file(tmp_path: Path) -> None:
     assert not provider(interface=["a.B"]).allow_any_interface
     assert provider(interface=["a.B"], allow_any_interface=True).allow_any_interface

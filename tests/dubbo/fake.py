@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from dragoman import rpc
 from dragoman.dubbo.egress import Egress
+from dragoman.dubbo.finding import Finding
 from dragoman.dubbo.link import DubboLink
 from dragoman.flow.credits import CreditPool
 from dragoman.rpc.server_session import ServerSession
@@ -149,13 +150,20 @@ class Way:
 
 
 @asynccontextmanager
-async def way(answer: Answer, *, limit: int = 20, **options: Any) -> AsyncIterator[Way]:
-    """A fake provider with the egress before it, and a mesh client; all is at rest at the end."""
+async def way(
+    answer: Answer, *, limit: int = 20, finding: str = "", **options: Any
+) -> AsyncIterator[Way]:
+    """A fake provider with the egress before it, and a mesh client; all is at rest at the end.
+
+    ``finding``: the interface by which it is found out what the provider speaks.
+    """
     loop = asyncio.get_running_loop()
     provider = await FakeProvider(answer).start()
     link = DubboLink(loop, HOST, provider.port, lambda: None, count=1)
     pool = CreditPool(limit)
     egress = Egress(loop, link, pool, **options)
+    if finding:
+        link.greeter = Finding(egress, finding)
     sessions: set[ServerSession] = set()
     server = await loop.create_server(lambda: ServerSession(loop, egress, pool, sessions), HOST, 0)
     link.start()

@@ -309,6 +309,21 @@ def test_arguments_that_do_not_fit_are_refused_with_their_place(
     run(test)
 
 
+def test_no_service_is_all_services() -> None:
+    async def scenario() -> None:
+        async with dubbo.Client("dubbo://127.0.0.1:1") as client:
+            with pytest.raises(dubbo.UsageError, match=r"interface '\*': expected one"):
+                await client.service("*").hash("x", timeout_ms=50)
+
+    asyncio.run(scenario())
+    with pytest.raises(dubbo.UsageError, match=r"interface '\*': expected one"):
+
+        @dubbo.service("*")
+        class All:
+            async def hash(self, text: str) -> int:
+                return len(text)
+
+
 def test_arguments_without_a_java_type_are_refused() -> None:
     async def test(client: dubbo.Client, server: dubbo.Server, shop: Shop) -> None:
         for wrong in (object(), 1 + 2j, enum.Enum("Own", "A").A):  # type: ignore[attr-defined]

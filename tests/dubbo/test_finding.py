@@ -223,7 +223,10 @@ def test_an_agent_that_was_told_nothing_serves_the_demo_provider(
         )
         caller = own.consumer_agent("caller", registry=f"static://{HOST}:{agent.port}")
         await start(provider, agent, caller)
-        async with client(caller.port) as one:
+        async with client(caller.port) as one, asyncio.timeout(60):
+            # An agent is ready before it knows what its provider speaks.
+            while (await one.ask(form("early"))).status == 503:
+                await asyncio.sleep(0.01)
             for text in ("hello", "again"):
                 assert is_hash(await one.ask(form(text)), text)
         (worker,) = (await agent.status())["workers"]

@@ -118,3 +118,17 @@ def test_a_provider_that_has_never_answered_is_said_to_have_never_answered_in_th
 
     asyncio.run(scenario())
     assert caplog.text.count("never answered in fastjson") == 1
+
+
+def test_who_answers_the_probe_in_this_is_not_said_to_have_never_answered_in_it() -> None:
+    def answer(asked: Frame) -> bytes | None:
+        return asked.reply(b'1\n"OK"\n') if b"$echo" in asked.body else None
+
+    async def scenario() -> None:
+        async with way(answer, finding="a.B") as one:
+            with pytest.raises(DeadlineError) as caught:
+                await one.call("json", JSON, timeout_ms=200)
+            assert "never" not in str(caught.value)
+            await one.egress.link.close()
+
+    asyncio.run(scenario())

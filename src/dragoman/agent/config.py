@@ -21,7 +21,7 @@ from dragoman.dubbo.requests import SERIALIZATIONS
 from dragoman.errors import UsageError
 from dragoman.observe.logs import LEVELS
 from dragoman.registry import check_registry_url, format_address, parse_address
-from dragoman.registry.base import LIMIT_MAX, WEIGHT_MAX, Registration, check_interface
+from dragoman.registry.base import LIMIT_MAX, WEIGHT_MAX, Registration, check_service
 from dragoman.wire.misfit import UNREADABLE, misfit, toml_misfit
 
 POLICIES: Final = (
@@ -139,7 +139,7 @@ class ProviderConfig(AgentConfig, frozen=True, kw_only=True):
         if not self.interface:
             raise _Wrong("interface", "", "expected at least one, such as com.example.IHello")
         for each in self.interface:
-            _checked("interface", check_interface, each)
+            _checked("interface", check_service, each)
         if len(set(self.interface)) != len(self.interface):
             raise _Wrong("interface", ", ".join(self.interface), "expected each only once")
         host, port = listen_address(self.listen)

@@ -34,7 +34,7 @@ from dragoman.dubbo.native import PROTOCOL, Providers
 from dragoman.dubbo.stub import UNSET, Expose, Reference, Stub
 from dragoman.errors import RegistryError, UsageError
 from dragoman.registry import Registration, Registry, open_registry
-from dragoman.registry.base import Method, check_interface
+from dragoman.registry.base import Method, check_service
 from dragoman.registry.static import StaticRegistry, parse_dubbo
 from dragoman.rpc.address import Address
 from dragoman.rpc.options import MIB, ClientOptions
@@ -130,7 +130,7 @@ class Hub:
         """The pool of a service, which follows the registry from now on."""
         if self.closed:
             raise UsageError("the client is closed")
-        check_interface(interface)
+        check_service(interface)
         if version == "0.0.0":
             version = ""
         key = service_key(interface, group, version)

@@ -23,7 +23,7 @@ from dragoman.dubbo.mapping import mapping_of
 from dragoman.dubbo.scalars import Mapping
 from dragoman.errors import JavaError, UsageError
 from dragoman.reasons import annotation_fault
-from dragoman.registry.base import check_interface
+from dragoman.registry.base import check_service
 
 C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -96,7 +96,7 @@ class Declaration:
         group: str,
         errors: Iterable[type[JavaError]] = (),
     ) -> None:
-        check_interface(interface)
+        check_service(interface)
         self.cls = cls
         self.interface = interface
         self.version = "" if version == "0.0.0" else version

@@ -17,6 +17,7 @@ cdef class Finding(Greeter):
     cdef str _told
 
     cdef list order(self)
+    cdef void heard(self)
     cdef void choose(self, str serialization, str why)
 
 

@@ -98,6 +98,12 @@ cdef class Finding(Greeter):
             return
         asking.begin()
 
+    cdef void heard(self):
+        """It has answered in what it is asked in: nobody is told that it never has."""
+        cdef Egress egress
+        for egress in [self.egress, *self._followers]:
+            egress._heard = True
+
     cdef void choose(self, str serialization, str why):
         """Have it asked in this from now on."""
         cdef str line
@@ -154,6 +160,7 @@ cdef class Asking(Timed):
             if not self.opened or not egress._heard:
                 self.finding.found = question.serialization
                 self.open(question.serialization, "it answers $echo in it")
+                self.finding.heard()
             self.end()
             return
         self.outcomes[question.serialization] = "refused"

@@ -230,6 +230,15 @@ def check_interface(interface: str) -> None:
         raise UsageError(f"interface name: expected at most {INTERFACE_BYTES_MAX} bytes")
 
 
+def check_service(interface: str) -> None:
+    """Raise UsageError unless ``interface`` names one: it is not every interface either."""
+    if interface == EVERY:
+        raise UsageError(
+            f"interface {interface!r}: expected one, with a name such as com.example.IHelloService"
+        )
+    check_interface(interface)
+
+
 def parse_address(text: str, *, bare: bool = False) -> tuple[str, int]:
     """``host:port`` as its parts, ``[address]:port`` for IPv6; ``bare``: an IPv6 address may stand
     without brackets, as Java writes it, and what follows the last colon is the port. Raises
