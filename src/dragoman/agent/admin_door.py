@@ -4,9 +4,10 @@ Whoever can reach the admin port must not be able to harm what the agent is for,
 watches it. Used by ``agent.admin``; the pages are served by aiohttp's protocol, which this one
 stands before.
 
-Invariants: at most ``CONNECTIONS_MAX`` are open, and the descriptors of as many are held in reserve
-from the start, so that pages answer while the agent has no descriptor left; a connection that sends
-no whole request in time ends, and at once when others wait.
+Invariants: at most ``CONNECTIONS_MAX`` are open (fewer where descriptors are few), and the
+descriptors of as many are held in reserve from the start, so that pages answer while the agent has
+no descriptor left; a connection that sends no whole request in time ends, and at once when others
+wait.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
@@ -21,6 +23,8 @@ from typing import Any, Final, cast
 from dragoman.accepting import Acceptor
 
 CONNECTIONS_MAX: Final = 32
+# At most one of so many descriptors that the process may have.
+SHARE: Final = 16
 # For a request's head; for the next request of a connection; for a page.
 HEAD_S: Final = 5.0
 IDLE_S: Final = 90.0
@@ -44,6 +48,9 @@ class AdminDoor(Acceptor):
         self._known: dict[object, _Connection] = {}
         self._spare: list[int] = []
         self._accepted = 0
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # A process with few descriptors needs them for its work.
+        self._most = CONNECTIONS_MAX if soft < 0 else min(CONNECTIONS_MAX, max(2, soft // SHARE))
         self._sweep: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -79,7 +86,7 @@ class AdminDoor(Acceptor):
 
     def _refill(self) -> bool:
         """Hold the descriptors of those that may still come; whether there is any."""
-        while self.sockets and len(self._spare) + self._accepted < CONNECTIONS_MAX:
+        while self.sockets and len(self._spare) + self._accepted < self._most:
             try:
                 self._spare.append(os.dup(self.sockets[0].fileno()))
             except OSError:

@@ -75,7 +75,8 @@ TEXT_TYPES: Final = frozenset(("java.lang.String", "char", "java.lang.Character"
 READ_WHOLE_BYTES = 65536
 _NAME = re.compile(rb"[A-Za-z_$][A-Za-z0-9_$.]{0,511}")
 # Also * for any, and several with commas between.
-_GROUP = re.compile(rb"[A-Za-z0-9_$.\-*, ]{0,128}")
+# A list has one space after a comma at most.
+_GROUP = re.compile(rb"(?=.{0,128}\Z)(?:[A-Za-z0-9_$.\-*]|, ?)*")
 
 
 class HttpRefusal(Exception):
