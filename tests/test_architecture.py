@@ -17,6 +17,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "dragoman"
 
 # Lowest first; a part imports only from the lines above its own, or from itself.
 LEVELS = [
+    {"hangup"},
     {"errors", "reasons", "budget", "clock", "timers", "stopping", "accepting"},
     {"observe"},
     {"wire", "queue"},

@@ -78,3 +78,17 @@ def test_a_program_keeps_its_own_handler_of_hang_ups() -> None:
         assert got == [signal.SIGHUP]
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_hang_up_while_a_program_that_serves_starts_is_not_its_end() -> None:
+    code = (
+        "import sys, os, signal; sys.argv = ['dragoman', *sys.argv[1:]]; import dragoman.cli; "
+        "os.kill(os.getpid(), signal.SIGHUP); print('lives')"
+    )
+    ends = {
+        command: subprocess.run(
+            [sys.executable, "-c", code, *command.split()], capture_output=True, check=False
+        ).returncode
+        for command in ("agent consumer", "queue serve", "call")
+    }
+    assert ends == {"agent consumer": 0, "queue serve": 0, "call": -signal.SIGHUP}

@@ -8,9 +8,9 @@ when that says no; what cannot be refused (a few bytes of protocol, what has bee
 is taken all the same. The process has one (``process_budget``), which the agents bound by their
 ``--memory-mb-max``; a server may have one of its own.
 
-What has only begun to arrive stays as long as its sender likes, so it leaves room for others: beyond
-``BEGUN_UNTIL`` of the bound no more of it is admitted (``admits_begun``), which is below where small
-requests are shed.
+What has only begun to arrive stays as long as its sender likes, so it leaves room for others:
+beyond ``BEGUN_UNTIL`` of the bound no more of it is admitted (``admits_begun``), which is below
+where small requests are shed.
 
 Invariant: whoever takes gives back the same, when the memory is freed or handed on to who counts
 it.

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from dragoman import hangup
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 # A warning: programs that set up no logging show it too.
@@ -29,7 +31,7 @@ def told_to_stop(callback: Callable[[], object]) -> Iterator[None]:
     handler of its own for it."""
     loop = asyncio.get_running_loop()
     handlers: dict[signal.Signals, Callable[[], object]] = dict.fromkeys(SIGNALS, callback)
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+    if hangup.held or signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         handlers[signal.SIGHUP] = say_ignored
     before: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in handlers}
     try:

@@ -117,6 +117,9 @@ def test_a_dead_address_is_tried_once_for_all_its_services(
         await asyncio.sleep(0.1)
         assert callers.end(1) == b"1"
         assert all(each["endpoints"][0]["state"] == "ready" for each in directory.status())
+        assert all(each["served"] for each in directory.status())
+        directory.update([])
+        assert not any(each["served"] for each in directory.status())
 
     simulate(1, work)
 

@@ -245,6 +245,12 @@ class ConsumerAgent:
                 "Requests waiting for credit.",
                 service=name,
             )
+            out.gauge(
+                "dragoman_service_served",
+                float(service["served"]),
+                "Whether a service has an endpoint that takes part.",
+                service=name,
+            )
             for endpoint in service["endpoints"]:
                 labels = {"service": name, "endpoint": endpoint["address"]}
                 out.counter(

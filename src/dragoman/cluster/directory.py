@@ -205,6 +205,8 @@ class Directory:
     def status(self) -> list[dict[str, Any]]:
         """Plain data for the status page: all services that have been asked for, and
         ``IDLE_SHOWN_MAX`` of the others, first of those that are served now.
+        ``served``: whether some endpoint takes part, so that a call now is not refused for want of
+        one.
         """
         shown: list[Service] = []
         served: list[Service] = []
@@ -216,7 +218,10 @@ class Directory:
                 served.append(service)
             else:
                 idle.append(service)
-        return [service.status() for service in shown + (served + idle)[:IDLE_SHOWN_MAX]]
+        pages = [service.status() for service in shown + (served + idle)[:IDLE_SHOWN_MAX]]
+        for page in pages:
+            page["served"] = any(each["state"] == "ready" for each in page["endpoints"])
+        return pages
 
 
 def _busy(service: Service) -> bool:
