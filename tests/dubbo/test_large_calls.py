@@ -22,7 +22,12 @@ from tests.slices import Slices
 from .fake import HOST, FakeProvider, Frame
 
 BYTES = 7_900_000
+# What a loop may do in one piece, and what these tests hold it to: as much again by half, for the
+# longest (15 MB of JSON that are received, joined and handed on) are near it, the scale is that of
+# a moment, and caches are shared with whatever else runs. A body transcoded on the loop is at 100
+# to 4,600.
 SLICE_MS = 20.0
+BOUND_MS = 1.5 * SLICE_MS
 SPOKEN = {"hessian2": 2, "fastjson": 6, "fastjson2": 23}
 
 
@@ -153,7 +158,7 @@ def test_a_large_argument_does_not_hold_up_the_loop(serialization: str, shape: s
 
     async def scenario(port: int) -> None:
         async with agent(port, serialization) as made:
-            assert await longest_ms(made.port, body, status) < SLICE_MS
+            assert await longest_ms(made.port, body, status) < BOUND_MS
 
     with elsewhere(lambda frame: frame.reply(small)) as port:
         run(scenario(port))
@@ -189,7 +194,7 @@ def test_a_large_result_does_not_hold_up_the_loop(serialization: str, shape: str
 
     async def scenario(port: int) -> None:
         async with agent(port, serialization) as made:
-            assert await longest_ms(made.port, b'{"args":["large"]}', status) < SLICE_MS
+            assert await longest_ms(made.port, b'{"args":["large"]}', status) < BOUND_MS
 
     with elsewhere(answer) as port:
         run(scenario(port))
