@@ -7,6 +7,7 @@ cdef enum:
 cdef bint costly_request(
     int serialization, int method, const char* body, Py_ssize_t n
 ) noexcept nogil
+cdef bint heavier(const char* text, Py_ssize_t n, Py_ssize_t weight_max) noexcept nogil
 cdef bint costly_reply(
     const Asked* asked, int serialization, const char* body, Py_ssize_t n
 ) noexcept nogil

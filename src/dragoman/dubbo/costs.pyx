@@ -21,6 +21,7 @@ cdef enum:
     BINARY_VALUES_MAX = 32768    # the same of binary forms, where few values take a byte
     BINARY_BYTES_MAX = 131072    # of hessian2 made JSON without objects
     BYTES_MAX = 1048576          # of text, and of JSON made JSON
+    JSON_WEIGHT = 8              # of a value, at what reads values of bytes
     NAMES = 5                    # before a hessian2 call's arguments, with the length of these
 
 
@@ -99,6 +100,37 @@ cdef bint costly_request(
     if serialization == DUBBO_HESSIAN2:
         return attachments_bytes(body, n) > BINARY_BYTES_MAX
     return n > (BINARY_BYTES_MAX if serialization == DUBBO_FASTJSON else BINARY_VALUES_MAX)
+
+
+cdef bint heavier(const char* text, Py_ssize_t n, Py_ssize_t weight_max) noexcept nogil:
+    """Whether the values in JSON weigh more: those of text take longer to read than of bytes."""
+    cdef const char* end = text + n
+    cdef const char* quote
+    cdef const char* before
+    cdef Py_ssize_t weight = 0
+    cdef char c
+    while text < end:
+        c = text[0]
+        text += 1
+        if c == 44 or c == 58:
+            weight += JSON_WEIGHT
+        elif c == 91 or c == 123:
+            weight += 2 * JSON_WEIGHT
+        elif c == 34:
+            # Past the text, by a quote with an even number of backslashes before it.
+            while True:
+                quote = <const char*>memchr(text, 34, end - text)
+                if quote == NULL:
+                    return weight > weight_max
+                before = quote
+                while before > text and before[-1] == 92:
+                    before -= 1
+                text = quote + 1
+                if (quote - before) & 1 == 0:
+                    break
+        if weight > weight_max:
+            return True
+    return False
 
 
 cdef inline bint is_hessian2_text(uint8_t tag) noexcept nogil:

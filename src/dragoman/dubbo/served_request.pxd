@@ -19,7 +19,9 @@ cdef class ServedRequest(Timed):
     cdef dict reply_attachments
     cdef str generic
 
-    cdef int decode(self, Hessian2Reader reader, const char* body, Py_ssize_t n) except -1
+    cdef int decode(
+        self, Hessian2Reader reader, const char* body, Py_ssize_t n, Py_ssize_t values_max
+    ) except -1
     cdef int64_t timeout_ms(self) except -2
     cdef str text_of(self, str name)
     cdef int write_value(

@@ -7,13 +7,14 @@ of it is acted upon; attachments go back only to who reads them.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t
 
+from dragoman.dubbo.costs cimport SMALL_BYTES, heavier
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.descriptor cimport descriptor_count
-from dragoman.wire.dubbo cimport DUBBO_HESSIAN2
+from dragoman.wire.dubbo cimport DUBBO_FASTJSON, DUBBO_HESSIAN2
 from dragoman.wire.hessian2 cimport Hessian2Reader, Hessian2Writer
 
 from dragoman.dubbo.results import throwable_of
-from dragoman.errors import UsageError
+from dragoman.errors import LimitError, UsageError
 from dragoman.wire.descriptor import count_parameters
 from dragoman.wire.hessian2 import CONTAINERS_MAX, DEPTH_MAX
 from dragoman.wire.invocation import decode_request, encode_reply, parameters
@@ -37,12 +38,17 @@ cdef Py_ssize_t CONTAINERS = CONTAINERS_MAX
 cdef class ServedRequest(Timed):
     """What a request says. Its time in the wheel is its call's."""
 
-    cdef int decode(self, Hessian2Reader reader, const char* body, Py_ssize_t n) except -1:
-        """Read a request's body; raises ProtocolError."""
+    cdef int decode(
+        self, Hessian2Reader reader, const char* body, Py_ssize_t n, Py_ssize_t values_max
+    ) except -1:
+        """Read a request's body; raises ProtocolError, LimitError for more than ``values_max``."""
         cdef bytes descriptor
         cdef int count, i
         if self.serialization != DUBBO_HESSIAN2:
-            request = decode_request(body[:n], self.serialization)
+            if self.serialization == DUBBO_FASTJSON and n > SMALL_BYTES \
+                    and heavier(body, n, values_max):
+                raise LimitError("fastjson: more values than are taken in one call")
+            request = decode_request(body[:n], self.serialization, weight_max=values_max)
             self.protocol_version = request.protocol
             self.path = request.path
             self.version = request.service_version
@@ -52,6 +58,7 @@ cdef class ServedRequest(Timed):
             self.attachments = request.attachments
             return 0
         reader.start(None, <const uint8_t*>body, n, False, DEPTH, CONTAINERS)
+        reader.weight_left = values_max
         self.protocol_version = reader.text()
         self.path = reader.text()
         self.version = reader.text()

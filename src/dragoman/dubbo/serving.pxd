@@ -12,6 +12,7 @@ cdef class Provider(Connected):
     cdef object _ended
     cdef bint _woken
     cdef readonly int limit
+    cdef Py_ssize_t values_max
     cdef dict _services
     cdef Hessian2Reader _reader
     cdef Hessian2Writer _writer

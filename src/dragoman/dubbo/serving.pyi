@@ -25,6 +25,7 @@ class Provider:
         idle_s: float = 180.0,
         budget: Budget | None = None,
         clients_max: int = 100000,
+        values_max: int = 200000,
     ) -> None: ...
     def connection(self) -> asyncio.Protocol:
         """A protocol for one more connection."""

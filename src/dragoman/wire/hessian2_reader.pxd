@@ -17,6 +17,8 @@ cdef class Hessian2Reader:
     cdef bint exact, typed
     cdef int depth, depth_max
     cdef Py_ssize_t containers_left, containers_max, costly_keys
+    # How much more may be read, as ``weigh`` counts; whoever bounds it sets it after ``start``.
+    cdef Py_ssize_t weight_left
 
     cdef int start(
         self, object owner, const uint8_t* data, Py_ssize_t n, bint exact, int depth_max,
@@ -33,6 +35,7 @@ cdef class Hessian2Reader:
     cdef uint8_t tag(self) except? 255
     cdef int64_t number(self, uint8_t tag) except? -1
     cdef int enter(self) except -1
+    cdef int weigh(self, int more) except -1
     cdef object double(self, uint8_t tag)
     cdef object string(self)
     cdef bytes binary(self)

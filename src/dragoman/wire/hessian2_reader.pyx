@@ -34,6 +34,7 @@ from dragoman.wire.bean cimport Bean, frozen_key, new_bean
 from dragoman.wire.hessian2_string cimport read_text
 
 import datetime as _datetime
+import sys
 
 from dragoman.errors import LimitError, ProtocolError, UsageError
 from dragoman.wire.hessian2_classes import FROM_BEAN, WITHOUT_ELEMENTS
@@ -41,11 +42,17 @@ from dragoman.wire.java import Date, Long, TypedList, TypedMap
 
 import_datetime()
 
+# Of whoever sets no bound.
+cdef Py_ssize_t WEIGHTLESS = sys.maxsize
+
 # Deeper values are refused: each level costs a few hundred bytes of the thread's stack.
 cdef enum:
     DEPTH = 256
     # Lists, maps and objects of one stream. An empty one is a single byte on the wire.
     CONTAINERS = 500_000
+    # What they weigh beyond what a value does.
+    CONTAINER_WEIGHT = 8
+    ENTRY_WEIGHT = 4
     # Keys of maps whose hash a peer can choose (anything but text and 64-bit numbers): with more
     # of them, equal hashes would cost quadratic time.
     COSTLY_KEYS_MAX = 2000
@@ -128,6 +135,7 @@ cdef class Hessian2Reader:
         self.containers_max = containers_max
         self.containers_left = containers_max
         self.costly_keys = 0
+        self.weight_left = WEIGHTLESS
         return 0
 
     # ---- for Python callers
@@ -248,6 +256,14 @@ cdef class Hessian2Reader:
                 f" at byte {self.at - 1}"
             )
         self.containers_left -= 1
+        self.weigh(CONTAINER_WEIGHT)
+        return 0
+
+    cdef int weigh(self, int more) except -1:
+        """Count what takes longer than a number does."""
+        self.weight_left -= more
+        if self.weight_left < 0:
+            raise LimitError(f"hessian2: more values than are taken in one call by byte {self.at}")
         return 0
 
     cdef object double(self, uint8_t tag):
@@ -361,6 +377,9 @@ cdef class Hessian2Reader:
         cdef object result
         if at >= self.n:
             self.cut("a value")
+        self.weight_left -= 1
+        if self.weight_left < 0:
+            self.weigh(0)
         tag = self.data[at]
         self.at = at + 1
         if tag >= 0x80:
@@ -388,6 +407,7 @@ cdef class Hessian2Reader:
         if tag < 0x30 or 0x34 <= tag < 0x38 or tag == 0x41 or tag == 0x42:
             return self.binary()
         if tag == 0x4A or tag == 0x4B:
+            self.weigh(CONTAINER_WEIGHT)
             return self.date(tag)
         if tag == 0x51:
             return self.reference()
@@ -477,6 +497,7 @@ cdef class Hessian2Reader:
             if self.data[at] == 90:
                 self.at = at + 1
                 return result
+            self.weigh(ENTRY_WEIGHT)
             key = self.value()
             if type(key) is str:
                 (<dict>result)[key] = self.value()
@@ -512,6 +533,8 @@ cdef class Hessian2Reader:
         count = self.number(self.tag())
         if not 0 <= count <= self.n - self.at:
             self.bad(f"a class of {count} fields in {self.n - self.at} bytes", at)
+        self.weigh(CONTAINER_WEIGHT)
+        self.weigh(<int>count)
         fields = []
         for i in range(count):
             at = self.at

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -131,8 +132,9 @@ def encode_request(
     raise _unknown(serialization)
 
 
-def decode_request(body: bytes, serialization: int) -> Request:
-    """What a request's body says. Raises ProtocolError."""
+def decode_request(body: bytes, serialization: int, *, weight_max: int = sys.maxsize) -> Request:
+    """What a request's body says. Raises ProtocolError; of one in fastjson2 LimitError when it
+    weighs more than ``weight_max`` (``jsonb_reader``)."""
     if serialization == HESSIAN2:
         reader = Hessian2Reader(body)
         protocol, path, version, method, descriptor = [reader.read_text() for _ in range(5)]
@@ -149,7 +151,7 @@ def decode_request(body: bytes, serialization: int) -> Request:
     if serialization == FASTJSON:
         return _fastjson_request(body)
     if serialization == FASTJSON2:
-        said = invocation_fastjson2.decode_request(body)
+        said = invocation_fastjson2.decode_request(body, weight_max)
         return Request(*said[:6], _attachments(said.attachments))
     raise ProtocolError(str(_unknown(serialization)))
 

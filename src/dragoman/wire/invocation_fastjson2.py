@@ -12,6 +12,7 @@ body that is not all that it should be is a ProtocolError, whatever is wrong in 
 from __future__ import annotations
 
 import datetime
+import sys
 import uuid
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from dragoman.errors import LimitError, ProtocolError, UsageError
 from dragoman.wire.descriptor import count_parameters, split_descriptor
 from dragoman.wire.hessian2 import Hessian2Reader, Hessian2Writer
 from dragoman.wire.jsonb_reader import decode as decode_field
+from dragoman.wire.jsonb_reader import decode_weighed
 from dragoman.wire.jsonb_writer import JsonbWriter
 
 _ECHO = "$echo"
@@ -93,24 +95,28 @@ def encode_request(fields: Fields, constants: Set[str] | None = None) -> bytes:
     return body.take()
 
 
-def decode_request(body: bytes) -> Fields:
-    """What a request's body says; arguments as their types in the descriptor have them."""
+def decode_request(body: bytes, weight_max: int = sys.maxsize) -> Fields:
+    """What a request's body says; arguments as their types in the descriptor have them.
+    ``weight_max``: of arguments and attachments, as their reader counts; LimitError beyond it."""
     parts = _parts(body)
     if len(parts) < 6:
         raise ProtocolError(f"fastjson2: a request of {len(parts)} fields")
-    head = [decode_field(part) for part in parts[:5]]
+    head = []
+    for part in parts[:5]:
+        value, weight_max = decode_weighed(part, weight_max)
+        head.append(value)
     _texts(head)
     kinds = _kinds(head[4])
     if len(parts) != 6 + len(kinds):
         raise ProtocolError(f"fastjson2: {len(kinds)} parameters in {len(parts)} fields")
     # What is echoed is to be what it was.
     exact = head[3] == _ECHO
-    arguments = [
-        _typed(decode_field(part, exact=exact, typed=_is_open(kind)), kind)
-        for part, kind in zip(parts[5:-1], kinds, strict=True)
-    ]
+    arguments = []
+    for part, kind in zip(parts[5:-1], kinds, strict=True):
+        value, weight_max = decode_weighed(part, weight_max, exact=exact, typed=_is_open(kind))
+        arguments.append(_typed(value, kind))
     protocol, path, version, method, descriptor = head
-    attachments = decode_field(parts[-1])
+    attachments, _ = decode_weighed(parts[-1], weight_max)
     return Fields(protocol, path, version, method, descriptor, arguments, attachments)
 
 

@@ -44,3 +44,8 @@ def decode(
 
     ``constants`` gets the classes that came as an enum's constants do: by their name alone.
     """
+
+def decode_weighed(
+    data: BytesLike, weight_left: int, *, exact: bool = False, typed: bool = False
+) -> tuple[Any, int]:
+    """The value that ``data`` is, and what is left of what may be read of it and others."""

@@ -36,14 +36,22 @@ from libc.stdint cimport int64_t, uint8_t
 from dragoman.wire.bean cimport Bean, frozen_key, new_bean
 from dragoman.wire.jsonb_cursor cimport JsonbCursor
 
+import sys
+
 from dragoman.errors import LimitError, ProtocolError, UsageError
 from dragoman.wire.java import BigInteger, Long, TypedList, TypedMap
 from dragoman.wire.jsonb_classes import MAPS, PLAIN, decimal_of, model_name
 from dragoman.wire.jsonb_path import find
 
+# Of whoever sets no bound.
+cdef Py_ssize_t WEIGHTLESS = sys.maxsize
+
 cdef enum:
     DEPTH = 256               # as in hessian2_reader, for the same reasons
     CONTAINERS = 500_000
+    # As Hessian2Reader's.
+    CONTAINER_WEIGHT = 8
+    ENTRY_WEIGHT = 4
     COSTLY_KEYS_MAX = 2000
 
 DEPTH_MAX = DEPTH
@@ -97,6 +105,7 @@ cdef class JsonbReader(JsonbCursor):
         self.containers_max = containers_max
         self.containers_left = containers_max
         self.costly_keys = 0
+        self.weight_left = WEIGHTLESS
         return 0
 
     def read(self):
@@ -169,6 +178,13 @@ cdef class JsonbReader(JsonbCursor):
 
     # ---- values
 
+    cdef int weigh(self, int more) except -1:
+        """Count what takes longer than a number does."""
+        self.weight_left -= more
+        if self.weight_left < 0:
+            raise LimitError(f"fastjson2: more values than are taken in one call by byte {self.at}")
+        return 0
+
     cdef object value(self):
         """The next value of the document."""
         cdef Py_ssize_t at = self.at
@@ -176,9 +192,15 @@ cdef class JsonbReader(JsonbCursor):
         cdef int64_t number
         if at >= self.n:
             self.cut("a value")
+        self.weight_left -= 1
+        if self.weight_left < 0:
+            self.weigh(0)
         tag = self.data[at]
         if 0x49 <= tag < 0x7F or tag == 0xAF:
             return self.text()
+        if 0xA7 <= tag <= 0xAE or 0xB8 <= tag <= 0xBB:
+            # Times and decimals.
+            self.weigh(ENTRY_WEIGHT)
         if tag < 0x49 or tag >= 0xF0 or tag == 0xBC or tag == 0xBD:
             return self.number()
         if tag >= 0xBE:
@@ -227,6 +249,7 @@ cdef class JsonbReader(JsonbCursor):
                     f"fastjson2: more than {self.containers_max} lists and objects at byte {at}"
                 )
             self.containers_left -= 1
+            self.weigh(CONTAINER_WEIGHT)
             result = self.map_of(None) if tag == 0xA6 else self.list_of(tag, None)
         self.depth -= 1
         return result
@@ -251,6 +274,7 @@ cdef class JsonbReader(JsonbCursor):
             if self.depth >= self.depth_max:
                 raise LimitError(f"fastjson2: nested deeper than {self.depth_max} at byte {at}")
             self.containers_left -= 1
+            self.weigh(CONTAINER_WEIGHT)
             self.at = at + 1
             self.depth += 1
             value = self.map_of(java_class) if tag == 0xA6 else self.list_of(tag, java_class)
@@ -323,6 +347,7 @@ cdef class JsonbReader(JsonbCursor):
             if tag == 0xA5:
                 self.at += 1
                 return result
+            self.weigh(ENTRY_WEIGHT)
             if 0x49 <= tag <= 0x7F:
                 key = self.name()
             else:
@@ -370,6 +395,7 @@ cdef class JsonbReader(JsonbCursor):
 
     cdef bint reference(self, object container, object key) except -1:
         """What ``container[key]`` refers to: put there at once, or in the end."""
+        self.weigh(ENTRY_WEIGHT)
         cdef str path
         self.at += 1
         path = self.text()
@@ -415,3 +441,13 @@ def decode(
         reader.symbols = reader.later = reader.constants = None
         spare = reader
     return result
+
+
+def decode_weighed(data, Py_ssize_t weight_left, *, bint exact=False, bint typed=False):
+    """The value that ``data`` is, and what is left of what may be read of it and others."""
+    cdef JsonbReader reader = JsonbReader(data, exact=exact, typed=typed)
+    reader.weight_left = weight_left
+    result = reader.document()
+    if reader.at != reader.n:
+        reader.bad("more than one value", reader.at)
+    return result, reader.weight_left
