@@ -330,3 +330,16 @@ def test_an_agent_that_drains_during_a_large_call_ends_in_time_and_leaves_no_pro
 
     with elsewhere(done) as port:
         run(scenario(port))
+
+
+def test_a_process_stays_although_the_program_that_started_it_is_large() -> None:
+    async def scenario() -> None:
+        large = bytearray(300 << 20)
+        large[::4096] = b"x" * len(large[::4096])
+        async with beside() as one:
+            assert await one.call() == b'"done"'
+            (pid,) = one.transcoder.pids
+            assert await one.call() == b'"done"'
+            assert one.transcoder.pids == [pid]
+
+    asyncio.run(scenario())
