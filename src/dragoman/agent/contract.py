@@ -338,13 +338,20 @@ def _with_types(
     return msgspec.json.encode(members)
 
 
-def method_of(json: bool, body: bytes) -> str:
-    """The method that a payload, or its beginning, calls, for a log line."""
+def called(service: str, json: bool, body: bytes) -> str:
+    """What a payload, or its beginning, calls, for a log line: ``method of service``. Endpoints of
+    a static list may serve every interface (``*``): then it is the one that was asked for."""
     if json:
         parts = body.split(b"\0", 2)
-        return parts[1].decode("ascii", "replace") if len(parts) == 3 else "?"
-    found = re.search(rb"(?:^|&)method=([A-Za-z0-9_$]{1,128})(?:&|$)", body)
-    return found[1].decode() if found else "?"
+        names = parts[:2] if len(parts) == 3 else []
+    else:
+        found = [
+            re.search(rb"(?:^|&)%s=([A-Za-z0-9_$.]{1,512})(?:&|$)" % field, body)
+            for field in (b"interface", b"method")
+        ]
+        names = [each[1] for each in found if each]
+    interface, method = (each.decode("ascii", "replace") for each in (*names, b"?", b"?")[:2])
+    return f"{method} of {interface if service == '*' else service}"
 
 
 def date_line(wall_s: float) -> bytes:

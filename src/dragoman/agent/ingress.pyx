@@ -791,9 +791,10 @@ cdef class HttpCall(ServiceCall):
         told[0] = self.ended_us + TELL_US
         told[1] = 0
         log.log(
-            level, "a call failed: %s of %s at %s: %s: %s%s",
-            contract.method_of(self.json, self.body[:min(self.body_length, METHOD_WITHIN)]),
-            self.service.name,
+            level, "a call failed: %s at %s: %s: %s%s",
+            contract.called(
+                self.service.name, self.json, self.body[:min(self.body_length, METHOD_WITHIN)]
+            ),
             "no endpoint" if self.failed_at is None else self.failed_at.address, name,
             message if name in contract.REASON_IS_OURS else "as the provider says", more,
             extra={"kind": kind},

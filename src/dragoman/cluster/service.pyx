@@ -900,6 +900,9 @@ cdef bint _may_try_again(Service service, ServiceCall call, Endpoint failed, int
     cdef Py_ssize_t i
     if call.attempts >= ATTEMPTS_MAX:
         return False
+    if code == C_NOT_FOUND and PyList_GET_SIZE(service._ready) < 2:
+        # It would say so again.
+        return False
     if code == C_UPSTREAM_LOST or code == C_UNAVAILABLE or service.retries.withdraw():
         return True
     for i in range(PyList_GET_SIZE(service._ready)):
