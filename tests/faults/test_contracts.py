@@ -272,3 +272,23 @@ def test_a_timeout_of_the_callers_own_is_kept(mesh: Mesh) -> None:
             assert is_hash(await one.ask(form("b", *fields)), "b")
 
     asyncio.run(scenario())
+
+
+def test_a_method_that_does_not_exist_is_asked_for_once_where_there_is_one_provider(
+    mesh: Mesh,
+) -> None:
+    async def tried() -> tuple[int, int]:
+        name = f"slow/{INTERFACE}"
+        (service,) = [each for each in await mesh.agent.services() if each["service"] == name]
+        return service["retried"], service["endpoints"][0]["requests"]
+
+    async def scenario() -> None:
+        async with client(mesh.agent.port) as one:
+            assert is_hash(await one.ask(form("a", "x-dragoman-group: slow")), "a")
+            retried, requests = await tried()
+            for _ in range(3):
+                asked = call("hash", b'{"args":[1, 2, 3]}', "x-dragoman-group: slow")
+                assert (await one.ask(asked)).status == 404
+            assert await tried() == (retried, requests + 3)
+
+    asyncio.run(scenario())
