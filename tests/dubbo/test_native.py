@@ -308,7 +308,8 @@ def test_agents_that_share_a_provider_come_to_terms(own: Chain) -> None:
             for endpoint in service["endpoints"]:
                 rejected += endpoint["native"]["rejections"]
                 if endpoint["address"].endswith(f":{small.port}"):
-                    assert endpoint["native"]["limit"] < 40
+                    # Its limit rises and falls: what comes of it is that few calls are rejected.
+                    assert endpoint["native"]["limit"] <= 40
                     assert endpoint["replies"] > 50
         await small.stop()
         assert counts(small)["rejected"] == rejected
