@@ -361,8 +361,16 @@ def test_a_wrong_reply_is_an_error_of_its_call_alone(what: str) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("what", ["telnet", "a body of 2^31"])
-def test_a_broken_frame_ends_the_connection_and_the_next_call_has_another(what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("telnet", "a frame must begin with da bb"),
+        ("a body of 2^31", "a body of negative length -2147483648"),
+    ],
+)
+def test_a_broken_frame_ends_the_connection_and_the_next_call_has_another(
+    what: str, why: str
+) -> None:
     async def main() -> None:
         broken = 0
 
@@ -377,8 +385,11 @@ def test_a_broken_frame_ends_the_connection_and_the_next_call_has_another(what: 
                 f"dubbo://127.0.0.1:{provider.port}", on_full="wait", timeout_ms=10_000
             ) as client:
                 work = client.service(Work)
-                with pytest.raises(dubbo.LinkError) as caught:
+                with pytest.raises(dubbo.ProtocolError) as caught:
                     await work.who()
+                at = f"{WORK}.who: provider 127.0.0.1:{provider.port}"
+                assert type(caught.value) is dubbo.ProtocolError
+                assert str(caught.value) == f"{at} broke the protocol: {why}"
                 assert not caught.value.retry_safe
                 assert await work.who() == 7
                 assert provider.connections == 2
