@@ -23,6 +23,8 @@ cdef class Holder(Ranked):
     cdef int64_t _used
     # So many unused credits it is granted at most; 0: no bound.
     cdef int _line
+    # What it demanded, and was not granted since: ``waiting`` without the bound.
+    cdef int _wants
     # How often in a row it gave back what it had demanded, and had used none of it.
     cdef readonly int wasted
     # It has demanded what it did not use: the others are served first. Whether it waits so.

@@ -115,6 +115,7 @@ cdef class CreditPool:
         holder._demanded = 0
         holder._used = 0
         holder._line = 0
+        holder._wants = 0
         holder.wasted = 0
         holder.doubted = False
         holder._overdue = 0
@@ -335,6 +336,8 @@ cdef class CreditPool:
             self._change(holder, -n)
             if holder._demanded:
                 self._judge(holder)
+            # It has room in its line again for what it demanded before.
+            self._set_waiting(holder, holder._wants)
         if holder._rank >= PROTECTED:
             self._ranks.put_by_held(holder)
         self._settle()
@@ -361,6 +364,10 @@ cdef class CreditPool:
         return 0
 
     cdef int _set_waiting(self, Holder holder, int waiting) except -1:
+        """The holder demands ``waiting``, of which it is believed what its line allows; all of it
+        is remembered, for a caller says a demand once.
+        """
+        holder._wants = waiting
         if holder._line:
             waiting = min(waiting, max(0, holder._line - holder.held + holder.in_use))
         if waiting and holder._place < 0:
@@ -430,7 +437,7 @@ cdef class CreditPool:
         self._rate(holder, 0 if holder._line > self.limit // 2 else holder._line * 2, False)
 
     cdef int _rate(self, Holder holder, int line, bint doubted) except -1:
-        cdef int waiting = holder.waiting
+        cdef int waiting = holder._wants
         if holder.doubted != doubted:
             self._set_waiting(holder, 0)
             holder.doubted = doubted
@@ -500,8 +507,8 @@ cdef class CreditPool:
         if holder.waiting == 0:
             self._change(holder, n)
             return
-        self._set_waiting(holder, holder.waiting - n)
         self._change(holder, n)
+        self._set_waiting(holder, max(0, holder._wants - n))
         # It asked for them, so it is about to use them.
         if holder._demanded == 0:
             holder._used = 0
