@@ -267,7 +267,8 @@ def test_a_timeout_of_the_callers_own_is_kept(mesh: Mesh) -> None:
             fields = ("x-dragoman-group: slow", "x-dragoman-timeout-ms: 100")
             answer = await one.ask(form("a", *fields))
             assert (answer.status, answer.error) == (504, "deadline")
-            assert 0.1 <= loop.time() - began_s < 0.35 * pace()
+            # A provider's agent may give up a little earlier, to say what it knows.
+            assert 0.05 <= loop.time() - began_s < 0.35 * pace()
             fields = ("x-dragoman-group: slow", "x-dragoman-timeout-ms: 3000")
             assert is_hash(await one.ask(form("b", *fields)), "b")
 

@@ -25,6 +25,8 @@ cdef class Holder(Ranked):
     cdef int _line
     # What it demanded, and was not granted since: ``waiting`` without the bound.
     cdef int _wants
+    # Whether it has demanded since it was granted something on demand.
+    cdef bint _said
     # How often in a row it gave back what it had demanded, and had used none of it.
     cdef readonly int wasted
     # It has demanded what it did not use: the others are served first. Whether it waits so.

@@ -349,6 +349,7 @@ cdef class CreditPool:
             return 0
         if holder._rank == PROTECTED and waiting < holder.waiting:
             self._protect(holder)
+        holder._said = waiting > 0
         # Whatever it says, more than the limit it cannot have.
         self._set_waiting(holder, min(max(waiting, 0), self.limit))
         self._settle()
@@ -422,6 +423,9 @@ cdef class CreditPool:
         used. Who used nothing is served after the others.
         """
         if holder._used == 0:
+            if not holder._said:
+                # What it demanded before it was granted these is no more.
+                holder._wants = 0
             holder.wasted += 1
             self._rate(holder, 1, True)
         elif holder._used * 2 < holder._demanded:
@@ -509,6 +513,7 @@ cdef class CreditPool:
             return
         self._change(holder, n)
         self._set_waiting(holder, max(0, holder._wants - n))
+        holder._said = False
         # It asked for them, so it is about to use them.
         if holder._demanded == 0:
             holder._used = 0
