@@ -15,6 +15,3 @@ class Finding(Greeter):
 
     def forget(self, egress: Egress) -> None:
         """It is needed no more."""
-
-    def expect(self, serialization: str) -> None:
-        """It is said to answer in this one: that is asked first."""
