@@ -108,14 +108,15 @@ class ConsumerAgent:
 
     async def start(self) -> None:
         """Listen and follow the registry; raises UsageError when the address cannot be used."""
+        waits = self._reuse_port or bool(self._given)
+        if not waits:
+            self._listen()  # before anybody is asked or told anything
         watch = self._registry.watch_services(self._listed, self.directory.complete)
         self.directory.why_unread = lambda: watch.why_unread
         hold_within(memory_bytes_max(self._config.memory_mb_max))
         self._memory.start()
-        if self._reuse_port or self._given:
+        if waits:
             self._opening = self._loop.create_task(self._listen_when_known())
-        else:
-            await self._listen()
 
     def _listed(self, interface: str, registrations: list[Registration]) -> None:
         self.directory.take(interface, registrations)
@@ -133,9 +134,9 @@ class ConsumerAgent:
         another's place; and to a socket that somebody else holds clients wait in the queue."""
         while self.directory.ready_reason() is not None:
             await asyncio.sleep(READY_POLL_S)
-        await self._listen()
+        self._listen()
 
-    async def _listen(self) -> None:
+    def _listen(self) -> None:
         listeners = self._given
         a_turn = ACCEPTS_A_TURN
         for each in listeners:
