@@ -7,7 +7,8 @@ Run by whoever supervises the workers; it knows nothing of them but the callable
 - ``/metrics``: Prometheus's text format.
 - ``/status``: JSON for people and for ``dragoman race``.
 
-The invariant: a page that fails answers 500 with one line and never takes the agent along.
+The invariant: a page that fails answers 500 with one line and never takes the agent along; asking
+for pages, however often, takes at most a small part of the loop's time (``Page``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import msgspec
 from aiohttp import web
@@ -31,6 +33,36 @@ logger = logging.getLogger("dragoman.admin")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Readiness = Callable[[], str | None]
 """None when ready, else the reason why not."""
+
+# A page is shown again for so many times as long as it took to make, and at most for so long.
+SPARED: Final = 10
+STALE_S: Final = 0.5
+
+
+class Page:
+    """A page that is ``made`` when it is asked for, once for all who ask meanwhile, and shown again
+    for a moment that goes by what it costs: agents with thousands of services make long ones."""
+
+    def __init__(self, made: Callable[[], Awaitable[bytes]]) -> None:
+        self._made = made
+        self._making: asyncio.Task[bytes] | None = None
+        self._until_s = 0.0
+
+    async def text(self) -> bytes:
+        """The page; raises what making it raised."""
+        loop = asyncio.get_running_loop()
+        if self._making is None or (self._making.done() and loop.time() >= self._until_s):
+            self._making = loop.create_task(self._make(loop))
+        # Whoever leaves does not take it from the others.
+        return await asyncio.shield(self._making)
+
+    async def _make(self, loop: asyncio.AbstractEventLoop) -> bytes:
+        began_s = loop.time()
+        self._until_s = 0.0
+        text = await self._made()
+        ended_s = loop.time()
+        self._until_s = ended_s + min(STALE_S, SPARED * (ended_s - began_s))
+        return text
 
 
 class AdminServer:
@@ -54,6 +86,8 @@ class AdminServer:
         self._not_ready = not_ready
         self._metrics = metrics
         self._status = status
+        self._metrics_text = Page(self._make_metrics)
+        self._status_text = Page(self._make_status)
         self._socket = sock
         self._door: AdminDoor | None = None
         self._runner: web.AppRunner | None = None
@@ -121,16 +155,20 @@ class AdminServer:
         return web.Response(status=503, text=f"{reason}\n")
 
     async def _metrics_page(self, request: web.Request) -> web.Response:
-        # Thousands of services take a good part of a second, which is not to be the loop's.
-        text = await asyncio.to_thread(render, await self._metrics())
         return web.Response(
-            body=text,
+            body=await self._metrics_text.text(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
+    async def _make_metrics(self) -> bytes:
+        # Thousands of services take a good part of a second, which is not to be the loop's.
+        return await asyncio.to_thread(render, await self._metrics())
+
     async def _status_page(self, request: web.Request) -> web.Response:
-        data = msgspec.json.format(msgspec.json.encode(await self._status()), indent=2)
-        return web.Response(body=data + b"\n", content_type="application/json")
+        return web.Response(body=await self._status_text.text(), content_type="application/json")
+
+    async def _make_status(self) -> bytes:
+        return msgspec.json.format(msgspec.json.encode(await self._status()), indent=2) + b"\n"
 
 
 @web.middleware

@@ -7,7 +7,9 @@ stands before.
 Invariants: at most ``CONNECTIONS_MAX`` are open (fewer where descriptors are few), and the
 descriptors of as many are held in reserve from the start, so that pages answer while the agent has
 no descriptor left; a connection that sends no whole request in time ends, and at once when others
-wait.
+wait. aiohttp is given one request of a connection at a time, the next when the page before it is
+made and taken, and of all that wait so one in each turn of the loop: whoever sends thousands at
+once, or reads nothing, costs the agent no more than any other, and who comes then is heard first.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import contextlib
 import os
 import resource
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
@@ -32,6 +35,8 @@ PAGE_S: Final = 30.0
 # A client sends its request as soon as it is connected: beyond this it keeps others out.
 PATIENCE_S: Final = 0.05
 SWEEP_S: Final = 0.5
+# Where a request ends: those for pages have no body.
+HEAD_END: Final = b"\r\n\r\n"
 
 
 class AdminDoor(Acceptor):
@@ -46,6 +51,7 @@ class AdminDoor(Acceptor):
         super().__init__(loop, [sock], self._connection)
         self._pages = pages
         self._known: dict[object, _Connection] = {}
+        self._asking: deque[_Connection] = deque()
         self._spare: list[int] = []
         self._accepted = 0
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -124,6 +130,13 @@ class AdminDoor(Acceptor):
     def _tell_pause(self) -> None:
         """Nothing: it is full for a moment, and whoever waits is heard next."""
 
+    def _freed(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._look()
+        else:
+            self._refill()
+
     def _hurry(self) -> None:
         """Others wait: whoever asks for nothing makes room."""
         now_s = self._loop.time()
@@ -138,6 +151,18 @@ class AdminDoor(Acceptor):
                 each.end()
         self._sweep = self._loop.call_later(SWEEP_S, self._look_after)
 
+    def ask(self, connection: _Connection) -> None:
+        """A connection has one more request, for some later turn."""
+        if not self._asking:
+            self._loop.call_soon(self._next)
+        self._asking.append(connection)
+
+    def _next(self) -> None:
+        """The turn of the one that has waited longest."""
+        self._asking.popleft().go_on()
+        if self._asking:
+            self._loop.call_soon(self._next)
+
     def came(self, connection: _Connection) -> None:
         """A connection is there."""
         self._known[connection.inner] = connection
@@ -147,17 +172,25 @@ class AdminDoor(Acceptor):
         if self._known.pop(connection.inner, None) is not None:
             self._accepted -= 1
             # Its descriptor is free a turn later.
-            self._loop.call_soon(self._refill)
+            self._loop.call_soon(self._freed)
 
 
 class _Connection(asyncio.Protocol):
-    """Stands before aiohttp's ``inner`` protocol and knows how long its client may take."""
+    """Stands before aiohttp's ``inner`` protocol, knows how long its client may take, and holds
+    back what comes beyond the request that is being answered."""
 
     def __init__(self, door: AdminDoor, inner: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._door = door
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._begun = True
+        # What aiohttp has not been given yet; the last bytes that it was; whether it owes a page.
+        self._held = b""
+        self._tail = b""
+        self._owes = False
+        self._waits = False
+        self._unread = False
+        self._ended = False
         self.inner = inner
         self.busy = False
         self.since_s = loop.time()
@@ -165,14 +198,17 @@ class _Connection(asyncio.Protocol):
 
     def begin(self, until_s: float) -> None:
         """A whole request is there."""
-        self.busy = True
+        self.busy = self._owes = True
         self.until_s = until_s
 
     def rest(self, until_s: float) -> None:
         """Its page is made."""
         self.busy = self._begun = False
-        self.since_s = self._loop.time()
+        if not self._held:
+            # Who has more to ask than its turn makes room like one who asks for nothing.
+            self.since_s = self._loop.time()
         self.until_s = until_s
+        self._queue()
 
     def end(self) -> None:
         """Close at once."""
@@ -187,6 +223,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._held = b""
         self._door.left(self)
         self.inner.connection_lost(exc)
 
@@ -196,13 +233,66 @@ class _Connection(asyncio.Protocol):
             self._begun = True
             self.since_s = self._loop.time()
             self.until_s = self.since_s + HEAD_S
+        if self._owes:
+            self._held += data
+            self._read_on(False)
+        else:
+            self._give(data)
+
+    def _give(self, data: bytes) -> None:
+        """Pass on what there is of one request, and hold back what follows it."""
+        before = len(self._tail)
+        end = (self._tail + data).find(HEAD_END)
+        if end < 0:
+            self._tail = (self._tail + data)[1 - len(HEAD_END) :]
+        else:
+            end += len(HEAD_END) - before
+            data, self._held = data[:end], data[end:]
+            self._tail = b""
+            self._owes = True
+        self._read_on(not self._held)
         self.inner.data_received(data)
 
+    def _queue(self) -> None:
+        """Be asked to go on, once the page is made and what was sent before has been taken."""
+        if self._owes and not self._waits and not self.busy and not self._unread:
+            self._waits = True
+            self._door.ask(self)
+
+    def go_on(self) -> None:
+        """The next request, if there is any."""
+        self._waits = False
+        if self._transport is None or self.busy or self._unread:
+            return  # gone, or asks again when its client has read
+        self._owes = False
+        data, self._held = self._held, b""
+        if data:
+            self._give(data)
+        elif self._ended:
+            self._transport.close()
+        else:
+            self._read_on(True)
+
+    def _read_on(self, wanted: bool) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing() or transport.is_reading() == wanted:
+            return
+        if wanted:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
+
     def eof_received(self) -> Any:
-        return self.inner.eof_received()
+        self._ended = True
+        self.inner.eof_received()
+        # Who asks for nothing more is still told what it has asked for.
+        return self._owes
 
     def pause_writing(self) -> None:
+        self._unread = True
         self.inner.pause_writing()
 
     def resume_writing(self) -> None:
+        self._unread = False
         self.inner.resume_writing()
+        self._queue()
