@@ -224,3 +224,24 @@ def test_a_registry_that_is_away_is_one_line(dragoman: Command) -> None:
     code, out, err = dragoman("services", "--registry", "etcd://127.0.0.1:1", "--timeout", "500")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "etcd" in err
+
+
+def test_what_asking_for_the_types_took_is_taken_from_the_calls_time(
+    dragoman: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    real = dubbo.Client.service
+
+    async def slow(self: dubbo.Client, service: object, **options: float) -> tuple[object, ...]:
+        assert options["timeout_ms"] <= 2000
+        await asyncio.sleep(0.4)
+        return ()
+
+    def noted(self: dubbo.Client, *args: object, **options: float) -> object:
+        given.append(options.get("timeout_ms", 0))
+        return real(self, *args, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(dubbo.Client, "methods", slow)
+    monkeypatch.setattr(dubbo.Client, "service", noted)
+    assert dragoman.call("hash", "abc", "--timeout", "2000") == (0, "3\n", "")
+    assert 0 < given[-1] <= 1601

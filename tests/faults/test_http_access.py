@@ -245,3 +245,4 @@ def test_the_start_tells_version_registry_admin_and_settings(open_agent: Program
     (line,) = [each for each in text.splitlines() if " dragoman " in each and "registry" in each]
     for part in ("registry etcd://127.0.0.1:", "admin pages on 127.0.0.1:", "allow_get True"):
         assert part in line
+    assert line.count("admin") == 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
 import socket
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +22,7 @@ from dragoman.errors import UnavailableError
 from dragoman.registry import open_registry
 from dragoman.registry.base import EVERY
 from dragoman.registry.url import SCHEMES, check_registry_url
+from tests.pace import pace
 
 REMOTE = ["etcd", "zookeeper", "nacos"]
 WHERE = {
@@ -50,6 +53,31 @@ def test_a_call_says_that_the_registry_cannot_be_reached(
     assert caught.value.code == 1
     assert re.search(WHERE[scheme].format(port=port), line), line
     assert "free provider" not in line
+
+
+@pytest.mark.parametrize("scheme", REMOTE)
+@pytest.mark.parametrize("command", ["call", "services"])
+def test_a_commands_time_holds_for_all_that_it_does(
+    command: str,
+    scheme: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A registry that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"{scheme}://127.0.0.1:{mute.getsockname()[1]}"
+        arguments = ["dragoman", command, "--timeout", "700", "--registry", url]
+        monkeypatch.setattr(sys, "argv", [*arguments, *(["a.B", "hello"] * (command == "call"))])
+        began_s = time.monotonic()
+        with pytest.raises(SystemExit) as caught:
+            run()
+        took_s = time.monotonic() - began_s
+    (line,) = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 1 and scheme in line.lower()
+    assert took_s < 1.3 * pace(), line
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 @pytest.mark.parametrize("scheme", REMOTE)

@@ -114,12 +114,17 @@ class AdminServer:
         except OSError as error:
             await runner.cleanup()
             raise UsageError(
-                f"admin address {format_address(self._host, self.port)}: {explain(error)}"
+                f"admin address {self.address}: {explain(error)}"
             ) from None
         self._runner = runner
         self.port = sock.getsockname()[1]
         self._door = AdminDoor(asyncio.get_running_loop(), sock, runner.server)
         self._door.start()
+
+    @property
+    def address(self) -> str:
+        """``host:port``, with the real port once it listens."""
+        return format_address(self._host, self.port)
 
     @property
     def sockets(self) -> list[socket.socket]:

@@ -245,12 +245,12 @@ def load(
 
 def changed(config: AgentConfig) -> list[tuple[str, str]]:
     """The settings of ``config`` that are not the defaults, as they are named in a file, but for
-    those that may hold a password.
+    those that may hold a password, or that are told by themselves.
     """
     out = []
     for field in msgspec.structs.fields(config):
         value = getattr(config, field.name)
-        if value != field.default and field.name not in ("registry", "token"):
+        if value != field.default and field.name not in ("registry", "token", "admin"):
             text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
             out.append((field.name, text))
     return out

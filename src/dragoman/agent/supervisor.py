@@ -267,7 +267,7 @@ class Supervisor:
             "dragoman %s, registry %s, admin pages %s; %s",
             __version__,
             redact(config.registry),
-            f"on {config.admin}" if config.admin else "off",
+            self._admin_address() or "off",
             ", ".join(f"{name} {value}" for name, value in changed(config)) or "all at defaults",
         )
         await crew.all_ready.wait()
@@ -286,6 +286,12 @@ class Supervisor:
             address = format_address(self._meeting_host, port)
             self._offer = Offer(address, self._handed, self._hand_over)
             await self._offer.start()
+
+    def _admin_address(self) -> str:
+        """Where the admin pages are, or will be, and nothing without them."""
+        if self._admin is not None:
+            return f"on {self._admin.address}"
+        return f"on {self._config.admin}" if self._config.admin else ""
 
     def _handed(self) -> Handed:
         assert self._crew is not None

@@ -105,15 +105,27 @@ def call(
         from dragoman import dubbo
         from dragoman.registry.base import types_of
 
-        async with dubbo.Client(registry, timeout_ms=int(timeout)) as client:
+        ends = time.monotonic() + timeout / 1000
+
+        def left_ms() -> float:
+            """What is left of the time for all that this command does."""
+            return max(1.0, (ends - time.monotonic()) * 1000)
+
+        async with dubbo.Client(registry) as client:
             known, given, invoke = names, values, through_invoke
             if known is None and not generic:
                 found = client.service(interface, group=group, version=version)
-                known = types_of(await client.methods(found), method, len(texts))
+                published = await client.methods(found, timeout_ms=left_ms())
+                known = types_of(published, method, len(texts))
                 if known is not None:
                     invoke, given = _values(texts, known, generic=generic)
             service = client.service(
-                interface, group=group, version=version, attachments=attachments, generic=invoke
+                interface,
+                group=group,
+                version=version,
+                timeout_ms=left_ms(),
+                attachments=attachments,
+                generic=invoke,
             )
             began = time.perf_counter()
             result = await dubbo.invoke(service.method(method, known), *given)

@@ -34,7 +34,7 @@ from dragoman.dubbo.native import PROTOCOL, Providers
 from dragoman.dubbo.stub import UNSET, Expose, Reference, Stub
 from dragoman.errors import RegistryError, UsageError
 from dragoman.registry import Registration, Registry, open_registry
-from dragoman.registry.base import Method, check_service
+from dragoman.registry.base import Method, Watch, check_service
 from dragoman.registry.static import StaticRegistry, parse_dubbo
 from dragoman.rpc.address import Address
 from dragoman.rpc.options import MIB, ClientOptions
@@ -113,6 +113,7 @@ class Hub:
             dialer=self._peers.dialer,
         )
         self._pools: dict[bytes, JavaPool] = {}
+        self._watches: dict[JavaPool, Watch] = {}
         self.closed = False
 
     async def start(self, timeout_ms: int) -> None:
@@ -189,6 +190,7 @@ class Hub:
             )
 
         watch = self._registry.watch(pool.interface, take_over)
+        self._watches[pool] = watch
         pool.unread(lambda: watch.why_unread)
         pool.on_close(watch.close)
 
@@ -229,8 +231,19 @@ class Hub:
             found.setdefault(each.interface, []).append(each)
         return found
 
-    async def methods(self, pool: JavaPool) -> tuple[Method, ...]:
+    async def methods(self, pool: JavaPool, timeout_ms: float | None) -> tuple[Method, ...]:
         """What providers publish of a service's methods; see ``Client.methods``."""
+        try:
+            async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
+                return await self._published(pool)
+        except TimeoutError:
+            watch = self._watches.get(pool)
+            why = f": {watch.why_unread}" if watch is not None and not watch.has_snapshot else ""
+            raise RegistryError(
+                f"{pool.interface}: its methods were not told within {timeout_ms:g} ms{why}"
+            ) from None
+
+    async def _published(self, pool: JavaPool) -> tuple[Method, ...]:
         if self._registry is None:
             return ()
         if is_choice(pool.group, pool.version):
@@ -408,10 +421,12 @@ class Client:
         """Every interface that the registry lists, with its providers. Raises RegistryError."""
         return await self._hub.services()
 
-    async def methods(self, service: object) -> tuple[Method, ...]:
+    async def methods(
+        self, service: object, *, timeout_ms: float | None = TIMEOUT_MS
+    ) -> tuple[Method, ...]:
         """What the providers of a service publish of its methods, with their Java types; nothing
-        where they do not. Raises RegistryError."""
-        return await self._hub.methods(pool_of(service))
+        where they do not. Raises RegistryError, also when they are not told in time."""
+        return await self._hub.methods(pool_of(service), timeout_ms)
 
     @property
     def closed(self) -> bool:

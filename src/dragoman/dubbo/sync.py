@@ -132,9 +132,11 @@ class SyncClient:
         """See ``Client.services``."""
         return self._run(self._core.client.services())
 
-    def methods(self, service: object) -> tuple[Method, ...]:
+    def methods(
+        self, service: object, *, timeout_ms: float | None = TIMEOUT_MS
+    ) -> tuple[Method, ...]:
         """See ``Client.methods``."""
-        return self._run(self._core.client.methods(pool_of(service)))
+        return self._run(self._core.client.methods(pool_of(service), timeout_ms))
 
     @property
     def closed(self) -> bool:

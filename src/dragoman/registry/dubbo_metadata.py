@@ -12,6 +12,7 @@ import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Annotated, Final
 
 import msgspec
@@ -168,7 +169,7 @@ class MetadataCache:
         if task is None:
             task = loop.create_task(_run(read))
             self._asked[key] = task
-            task.add_done_callback(lambda _: self._asked.pop(key, None))
+            task.add_done_callback(partial(self._answered, key))
         found = await asyncio.shield(task)
         if not found:
             self._kept.pop(key, None)
@@ -178,6 +179,11 @@ class MetadataCache:
         while len(self._kept) > KEPT_MAX:
             self._kept.popitem(last=False)
         return found
+
+    def _answered(self, key: tuple[str, ...], task: asyncio.Task[tuple[Method, ...]]) -> None:
+        self._asked.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # whoever asked may have left before
 
 
 async def _run(read: Callable[[], Awaitable[tuple[Method, ...]]]) -> tuple[Method, ...]:

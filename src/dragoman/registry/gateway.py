@@ -154,7 +154,7 @@ class EtcdGateway:
         self._session: aiohttp.ClientSession | None = None
         self.errors_total = 0
         self.healthy = False
-        self.last_error = "no exchange yet"
+        self.last_error = f"etcd at {','.join(members)} has not answered"
 
     @property
     def member(self) -> str:

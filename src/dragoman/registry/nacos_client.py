@@ -89,7 +89,7 @@ class NacosClient:
         self._token = ""
         self._token_until_s = 0.0
         self.errors_total = 0
-        self.last_error = "Nacos has not answered"
+        self.last_error = f"Nacos at {','.join(self._hosts)} has not answered"
 
     async def instances(self, service: str) -> list[Instance | Malformed]:
         """The instances of a service, ill ones too; none for a service that there is not. An entry
