@@ -113,9 +113,7 @@ class AdminServer:
             sock = self._socket or bound_socket(self._host, self.port)
         except OSError as error:
             await runner.cleanup()
-            raise UsageError(
-                f"admin address {self.address}: {explain(error)}"
-            ) from None
+            raise UsageError(f"admin address {self.address}: {explain(error)}") from None
         self._runner = runner
         self.port = sock.getsockname()[1]
         self._door = AdminDoor(asyncio.get_running_loop(), sock, runner.server)
