@@ -52,6 +52,13 @@ def listed(protocol: str = "dubbo", interface: str = SERVICE[0]) -> Registration
     )
 
 
+def update(types: PublishedTypes, listed: list[Registration]) -> None:
+    """All that is listed now."""
+    before = vars(types).setdefault("listed_before", [])
+    types.change([*((each, None) for each in before), *((None, each) for each in listed)])
+    before[:] = listed
+
+
 def run(work: Callable[[PublishedTypes, Publishing], Awaitable[None]]) -> None:
     async def main() -> None:
         registry = Publishing()
@@ -78,11 +85,11 @@ def test_only_one_signature_of_a_name_and_a_number_of_parameters_is_sure() -> No
 
 def test_listed_providers_without_an_agent_are_asked_for_once() -> None:
     async def work(types: PublishedTypes, registry: Publishing) -> None:
-        types.update([listed(), listed("mesh", "com.example.Other")])
+        update(types, [listed(), listed("mesh", "com.example.Other")])
         assert types.types(*SERVICE, "add", 2) is None
         await settled()
         assert types.types(*SERVICE, "add", 2) == ["long", "long"]
-        types.update([listed()])
+        update(types, [listed()])
         await settled()
         assert registry.asked == [SERVICE]
         assert types.types("com.example.Other", "blue", "1.0", "add", 2) is None
@@ -97,7 +104,7 @@ def test_what_is_published_late_is_found_without_a_call_and_at_the_next_one(
         assert published.MISSED_S <= 1 <= published.MISSED_MOST_S
         monkeypatch.setattr(published, "MISSED_S", 0.001)
         registry.methods = ()
-        types.update([listed()])
+        update(types, [listed()])
         while len(registry.asked) < 4:  # by itself
             await asyncio.sleep(0.001)
         registry.methods = STATED
@@ -116,8 +123,8 @@ def test_what_is_published_late_is_found_without_a_call_and_at_the_next_one(
         monkeypatch.setattr(published, "MISSED_S", 1000.0)
         monkeypatch.setattr(published, "MISSED_MOST_S", 1000.0)
         registry.methods = ()
-        types.update([])
-        types.update([listed()])
+        update(types, [])
+        update(types, [listed()])
         await settled()
         registry.methods = STATED
         monkeypatch.setattr(types, "_known", dict.fromkeys(types._known, (0.0, ())))
@@ -125,7 +132,7 @@ def test_what_is_published_late_is_found_without_a_call_and_at_the_next_one(
         await settled()
         assert types.types(*SERVICE, "add", 2) == ["long", "long"]
         # What is gone is not asked for, whatever was to be asked again.
-        types.update([])
+        update(types, [])
         assert not types._put_off_s
 
     run(work)
@@ -133,9 +140,9 @@ def test_what_is_published_late_is_found_without_a_call_and_at_the_next_one(
 
 def test_a_service_that_is_gone_is_forgotten() -> None:
     async def work(types: PublishedTypes, registry: Publishing) -> None:
-        types.update([listed()])
+        update(types, [listed()])
         await settled()
-        types.update([])
+        update(types, [])
         assert types.types(*SERVICE, "add", 2) is None
 
     run(work)
@@ -146,7 +153,7 @@ def test_old_answers_are_renewed_when_used_and_stand_while_the_registry_is_away(
 ) -> None:
     async def work(types: PublishedTypes, registry: Publishing) -> None:
         monkeypatch.setattr(published, "KEEP_S", -1.0)
-        types.update([listed()])
+        update(types, [listed()])
         await settled()
         registry.away = True
         for _ in range(3):
@@ -164,9 +171,9 @@ def test_old_answers_are_renewed_when_used_and_stand_while_the_registry_is_away(
 
 def test_a_service_that_cannot_be_asked_for_is_not_the_end_of_asking() -> None:
     async def work(types: PublishedTypes, registry: Publishing) -> None:
-        types.update([listed(interface="com.example.Odd")])
+        update(types, [listed(interface="com.example.Odd")])
         await settled()
-        types.update([listed(interface="com.example.Odd"), listed()])
+        update(types, [listed(interface="com.example.Odd"), listed()])
         await settled()
         assert types.types(*SERVICE, "add", 2) == ["long", "long"]
 
@@ -177,7 +184,7 @@ def test_a_registry_without_signatures_is_never_asked() -> None:
     async def main() -> None:
         registry = MemoryRegistry("published")
         types = PublishedTypes(asyncio.get_running_loop(), registry)
-        types.update([listed()])
+        update(types, [listed()])
         await settled()
         assert types.types(*SERVICE, "add", 2) is None
         await types.close()

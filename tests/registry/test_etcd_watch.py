@@ -59,6 +59,9 @@ class Scripted:
     def distrust(self) -> None:
         pass
 
+    def events(self, raw: list[msgspec.Raw]) -> list[Event]:
+        return [msgspec.json.decode(each, type=Event) for each in raw]
+
     async def range(self, key: bytes, end: bytes, **options: Any) -> RangeReply:
         await asyncio.sleep(0)
         if self.failing:
@@ -91,7 +94,9 @@ class Scripted:
         self.revision = max([self.revision, *(event.kv.mod_revision for event in events)])
         self.streams[-1][1].put_nowait(
             WatchReply(
-                header=Header(revision=self.revision), events=list(events), fragment=fragment
+                header=Header(revision=self.revision),
+                events=[msgspec.Raw(msgspec.json.encode(each)) for each in events],
+                fragment=fragment,
             )
         )
 

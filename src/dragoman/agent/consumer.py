@@ -33,14 +33,15 @@ from dragoman.cluster.peer import peers_of
 from dragoman.dubbo.native import PROTOCOL, Providers
 from dragoman.errors import RegistryError
 from dragoman.observe.metrics import Snapshot
-from dragoman.registry.base import Registration, Registry
+from dragoman.registry.base import Registry
+from dragoman.registry.changes import Change
 from dragoman.registry.report import add_registry_metrics
 from dragoman.registry.static import StaticRegistry
 from dragoman.registry.url import open_registry
 
 READY_POLL_S = 0.02
-# With every so many more services than ever before their objects are taken from the collector.
-FREEZE_SERVICES = 1000
+# With every so many more entries than ever before their objects are taken from the collector.
+FREEZE_ENTRIES = 1000
 # A kept connection that nothing comes on for this part of the drain is let go of: a client that
 # meant to use it would have, or is so slow that it hardly sends just now.
 QUIET_SHARE = 4
@@ -103,6 +104,7 @@ class ConsumerAgent:
         self._acceptor: Acceptor | None = None
         self._opening: asyncio.Task[None] | None = None
         self.port = 0
+        self._entries = 0
         self._frozen = 0
         self.draining = False
 
@@ -118,13 +120,15 @@ class ConsumerAgent:
         if waits:
             self._opening = self._loop.create_task(self._listen_when_known())
 
-    def _listed(self, interface: str, registrations: list[Registration]) -> None:
-        self.directory.take(interface, registrations)
-        self._published.take(interface, registrations)
-        if len(self.directory.services) >= self._frozen + FREEZE_SERVICES:
+    def _listed(self, changes: list[Change]) -> None:
+        self.directory.change(changes)
+        self._published.change(changes)
+        for before, now in changes:
+            self._entries += (now is not None) - (before is not None)
+        if self._entries >= self._frozen + FREEZE_ENTRIES:
             # A full collection looks at every object and would stop the loop for a third of a
-            # second with a hundred thousand services. What serves them lets go of itself.
-            self._frozen = len(self.directory.services)
+            # second with a hundred thousand entries. What serves them lets go of itself.
+            self._frozen = self._entries
             gc.collect(1)
             gc.freeze()
 

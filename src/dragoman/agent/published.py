@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from dragoman.dubbo.native import PROTOCOL
 from dragoman.errors import DragomanError
-from dragoman.registry.base import Method, Registration, Registry, fields_of, types_of
+from dragoman.registry.base import Method, Registry, fields_of, types_of
+from dragoman.registry.changes import Change
 
 logger = logging.getLogger("dragoman.agent")
 
@@ -50,8 +52,8 @@ class PublishedTypes:
         self._registry = registry
         self._known: dict[Key, tuple[float, tuple[Method, ...]]] = {}
         self._waiting: dict[Key, None] = {}
-        # By interface.
-        self._listed: dict[str, set[Key]] = {}
+        # How many providers without an agent each has.
+        self._listed: Counter[Key] = Counter()
         # Of what was not there: when to ask again, and how long that was put off.
         self._later: list[tuple[float, Key]] = []
         self._later_keys: set[Key] = set()
@@ -62,31 +64,26 @@ class PublishedTypes:
         if type(registry).metadata is not Registry.metadata:
             self._task = loop.create_task(self._read())
 
-    def update(self, registrations: Iterable[Registration]) -> None:
-        """``take`` for all interfaces: the registry's current list."""
-        lists: dict[str, list[Registration]] = {interface: [] for interface in self._listed}
-        for each in registrations:
-            lists.setdefault(each.interface, []).append(each)
-        for interface, listed in lists.items():
-            self.take(interface, listed)
-
-    def take(self, interface: str, registrations: Iterable[Registration]) -> None:
-        """What is listed of an interface now: what is new and has no agent is asked for."""
+    def change(self, changes: Iterable[Change]) -> None:
+        """What has changed in what is listed: what is new and has no agent is asked for."""
         if self._task is None:
             return
-        listed = {
-            (interface, each.group, each.version)
-            for each in registrations
-            if each.protocol == PROTOCOL
-        }
-        before = self._listed.pop(interface, set())
-        for key in listed - before:
-            self._ask(key)
-        for key in before - listed:
-            self._known.pop(key, None)
-            self._put_off_s.pop(key, None)
-        if listed:
-            self._listed[interface] = listed
+        counts: Counter[Key] = Counter()
+        for before, now in changes:
+            for each, one in ((before, -1), (now, 1)):
+                if each is not None and each.protocol == PROTOCOL:
+                    counts[each.interface, each.group, each.version] += one
+        for key, count in counts.items():
+            if not count:
+                continue
+            had = self._listed[key]
+            self._listed[key] += count
+            if not had and count > 0:
+                self._ask(key)
+            elif had and not self._listed[key]:
+                del self._listed[key]
+                self._known.pop(key, None)
+                self._put_off_s.pop(key, None)
 
     def signature(
         self, interface: str, group: str, version: str, method: str, count: int
@@ -160,7 +157,7 @@ class PublishedTypes:
                     # One service must not be the end of asking for the others.
                     logger.exception("%s: its published types cannot be read", interface)
                 del self._waiting[key]
-                if key not in self._listed.get(interface, ()):
+                if key not in self._listed:
                     continue
                 if methods is None:
                     # The registry is away: what was known stands.

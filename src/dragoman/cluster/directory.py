@@ -13,8 +13,8 @@ taken for another one's name is not used.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from dragoman.cluster.options import Options
@@ -26,6 +26,7 @@ from dragoman.registry.base import EVERY
 
 if TYPE_CHECKING:
     from dragoman.registry.base import Registration
+    from dragoman.registry.changes import Change
 
 
 def service_key(interface: str, group: str = "", version: str = "") -> bytes:
@@ -38,12 +39,20 @@ def service_key(interface: str, group: str = "", version: str = "") -> bytes:
     return key.encode()
 
 
+def interface_of(key: bytes) -> str:
+    """The interface in a ``service_key`` without ``/`` in the version."""
+    return key.decode().rpartition("/")[2].partition(":")[0]
+
+
 EVERY_KEY = service_key(EVERY)
 # Unions of services that callers have asked for (``group`` ``*``, say); those unused go first.
 UNIONS_MAX = 64
 # How long a service without endpoints stays known, and how many of them.
 EMPTY_S: Final = 60.0
 EMPTY_MAX: Final = 1000
+# So many of these are let go at once, about a millisecond's work, with a pause between.
+TIDIED_A_TURN: Final = 25
+PAUSE_S: Final = 0.004
 # A registry may be full of names; a page about all of them would hold up the calls.
 IDLE_SHOWN_MAX: Final = 200
 
@@ -64,73 +73,110 @@ class Directory:
         self.services: dict[bytes, Service] = {}
         self.known = False
         self.why_unread: Callable[[], str] = lambda: "the registry has not been read yet"
-        # By interface: group, version and key of each service; by keys: the service of all of them.
-        self._variants: dict[str, list[tuple[str, str, bytes]]] = {}
+        # By interface: the keys of its services, with group and version of each; by keys: the
+        # service of all of them.
+        self._variants: dict[str, dict[bytes, tuple[str, str]]] = {}
         self._unions: dict[tuple[bytes, ...], Service] = {}
-        self._listed: dict[bytes, list[Registration]] = {}
+        # By key and address.
+        self._listed: dict[bytes, dict[str, tuple[Registration, ...]]] = {}
         # Services without endpoints, and since when: the longest first.
         self._empty: dict[bytes, float] = {}
         self._tidying: asyncio.TimerHandle | None = None
 
-    def update(self, registrations: Sequence[Registration]) -> None:
+    def update(self, registrations: Iterable[Registration]) -> None:
         """Take over the registry's current list (all services), at once."""
-        lists: dict[str, list[Registration]] = {interface: [] for interface in self._variants}
-        for each in registrations:
-            lists.setdefault(each.interface, []).append(each)
-        for interface, listed in lists.items():
-            self.take(interface, listed)
+        changes: list[Change] = [
+            (each, None)
+            for listed in self._listed.values()
+            for there in listed.values()
+            for each in there
+        ]
+        changes += [(None, each) for each in registrations]
+        self.change(changes)
         self.complete()
 
     def complete(self) -> None:
         """All that the registry lists has been taken over."""
         self.known = True
 
-    def take(self, interface: str, registrations: Sequence[Registration]) -> None:
-        """Take over what the registry lists of one interface now."""
-        wanted: dict[bytes, list[Registration]] = defaultdict(list)
-        if self._is_usable(interface):
-            for registration in registrations:
-                if registration.protocol == PROTOCOL:
-                    # Servers of plain RPC know nothing of Dubbo.
-                    continue
-                key = service_key(interface, registration.group, registration.version)
-                wanted[key].append(registration)
-        before = {key for _, _, key in self._variants.get(interface, ())}
-        for key, listed in wanted.items():
-            service = self.services.get(key)
-            if service is None:
-                service = self.services[key] = Service(self._loop, key, self._options)
-            self._empty.pop(key, None)
-            service.update(listed)
-        for key in before - wanted.keys():
-            self._listed.pop(key, None)
-            if key in self.services:
-                self.services[key].update(())
-                self._empty.setdefault(key, self._loop.time())
-        self._listed.update(wanted)
-        if wanted:
-            self._variants[interface] = [
-                (listed[0].group, listed[0].version, key) for key, listed in wanted.items()
-            ]
-        else:
-            self._variants.pop(interface, None)
-        if self._unions:
-            changed = before | wanted.keys()
-            for keys, service in self._unions.items():
-                if not changed.isdisjoint(keys):
-                    service.update(self._of(keys))
+    def change(self, changes: Iterable[Change]) -> None:
+        """Take over some changes of what the registry lists. What this costs follows their number,
+        whatever else is listed."""
+        touched: dict[bytes, dict[str, tuple[Registration, ...]]] = {}
+        for before, now in changes:
+            if before is not None:
+                self._list(before, touched, there=False)
+            if now is not None:
+                self._list(now, touched, there=True)
+        for key, addresses in touched.items():
+            self._settle(key, addresses)
+        for keys, union in self._unions.items():
+            if not touched.keys().isdisjoint(keys):
+                union.update(self._of(keys))
         if self._empty and self._tidying is None:
             self._tidying = self._loop.call_later(EMPTY_S / 60, self._tidy)
 
-    def _is_usable(self, interface: str) -> bool:
-        """Whether the name stands for one service: with ``:`` it could be another's version."""
-        return self._catch_all if interface == EVERY else ":" not in interface
+    def _list(
+        self,
+        one: Registration,
+        touched: dict[bytes, dict[str, tuple[Registration, ...]]],
+        *,
+        there: bool,
+    ) -> None:
+        """Note whether ``one`` is listed, and which addresses of which services that concerns."""
+        if not self._is_usable(one):
+            return
+        key = service_key(one.interface, one.group, one.version)
+        listed = self._listed.get(key)
+        if listed is None:
+            if not there:
+                return
+            listed = self._listed[key] = {}
+            self._variants.setdefault(one.interface, {})[key] = one.group, one.version
+        address = one.address
+        others = [each for each in listed.get(address, ()) if each is not one]
+        if there:
+            others.append(one)
+            others.sort()
+        # Once nothing is left the address is dropped, but only then: it may come in this change.
+        touched.setdefault(key, {})[address] = listed[address] = tuple(others)
+
+    def _settle(self, key: bytes, addresses: dict[str, tuple[Registration, ...]]) -> None:
+        """Have the service of ``key`` take over what is listed at ``addresses`` now."""
+        listed = self._listed[key]
+        for address, there in addresses.items():
+            if not there:
+                del listed[address]
+        service = self.services.get(key)
+        if listed:
+            if service is None:
+                service = self.services[key] = Service(self._loop, key, self._options)
+            self._empty.pop(key, None)
+        else:
+            del self._listed[key]
+            interface = interface_of(key)
+            variants = self._variants[interface]
+            del variants[key]
+            if not variants:
+                del self._variants[interface]
+            if service is None:
+                return
+            self._empty.setdefault(key, self._loop.time())
+        service.change(addresses)
+
+    def _is_usable(self, one: Registration) -> bool:
+        """Whether it stands for one service, and speaks of one: a name with ``:`` could be
+        another's version, and a version with ``/`` another's name; servers of plain RPC know
+        nothing of Dubbo."""
+        if one.protocol == PROTOCOL or "/" in one.version:
+            return False
+        return self._catch_all if one.interface == EVERY else ":" not in one.interface
 
     def _tidy(self) -> None:
         """Forget services that have been without endpoints for long, or are too many."""
         self._tidying = None
         now_s = self._loop.time()
-        for key, since_s in list(self._empty.items())[:EMPTY_MAX]:
+        for key, since_s in list(islice(self._empty.items(), TIDIED_A_TURN)):
             if now_s - since_s < EMPTY_S and len(self._empty) <= EMPTY_MAX:
                 break
             service = self.services[key]
@@ -140,19 +186,24 @@ class Directory:
                 continue
             del self.services[key]
             service.let_go()
-        if self._empty:
-            self._tidying = self._loop.call_later(EMPTY_S / 60, self._tidy)
+        else:
+            if self._empty:
+                self._tidying = self._loop.call_later(PAUSE_S, self._tidy)
+            return
+        self._tidying = self._loop.call_later(EMPTY_S / 60, self._tidy)
 
     def _of(self, keys: Sequence[bytes]) -> list[Registration]:
         """What is listed of several services."""
-        return [each for key in keys for each in self._listed.get(key, ())]
+        return [
+            each for key in keys for there in self._listed.get(key, {}).values() for each in there
+        ]
 
     def _union(self, interface: str, group: str, version: str) -> Service | None:
         """The service of all providers among those asked for, if there are any."""
         keys = tuple(
             sorted(
                 key
-                for said_group, said_version, key in self._variants.get(interface, ())
+                for key, (said_group, said_version) in self._variants.get(interface, {}).items()
                 if chosen(group, said_group)
                 and (chosen(version, said_version) or (version == "0.0.0" and not said_version))
             )

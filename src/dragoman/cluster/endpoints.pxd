@@ -19,6 +19,8 @@ cdef class Endpoints(EndpointKeeper):
     cdef readonly bint known
     cdef Watchdog _watchdog
 
+    cdef int _list(self, str address, registrations) except -1
+    cdef int _said_anew(self, Endpoint endpoint, registration) except -1
     cdef void _let_go(self, Endpoint endpoint)
     cdef bint _take_note(self, Endpoint endpoint)
     cdef void changed(self)

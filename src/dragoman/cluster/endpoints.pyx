@@ -60,52 +60,71 @@ cdef class Endpoints(EndpointKeeper):
 
     def update(self, registrations):
         """The registry's current list. New endpoints are connected to, those gone are let go."""
-        cdef Endpoint endpoint
+        wanted = {address: () for address in (*self.endpoints, *self.unusable)}
+        for registration in registrations:
+            wanted[registration.address] = (*wanted.get(registration.address, ()), registration)
+        self.change(wanted)
+
+    def change(self, listed):
+        """What is listed now at some addresses: mostly one registration, or none."""
         if self.closed:
             return
         self.known = True
+        for address, registrations in listed.items():
+            self._list(address, registrations)
+        self.changed()
+
+    cdef int _list(self, str address, registrations) except -1:
+        """Take over what is listed at ``address``: one port may speak several protocols."""
+        cdef Endpoint endpoint = self.endpoints.get(address)
         links = self._options.links
-        wanted = {}
-        self.unusable = {}
-        for registration in registrations:
-            protocol = protocol_of(registration)
+        registration = None
+        why = None
+        for each in registrations:
+            protocol = protocol_of(each)
             if protocol in links or protocol in MESH_PROTOCOLS:
-                wanted[registration.address] = registration
+                registration = each
             else:
-                self.unusable[registration.address] = f"{protocol} is not spoken here"
-        for address in [a for a in self.unusable if a in wanted]:
-            # One port may speak several protocols.
-            del self.unusable[address]
-        for address in [a for a in self.endpoints if a not in wanted]:
+                why = f"{protocol} is not spoken here"
+        if endpoint is not None and (
+            registration is None or spoken(endpoint.registration) != spoken(registration)
+        ):
             self._let_go(self.endpoints.pop(address))
-        for address, registration in wanted.items():
-            endpoint = self.endpoints.get(address)
-            if endpoint is not None and spoken(endpoint.registration) != spoken(registration):
-                self._let_go(self.endpoints.pop(address))
-                endpoint = None
-            if endpoint is None:
+            endpoint = None
+        if registration is not None:
+            why = None
+            if endpoint is not None:
+                self._said_anew(endpoint, registration)
+            else:
                 try:
                     endpoint = Endpoint(self, registration)
                 except UsageError as error:
-                    self.unusable[address] = str(error)
-                    continue
-                self.endpoints[address] = endpoint
-                endpoint.peer.join(endpoint)
-                self._take_note(endpoint)
-                if endpoint.peer.state == DOWN:
-                    endpoint.peer.link.hurry()
-            else:
-                # The same object: nobody has said anything new of it.
-                anew = endpoint.registration is not registration
-                if anew and endpoint.registration != registration:
-                    endpoint.weight = registration.weight if registration.weight > 0 else 1.0
-                    if endpoint.peer.special is not None:
-                        endpoint.peer.special.update(registration)
-                if anew:
-                    endpoint.registration = registration
+                    why = str(error)
+                else:
+                    self.endpoints[address] = endpoint
+                    endpoint.peer.join(endpoint)
+                    self._take_note(endpoint)
                     if endpoint.peer.state == DOWN:
                         endpoint.peer.link.hurry()
-        self.changed()
+        if why is not None:
+            self.unusable[address] = why
+        elif self.unusable:
+            self.unusable.pop(address, None)
+        return 0
+
+    cdef int _said_anew(self, Endpoint endpoint, registration) except -1:
+        """``endpoint`` is registered so now."""
+        if endpoint.registration is registration:
+            # The same object: nobody has said anything new of it.
+            return 0
+        if endpoint.registration != registration:
+            endpoint.weight = registration.weight if registration.weight > 0 else 1.0
+            if endpoint.peer.special is not None:
+                endpoint.peer.special.update(registration)
+        endpoint.registration = registration
+        if endpoint.peer.state == DOWN:
+            endpoint.peer.link.hurry()
+        return 0
 
     @property
     def serving(self):

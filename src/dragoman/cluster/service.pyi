@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dragoman.cluster.member import Listed
@@ -26,6 +26,8 @@ class Service:
     def __init__(self, loop: asyncio.AbstractEventLoop, key: bytes, options: Options) -> None: ...
     def update(self, registrations: Sequence[Listed]) -> None:
         """The registry's current list. New endpoints are connected to, those gone are let go."""
+    def change(self, listed: Mapping[str, Sequence[Listed]]) -> None:
+        """What is listed now at some addresses: mostly one registration, or none."""
     async def close(self) -> None:
         """Let all endpoints go; what waits fails, what is in flight may end."""
     def let_go(self) -> None:

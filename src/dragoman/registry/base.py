@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 
 from dragoman.errors import ProtocolError, RegistryError, UsageError
-from dragoman.registry.changes import Snapshots
+from dragoman.registry.changes import OnChanges, Snapshots
 from dragoman.wire.jsontext import DEPTH_MAX, check_value
 from dragoman.wire.misfit import UNREADABLE, json_misfit, misfit
 
@@ -298,7 +298,6 @@ def _value_of(registration: Registration) -> dict[str, object]:
 logger = logging.getLogger("dragoman.registry")
 
 OnChange = Callable[[list[Registration]], None]
-OnService = Callable[[str, list[Registration]], None]
 
 
 class RegistryStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -465,14 +464,14 @@ class Registry(ABC):
         """
 
     def watch_services(
-        self, on_service: OnService, on_complete: Callable[[], None] | None = None
+        self, on_changes: OnChanges, on_complete: Callable[[], None] | None = None
     ) -> Watch:
-        """Follow all interfaces, each by itself: ``on_service(interface, endpoints)`` is called on
-        the loop for each whose endpoints have changed, with all that it has now, some of them a
-        turn, so that a registry of any size and its changes hold nobody up. ``on_complete`` is
-        called when all that has changed has been told, the first time once all is known.
+        """Follow all interfaces, entry by entry: ``on_changes`` is called on the loop with some
+        changes a turn, so that a registry of any size and its changes hold nobody up.
+        ``on_complete`` is called when all that has changed has been told, the first time once all
+        is known.
         """
-        changes = Snapshots(asyncio.get_running_loop(), on_service, on_complete)
+        changes = Snapshots(asyncio.get_running_loop(), on_changes, on_complete)
         return self.watch(EVERY, changes.take)
 
     @abstractmethod

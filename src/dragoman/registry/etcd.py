@@ -17,7 +17,6 @@ from dragoman.registry.base import (
     EVERY,
     Handle,
     OnChange,
-    OnService,
     Registration,
     Registry,
     RegistryStatistics,
@@ -25,8 +24,14 @@ from dragoman.registry.base import (
     check_interface,
     decode_entry,
 )
+from dragoman.registry.changes import OnChanges
 from dragoman.registry.etcd_lease import EtcdLease, LeaseSettings
-from dragoman.registry.etcd_watch import EtcdWatch, WatchCounters, WatchSettings
+from dragoman.registry.etcd_watch import (
+    PAGE_KEYS,
+    EtcdWatch,
+    WatchCounters,
+    WatchSettings,
+)
 from dragoman.registry.gateway import EtcdGateway, range_end
 
 DEFAULT_PREFIX = "/dragoman/services"
@@ -73,16 +78,16 @@ class EtcdRegistry(Registry):
         return self._add_watch(interface, on_change, None, None)
 
     def watch_services(
-        self, on_service: OnService, on_complete: Callable[[], None] | None = None
+        self, on_changes: OnChanges, on_complete: Callable[[], None] | None = None
     ) -> Watch:
         """See Registry."""
-        return self._add_watch(EVERY, None, on_service, on_complete)
+        return self._add_watch(EVERY, None, on_changes, on_complete)
 
     def _add_watch(
         self,
         interface: str,
         on_change: OnChange | None,
-        on_service: OnService | None,
+        on_changes: OnChanges | None,
         on_complete: Callable[[], None] | None,
     ) -> Watch:
         self._check_open()
@@ -94,7 +99,7 @@ class EtcdRegistry(Registry):
             settings=self._watch_settings,
             counters=self._counters,
             rng=self._rng,
-            on_service=on_service,
+            on_changes=on_changes,
             on_complete=on_complete,
         )
         self._watches.append(watch)
@@ -104,15 +109,20 @@ class EtcdRegistry(Registry):
         """See Registry. Malformed entries are left out."""
         self._check_open()
         key = f"{self._prefix}/".encode()
-        reply = await self._gateway.range(key, range_end(key))
+        end, revision, more = range_end(key), 0, True
         result: dict[str, list[Registration]] = {}
-        for kv in reply.kvs:
-            try:
-                entry = decode_entry(self._prefix, kv.key.decode("utf-8", "replace"), kv.value)
-            except ProtocolError:
-                continue
-            if not entry.leaving:
-                result.setdefault(entry.registration.interface, []).append(entry.registration)
+        while more:
+            reply = await self._gateway.range(key, end, limit=PAGE_KEYS, revision=revision)
+            revision = revision or reply.header.revision
+            for kv in reply.kvs:
+                try:
+                    entry = decode_entry(self._prefix, kv.key.decode("utf-8", "replace"), kv.value)
+                except ProtocolError:
+                    continue
+                if not entry.leaving:
+                    result.setdefault(entry.registration.interface, []).append(entry.registration)
+            more = reply.more and bool(reply.kvs)
+            key = reply.kvs[-1].key + b"\0" if more else key
         return {interface: sorted(result[interface]) for interface in sorted(result)}
 
     def statistics(self) -> RegistryStatistics:

@@ -37,15 +37,13 @@ from dragoman.errors import ProtocolError, RegistryError
 from dragoman.registry.base import (
     EVERY,
     OnChange,
-    OnService,
     Registration,
     Watch,
     decode_entry,
 )
-from dragoman.registry.changes import Changes
+from dragoman.registry.changes import PAUSE_S, Changes, OnChanges
 from dragoman.registry.gateway import (
     EtcdGateway,
-    Event,
     KeyValue,
     WatchReply,
     range_end,
@@ -53,8 +51,11 @@ from dragoman.registry.gateway import (
 
 logger = logging.getLogger("dragoman.registry")
 
-# Keys in one page of a list: some milliseconds of work at most.
+# Keys in one page of a list.
 PAGE_KEYS = 250
+# New entries that are taken over in one turn, and entries that are only looked at: a millisecond.
+ENTRIES_A_TURN = 50
+LOOKS_A_TURN = 1000
 # How often at most an outage of etcd gives an entry that has vanished its whole grace again.
 REPRIEVES_MAX = 8
 
@@ -115,7 +116,7 @@ class EtcdWatch(Watch):
         settings: WatchSettings,
         counters: WatchCounters,
         rng: random.Random,
-        on_service: OnService | None = None,
+        on_changes: OnChanges | None = None,
         on_complete: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(interface, on_change)
@@ -129,8 +130,10 @@ class EtcdWatch(Watch):
         self._entries: dict[bytes, _Entry] = {}
         # Of these, those that are gone, in the order in which they went.
         self._gone: dict[bytes, _Entry] = {}
-        # The youngest revisions among the others, as a heap from which what went is not taken.
+        # The youngest revisions among the others, as a heap from which what went is not taken, and
+        # another one while it is made anew.
         self._youngest: list[tuple[int, bytes]] = []
+        self._younger: list[tuple[int, bytes]] | None = None
         # What was deleted while a list is read, and at which revision.
         self._deleted: dict[bytes, int] | None = None
         # When etcd last answered.
@@ -139,18 +142,20 @@ class EtcdWatch(Watch):
         self._revision = 0
         self._listed = False
         self._synced = False
-        self._fragments: list[Event] = []
+        self._fragments: list[msgspec.Raw] = []
         self.closed = False
         self._epoch = 0
         self._scope: asyncio.Timeout | None = None
         self._audit_wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        # By interface: its entries.
-        self._index: dict[str, dict[bytes, _Entry]] = {}
+        # Entries that are registrations.
+        self._endpoints = 0
+        # Whether events are being taken over, some a turn.
+        self._taking = False
         self._complete = False
         self._changes: Changes | None = None
-        if on_service is not None:
-            self._changes = Changes(self._loop, self._of, on_service, on_complete)
+        if on_changes is not None:
+            self._changes = Changes(self._loop, self._of, on_changes, on_complete)
         self._tasks = [
             self._loop.create_task(self._for_ever(self._follow), name=f"follow {interface}"),
             self._loop.create_task(self._for_ever(self._audit), name=f"audit {interface}"),
@@ -176,7 +181,7 @@ class EtcdWatch(Watch):
         """See Watch."""
         if self._changes is None:
             return super().count
-        return sum(map(len, self._index.values()))
+        return self._endpoints
 
     @property
     def has_snapshot(self) -> bool:
@@ -254,17 +259,26 @@ class EtcdWatch(Watch):
                 return False
             revision = revision or reply.header.revision
             listed.update(kv.key for kv in reply.kvs)
-            self._take_page(reply.kvs, streaming, revision)
+            for first in range(0, len(reply.kvs), ENTRIES_A_TURN):
+                part = reply.kvs[first : first + ENTRIES_A_TURN]
+                if self._take_page(part, streaming, revision):
+                    await self._pause()
+                    if self._epoch != epoch or self._deleted is not deleted:
+                        return False
             if not (reply.more and reply.kvs):
                 break
             key = reply.kvs[-1].key + b"\0"
         self._counters.lists_total += 1
-        for number, missing in enumerate([key for key in self._entries if key not in listed]):
+        for number, missing in enumerate(list(self._entries), 1):
             entry = self._entries.get(missing)
-            if entry is not None and not (streaming and entry.mod_revision > revision):
+            if (
+                missing not in listed
+                and entry is not None
+                and not (streaming and entry.mod_revision > revision)
+            ):
                 self._miss(missing, entry)
-            if number % PAGE_KEYS == PAGE_KEYS - 1:
-                await asyncio.sleep(0)
+            if number % (4 * ENTRIES_A_TURN) == 0:
+                await self._pause()
                 if self._epoch != epoch or self._deleted is not deleted:
                     return False
         self._deleted = None
@@ -272,6 +286,11 @@ class EtcdWatch(Watch):
         self._complete = True
         self._publish_entries()
         return True
+
+    async def _pause(self) -> None:
+        """Leave the loop to others for a moment."""
+        known = self._changes is not None and self._changes.told_all
+        await asyncio.sleep(PAUSE_S if known else 0)
 
     def _mark_outage(self) -> None:
         """After an outage what vanished before or during it gets its whole grace again."""
@@ -283,8 +302,10 @@ class EtcdWatch(Watch):
                 entry.reprieves += 1
                 entry.gone_at_s = now_s
 
-    def _take_page(self, kvs: list[KeyValue], streaming: bool, revision: int) -> None:
+    def _take_page(self, kvs: list[KeyValue], streaming: bool, revision: int) -> bool:
+        """Take over some keys of a list; whether any was new."""
         deleted = self._deleted or {}
+        anew = False
         for kv in kvs:
             held = self._entries.get(kv.key)
             if streaming and (
@@ -294,6 +315,8 @@ class EtcdWatch(Watch):
                 continue
             if held is None or held.mod_revision != kv.mod_revision or held.gone_at_s is not None:
                 self._take_entry(kv)
+                anew = True
+        return anew
 
     def _miss(self, key: bytes, entry: _Entry) -> None:
         """A complete list has not got ``key``. Only so is a vanished entry dropped."""
@@ -311,13 +334,13 @@ class EtcdWatch(Watch):
             # No deadline: the auditor sets one when the stream is no longer to be trusted.
             async with asyncio.timeout(None) as self._scope, aclosing(replies):
                 async for reply in replies:
-                    self._take_reply(reply)
+                    await self._take_reply(reply)
         except TimeoutError:
             raise _Doubt("the watch hangs or has missed a change") from None
         finally:
             self._scope = None
 
-    def _take_reply(self, reply: WatchReply) -> None:
+    async def _take_reply(self, reply: WatchReply) -> None:
         if reply.created:
             self._start(reply)
         if reply.canceled:
@@ -331,8 +354,8 @@ class EtcdWatch(Watch):
         if reply.fragment:
             return
         if self._fragments:
-            self._take_events(self._fragments)
-            self._fragments = []
+            events, self._fragments = self._fragments, []
+            await self._take_events(events)
         elif not reply.created:
             # Progress: everything up to this revision has been sent.
             self._revision = max(self._revision, reply.header.revision)
@@ -355,13 +378,14 @@ class EtcdWatch(Watch):
         reconcile_at_s = self._loop.time() + settings.reconcile_s
         while True:
             await self._wait_audit()
-            if not self._synced:
+            if not self._synced or self._taking:
                 continue  # the follower is at it
+            await self._tidy_youngest()
             epoch = self._epoch
             try:
-                if not await self._agrees():
+                if not await self._agrees() and not self._taking:
                     await asyncio.sleep(settings.settle_s)
-                    if self._epoch == epoch and not await self._agrees():
+                    if self._epoch == epoch and not (self._taking or await self._agrees()):
                         self._counters.repairs_total += 1
                         self._break_stream()
                         continue
@@ -427,19 +451,36 @@ class EtcdWatch(Watch):
 
     # The entries.
 
-    def _take_events(self, events: list[Event]) -> None:
-        for event in events:
-            kv = event.kv
-            if kv.mod_revision <= self._revision:
-                continue  # a list has brought it already
-            if event.type == "DELETE":
-                if self._deleted is not None:
-                    self._deleted[kv.key] = kv.mod_revision
-                self._lose(kv.key)
-            else:
-                self._take_entry(kv)
-        self._revision = max(self._revision, events[-1].kv.mod_revision)
+    async def _take_events(self, events: list[msgspec.Raw]) -> None:
+        """Take over the events of one reply, some a turn. Should the stream break meanwhile they
+        come again, from ``_revision`` on.
+        """
+        self._taking = True
+        try:
+            for first in range(0, len(events), ENTRIES_A_TURN):
+                if first:
+                    await self._pause()
+                    self._contact_s = self._loop.time()
+                some = self._gateway.events(events[first : first + ENTRIES_A_TURN])
+                for event in some:
+                    self._take_event(event.kv, event.type == "DELETE")
+        finally:
+            self._taking = False
+        self._revision = max(self._revision, some[-1].kv.mod_revision)
         self._publish_entries()
+
+    def _take_event(self, kv: KeyValue, deleted: bool) -> None:
+        held = self._entries.get(kv.key)
+        if kv.mod_revision <= self._revision:
+            return  # a list has brought it already
+        if held is not None and held.gone_at_s is None and held.mod_revision > kv.mod_revision:
+            return  # it came before the stream broke
+        if deleted:
+            if self._deleted is not None:
+                self._deleted[kv.key] = kv.mod_revision
+            self._lose(kv.key)
+        else:
+            self._take_entry(kv)
 
     def _take_entry(self, kv: KeyValue) -> None:
         registration = None
@@ -452,24 +493,30 @@ class EtcdWatch(Watch):
                 logger.warning("set aside: %s", error)
             self._malformed.add(kv.key)
         before = self._entries.get(kv.key)
-        if before is not None and before.registration is not None:
-            self._unindex(kv.key, before.registration)
-            self._touched(before.registration)
-        entry_now = _Entry(kv.mod_revision, registration)
+        self._touched(kv.key, before)
         self._gone.pop(kv.key, None)
-        self._entries[kv.key] = entry_now
+        self._entries[kv.key] = _Entry(kv.mod_revision, registration)
+        self._endpoints += registration is not None
         heapq.heappush(self._youngest, (-kv.mod_revision, kv.key))
-        if len(self._youngest) > 2 * len(self._entries) + PAGE_KEYS:
-            # Mostly of entries that have gone, or come again.
-            self._youngest = [
-                (-each.mod_revision, key)
-                for key, each in self._entries.items()
-                if each.gone_at_s is None
-            ]
-            heapq.heapify(self._youngest)
-        if registration is not None:
-            self._index.setdefault(registration.interface, {})[kv.key] = entry_now
-            self._touched(registration)
+        if self._younger is not None:
+            heapq.heappush(self._younger, (-kv.mod_revision, kv.key))
+
+    async def _tidy_youngest(self) -> None:
+        """Make the heap of revisions anew if most of it are of entries that have gone, or come
+        again; some of it a turn.
+        """
+        if len(self._youngest) <= 2 * len(self._entries) + PAGE_KEYS:
+            return
+        younger = self._younger = []
+        try:
+            for number, (key, entry) in enumerate(list(self._entries.items()), 1):
+                if entry.gone_at_s is None:
+                    heapq.heappush(younger, (-entry.mod_revision, key))
+                if number % LOOKS_A_TURN == 0:
+                    await self._pause()
+            self._youngest = younger
+        finally:
+            self._younger = None
 
     def _lose(self, key: bytes) -> None:
         """A key is gone: at once if it said goodbye, else after the grace period."""
@@ -487,26 +534,19 @@ class EtcdWatch(Watch):
     def _drop(self, key: bytes) -> None:
         """Forget an entry."""
         self._gone.pop(key, None)
-        entry = self._entries.pop(key)
-        if entry.registration is not None:
-            self._unindex(key, entry.registration)
-            self._touched(entry.registration)
+        self._touched(key, self._entries.pop(key))
 
-    def _unindex(self, key: bytes, registration: Registration) -> None:
-        of_interface = self._index.get(registration.interface, {})
-        of_interface.pop(key, None)
-        if not of_interface:
-            self._index.pop(registration.interface, None)
-
-    def _touched(self, registration: Registration) -> None:
-        """What is listed of an interface may have changed."""
+    def _touched(self, key: bytes, before: _Entry | None) -> None:
+        """``before`` is no longer what ``key`` holds."""
+        registration = None if before is None else before.registration
+        self._endpoints -= registration is not None
         if self._changes is not None:
-            self._changes.mark(registration.interface)
+            self._changes.mark(key, registration)
 
-    def _of(self, interface: str) -> list[Registration]:
-        """What is listed of an interface now."""
-        entries = self._index.get(interface, {}).values()
-        return [entry.registration for entry in entries if entry.registration is not None]
+    def _of(self, key: bytes) -> Registration | None:
+        """What is listed under ``key`` now."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.registration
 
     def _publish_entries(self) -> None:
         if self._changes is not None:

@@ -89,7 +89,9 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class WatchReply(msgspec.Struct, frozen=True):
-    """``WatchResponse``."""
+    """``WatchResponse``; its events are yet to be decoded (``EtcdGateway.events``): one deletion
+    may bring a hundred thousand of them.
+    """
 
     header: Header
     created: bool = False
@@ -97,7 +99,7 @@ class WatchReply(msgspec.Struct, frozen=True):
     compact_revision: int = 0
     cancel_reason: str = ""
     fragment: bool = False
-    events: list[Event] = []
+    events: list[msgspec.Raw] = []
 
 
 class _StreamError(msgspec.Struct, frozen=True):
@@ -272,6 +274,10 @@ class EtcdGateway:
         finally:
             reply.close()
 
+    def events(self, raw: list[msgspec.Raw]) -> list[Event]:
+        """Some events of a watch, decoded. Raises RegistryError."""
+        return [self._decode(each, Event, "/v3/watch") for each in raw]
+
     def _watch_reply(self, line: bytes, member: str) -> WatchReply:
         decoded = self._decode(line, _WatchLine, "/v3/watch")
         if decoded.result is None:
@@ -368,12 +374,12 @@ class EtcdGateway:
         self.last_error = f"etcd at {member}{path}: {why}"
         return RegistryError(self.last_error)
 
-    def _decode(self, data: bytes, kind: type[T], path: str) -> T:
+    def _decode(self, data: bytes | msgspec.Raw, kind: type[T], path: str) -> T:
         try:
             # Not strict: the gateway writes int64 as text.
             return msgspec.json.decode(data, type=kind, strict=False)
         except UNREADABLE:
-            why = f"unexpected reply: {json_misfit(data, kind, strict=False)}"
+            why = f"unexpected reply: {json_misfit(bytes(data), kind, strict=False)}"
             raise self._failed(self.member, path, why) from None
 
 
