@@ -80,6 +80,7 @@ verify: setup
 	$(BIN)/python -m fuzz.fastjson2 --seconds 300
 	$(BIN)/python -m fuzz.mesh --seconds 300
 	$(BIN)/python -m fuzz.links --seconds 300
+	$(BIN)/python -m fuzz.registry --seconds 300
 	$(BIN)/python -m fuzz.rpc --seconds 300
 	$(MAKE) checked-test
 

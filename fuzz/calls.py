@@ -42,7 +42,7 @@ PIECES_MAX = 25
 
 DESCRIPTOR = b"Ljava/lang/String;J"
 ARGUMENTS = encode("a", 1, types=DESCRIPTOR.decode())
-METHODS = (b"form", b"json", b"hessian2", b"hessian2-oneway")
+METHODS = (b"form", b"json", b"attachments", b"hessian2", b"hessian2-oneway")
 CALLS = [
     {"args": ["a", 1, 1.5, None, True, [1], {"k": "v"}]},
     {"types": ["long", "double", "java.util.Date"], "args": [1, 2, "2026-01-02T03:04:05Z"]},
@@ -52,6 +52,18 @@ CALLS = [
     {"types": ["java.math.BigDecimal"], "args": [1.10], "attachments": {"a": "b\r\n"}},
     {"args": [1], "generic": "gson", "envelope": True, "oneway": True, "class": True},
 ]
+ATTACHMENTS = (
+    "path",
+    "interface",
+    "version",
+    "group",
+    "token",
+    "timeout",
+    "dubbo",
+    "",
+    "k\0\n",
+    "é",
+)
 FORMS = [
     b"interface=a.B&method=m&parameterTypesString=Ljava%2Flang%2FString%3B&parameter=a+b",
     b"interface=a.B&method=m&parameterTypesString=I&parameter=1",
@@ -80,12 +92,25 @@ REPLIES = [
 ]
 
 
+def with_attachments(source: random.Random) -> bytes:
+    """A JSON call with attachments, some under names that are the call's own."""
+    attachments = {
+        source.choice(ATTACHMENTS): source.choice(
+            (*ATTACHMENTS, "x" * 5000, 1, None, [1], {"a": 1})
+        )
+        for _ in range(source.choice((0, 1, 5, 300)))
+    }
+    return json.dumps({"args": ["a"], "attachments": attachments}).encode()
+
+
 def request(source: random.Random) -> tuple[bytes, bytes]:
     """A mesh method and a body for it, changed."""
     method = source.choice(METHODS)
     if method == b"form":
         return method, mutate(source, bytearray(source.choice(FORMS)))
     names = b"a.B\0m\0\0\0"
+    if method == b"attachments":
+        return b"json", names + with_attachments(source)
     if method == b"json":
         return method, mutate(source, bytearray(names + json.dumps(source.choice(CALLS)).encode()))
     length = struct.pack(">I", len(ARGUMENTS))
@@ -113,6 +138,9 @@ def check_request(source: random.Random, makers: list[Requests]) -> None:
                 continue
             read = decode_request(frame.body, frame.serialization)
             assert read.attachments["path"] == read.path
+            if body.startswith(b"a.B\0"):
+                # Whatever the caller attaches, the call's own are not its to say.
+                assert read.path == "a.B"
 
 
 def check_reply(source: random.Random, replies: Replies) -> None:

@@ -29,6 +29,8 @@ INTERFACE_BYTES_MAX: Final = 512
 WEIGHT_MAX: Final = 1_000_000
 LIMIT_MAX: Final = 1_000_000
 METHODS_MAX: Final = 1024
+# As much of a name or an error as a message shows.
+SHOWN_MAX: Final = 300
 # What MISSION.md's provider runs at once; a registration without a limit means such a provider.
 DEFAULT_LIMIT: Final = 200
 # What every release of Dubbo answers unless it has been told otherwise.
@@ -155,6 +157,13 @@ class Entry(NamedTuple):
 _decode_value = msgspec.json.Decoder(_Value).decode
 
 
+def shown(text: str) -> str:
+    """What stands in a registry, for a message of one line: anybody may have written it."""
+    if len(text) > SHOWN_MAX:
+        text = f"{text[:SHOWN_MAX]}..."
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 def decode_entry(prefix: str, key: str, value: bytes) -> Entry:
     """The registration that ``key`` (``<prefix>/<interface>/<host:port>``) and its JSON ``value``
     hold.
@@ -163,11 +172,15 @@ def decode_entry(prefix: str, key: str, value: bytes) -> Entry:
     and what was expected.
     """
     interface, address = split_key(prefix, key)
+    name = shown(key)
     if interface == EVERY:
-        raise ProtocolError(f"registry entry {key}: expected the name of an interface, not {EVERY}")
+        raise ProtocolError(
+            f"registry entry {name}: expected the name of an interface, not {EVERY}"
+        )
     if len(value) > VALUE_BYTES_MAX:
         raise ProtocolError(
-            f"registry entry {key}: {len(value)} bytes of value, expected at most {VALUE_BYTES_MAX}"
+            f"registry entry {name}: {len(value)} bytes of value, "
+            f"expected at most {VALUE_BYTES_MAX}"
         )
     try:
         if value.count(b"[") + value.count(b"{") > DEPTH_MAX:
@@ -198,9 +211,9 @@ def decode_entry(prefix: str, key: str, value: bytes) -> Entry:
             token=fields.token,
         )
     except UsageError as error:
-        raise ProtocolError(f"registry entry {key}: {error}") from None
+        raise ProtocolError(f"registry entry {name}: {shown(str(error))}") from None
     except UNREADABLE:
-        raise ProtocolError(f"registry entry {key}: {json_misfit(value, _Value)}") from None
+        raise ProtocolError(f"registry entry {name}: {json_misfit(value, _Value)}") from None
     return Entry(registration, fields.leaving)
 
 
@@ -209,7 +222,9 @@ def split_key(prefix: str, key: str) -> tuple[str, str]:
     rest = key.removeprefix(f"{prefix}/")
     interface, slash, address = rest.partition("/")
     if rest == key or not slash or not interface or not address:
-        raise ProtocolError(f"registry entry {key}: expected {prefix}/<interface>/<host:port>")
+        raise ProtocolError(
+            f"registry entry {shown(key)}: expected {prefix}/<interface>/<host:port>"
+        )
     return interface, address
 
 
