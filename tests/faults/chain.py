@@ -50,6 +50,7 @@ class Program:
         self.descriptors = 0
         # What it is given as systemd gives it, each with its name.
         self.sockets: list[tuple[socket.socket, str]] = []
+        self.listen_fds = ""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -77,7 +78,7 @@ class Program:
         # The process that is to have them is known only when it is there.
         before = ["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh"] if sockets else []
         named = {
-            "LISTEN_FDS": str(len(sockets)),
+            "LISTEN_FDS": self.listen_fds or str(len(sockets)),
             "LISTEN_FDNAMES": ":".join(name for _, name in sockets),
         }
 

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from dragoman.agent import takeover
+from dragoman.agent.activation import activated
 from dragoman.demo.javahash import java_hash
 from tests.faults.chain import Chain, Program, chain, eventually
 from tests.faults.http import client, exchange, form, form_body, is_hash
@@ -254,5 +255,220 @@ def test_a_socket_of_systemd_is_served_and_outlives_the_agent(small: Small, work
                 await agent.start()
                 assert is_hash(await waiting.response(), "waiting")
             assert await agent.stop() == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_successor_that_says_nothing_keeps_nobody_out_and_ends_when_it_wakes_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(takeover, "SILENT_S", 0.3)
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = f"127.0.0.1:{listener.getsockname()[1]}"
+            handed: list[int] = []
+            offer = takeover.Offer(
+                address, lambda: takeover.Handed([listener], [], True), handed.append
+            )
+            await offer.start()
+            monkeypatch.setattr(takeover, "BEAT_S", 3600.0)
+            hung = await takeover.take(address)
+            assert hung is not None
+            monkeypatch.setattr(takeover, "BEAT_S", 0.02)
+            heir = None
+            async with asyncio.timeout(20):
+                while heir is None:
+                    try:
+                        heir = await takeover.take(address)
+                    except takeover.UsageError as error:
+                        assert "another agent is taking over" in str(error)
+            # This one says that it is there, and may take its time.
+            await asyncio.sleep(1.0)
+            assert offer._task is not None and not offer._task.done() and handed == []
+            await heir.ready()
+            assert handed == [os.getpid()]
+            with pytest.raises(takeover.UsageError, match=r"was silent for .* been given up"):
+                await hung.ready()
+            assert len(handed) == 1
+            for each in (*hung.listen, *heir.listen):
+                each.close()
+            offer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_successor_that_was_given_up_stops_serving(small: Small) -> None:
+    """A real one, beside an agent that has given it up while it slept."""
+
+    async def scenario() -> None:
+        port, admin = small.chain.port("given-up"), small.chain.port("given-up-admin")
+        with (
+            socket.create_server(("127.0.0.1", port)) as listener,
+            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as place,
+        ):
+            place.bind(takeover.name_of(f"127.0.0.1:{port}"))
+            place.listen(1)
+            agent = next_of(small, "given-up", port, admin, "--takeover").launch()
+            met = await asyncio.to_thread(place.accept)
+            with met[0] as before:
+                before.recv(4096)
+                record = takeover.Socket("listen", own=True, left=0)
+                takeover._send(before, record, [listener.fileno()])
+                takeover._send(before, takeover.Refused("enough"))
+                assert await agent.ended(30.0) == 2
+        (line,) = [each for each in agent.text().splitlines() if each.startswith("dragoman:")]
+        assert line.startswith("dragoman: --takeover: the agent before, process ")
+        assert line.endswith(": enough")
+
+    asyncio.run(scenario())
+
+
+def test_the_meeting_place_goes_by_what_is_listened_on_not_by_how_it_is_called(
+    small: Small,
+) -> None:
+    async def scenario() -> None:
+        port, admin = small.chain.port("named"), small.chain.port("named-admin")
+        agent = next_of(small, "named", port, admin)
+        await agent.start()
+        heir = next_of(small, "named-otherwise", port, admin, "--takeover")
+        heir.arguments[3] = f"localhost:{port}"
+        heir.launch()
+        await eventually(lambda: "in the place of process" in heir.text(), 30.0, heir.tail)
+        assert await agent.ended() == 0
+        # All addresses are others than one: what was taken over would be listened on elsewhere.
+        wider = next_of(small, "wider", port, 0, "--takeover")
+        wider.arguments[3] = f"0.0.0.0:{port}"
+        wider.arguments[5] = f"127.0.0.1:{small.chain.port('wider-admin')}"
+        assert await wider.launch().ended(30.0) == 2
+        assert f"cannot listen on 0.0.0.0:{port}: the port is in use" in wider.text()
+        assert await serves(port)
+        assert await heir.stop() == 0
+        everywhere = next_of(small, "everywhere", port, admin)
+        everywhere.arguments[3] = f"0.0.0.0:{port}"
+        await everywhere.start()
+        await eventually(lambda: "ready on" in everywhere.text())
+        assert await narrow(port).ended(30.0) == 2
+        assert await everywhere.stop() == 0
+
+    def narrow(port: int) -> Program:
+        one = next_of(small, "narrow", port, small.chain.port("wider-admin"), "--takeover")
+        return one.launch()
+
+    asyncio.run(scenario())
+    assert "the agent there listens on 0.0.0.0:" in small.chain.programs[-1].text()
+
+
+def test_an_agent_that_drains_or_is_just_taken_over_from_is_waited_for(small: Small) -> None:
+    async def scenario() -> None:
+        port, admin = small.chain.port("drains"), small.chain.port("drains-admin")
+        agent = next_of(small, "drains", port, admin, "--workers", "2")
+        await agent.start()
+        async with client(port) as kept:
+            assert is_hash(await kept.ask(form("a")), "a")
+            agent.signal(signal.SIGTERM)
+            heir = next_of(small, "drains-heir", port, admin, "--takeover").launch()
+            await eventually(lambda: "ready on" in heir.text(), 30.0, heir.tail)
+            assert await serves(port)
+        assert await agent.ended() == 0
+        # Two at once: one of them takes the place, the other is told, or takes it after that.
+        both = [next_of(small, f"drains-{i}", port, admin, "--takeover").launch() for i in "ab"]
+        await eventually(lambda: heir.returncode is not None, 30.0, heir.tail)
+        await eventually(
+            lambda: any("in the place of" in each.text() for each in both), 30.0, heir.tail
+        )
+        assert await serves(port)
+        for each in both:
+            if each.runs:
+                assert await each.stop(30.0) == 0
+            else:
+                assert each.returncode in (0, 2), each.tail()
+
+    asyncio.run(scenario())
+
+
+def test_settings_that_cannot_be_leave_the_agent_before_as_it_is(small: Small) -> None:
+    async def scenario() -> None:
+        port, admin = small.chain.port("other"), small.chain.port("other-admin")
+        agent = next_of(small, "other", port, admin)
+        await agent.start()
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            used = taken.getsockname()[1]
+            heir = next_of(small, "other-used", port, used, "--takeover")
+            assert await heir.launch().ended(30.0) == 2
+            assert f"admin address 127.0.0.1:{used}: the port is in use" in heir.text()
+        await eventually(lambda: "has not taken over" in agent.text(), why=agent.tail)
+        assert await serves(port)
+        # Elsewhere, and with other settings, it may.
+        moved = small.chain.port("other-moved")
+        heir = next_of(small, "other-moved", port, moved, "--takeover", "--policy", "random")
+        await heir.start()
+        await eventually(lambda: "in the place of process" in heir.text(), 30.0, heir.tail)
+        assert await agent.ended() == 0 and await serves(port)
+        assert await heir.stop() == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_a_real_process_of_another_user_gets_nothing(small: Small) -> None:
+    script = (
+        "import socket, sys\n"
+        "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+        "s.settimeout(20)\n"
+        "s.connect('\\0' + sys.argv[1])\n"
+        's.send(b\'{"type":"take","version":2}\')\n'
+        "print(*socket.recv_fds(s, 4096, 8)[:2])\n"
+    )
+
+    async def scenario() -> None:
+        port, admin = small.chain.port("mine"), small.chain.port("mine-admin")
+        agent = next_of(small, "mine", port, admin)
+        await agent.start()
+        await eventually(lambda: "ready on" in agent.text())
+        name = takeover.name_of(f"127.0.0.1:{port}")[1:]
+        child = await asyncio.create_subprocess_exec(
+            *("/usr/bin/env", "python3", "-c", script, name),
+            stdout=asyncio.subprocess.PIPE,
+            user=65534,
+            cwd="/",
+        )
+        said, _ = await child.communicate()
+        assert b"it belongs to another user" in said and said.rstrip().endswith(b"[]")
+        assert f"process {child.pid} of another user (65534) asks" in agent.text()
+        assert await agent.stop() == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("count", ["two", "-1", "+1", "1e0", "99999", "\u0662", " 1"])
+def test_a_number_of_sockets_that_is_none_is_one_line(count: str) -> None:
+    given = {"LISTEN_FDS": count, "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": "a"}
+    with pytest.raises(takeover.UsageError, match=r"^LISTEN_FDS '.*': expected a whole number$"):
+        activated(given)
+    assert given == {}
+    # What is meant for another process is not for this one.
+    given = {"LISTEN_FDS": count, "LISTEN_PID": str(os.getpid() + 1)}
+    assert activated(given) == ([], []) and given == {}
+
+
+@pytest.mark.parametrize("count", ["2", "3"])
+def test_descriptors_that_are_no_listening_sockets_are_one_line(small: Small, count: str) -> None:
+    async def scenario() -> None:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as listener,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+        ):
+            agent = next_of(small, f"wrong{count}", 1, 1)
+            del agent.arguments[2:6]
+            agent.sockets = [(listener, "http"), (listener, "http"), (other, "http")]
+            if count == "2":
+                del agent.sockets[1]
+            agent.listen_fds = count
+            assert await agent.launch().ended(30.0) == 2
+        line = agent.text().splitlines()[-1]
+        at = 2 + int(count)
+        expected = f"descriptor {at}: expected a listening TCP socket"
+        assert line == f"dragoman: LISTEN_FDS: {expected}"
 
     asyncio.run(scenario())

@@ -83,7 +83,8 @@ class Crew(ABC):
     async def stop(self, within_s: float) -> bool:
         """Tell the workers to stop, kill those that have not after ``within_s``; False if any."""
 
-    def _fail(self, error: DragomanError) -> None:
+    def fail(self, error: DragomanError) -> None:
+        """They are not to go on; only the first reason counts."""
         if self.failure is None:
             self.failure = error
             self.failed.set()
@@ -142,12 +143,12 @@ class InlineCrew(Crew):
         try:
             await self._entry(self._config, self._worker)
             if not self._worker.stopping.is_set():
-                self._fail(DragomanError("the worker ended by itself"))
+                self.fail(DragomanError("the worker ended by itself"))
         except DragomanError as error:
-            self._fail(error)
+            self.fail(error)
         except Exception as error:
             logger.exception("the worker failed")
-            self._fail(DragomanError(f"the worker failed: {type(error).__name__}: {error}"))
+            self.fail(DragomanError(f"the worker failed: {type(error).__name__}: {error}"))
 
     def _take_state(self, not_ready: str | None) -> None:
         self._not_ready = not_ready
@@ -308,7 +309,7 @@ class ProcessCrew(Crew):
         if failure is not None and not slot.was_ready:
             # It never worked: so it is not going to.
             kind = UsageError if failure.usage else DragomanError
-            self._fail(kind(failure.message))
+            self.fail(kind(failure.message))
             return False
         now_s = asyncio.get_running_loop().time()
         self._deaths.append(now_s)
@@ -316,7 +317,7 @@ class ProcessCrew(Crew):
             self._deaths.popleft()
         if len(self._deaths) > self._policy.deaths_max:
             many = f"{len(self._deaths)} workers died within {self._policy.window_s:g} s"
-            self._fail(DragomanError(f"{many}: giving up"))
+            self.fail(DragomanError(f"{many}: giving up"))
             return False
         return True
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import Final
+from typing import Any, Final
 
 from dragoman.agent.config import listen_address
 from dragoman.errors import UsageError
 from dragoman.reasons import reason
+from dragoman.registry import format_address
 
 # More than 8,000 clients may connect at once; the kernel cuts it to net.core.somaxconn.
 BACKLOG: Final = 16384
@@ -48,6 +49,29 @@ def held(address: str) -> socket.socket:
 def shares_port(sock: socket.socket) -> bool:
     """Whether others may listen on the port of ``sock`` beside it."""
     return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+
+
+def bound_address(sock: socket.socket) -> str:
+    """Where ``sock`` is bound: ``host:port`` in numbers."""
+    return format_address(*sock.getsockname()[:2])
+
+
+def resolved(address: str) -> str:
+    """``host:port`` in numbers, as the socket that listens there has it. Raises UsageError."""
+    host, port = listen_address(address)
+    return format_address(*_found(host, port)[:2])
+
+
+def is_free(address: str) -> bool:
+    """Whether nobody listens on ``host:port`` now. Raises UsageError for a host that is unknown."""
+    host, port = listen_address(address)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(_found(host, port))
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE
+    return True
 
 
 def is_at(sock: socket.socket, address: str) -> bool:
@@ -87,19 +111,24 @@ def explain(error: OSError) -> str:
     return reason(error)
 
 
-def _bound(host: str, port: int, *, reuse_port: bool, listening: bool) -> socket.socket:
+def _found(host: str, port: int) -> Any:
+    """What to bind for ``host``, which may be a name."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)[0][4]
     except OSError as error:
         raise UsageError(f"cannot listen on {host}:{port}: {reason(error)}") from None
-    sock = socket.socket(family, socket.SOCK_STREAM)
+
+
+def _bound(host: str, port: int, *, reuse_port: bool, listening: bool) -> socket.socket:
+    found = _found(host, port)
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind(found[0][4])
+        sock.bind(found)
         if listening:
             # Linux lets two sockets with SO_REUSEADDR bind one port; only listening tells them
             # apart.

@@ -23,9 +23,18 @@ from dragoman.agent.activation import activated
 from dragoman.agent.admin import AdminServer
 from dragoman.agent.config import AgentConfig, ConsumerConfig, changed, listen_address
 from dragoman.agent.crew import Crew, InlineCrew, ProcessCrew, RestartPolicy, entry_of
-from dragoman.agent.listening import held, is_at, reserve, shares_port
-from dragoman.agent.takeover import Handed, Inherited, Offer, take
+from dragoman.agent.listening import (
+    bound_address,
+    held,
+    is_at,
+    is_free,
+    reserve,
+    resolved,
+    shares_port,
+)
+from dragoman.agent.takeover import Handed, Inherited, Offer, is_met, take
 from dragoman.agent.worker import Entry
+from dragoman.errors import UsageError
 from dragoman.observe.logs import redact
 from dragoman.observe.metrics import Snapshot
 from dragoman.registry import format_address
@@ -37,6 +46,11 @@ logger = logging.getLogger("dragoman.supervisor")
 GRACE_S: Final = 0.5
 # An agent that is not ready by then tells what it is all the same.
 SETTLED_S: Final = 1.0
+# How often, and how long in all, an agent whose place is to be taken is looked for while its port
+# is held.
+MEETING_TRIES: Final = 60
+MEETING_PAUSE_S: Final = 0.05
+ANY_HOST: Final = ("0.0.0.0", "::")
 
 
 class Supervisor:
@@ -65,7 +79,6 @@ class Supervisor:
         self._listen: list[socket.socket] = []
         self._admin_sockets: list[socket.socket] = []
         self._admin_socket: socket.socket | None = None
-        self._meeting_host = ""
         self._own = True
         self._inherited: Inherited | None = None
         self._offer: Offer | None = None
@@ -141,12 +154,9 @@ class Supervisor:
             return
         self._listen, self._admin_sockets = activated(os.environ)
         self._own = not self._listen
-        host, port = listen_address(config.listen)
-        if self._listen:
-            host, port = self._listen[0].getsockname()[:2]
-        self._meeting_host = host
         if config.takeover:
-            inherited = await take(format_address(host, port)) if port else None
+            address = bound_address(self._listen[0]) if self._listen else resolved(config.listen)
+            inherited = await self._find_one_before(address)
             if inherited is None:
                 logger.debug("nobody listens on %s yet whose place could be taken", config.listen)
                 return
@@ -160,12 +170,32 @@ class Supervisor:
             self._admin_sockets += inherited.admin
             logger.debug("taking the place of process %d", inherited.pid)
 
+    async def _find_one_before(self, address: str) -> Inherited | None:
+        """The agent whose place is to be taken, None if there is none. One that drains, or has just
+        begun to serve, may hold the port for a moment and not be there to be asked."""
+        host, port = listen_address(address)
+        if not port:
+            return None
+        for tries_left in reversed(range(MEETING_TRIES)):
+            inherited = await take(address)
+            if inherited is not None or self._listen or is_free(address):
+                return inherited
+            for other in ANY_HOST:
+                beside = format_address(other, port)
+                if host != other and is_met(beside):
+                    raise UsageError(
+                        f"--takeover: the agent there listens on {beside}, not on {address}"
+                    )
+            if tries_left:
+                await asyncio.sleep(MEETING_PAUSE_S)
+        return None
+
     def _make_crew(self) -> Crew:
         config = self._config
         if config.workers == 1:
             sockets, self._listen = self._listen, []
             if sockets:
-                address = format_address(*sockets[0].getsockname()[:2])
+                address = bound_address(sockets[0])
                 config = msgspec.structs.replace(config, listen=address)
             return InlineCrew(self._entry, config, sockets)
         if not config.listens_alone:
@@ -189,7 +219,7 @@ class Supervisor:
         sockets, self._listen = self._listen, []
         if not sockets:
             sockets = [reserve(config.listen)]
-        address = format_address(*sockets[0].getsockname()[:2])
+        address = bound_address(sockets[0])
         if self._own and all(shares_port(each) for each in sockets):
             sockets += (held(address) for _ in range(len(sockets), count))
             shares = [sockets[i::count] for i in range(count)]
@@ -273,18 +303,20 @@ class Supervisor:
         await crew.all_ready.wait()
         before = self._inherited
         if before is not None:
-            await before.ready()
+            try:
+                await before.ready()
+            except UsageError as error:
+                crew.fail(error)
+                return
             await self._start_admin()
         logger.info(
             "ready on %s%s",
             ", ".join(self.addresses),
             f", in the place of process {before.pid}" if before is not None else "",
         )
-        if isinstance(self._config, ConsumerConfig):
-            # By the host as it was said: so the next one, which is told the same, finds this one.
-            _, port = listen_address(self.addresses[0])
-            address = format_address(self._meeting_host, port)
-            self._offer = Offer(address, self._handed, self._hand_over)
+        sockets = crew.sockets()
+        if isinstance(self._config, ConsumerConfig) and sockets:
+            self._offer = Offer(bound_address(sockets[0]), self._handed, self._hand_over)
             await self._offer.start()
 
     def _admin_address(self) -> str:

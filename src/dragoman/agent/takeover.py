@@ -14,10 +14,12 @@ On a connection (``SOCK_SEQPACKET``), each record JSON of one of the types below
 
     new -> old   Take
     old -> new   Socket, with one descriptor (SCM_RIGHTS); ``left`` follow
+    new -> old   Alive, every ``BEAT_S``, while it reads its registry, which may be away
     new -> old   Ready
     old -> new   Going: the name is free, and it drains
 
-Invariant: one new agent at a time; nothing changes for the old one before ``Ready``.
+Invariant: one new agent at a time; nothing changes for the old one before ``Ready``. One that says
+nothing for ``SILENT_S`` is given up and keeps nobody out: should it be ready after all, it ends.
 """
 
 from __future__ import annotations
@@ -39,10 +41,12 @@ from dragoman.errors import UsageError
 logger = logging.getLogger("dragoman.takeover")
 
 SUPPORTED: Final = sys.platform == "linux"
-VERSION: Final = 1
+VERSION: Final = 2
 RECORD_BYTES_MAX: Final = 4096
 SOCKETS_MAX: Final = 1024
 ANSWER_S: Final = 15.0
+BEAT_S: Final = 1.0
+SILENT_S: Final = 10.0
 REFUSING_MAX: Final = 8
 NAME_TRIES: Final = 100
 NAME_PAUSE_S: Final = 0.05
@@ -69,6 +73,10 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     why: str
 
 
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """The new agent is not ready yet."""
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The new agent serves."""
 
@@ -77,7 +85,7 @@ class Going(msgspec.Struct, frozen=True, tag="going"):
     """The old agent drains."""
 
 
-Record = Take | Socket | Refused | Ready | Going
+Record = Take | Socket | Refused | Alive | Ready | Going
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 _encode = msgspec.json.Encoder().encode
 R = TypeVar("R")
@@ -95,9 +103,32 @@ class Broken(Exception):
     """The other end is gone, silent, or speaks otherwise."""
 
 
+class Silent(Broken):
+    """The other end has said nothing in time."""
+
+
+class Declined(Broken):
+    """The other end says no."""
+
+
 def name_of(address: str) -> str:
-    """Where the agent that listens on ``host:port`` is met."""
+    """Where the agent that listens on ``address`` is met: numbers, as its socket has them."""
     return f"\0dragoman-takeover-{address}"
+
+
+def is_met(address: str) -> bool:
+    """Whether an agent that listens on ``address`` could be asked."""
+    if not SUPPORTED:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(name_of(address))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
 
 
 def _peer(sock: socket.socket) -> tuple[int, int]:
@@ -107,10 +138,10 @@ def _peer(sock: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
-async def _receive(
-    loop: asyncio.AbstractEventLoop, sock: socket.socket, kind: type[R], within_s: float | None
-) -> tuple[R, list[int]]:
-    """The next record, which must be of ``kind``, and the descriptors with it. Raises Broken."""
+async def _record(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, within_s: float
+) -> tuple[Record, list[int]]:
+    """The next record, and the descriptors with it. Raises Broken."""
     arrived = loop.create_future()
 
     def readable() -> None:
@@ -121,9 +152,13 @@ async def _receive(
     try:
         async with asyncio.timeout(within_s):
             await arrived
-        data, descriptors, _, _ = socket.recv_fds(sock, RECORD_BYTES_MAX, 8)
+        try:
+            data, descriptors, _, _ = socket.recv_fds(sock, RECORD_BYTES_MAX, 8)
+        except ConnectionResetError:
+            # It closed on something that it had not read: what it said before is still there.
+            data, descriptors, _, _ = socket.recv_fds(sock, RECORD_BYTES_MAX, 8)
     except TimeoutError:
-        raise Broken("it does not answer in time") from None
+        raise Silent("it does not answer in time") from None
     except OSError as error:
         raise Broken(f"the connection broke: {os.strerror(error.errno or 0)}") from None
     finally:
@@ -133,15 +168,24 @@ async def _receive(
             raise Broken("it is gone")
         record = _decoder.decode(data)
         if isinstance(record, Refused):
-            raise Broken(record.why)
-        if not isinstance(record, kind):
-            raise Broken(f"it says {type(record).__name__}, expected {kind.__name__}")
+            raise Declined(record.why)
     except msgspec.MsgspecError:
         _close_all(descriptors)
         raise Broken("it speaks otherwise") from None
     except Broken:
         _close_all(descriptors)
         raise
+    return record, descriptors
+
+
+async def _receive(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, kind: type[R], within_s: float
+) -> tuple[R, list[int]]:
+    """The next record, which must be of ``kind``, and the descriptors with it. Raises Broken."""
+    record, descriptors = await _record(loop, sock, within_s)
+    if not isinstance(record, kind):
+        _close_all(descriptors)
+        raise Broken(f"it says {type(record).__name__}, expected {kind.__name__}")
     return record, descriptors
 
 
@@ -171,16 +215,26 @@ class Inherited:
     ) -> None:
         self._loop = loop
         self._sock = sock
+        self._beat: asyncio.TimerHandle | None = None
         self.pid = pid
         self.listen = [each for what, each in passed if what.kind == "listen"]
         self.admin = [each for what, each in passed if what.kind == "admin"]
         self.own = all(what.own for what, _ in passed)
+        self._say_alive()
 
     async def ready(self) -> None:
-        """Tell the old agent that this one serves, and return when it has let the name go."""
+        """Tell the old agent that this one serves, and return when it has let the name go.
+
+        Raises UsageError when it has given this one up: then another may have its place.
+        """
+        self._fall_silent()
         try:
-            _send(self._sock, Ready())
+            with contextlib.suppress(Broken):
+                # What it has said before is read all the same.
+                _send(self._sock, Ready())
             await _receive(self._loop, self._sock, Going, ANSWER_S)
+        except Declined as error:
+            raise UsageError(f"--takeover: the agent before, process {self.pid}: {error}") from None
         except Broken as error:
             logger.warning("the agent before, process %d, may still serve: %s", self.pid, error)
         finally:
@@ -188,7 +242,18 @@ class Inherited:
 
     def close(self) -> None:
         """Want nothing more of the old agent."""
+        self._fall_silent()
         self._sock.close()
+
+    def _say_alive(self) -> None:
+        with contextlib.suppress(Broken):
+            _send(self._sock, Alive())
+        self._beat = self._loop.call_later(BEAT_S, self._say_alive)
+
+    def _fall_silent(self) -> None:
+        if self._beat is not None:
+            self._beat.cancel()
+            self._beat = None
 
 
 async def take(address: str) -> Inherited | None:
@@ -337,7 +402,17 @@ class Offer:
                 record = Socket(kind, handed.own, len(each) - i - 1)
                 _send(sock, record, [one.fileno()])
             # It reads its registry first, which may be away: it may come as long as it is there.
-            await _receive(self._loop, sock, Ready, None)
+            record: Record = Alive()
+            try:
+                while isinstance(record, Alive):
+                    record, descriptors = await _record(self._loop, sock, SILENT_S)
+                    _close_all(descriptors)
+            except Silent:
+                silent = f"it was silent for {SILENT_S:g} s"
+                _send(sock, Refused(f"{silent} and has been given up"))
+                raise Broken(silent) from None
+            if not isinstance(record, Ready):
+                raise Broken(f"it says {type(record).__name__}, expected Ready")
             self._withdraw()
             _send(sock, Going())
             self._on_handed(pid)
