@@ -399,8 +399,8 @@ class Offer:
                 return
             logger.info("process %d is taking over", pid)
             for i, (kind, one) in enumerate(each):
-                record = Socket(kind, handed.own, len(each) - i - 1)
-                _send(sock, record, [one.fileno()])
+                what = Socket(kind, handed.own, len(each) - i - 1)
+                _send(sock, what, [one.fileno()])
             # It reads its registry first, which may be away: it may come as long as it is there.
             record: Record = Alive()
             try:
