@@ -33,6 +33,8 @@ from .test_large_calls import agent, ask, elsewhere, run
 HESSIAN2 = 2
 # Many values, so that it is costly; not many bytes, so that it is quick.
 LARGE = b"a.B\0m\0\0\0" + b'{"args":[[' + b",".join([b"0"] * 20_000) + b"]]}"
+# Takes a process long enough to be met at it.
+LONG = b"a.B\0m\0\0\0" + b'{"args":[[' + b",".join([b"{}"] * 600_000) + b"]]}"
 SMALL = b"a.B\0m\0\0\0" + b'{"args":[1]}'
 DONE = invocation.encode_reply("done", serialization=HESSIAN2)
 MANY = invocation.encode_reply([0] * 200_000, serialization=HESSIAN2)
@@ -260,9 +262,11 @@ def test_a_process_that_is_killed_fails_its_call_with_a_reason_and_the_next_call
     async def scenario() -> None:
         async with beside() as one:
             pid = await one.hold()
-            call = one.call()
+            call = one.call(LONG)
             other = one.call()
             await one.under_way(3)
+            os.kill(pid, signal.SIGCONT)
+            await eventually(lambda: one.transcoder.begun == 2, 30.0)
             os.kill(pid, signal.SIGKILL)
             with pytest.raises(DragomanError, match="the process that transcodes large calls end"):
                 await call
@@ -271,6 +275,39 @@ def test_a_process_that_is_killed_fails_its_call_with_a_reason_and_the_next_call
             assert await one.call() == b'"done"'
             assert not exists(pid)
             assert one.way.egress.errors == {Code.TOO_LARGE: 1}
+
+    asyncio.run(scenario())
+
+
+def test_a_job_that_was_not_begun_when_its_process_was_killed_is_begun_anew() -> None:
+    async def scenario() -> None:
+        async with beside() as one:
+            pid = await one.hold()
+            calls = [one.call(), one.call()]
+            await one.under_way(3)
+            os.kill(pid, signal.SIGKILL)
+            assert await asyncio.gather(*calls) == [b'"done"'] * 2
+            assert not exists(pid)
+            assert one.way.egress.errors == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_job_that_two_processes_did_not_begin_fails_with_a_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        async with beside() as one:
+            pid = await one.hold()
+            call = one.call()
+            await one.under_way(2)
+            # The next one ends before it has read anything.
+            with monkeypatch.context() as patched:
+                patched.setattr(module, "START", "")
+                os.kill(pid, signal.SIGKILL)
+                with pytest.raises(DragomanError, match="ended twice before it began this one"):
+                    await call
+            assert await one.call() == b'"done"'
 
     asyncio.run(scenario())
 

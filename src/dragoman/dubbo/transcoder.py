@@ -8,9 +8,10 @@ loop would wait for whoever makes, collects and frees millions of them.
 
 Processes are started by the first job and end after a while without any. The invariants: each job
 ends exactly once, by its answer or by a failure, unless it is dropped; what waits is bounded in
-number and bytes; a process that dies takes one job with it. The body of a job counts in the
-process's budget until its answer comes, and from then on the answer; what the other processes have
-is theirs, and bounded for each.
+number and bytes; a process that dies takes one job with it, and none that it has not begun: that
+one is begun anew, once. The body of a job counts in the process's budget until its answer comes,
+and from then on the answer; what the other processes have is theirs, and bounded for each. Large
+bytes are neither joined nor copied here.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import msgspec
 from dragoman.budget import process_budget
 from dragoman.dubbo.transcoding import LENGTHS, START, Answer, For, Head, Works
 from dragoman.errors import Code
+from dragoman.wire.room import Room
 
 logger = logging.getLogger("dragoman.dubbo")
 
@@ -42,8 +44,9 @@ IDLE_S: Final = 30.0
 REAP_S: Final = 0.01
 # How long a process may take to end by itself.
 PATIENCE_S: Final = 2.0
-# What nobody waits for any more may go on for so long before its process is ended.
-DROPPED_S: Final = 5.0
+# What nobody waits for any more may go on for so long before its process is ended: a new one takes
+# about as long to start, and others may wait for the place.
+DROPPED_S: Final = 0.25
 # Of one process: an argument of 8 MiB as values takes up to 600 MB. The least is what its
 # libraries map.
 MEMORY_BYTES: Final = 1024 * MIB
@@ -54,10 +57,13 @@ KILLED: Final = (
     "the process that transcodes large calls ended while it was at this one:"
     " it most likely takes more memory than a call may have"
 )
+NOT_BEGUN: Final = "the process that transcodes large calls ended twice before it began this one"
 # Where the package is.
 PARENT: Final = str(Path(__file__).parent.parent.parent)
 
 Done = Callable[[int, str, bytes, bytes], object]
+
+NOTHING: Final = Answer(0)
 
 _encode = msgspec.msgpack.Encoder().encode
 _read_answer = msgspec.msgpack.Decoder(Answer).decode
@@ -66,12 +72,14 @@ _read_answer = msgspec.msgpack.Decoder(Answer).decode
 class Job:
     """A job that has been handed over; ``drop`` it when nobody waits for it any more."""
 
-    __slots__ = ("_held", "_owner", "body", "done", "head", "process", "size")
+    __slots__ = ("_held", "_owner", "again", "body", "done", "head", "process", "size")
 
     def __init__(self, owner: Transcoder, head: Head, body: bytes, done: Done) -> None:
         self._owner = owner
         self.head = head
+        # Kept until a process has it whole.
         self.body = body
+        self.again = False
         self.size = len(body)
         # Bytes that count in the budget.
         self._held = self.size
@@ -99,6 +107,7 @@ class Job:
     def end(self, answer: Answer, made: bytes) -> None:
         """Tell whoever waits."""
         self.process = None
+        self.body = b""
         self.let_go()
         done, self.done = self.done, None
         if done is not None:
@@ -115,6 +124,8 @@ class Transcoder:
         # Of the jobs that no process has taken yet.
         self.bytes_waiting = 0
         self.jobs = 0
+        # How often a process has had a job whole, and begun it.
+        self.begun = 0
         self._waiting: deque[Job] = deque()
         self._processes: list[_Process | None] = [None] * len(LARGEST)
         self._reaping: set[asyncio.Task[None]] = set()
@@ -164,6 +175,17 @@ class Transcoder:
                 return job
         return None
 
+    def begin_again(self, job: Job) -> None:
+        """The process of a job has ended before it began it."""
+        job.again = True
+        job.process = None
+        if job.done is None or self._closed:
+            job.end(Answer(Code.UNAVAILABLE, CLOSING), b"")
+            return
+        self._waiting.appendleft(job)
+        self.bytes_waiting += job.size
+        self.look()
+
     def _forget(self, job: Job) -> None:
         self._waiting.remove(job)
         self.bytes_waiting -= job.size
@@ -204,7 +226,7 @@ class Transcoder:
         reaping.add_done_callback(self._reaping.discard)
 
 
-class _Process(asyncio.Protocol):
+class _Process(asyncio.BufferedProtocol):
     """One process: the protocol of its socket."""
 
     def __init__(self, owner: Transcoder, place: int) -> None:
@@ -216,11 +238,11 @@ class _Process(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._ended = False
-        # Of the answer that is arriving.
-        self._parts: list[bytes] = []
-        self._received = 0
-        self._head_length = 0
-        self._length = 0
+        # What is arriving: lengths, or an answer's head, or its body.
+        self._room = Room(LENGTHS.size)
+        self._arrives: Callable[[bytes], None] = self._lengths
+        self._body_length = 0
+        self._answer = NOTHING
         self._starting = self._loop.create_task(self._start())
 
     @property
@@ -245,8 +267,6 @@ class _Process(asyncio.Protocol):
         head = _encode(job.head)
         self._transport.write(LENGTHS.pack(len(head), len(job.body)) + head)
         self._transport.write(job.body)
-        # It is the transport's now.
-        job.body = b""
 
     def give_up(self, job: Job) -> None:
         """Nobody has waited for the job for long: end the process if it is still at it."""
@@ -298,35 +318,47 @@ class _Process(asyncio.Protocol):
         elif self.job is not None:
             self._send(self.job)
 
-    def data_received(self, data: bytes) -> None:
-        """The loop: a piece of an answer."""
-        self._parts.append(data)
-        self._received += len(data)
-        if self._length == 0:
-            if self._received < LENGTHS.size:
-                return
-            first = b"".join(self._parts)
-            self._parts = [first]
-            self._head_length, body_length = LENGTHS.unpack_from(first)
-            self._length = LENGTHS.size + self._head_length + body_length
-            if self.job is not None and not self.job.hold(body_length):
-                self.end(
-                    Code.OVERLOAD, f"no memory is left here for a large call of {body_length} bytes"
-                )
-                return
-        if self._received == self._length:
-            self._answered()
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """The loop: where what comes is to be read to."""
+        return self._room.rest()
 
-    def _answered(self) -> None:
-        """A whole answer is in the parts."""
-        at = LENGTHS.size + self._head_length
-        while len(self._parts[0]) < at:
-            self._parts[:2] = [self._parts[0] + self._parts[1]]
-        answer = _read_answer(self._parts[0][LENGTHS.size : at])
-        self._parts[0] = self._parts[0][at:]
-        made = b"".join(self._parts)
-        self._parts = []
-        self._received = self._length = 0
+    def buffer_updated(self, n: int) -> None:
+        """The loop: so much has been read there."""
+        if self._room.fill(n):
+            self._arrives(self._room.take())
+
+    def _expect(self, length: int, arrives: Callable[[bytes], None]) -> None:
+        self._room = Room(length)
+        self._arrives = arrives
+
+    def _lengths(self, data: bytes) -> None:
+        head_length, self._body_length = LENGTHS.unpack(data)
+        job = self.job
+        if head_length == 0:
+            # The job has arrived, and is begun.
+            self._owner.begun += 1
+            if job is not None:
+                job.body = b""
+            self._expect(LENGTHS.size, self._lengths)
+        elif job is not None and not job.hold(self._body_length):
+            self.end(
+                Code.OVERLOAD,
+                f"no memory is left here for a large call of {self._body_length} bytes",
+            )
+        else:
+            self._expect(head_length, self._head)
+
+    def _head(self, data: bytes) -> None:
+        self._answer = _read_answer(data)
+        if self._body_length:
+            self._expect(self._body_length, self._answered)
+        else:
+            self._answered(b"")
+
+    def _answered(self, made: bytes) -> None:
+        """A whole answer has come."""
+        answer, self._answer = self._answer, NOTHING
+        self._expect(LENGTHS.size, self._lengths)
         job, self.job = self.job, None
         if answer.last:
             self.end(0, "")
@@ -339,7 +371,16 @@ class _Process(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The loop: the process has ended. Mostly it is memory that has run out."""
-        self.end(Code.TOO_LARGE, KILLED)
+        job = self.job
+        if job is None or not job.body:
+            self.end(Code.TOO_LARGE, KILLED)
+        elif job.again:
+            self.end(Code.INTERNAL, NOT_BEGUN)
+        else:
+            # Perhaps it was idle, and is ended just as it is given something.
+            self.job = None
+            self.end(0, "")
+            self._owner.begin_again(job)
 
     def end(self, code: int, why: str) -> None:
         """End the process; a job under way fails for this reason."""

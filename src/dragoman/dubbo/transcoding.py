@@ -1,8 +1,9 @@
 """What the process beside a loop does: it makes requests and reads replies that are large.
 
 ``dubbo.transcoder`` starts it with ``START`` and is at the other end of its socket. A job is a head
-(msgpack) and a body, each with its length before it; so is an answer. The process takes one after
-another, ends with the socket, and after a job that made it large.
+(msgpack) and a body, after the lengths of both; so is an answer, and a head without length says
+that the job has arrived and is begun. The process takes one job after another, ends with the
+socket, and after a job that made it large.
 
 The invariants: every job is answered, whatever is wrong with it; the process yields to those who
 answer small calls, and is the first to go where memory runs out.
@@ -38,6 +39,7 @@ work(int(fd), int(memory))
 """
 
 LENGTHS: Final = struct.Struct("<IQ")
+BEGUN: Final = LENGTHS.pack(0, 0)
 NICE: Final = 5
 # The process is replaced when it has been larger than this, since much of it is never given back.
 KEPT_BYTES: Final = 192 << 20
@@ -162,6 +164,7 @@ def work(fd: int, memory: int) -> None:
             body = _receive(sock, body_length)
             if head is None or body is None:
                 return
+            sock.sendall(BEGUN)
             answer, made = works.do(_read_head(head), body)
             answer.last = _most_bytes() > KEPT_BYTES
             said: Any = _encode(answer)
