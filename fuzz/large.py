@@ -1,7 +1,8 @@
 """Random large JSON calls against what passes over them on the loop, and random numbers.
 
 Invariant: the outline of a call is what ``json`` reads with each argument as null, or a UsageError
-where that reads nothing; a natural number has the value of its text; time is linear in the bytes.
+where that reads nothing, in whatever pieces the call is looked through; a natural number has the
+value of its text; time is linear in the bytes.
 
     python -m fuzz.large --seconds 600 --seed 1
 """
@@ -9,7 +10,6 @@ where that reads nothing; a natural number has the value of its text; time is li
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import random
 import time
@@ -20,7 +20,7 @@ from tests.calibration import too_many_pieces
 
 from dragoman.errors import UsageError
 from dragoman.wire.jsonnumber import natural_number
-from dragoman.wire.jsonoutline import outline
+from dragoman.wire.jsonoutline import Outline
 
 # What one input may take, in pieces of work (tests/calibration.py).
 PIECES_MAX = 25
@@ -41,17 +41,33 @@ def value(source: random.Random, depth: int) -> Any:
     return {str(i): value(source, depth - 1) for i in range(source.randrange(6))}
 
 
+def outline(text: bytes, piece: int) -> tuple[bytes, int]:
+    """The outline of a call that is looked through in pieces of so many bytes."""
+    made = Outline(text, b"args", ITEMS_MAX, BESIDE_MAX)
+    while not made.look(piece):
+        pass
+    return made.take()
+
+
+def outcome(text: bytes, piece: int) -> object:
+    """``outline``, or why there is none."""
+    try:
+        return outline(text, piece)
+    except UsageError as error:
+        return str(error)
+
+
 def check_outline(source: random.Random) -> None:
     """One call, whole and changed."""
     call = {"types": ["a"], "args": [value(source, 4) for _ in range(source.randrange(5))], "z": 1}
     text = json.dumps(call, ensure_ascii=False, indent=source.choice((None, 1))).encode()
-    made, end = outline(text, b"args", ITEMS_MAX, BESIDE_MAX)
+    piece = source.choice((1, 7, 100, len(text)))
+    made, end = outline(text, piece)
     assert json.loads(made) == {**call, "args": [None] * len(call["args"])}
     assert text[end:] == b"}"
     changed = bytearray(text)
     changed[source.randrange(len(changed))] = source.choice(b'[]{}",:\\x ')
-    with contextlib.suppress(UsageError):
-        outline(bytes(changed), b"args", ITEMS_MAX, BESIDE_MAX)
+    assert outcome(bytes(changed), piece) == outcome(bytes(changed), len(text))
 
 
 def check_number(source: random.Random) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from dragoman.agent.published import Signature
 from dragoman.errors import Code, NotFoundError, UsageError
 from dragoman.wire.http1 import encode_response
-from dragoman.wire.jsonoutline import outline
+from dragoman.wire.jsonoutline import Outline
 from dragoman.wire.misfit import UNREADABLE, json_misfit
 
 # Error code on the wire -> HTTP status and the name in x-dragoman-error.
@@ -271,9 +271,10 @@ def json_call(
     version: bytes,
     body: bytes | memoryview,
     published: Published | None = None,
+    looked: Outline | None = None,
 ) -> tuple[str, str, str, bytes, bool]:
     """Interface, group, version, the payload for the provider's agent, and whether there is no
-    result to wait for, of a call by the JSON contract.
+    result to wait for, of a call by the JSON contract. ``looked``: its outline, if it is known.
 
     The payload is ``interface NUL method NUL group NUL version NUL`` and the JSON body. A call
     without types gets those that ``published`` knows, if it does. Raises
@@ -281,15 +282,14 @@ def json_call(
     ``/{interface}/{method}``.
     """
     interface, method = _path(path)
-    if body[: len(BOM)] == BOM:
-        body = body[len(BOM) :]
+    body = _without_bom(body)
     said: bytes | memoryview = body or b"{}"
     end = -1
     if len(body) > READ_WHOLE_BYTES:
-        try:
-            said, end = outline(body, b"args", ARGUMENTS_MAX, READ_WHOLE_BYTES)
-        except UsageError as error:
-            raise UsageError(f"body: {error}") from None
+        if looked is None:
+            looked = outline_of(body)
+            look(looked, len(body))
+        said, end = looked.take()
     try:
         call = _decoder.decode(said)
     except UNREADABLE:
@@ -313,6 +313,25 @@ def json_call(
         body or b"{}",
     )
     return interface, wanted_group, wanted_version, payload, call.oneway
+
+
+def outline_of(body: bytes | memoryview) -> Outline:
+    """What a large JSON call says beside its arguments, to be found by ``look``."""
+    return Outline(_without_bom(body), b"args", ARGUMENTS_MAX, READ_WHOLE_BYTES)
+
+
+def look(outline: Outline, most: int) -> bool:
+    """Go through about so many bytes more of a call, or raise UsageError; whether that was all."""
+    try:
+        return outline.look(most)
+    except UsageError as error:
+        raise UsageError(f"body: {error}") from None
+
+
+def _without_bom(body: bytes | memoryview) -> bytes | memoryview:
+    if body[: len(BOM)] == BOM:
+        return memoryview(body)[len(BOM) :]
+    return body
 
 
 def _with_types(

@@ -8,6 +8,17 @@ from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.http1_request cimport RequestDecoder
 
 
+cdef class Looking:
+    cdef HttpCall call
+    cdef bytes path
+    cdef bytes group
+    cdef bytes version
+    cdef object outline
+
+    cdef bint go_on(self)
+    cdef void _refuse(self, IngressConnection connection, error)
+
+
 cdef class Ingress:
     cdef readonly object loop
     cdef Turn turn
@@ -31,6 +42,7 @@ cdef class Ingress:
     cdef readonly object access
     cdef bint _hosts_restricted
     cdef dict _told  # service and error -> [when the next line is due, failures without one]
+    cdef object _looking  # large calls that are looked through before they are begun
     cdef bytes _date
     cdef int64_t _date_until_us
     cdef readonly uint64_t accepted
@@ -44,7 +56,8 @@ cdef class Ingress:
 
     cdef bint _sheds(self) noexcept
     cdef bytes date(self, int64_t now_us)
-    cdef bytes response(self, HttpCall call, const char* body, Py_ssize_t n)
+    cdef int look_through(self, Looking looking) except -1
+    cdef bytes response(self, HttpCall call, const char* body, Py_ssize_t n, bytes owner)
     cdef bytes error_response(
         self, HttpCall call, int status, str name, str why, int64_t now_us
     )
@@ -101,6 +114,7 @@ cdef class HttpCall(ServiceCall):
     cdef bint keep_alive
     cdef bint http_1_0
     cdef bytes response
+    cdef bytes rest         # what is written after the response, if that is not the whole
     cdef bytes origin  # of the page that asks, if pages of other origins may
     cdef Budget counts_in
     cdef size_t counted  # bytes of its body, or of a response that waits for its turn

@@ -15,7 +15,6 @@ from cpython.buffer cimport PyBUF_READ
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t
-from libc.string cimport memcpy
 
 cdef extern from "<sys/socket.h>" nogil:
     int MSG_DONTWAIT
@@ -36,6 +35,7 @@ from dragoman.wire.http1_tables cimport (
 
 import logging
 import time
+from collections import deque
 
 from dragoman.agent import contract
 from dragoman.agent.access import OPEN
@@ -43,7 +43,7 @@ from dragoman.errors import Code, DragomanError, UsageError
 
 cdef enum:
     PIPELINE_MAX = 16
-    # A longer body of a response is not copied twice.
+    # A longer body of a response is written from where it is.
     APART_BYTES = 65536
     # After the last response of a connection the client may finish what it is sending: closing at
     # once would make its kernel discard the response. Bounds of what is discarded, of silence, of
@@ -53,6 +53,9 @@ cdef enum:
     LINGER_MOST_US = 10_000_000
     # The least rate of a body counts from here on: what is sent in bursts is given time.
     BODY_GRACE_US = 5_000_000
+
+    # A longer JSON call is looked through in pieces of so much, a turn of the loop each.
+    PIECE_BYTES = 524288
 
     # A failed call's line: at most this often for a kind, this many kinds, this far into a body.
     TELL_US = 1_000_000
@@ -117,6 +120,7 @@ cdef class Ingress:
         self._hosts_restricted = bool(access.hosts)
         self._date = b""
         self._told = {}
+        self._looking = deque()
         self.loop = loop
         self.turn = turn_of(loop)
         self.directory = directory
@@ -187,12 +191,11 @@ cdef class Ingress:
             self._date_until_us = now_us + <int64_t>(1e6 * (1.0 - wall % 1.0))
         return self._date
 
-    cdef bytes response(self, HttpCall call, const char* body, Py_ssize_t n):
-        """The whole response with the result of ``call``."""
+    cdef bytes response(self, HttpCall call, const char* body, Py_ssize_t n, bytes owner):
+        """The response with the result of ``call``: the whole of it, or what goes before
+        ``call.rest``."""
         cdef bytes kind = JSON if call.json else TEXT
         cdef bytes fields = self.date(call.ended_us)
-        cdef bytes whole
-        cdef size_t head
         cdef bint apart = n > APART_BYTES
         if call.origin is not None:
             fields += contract.cors_lines(call.origin)
@@ -200,15 +203,9 @@ cdef class Ingress:
             self._scratch, 200, PyBytes_AS_STRING(kind), len(kind), PyBytes_AS_STRING(fields),
             len(fields), NULL if apart else body, n, call.connection_says(),
         )
-        if not apart:
-            return self._scratch.take()
-        # A large body is copied once.
-        head = self._scratch.length
-        whole = PyBytes_FromStringAndSize(NULL, head + n)
-        memcpy(PyBytes_AS_STRING(whole), self._scratch.data, head)
-        memcpy(PyBytes_AS_STRING(whole) + head, body, n)
-        self._scratch.clear()
-        return whole
+        if apart:
+            call.rest = whole_bytes(body, n, owner)
+        return self._scratch.take()
 
     cdef bytes error_response(
         self, HttpCall call, int status, str name, str why, int64_t now_us
@@ -218,6 +215,25 @@ cdef class Ingress:
             status, name, why, call.connection_says(), self.date(now_us), call.origin,
             self.access.methods,
         )
+
+    cdef int look_through(self, Looking looking) except -1:
+        """Begin a large call once it has been looked through: one piece of one call a turn,
+        however many there are."""
+        self._looking.append(looking)
+        if len(self._looking) == 1:
+            self.loop.call_soon(self._look)
+        return 0
+
+    def _look(self):
+        cdef Looking looking = self._looking[0]
+        cdef bint over = True
+        try:
+            over = looking.go_on()
+        finally:
+            if over:
+                self._looking.popleft()
+            if self._looking:
+                self.loop.call_soon(self._look)
 
     def tell_refusal(self, str name, str why):
         """Log that a request was refused here: a line a second for each kind of error, which
@@ -453,8 +469,8 @@ cdef class IngressConnection(Timed):
                 self._begin_query(call)
             elif request.path_length == 1 and request.content_kind != CT_JSON:
                 self._begin_form(call)
-            else:
-                self._begin_json(call)
+            elif self._begin_json(call):
+                now = 0
         except contract.HttpRefusal as refusal:
             self._refuse(
                 refusal.status, refusal.name, refusal.why, not call.keep_alive,
@@ -472,7 +488,8 @@ cdef class IngressConnection(Timed):
         call.counts_in = ingress.budget
         call.count(call.body_length)
         self._expect(call)
-        call.service.submit(call)
+        if now:
+            call.service.submit(call)
 
     cdef bint _begin_form(self, HttpCall call) except -1:
         """The contest's contract: the form travels as it came; its fields choose the service."""
@@ -510,20 +527,30 @@ cdef class IngressConnection(Timed):
         return True
 
     cdef bint _begin_json(self, HttpCall call) except -1:
-        """``POST /{interface}/{method}`` with a JSON object of types and args."""
+        """``POST /{interface}/{method}`` with a JSON object of types and args. True if the call is
+        large, and is begun by its ``Looking``."""
         cdef RequestDecoder request = self.decoder
+        cdef bytes path
         if request.content_kind != CT_JSON:
             # Without it any page in a browser could send such a request, unasked.
             raise contract.HttpRefusal(
                 415, "unsupported-media-type", "Content-Type application/json was expected"
             )
+        path = request.path[:request.path_length]
+        if request.body_length > PIECE_BYTES:
+            call.body_owner = whole_bytes(request.body, request.body_length, request.owner)
+            call.body_length = request.body_length
+            self.ingress.look_through(
+                Looking(call, path, self._wanted(W_GROUP), self._wanted(W_VERSION))
+            )
+            return True
         self._begin_call(call, contract.json_call(
-            request.path[:request.path_length], self._wanted(W_GROUP), self._wanted(W_VERSION),
+            path, self._wanted(W_GROUP), self._wanted(W_VERSION),
             PyMemoryView_FromMemory(<char*>request.body, request.body_length, PyBUF_READ)
             if request.body_length else b"",
             self.ingress.published,
         ))
-        return True
+        return False
 
     cdef bint _begin_query(self, HttpCall call) except -1:
         """``GET /{interface}/{method}`` with the arguments in the query."""
@@ -577,13 +604,16 @@ cdef class IngressConnection(Timed):
         if self._head is not call:
             call.response = response
             call.counts_in = self.ingress.budget
-            call.count(len(response))
+            call.count(len(response) + (0 if call.rest is None else len(call.rest)))
             return
         call.count(0)
         self._head = None
         while True:
             self._outstanding -= 1
             self._write(response)
+            if call.rest is not None:
+                self._write(call.rest)
+                call.rest = None
             if close:
                 self._ending = True
                 break
@@ -706,6 +736,61 @@ cdef class IngressConnection(Timed):
             ingress.turn.wheel.schedule(self, now + ingress._check_us)
 
 
+cdef bytes whole_bytes(const char* body, Py_ssize_t n, bytes owner):
+    """A body as bytes; those that hold it and nothing else, if there are any."""
+    if owner is not None and len(owner) == n and PyBytes_AS_STRING(owner) == body:
+        return owner
+    return PyBytes_FromStringAndSize(body, n)
+
+
+cdef class Looking:
+    """What looks through a large JSON call a piece at a time, and then begins it; others are
+    answered between the pieces. See ``Ingress.look_through``."""
+
+    def __init__(self, HttpCall call, bytes path, bytes group, bytes version):
+        self.call = call
+        self.path = path
+        self.group = group
+        self.version = version
+        self.outline = contract.outline_of(call.body_owner)
+
+    cdef bint go_on(self):
+        """The next piece; whether that was the last."""
+        cdef HttpCall call = self.call
+        cdef IngressConnection connection = call.connection
+        cdef Ingress ingress
+        if connection is None:
+            # Its client has left.
+            return True
+        ingress = connection.ingress
+        try:
+            if not contract.look(self.outline, PIECE_BYTES):
+                return False
+            connection._begin_call(call, contract.json_call(
+                self.path, self.group, self.version, call.body_owner, ingress.published,
+                self.outline,
+            ))
+        except DragomanError as error:
+            self._refuse(connection, error)
+            return True
+        call.count(call.body_length)
+        call.service.submit(call)
+        return True
+
+    cdef void _refuse(self, IngressConnection connection, error):
+        cdef Ingress ingress = connection.ingress
+        cdef str name = contract.name_of(error.code)
+        self.call.connection = None
+        ingress.in_progress -= 1
+        ingress.count_error(name)
+        if ingress.draining:
+            connection._renders(self.call)
+        connection._answered(self.call, ingress.error_response(
+            self.call, contract.status_of(error.code), name, str(error),
+            ingress.turn.wheel.clock_us(),
+        ))
+
+
 @cython.freelist(256)
 cdef class HttpCall(ServiceCall):
     """One HTTP request on its way."""
@@ -746,7 +831,7 @@ cdef class HttpCall(ServiceCall):
                 self.connection_says(), ingress.date(self.ended_us), self.origin
             ))
             return
-        connection._answered(self, ingress.response(self, body, n))
+        connection._answered(self, ingress.response(self, body, n, owner))
 
     cdef void on_failure(self, int code, str message):
         cdef IngressConnection connection = self.connection

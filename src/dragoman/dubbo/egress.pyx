@@ -522,9 +522,11 @@ cdef class EgressCall(DubboCall):
             egress.turn.wheel.cancel(self)
             egress._finish(self, C_DEADLINE, False, "")
             return 0
+        frame = None if egress.link.read_from is None else egress.link.read_from.take_body()
         self.aside = READING
         self.job = egress._transcoder.read(
-            (<char*>&self.asked)[:sizeof(Asked)], serialization, body[:n], self._read
+            (<char*>&self.asked)[:sizeof(Asked)], serialization,
+            body[:n] if frame is None else memoryview(frame), self._read,
         )
         if self.job is None:
             self.aside = 0

@@ -104,6 +104,8 @@ cdef class DubboLink:
     cdef readonly uint64_t losses
     cdef int64_t heartbeat_us
     cdef int64_t read_us
+    # Of the connection that was read last.
+    cdef DubboDecoder read_from
     cdef object on_change
     # It has said that it is about to stop, and has not been back since.
     cdef bint _leaving

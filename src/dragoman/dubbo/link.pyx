@@ -148,6 +148,7 @@ cdef class DubboConnection(Arriving):
         """Bytes from the provider: replies, heartbeats, events."""
         self._heard = True
         self.owner.read_us = self.read_us = self.turn.wheel.clock_us()
+        self.owner.read_from = self.decoder
         if self.silent:
             self._speaks()
         self.turn.read_begins()
@@ -266,6 +267,8 @@ cdef class DubboConnection(Arriving):
             self._unread.cancel()
             self._unread = None
         self._count_queue()
+        if self.owner.read_from is self.decoder:
+            self.owner.read_from = None
         if not self.decoder.pending_done:
             self.decoder.drop()
         self.out.drop()

@@ -62,6 +62,7 @@ NOT_BEGUN: Final = "the process that transcodes large calls ended twice before i
 PARENT: Final = str(Path(__file__).parent.parent.parent)
 
 Done = Callable[[int, str, bytes, bytes], object]
+Body = bytes | memoryview
 
 NOTHING: Final = Answer(0)
 
@@ -74,11 +75,11 @@ class Job:
 
     __slots__ = ("_held", "_owner", "again", "body", "done", "head", "process", "size")
 
-    def __init__(self, owner: Transcoder, head: Head, body: bytes, done: Done) -> None:
+    def __init__(self, owner: Transcoder, head: Head, body: Body, done: Done) -> None:
         self._owner = owner
         self.head = head
         # Kept until a process has it whole.
-        self.body = body
+        self.body: Body = body
         self.again = False
         self.size = len(body)
         # Bytes that count in the budget.
@@ -136,11 +137,11 @@ class Transcoder:
         called once. None when there is too much to do."""
         return self._submit(Head(make=(to, method, timeout_ms)), body, done)
 
-    def read(self, asked: bytes, serialization: int, body: bytes, done: Done) -> Job | None:
+    def read(self, asked: bytes, serialization: int, body: Body, done: Done) -> Job | None:
         """Read a reply for who asked so; ``done(code, problem, b"", answer)`` as above."""
         return self._submit(Head(read=(asked, serialization)), body, done)
 
-    def _submit(self, head: Head, body: bytes, done: Done) -> Job | None:
+    def _submit(self, head: Head, body: Body, done: Done) -> Job | None:
         if (
             self._closed
             or len(self._waiting) >= JOBS_MAX
@@ -306,7 +307,7 @@ class _Process(asyncio.BufferedProtocol):
         job, self.job = self.job, None
         self.end(0, "")
         if job is not None:
-            job.end(*Works().do(job.head, job.body))
+            job.end(*Works().do(job.head, bytes(job.body)))
             self._owner.look()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -110,6 +110,12 @@ cdef int event_kind(const char* body, Py_ssize_t n) noexcept nogil
 cdef str error_text(int serialization, const char* body, Py_ssize_t n)
 
 
+cdef class Taken:
+    cdef char* memory
+    cdef char* body
+    cdef Py_ssize_t length
+
+
 cdef class DubboDecoder:
     cdef bytes chunk              # what was received last, while any of it is unread
     cdef const char* at
@@ -133,6 +139,7 @@ cdef class DubboDecoder:
 
     cdef readonly str error       # after DUBBO_ERROR: one line
 
+    cdef object take_body(self)
     cdef int receive(self, bytes data) except -2
     cdef int next_frame(self) noexcept
     cdef int read_header(self, const uint8_t* p) noexcept

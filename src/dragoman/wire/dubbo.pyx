@@ -15,6 +15,7 @@ memory for an unfinished one grows with the bytes that came and not with the len
 decoder that failed stays failed.
 """
 
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -229,6 +230,20 @@ cdef str error_text(int serialization, const char* body, Py_ssize_t n):
     return " ".join(text.partition("\n\tat ")[0].split())
 
 
+cdef class Taken:
+    """A frame's body that its decoder has given away: bytes that are read by the buffer protocol.
+    """
+
+    def __dealloc__(self):
+        free(self.memory)
+
+    def __len__(self):
+        return self.length
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.body, self.length, True, flags)
+
+
 cdef class DubboDecoder:
     """Takes what a connection received and hands out frames.
 
@@ -415,6 +430,24 @@ cdef class DubboDecoder:
             outcome = self.keep(min(self.end - self.at, needed - self.pending_length), needed)
             if outcome:
                 return DUBBO_ERROR if outcome < 0 else self.refuse()
+
+    cdef object take_body(self):
+        """The body of the frame that was handed out last, without a copy, or None if it lies among
+        others' bytes. Whoever takes it owns it; the frame's fields stay."""
+        cdef Taken taken
+        if not self.pending_done or self.body_length == 0:
+            return None
+        taken = Taken.__new__(Taken)
+        taken.memory = self.pending
+        taken.body = self.pending + DUBBO_HEADER_BYTES
+        taken.length = self.body_length
+        if self.budget is not None:
+            self.budget.give(self.pending_capacity)
+        self.pending = NULL
+        self.pending_capacity = 0
+        self.pending_length = 0
+        self.pending_done = False
+        return taken
 
     @property
     def buffered_bytes(self):

@@ -2,8 +2,9 @@
 
 ``agent.contract`` reads large calls with it: it wants to know which service is called, and how
 many arguments there are, but not what these are. The invariants: the work is one pass over the
-bytes that looks for quotes and brackets alone; nothing is made of the array's values; all else is
-bounded. What is in the values is not checked: whoever reads them does that.
+bytes that looks for quotes and brackets alone, and can be left off and taken up again anywhere in a
+value; nothing is made of the array's values; all else is bounded. What is in the values is not
+checked: whoever reads them does that.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -54,153 +55,245 @@ cdef inline Py_ssize_t past_space(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) 
     return i
 
 
-cdef inline Py_ssize_t past_string(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
-    """Past the string whose content begins at ``i``, or -1."""
+cdef struct Value:
+    Py_ssize_t start
+    Py_ssize_t at     # what is before it has been passed
+    Py_ssize_t depth  # brackets that are open there
+    Py_ssize_t text   # within a string: where no backslash before counts any more; else -1
+
+
+cdef inline bint pass_string(const uint8_t* p, Py_ssize_t bound, Value* value) noexcept nogil:
+    """Go on in a string; whether it ends before ``bound``."""
     cdef const uint8_t* quote
-    cdef Py_ssize_t before, near
-    while i < n:
-        quote = <const uint8_t*>memchr(p + i, 34, n - i)
+    cdef Py_ssize_t i = value.at, before, near
+    while i < bound:
+        quote = <const uint8_t*>memchr(p + i, 34, bound - i)
         if quote == NULL:
-            return -1
+            i = bound
+            break
         before = quote - p
-        while before > i and p[before - 1] == 92:
+        while before > value.text and p[before - 1] == 92:
             before -= 1
-        if ((quote - p) - before) & 1 == 0:
-            return (quote - p) + 1
-        # Such quotes come in crowds, in which to look byte for byte is faster.
         i = (quote - p) + 1
-        near = min(n, i + 64)
+        if ((quote - p) - before) & 1 == 0:
+            value.at = i
+            value.text = -1
+            return True
+        # Such quotes come in crowds, in which to look byte for byte is faster.
+        near = min(bound, i + 64)
         while i < near:
             if p[i] == 34:
-                return i + 1
+                value.at = i + 1
+                value.text = -1
+                return True
             i += 2 if p[i] == 92 else 1
-    return -1
+        value.text = i
+    value.at = i
+    return False
 
 
-cdef Py_ssize_t past_value(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
-    """Past the value at ``i``, by its brackets and quotes alone, or -1."""
-    cdef Py_ssize_t depth = 0, start = i, scalar = i
+cdef int pass_value(
+    const uint8_t* p, Py_ssize_t n, Py_ssize_t stop, Value* value
+) noexcept nogil:
+    """Go on in a value, by its brackets and quotes alone. 1: it has ended; 0: not before ``stop``;
+    -1: nor before the end."""
+    cdef Py_ssize_t bound = min(n, stop), i, scalar
     cdef uint8_t c
-    while i < n:
-        c = p[i]
-        if i >= scalar and depth:
-            i += inside(p + i, n - i, &depth)
+    if value.text >= 0:
+        if not pass_string(p, bound, value):
+            return 0 if value.at < n else -1
+        if value.depth == 0:
+            return 1
+    i = scalar = value.at
+    while i < bound:
+        if i >= scalar and value.depth:
+            i += inside(p + i, bound - i, &value.depth)
             scalar = i + 32
-            if i == n:
+            if i == bound:
                 break
-            c = p[i]
+        c = p[i]
         if c == 34:
-            i = past_string(p, i + 1, n)
-            if i < 0:
-                return -1
-            if depth == 0:
-                return i
+            value.at = value.text = i + 1
+            if not pass_string(p, bound, value):
+                return 0 if value.at < n else -1
+            i = value.at
+            if value.depth == 0:
+                return 1
             continue
         if c | 32 == 123:  # [ {
-            depth += 1
-        elif c | 32 == 125:  # ] }
-            if depth == 0:
-                return i if i > start else -1
-            depth -= 1
-            if depth == 0:
-                return i + 1
-        elif depth == 0 and (c == 44 or c == 32 or c == 10 or c == 13 or c == 9):
-            return i if i > start else -1
+            value.depth += 1
+        elif c | 32 == 125 and value.depth:  # ] }
+            value.depth -= 1
+            if value.depth == 0:
+                value.at = i + 1
+                return 1
+        elif value.depth == 0 and (
+            c | 32 == 125 or c == 44 or c == 32 or c == 10 or c == 13 or c == 9
+        ):
+            value.at = i
+            return 1 if i > value.start else -1
         i += 1
-    return -1
+    value.at = i
+    return 0 if i < n else -1
 
 
 cdef object bad():
     return UsageError(json_problem(JSON_BAD).decode())
 
 
-def outline(
-    const unsigned char[::1] json not None, bytes name not None, int items_max,
-    Py_ssize_t beside_max
-):
-    """``json``, an object, with each value of the array that is its member ``name`` as null; and
-    where its closing brace is.
+cdef class Outline:
+    """Of ``json``, an object whose member ``name`` is an array: ``look`` until that says True, then
+    ``take``."""
 
-    UsageError when it is no object, when the array has more than ``items_max`` values, and when all
-    else has more than ``beside_max`` bytes.
-    """
-    cdef const uint8_t* p
-    cdef const char* key = PyBytes_AS_STRING(name)
-    cdef Py_ssize_t n = json.shape[0], i, end, start, bound
-    cdef int items
-    cdef bint first = True
-    cdef Buffer out = Buffer()
-    if n == 0:
-        raise bad()
-    p = &json[0]
-    i = past_space(p, 0, n)
-    if i == n or p[i] != 123:
-        raise bad()
-    i = past_space(p, i + 1, n)
-    out.append(b"{", 1)
-    while i < n and (p[i] != 125 or not first):
-        start = i
-        # The name, a colon, and perhaps the array's bracket.
-        if p[i] != 34:
+    cdef const uint8_t[::1] _json
+    cdef bytes _name
+    cdef int _items_max
+    cdef Py_ssize_t _beside_max
+    cdef Buffer _out
+    cdef Py_ssize_t _at
+    cdef bint _begun
+    cdef bint _whole
+    cdef bint _first
+    # In the array; in one of its values; how many there were.
+    cdef bint _in_array
+    cdef bint _in_value
+    cdef int _items
+    cdef Value _value
+
+    def __init__(
+        self, const unsigned char[::1] json not None, bytes name not None, int items_max,
+        Py_ssize_t beside_max
+    ):
+        self._json = json
+        self._name = name
+        self._items_max = items_max
+        self._beside_max = beside_max
+        self._out = Buffer()
+        self._first = True
+
+    def take(self):
+        """``json`` with each value of the array as null; and where its closing brace is."""
+        if not self._whole:
+            raise UsageError("the outline is not whole, or has been taken")
+        self._whole = False
+        return self._out.take(), self._at
+
+    def look(self, Py_ssize_t most):
+        """Go through about ``most`` bytes more; whether that was all.
+
+        UsageError when it is no object, when the array has more than ``items_max`` values, and
+        when all else has more than ``beside_max`` bytes.
+        """
+        cdef const uint8_t* p
+        cdef Py_ssize_t n = self._json.shape[0], i = self._at
+        cdef Buffer out = self._out
+        if self._whole:
+            return True
+        if n == 0:
             raise bad()
-        bound = min(n, i + beside_max)
-        end = json_value_end(<const char*>p, bound, i)
-        if end < 0:
-            raise bad() if bound == n else too_long(name, beside_max)
+        p = &self._json[0]
+        if not self._begun:
+            self._begun = True
+            i = past_space(p, 0, n)
+            if i == n or p[i] != 123:
+                raise bad()
+            i = past_space(p, i + 1, n)
+            out.append(b"{", 1)
+        while self._in_array or (i < n and (p[i] != 125 or not self._first)):
+            if not self._in_array:
+                i = self._member(p, i, n)
+            if self._in_array:
+                i = self._array(p, i, n, self._at + max(most, 1))
+                if self._in_array:
+                    self._at = i
+                    return False
+            if <Py_ssize_t>out.length > self._beside_max:
+                raise too_long(self._name, self._beside_max)
+            i = past_space(p, i, n)
+            self._first = False
+            if i < n and p[i] == 44:
+                out.append(b",", 1)
+                i = past_space(p, i + 1, n)
+                continue
+            if i == n or p[i] != 125:
+                raise bad()
+            break
+        if i == n or past_space(p, i + 1, n) != n:
+            raise bad()
+        out.append(b"}", 1)
+        self._at = i
+        self._whole = True
+        return True
+
+    cdef Py_ssize_t _member(self, const uint8_t* p, Py_ssize_t i, Py_ssize_t n) except -1:
+        """Past a member's name and value, or past the bracket of the array."""
+        cdef Py_ssize_t start = i, end = self._beside(p, i, n)
+        if p[start] != 34:
+            raise bad()
         i = past_space(p, end, n)
         if i == n or p[i] != 58:
             raise bad()
         i = past_space(p, i + 1, n)
         if i == n:
             raise bad()
-        out.append(p + start, end - start)
-        out.append(b":", 1)
-        if p[i] == 91 and json_equals(<const char*>p + start, end - start, key, len(name)):
-            i = past_space(p, i + 1, n)
-            out.append(b"[", 1)
-            items = 0
-            while i < n and (p[i] != 93 or items):
-                items += 1
-                if items > items_max:
-                    raise UsageError(f"{name.decode()}: at most {items_max} were expected")
-                i = past_value(p, i, n)
-                if i < 0:
-                    raise bad()
-                i = past_space(p, i, n)
-                out.append(b"null,", 5)
-                if i < n and p[i] == 93:
-                    break
-                if i == n or p[i] != 44:
-                    raise bad()
-                i = past_space(p, i + 1, n)
-            if i == n:
+        self._out.append(p + start, end - start)
+        self._out.append(b":", 1)
+        if p[i] == 91 and json_equals(
+            <const char*>p + start, end - start, PyBytes_AS_STRING(self._name), len(self._name)
+        ):
+            self._in_array = True
+            self._items = 0
+            self._out.append(b"[", 1)
+            return past_space(p, i + 1, n)
+        end = self._beside(p, i, n)
+        self._out.append(p + i, end - i)
+        return end
+
+    cdef Py_ssize_t _beside(self, const uint8_t* p, Py_ssize_t i, Py_ssize_t n) except -1:
+        """Past a value that stands beside the array."""
+        cdef Py_ssize_t bound = min(n, i + self._beside_max)
+        cdef Py_ssize_t end = json_value_end(<const char*>p, bound, i)
+        if end < 0:
+            raise bad() if bound == n else too_long(self._name, self._beside_max)
+        return end
+
+    cdef Py_ssize_t _array(
+        self, const uint8_t* p, Py_ssize_t i, Py_ssize_t n, Py_ssize_t stop
+    ) except -1:
+        """Past the array's end, or to ``stop`` within a value."""
+        cdef Value* value = &self._value
+        cdef int outcome
+        while self._in_value or (i < n and (p[i] != 93 or self._items)):
+            if not self._in_value:
+                self._items += 1
+                if self._items > self._items_max:
+                    raise UsageError(
+                        f"{self._name.decode()}: at most {self._items_max} were expected"
+                    )
+                self._in_value = True
+                value.start = value.at = i
+                value.depth = 0
+                value.text = -1
+            outcome = pass_value(p, n, stop, value)
+            if outcome < 0:
                 raise bad()
-            i += 1
-            if items:
-                out.length -= 1
-            out.append(b"]", 1)
-        else:
-            bound = min(n, i + beside_max)
-            end = json_value_end(<const char*>p, bound, i)
-            if end < 0:
-                raise bad() if bound == n else too_long(name, beside_max)
-            out.append(p + i, end - i)
-            i = end
-        if <Py_ssize_t>out.length > beside_max:
-            raise too_long(name, beside_max)
-        i = past_space(p, i, n)
-        first = False
-        if i < n and p[i] == 44:
-            out.append(b",", 1)
+            if outcome == 0:
+                return value.at
+            self._in_value = False
+            i = past_space(p, value.at, n)
+            self._out.append(b"null,", 5)
+            if i < n and p[i] == 93:
+                break
+            if i == n or p[i] != 44:
+                raise bad()
             i = past_space(p, i + 1, n)
-            continue
-        if i == n or p[i] != 125:
+        if i == n:
             raise bad()
-        break
-    if i == n or past_space(p, i + 1, n) != n:
-        raise bad()
-    out.append(b"}", 1)
-    return out.take(), i
+        if self._items:
+            self._out.length -= 1
+        self._out.append(b"]", 1)
+        self._in_array = False
+        return i + 1
 
 
 cdef object too_long(bytes name, Py_ssize_t beside_max):
