@@ -12,6 +12,7 @@ from dragoman.errors import RegistryError, UsageError
 from dragoman.observe.metrics import Snapshot, render
 from dragoman.registry import Registration
 from dragoman.registry.base import EVERY
+from dragoman.registry.changes import Change
 from dragoman.registry.report import add_registry_metrics
 
 from .conftest import INTERFACE, World, endpoint, eventually
@@ -245,5 +246,34 @@ def test_statistics_count_what_stands(world: World) -> None:
         assert b"dragoman_registry_errors_total 0.0" in render(snapshot)
         await registry.close()
         assert not registry.healthy
+
+    uvloop.run(scenario())
+
+
+def test_all_services_are_followed_entry_by_entry(world: World) -> None:
+    async def scenario() -> None:
+        provider, consumer = world.open(), world.open()
+        handle = await provider.register(endpoint(30001))
+        await handle.ready(5)
+        there: set[int] = set()
+        complete: list[set[int]] = []
+
+        def take(changes: list[Change]) -> None:
+            for before, now in changes:
+                assert (before is not None) == (before is not None and before.port in there)
+                there.difference_update([before.port] if before is not None else [])
+                there.update([now.port] if now is not None else [])
+
+        watch = consumer.watch_services(take, lambda: complete.append(set(there)))
+        await eventually(lambda: complete != [] and there == {30001})
+        assert watch.has_snapshot
+        await (await provider.register(endpoint(30002))).ready(5)
+        await eventually(lambda: there == {30001, 30002})
+        await eventually(lambda: consumer.statistics().endpoints == 2)
+        assert await handle.unregister()
+        await eventually(lambda: there == {30002})
+        await watch.close()
+        await provider.close()
+        await consumer.close()
 
     uvloop.run(scenario())

@@ -53,6 +53,7 @@ EMPTY_MAX: Final = 1000
 # So many of these are let go at once, about a millisecond's work, with a pause between.
 TIDIED_A_TURN: Final = 25
 PAUSE_S: Final = 0.004
+CLOSED_A_TURN: Final = 200
 # A registry may be full of names; a page about all of them would hold up the calls.
 IDLE_SHOWN_MAX: Final = 200
 
@@ -85,13 +86,15 @@ class Directory:
 
     def update(self, registrations: Iterable[Registration]) -> None:
         """Take over the registry's current list (all services), at once."""
-        changes: list[Change] = [
-            (each, None)
+        there = {
+            id(each): each
             for listed in self._listed.values()
-            for there in listed.values()
-            for each in there
-        ]
-        changes += [(None, each) for each in registrations]
+            for at_address in listed.values()
+            for each in at_address
+        }
+        wanted = {id(each): each for each in registrations}
+        changes: list[Change] = [(each, None) for n, each in there.items() if n not in wanted]
+        changes += [(None, each) for n, each in wanted.items() if n not in there]
         self.change(changes)
         self.complete()
 
@@ -250,8 +253,11 @@ class Directory:
         """Let all endpoints go."""
         if self._tidying is not None:
             self._tidying.cancel()
-        for service in (*self.services.values(), *self._unions.values()):
+        every = (*self.services.values(), *self._unions.values())
+        for number, service in enumerate(every, 1):
             await service.close()
+            if number % CLOSED_A_TURN == 0:
+                await asyncio.sleep(0)
 
     def status(self) -> list[dict[str, Any]]:
         """Plain data for the status page: all services that have been asked for, and

@@ -66,7 +66,7 @@ class ServerLink(Protocol):
     def status(self) -> dict[str, Any]:
         """Plain data for the status page, beside that of every endpoint."""
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Make no more sessions; the current one is left to end by itself."""
 
 

@@ -347,7 +347,7 @@ cdef class Peer(Target):
         if self.special is None:
             self.link.abandon()
         else:
-            self.peers.loop.create_task(self.link.stop())
+            self.link.stop()
         if session is not None:
             # As though the server had said goodbye: the session closes itself when nothing is in
             # flight.

@@ -440,7 +440,7 @@ class NativeLink:
             }
         }
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """See ServerLink."""
         if self._stopped:
             return

@@ -20,9 +20,9 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -38,9 +38,10 @@ from dragoman.registry.base import (
     check_interface,
     format_address,
 )
+from dragoman.registry.changes import OnChanges, Snapshots
 from dragoman.registry.dubbo_url import Provider, parameters_of, read_parameters
 from dragoman.registry.keeping import KeptHandle
-from dragoman.registry.nacos_client import Instance, Malformed, NacosClient
+from dragoman.registry.nacos_client import Instance, Malformed, NacosClient, instance_of
 
 logger = logging.getLogger("dragoman.registry")
 
@@ -48,6 +49,9 @@ CATEGORIES: Final = ("providers", "dragoman")
 DEFAULT_GROUP: Final = "DEFAULT_GROUP"
 DEFAULT_PATH: Final = "/nacos"
 READS_AT_ONCE: Final = 16
+# Instances that are decoded in one turn of the loop, and those that are looked at: a millisecond.
+INSTANCES_A_TURN: Final = 20
+LOOKS_A_TURN: Final = 1000
 # In an instance's metadata: which process and registration it is of.
 MARK: Final = "dragoman.id"
 
@@ -111,6 +115,10 @@ class NacosRegistry(Registry):
         self._last_timestamp_ms = 0
         self._held: dict[tuple[str, str], tuple[Provider, float | None]] = {}
         self._malformed: dict[str, set[str]] = {}
+        self._decoded = 0
+        # What each instance of a service said when it was listed last, by its text: most say the
+        # same the next time.
+        self._read: dict[str, dict[bytes, Read]] = {}
         self._answered = False
         self._served_until_s = 0.0
         self._lists_total = 0
@@ -142,7 +150,18 @@ class NacosRegistry(Registry):
         """See Registry."""
         self._check_open()
         check_interface(interface)
-        watch = NacosWatch(self, interface, on_change)
+        return self._add(NacosWatch(self, interface, on_change))
+
+    def watch_services(
+        self, on_changes: OnChanges, on_complete: Callable[[], None] | None = None
+    ) -> Watch:
+        """See Registry."""
+        self._check_open()
+        return self._add(
+            NacosWatch(self, EVERY, None, Snapshots(self._loop, on_changes, on_complete))
+        )
+
+    def _add(self, watch: NacosWatch) -> Watch:
         self._watches.append(watch)
         self._start("follower", self._follow)
         return watch
@@ -166,7 +185,7 @@ class NacosRegistry(Registry):
             and (not watches or self._answered)
             and registered == len(self._handles),
             watches=len(watches),
-            endpoints=sum(len(watch.current) for watch in watches),
+            endpoints=sum(watch.count for watch in watches),
             registrations=len(self._handles),
             registered=registered,
             malformed_entries=sum(map(len, self._malformed.values())),
@@ -243,12 +262,13 @@ class NacosRegistry(Registry):
                 watch.refresh(self._snapshot(watch.interface))
         await asyncio.sleep(self._settings.poll_s * self._rng.uniform(0.8, 1.0))
 
-    def _snapshot(self, interface: str) -> list[Registration]:
-        return [
+    def _snapshot(self, interface: str) -> Iterator[Registration]:
+        # Of the list as it is now, whichever comes while this is gone through.
+        return (
             entry.registration
             for entry, _ in self._held.values()
             if interface in (EVERY, entry.registration.interface) and not entry.disabled
-        ]
+        )
 
     async def _list(self, interfaces: set[str]) -> dict[tuple[str, str], Provider]:
         """The providers of ``interfaces``, EVERY for all, by service and address."""
@@ -262,48 +282,43 @@ class NacosRegistry(Registry):
                 services.append((name, interface))
         for name in self._malformed.keys() - set(names):
             del self._malformed[name]
+            self._read.pop(name, None)
         found: dict[tuple[str, str], Provider] = {}
         for first in range(0, len(services), READS_AT_ONCE):
             some = services[first : first + READS_AT_ONCE]
-            lists = await asyncio.gather(*(self._client.instances(name) for name, _ in some))
+            lists = await asyncio.gather(*(self._client.raw_instances(name) for name, _ in some))
             for (name, each), instances in zip(some, lists, strict=True):
-                found |= self._providers(name, each, instances)
+                found |= await self._providers(name, each, instances)
         self._lists_total += 1
         return found
 
-    def _providers(
-        self, service: str, interface: str, instances: Iterable[Instance | Malformed]
+    async def _providers(
+        self, service: str, interface: str, instances: Iterable[msgspec.Raw]
     ) -> dict[tuple[str, str], Provider]:
         found = {}
         malformed = set()
         known = self._malformed.get(service, set())
-        for instance in instances:
-            if isinstance(instance, Malformed):
-                if instance.text not in known:
-                    logger.warning(
-                        "set aside: an entry of %s: %r: %s",
-                        interface,
-                        instance.text,
-                        instance.reason,
-                    )
-                malformed.add(instance.text)
-                continue
-            said = {k: v for k, v in instance.metadata.items() if k not in ("path", MARK)}
-            path = instance.metadata.get("path", "").lstrip("/")
-            host = instance.ip.removeprefix("[").removesuffix("]")
-            address = format_address(host, instance.port)
-            place = (service, address)
-            try:
-                protocol = said.pop("protocol", "dubbo")
-                entry = read_parameters(protocol, address, path, said, interface)
-            except ProtocolError as error:
-                if address not in known:
-                    logger.warning("set aside: an entry of %s: %s", interface, error)
-                malformed.add(address)
-                continue
-            if instance.enabled and instance.healthy:
-                found[place] = entry
+        before = self._read.get(service, {})
+        read: dict[bytes, Read] = {}
+        for number, raw in enumerate(instances, 1):
+            text = bytes(raw)
+            one = before.get(text)
+            if one is None:
+                one = _read(service, interface, text)
+                self._decoded += 1
+                if self._decoded % INSTANCES_A_TURN == 0:
+                    await asyncio.sleep(0)
+            elif number % LOOKS_A_TURN == 0:
+                await asyncio.sleep(0)
+            read[text] = one
+            if one.malformed is not None:
+                if one.malformed not in known:
+                    logger.warning("set aside: an entry of %s: %s", interface, one.why)
+                malformed.add(one.malformed)
+            elif one.provider is not None:
+                found[service, one.address] = one.provider
         self._malformed[service] = malformed
+        self._read[service] = read
         return found
 
     # The keeper.
@@ -411,6 +426,32 @@ class NacosRegistry(Registry):
         return True
 
 
+class Read(NamedTuple):
+    """What an instance says: a provider, unless it is away; or what is wrong with it, by a name."""
+
+    address: str = ""
+    provider: Provider | None = None
+    malformed: str | None = None
+    why: str = ""
+
+
+def _read(service: str, interface: str, text: bytes) -> Read:
+    """Decode an instance of ``service``."""
+    instance = instance_of(text)
+    if isinstance(instance, Malformed):
+        return Read(malformed=instance.text, why=f"{instance.text!r}: {instance.reason}")
+    said = {k: v for k, v in instance.metadata.items() if k not in ("path", MARK)}
+    path = instance.metadata.get("path", "").lstrip("/")
+    host = instance.ip.removeprefix("[").removesuffix("]")
+    address = format_address(host, instance.port)
+    try:
+        protocol = said.pop("protocol", "dubbo")
+        entry = read_parameters(protocol, address, path, said, interface)
+    except ProtocolError as error:
+        return Read(malformed=address, why=str(error))
+    return Read(address, entry if instance.enabled and instance.healthy else None)
+
+
 def service_of(registration: Registration) -> str:
     """The name of the service in Nacos that a registration is an instance of."""
     category = "providers" if registration.protocol == "dubbo" else "dragoman"
@@ -418,21 +459,45 @@ def service_of(registration: Registration) -> str:
 
 
 class NacosWatch(Watch):
-    """See Watch. The registry's follower refreshes it."""
+    """See Watch. The registry's follower refreshes it. With ``snapshots`` these are told."""
 
-    def __init__(self, registry: NacosRegistry, interface: str, on_change: OnChange | None) -> None:
+    def __init__(
+        self,
+        registry: NacosRegistry,
+        interface: str,
+        on_change: OnChange | None,
+        snapshots: Snapshots | None = None,
+    ) -> None:
         super().__init__(interface, on_change)
         self._registry = registry
+        self._snapshots = snapshots
         self.closed = False
 
-    def refresh(self, registrations: list[Registration]) -> None:
-        """The list as it is now."""
-        if not self.closed:
-            self._publish(registrations)
+    @property
+    def count(self) -> int:
+        """See Watch."""
+        return super().count if self._snapshots is None else len(self._snapshots)
+
+    @property
+    def has_snapshot(self) -> bool:
+        """See Watch."""
+        return self._first.is_set()
+
+    def refresh(self, registrations: Iterable[Registration]) -> None:
+        """The list as it is now, which stays as it is."""
+        if self.closed:
+            return
+        if self._snapshots is None:
+            self._publish(list(registrations))
+        else:
+            self._first.set()
+            self._snapshots.take(registrations)
 
     async def close(self) -> None:
         """See Watch."""
         self.closed = True
+        if self._snapshots is not None:
+            self._snapshots.close()
 
     def _reason(self) -> str:
         return self._registry.reason

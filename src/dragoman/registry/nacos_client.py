@@ -50,6 +50,16 @@ class Malformed(NamedTuple):
 _decode_instance: Final = msgspec.json.Decoder(Instance).decode
 
 
+def instance_of(raw: msgspec.Raw | bytes) -> Instance | Malformed:
+    """An entry of a list of instances, decoded."""
+    try:
+        return _decode_instance(raw)
+    except UNREADABLE:
+        text = bytes(raw)
+        why = str(json_misfit(text, Instance))
+        return Malformed(text[:60].decode(errors="replace"), why)
+
+
 class _Services(msgspec.Struct):
     count: int = 0
     doms: list[str] = []
@@ -95,17 +105,13 @@ class NacosClient:
         """The instances of a service, ill ones too; none for a service that there is not. An entry
         that is no instance stands for itself alone.
         """
+        return [instance_of(raw) for raw in await self.raw_instances(service)]
+
+    async def raw_instances(self, service: str) -> list[msgspec.Raw]:
+        """``instances`` before they are decoded (``instance_of``): there may be thousands."""
         body = await self._ask("GET", "/v1/ns/instance/list", {"serviceName": service})
         listed: _Instances = self._decoded(body, _Instances)
-        found: list[Instance | Malformed] = []
-        for raw in listed.hosts:
-            try:
-                found.append(_decode_instance(raw))
-            except UNREADABLE:
-                text = bytes(raw)
-                reason = str(json_misfit(text, Instance))
-                found.append(Malformed(text[:60].decode(errors="replace"), reason))
-        return found
+        return listed.hosts
 
     async def services(self) -> list[str]:
         """The names of all services."""

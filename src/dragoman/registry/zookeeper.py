@@ -38,6 +38,7 @@ from dragoman.registry.base import (
     Watch,
     check_interface,
 )
+from dragoman.registry.changes import OnChanges, Snapshots
 from dragoman.registry.dubbo_metadata import MetadataCache, decode_methods, encode_methods
 from dragoman.registry.dubbo_url import DEFAULT_APPLICATION, write_provider
 from dragoman.registry.keeping import KeptHandle
@@ -147,7 +148,17 @@ class ZookeeperRegistry(Registry):
         """See Registry."""
         self._check_open()
         check_interface(interface)
-        watch = ZookeeperWatch(self._folders, interface, on_change, lambda: self.reason)
+        return self._add(ZookeeperWatch(self._folders, interface, on_change, lambda: self.reason))
+
+    def watch_services(
+        self, on_changes: OnChanges, on_complete: Callable[[], None] | None = None
+    ) -> Watch:
+        """See Registry. One at a time: what has changed is told to the last."""
+        self._check_open()
+        snapshots = Snapshots(self._loop, on_changes, on_complete)
+        return self._add(ZookeeperWatch(self._folders, EVERY, None, lambda: self.reason, snapshots))
+
+    def _add(self, watch: ZookeeperWatch) -> Watch:
         self._watches.append(watch)
         self._start("follower", self._follow)
         return watch
@@ -232,7 +243,7 @@ class ZookeeperRegistry(Registry):
             and (not watches or folders.synced)
             and registered == len(self._handles),
             watches=len(watches),
-            endpoints=sum(len(watch.current) for watch in watches),
+            endpoints=sum(watch.count for watch in watches),
             registrations=len(self._handles),
             registered=registered,
             malformed_entries=folders.malformed_entries,
@@ -316,7 +327,7 @@ class ZookeeperRegistry(Registry):
         if self._client.connected:
             await folders.read()
         for watch in self._watches:
-            watch.refresh()
+            await watch.refresh()
         await folders.wait(self._settings.reconcile_s * self._rng.uniform(0.8, 1.0))
 
     async def _register_all(self) -> None:

@@ -17,13 +17,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_plus
 
 from dragoman.errors import ProtocolError, RegistryError, UsageError
 from dragoman.registry.base import EVERY, OnChange, Registration, Watch, check_interface
+from dragoman.registry.changes import Snapshots
 from dragoman.registry.dubbo_url import (
     Consumer,
     Override,
@@ -45,6 +46,9 @@ CATEGORIES: Final = (*PROVIDERS, CONFIGURATORS)
 # Folders beside those of interfaces that Dubbo 3 keeps below its root.
 NO_INTERFACES: Final = ("config", "mapping", "metadata")
 READS_AT_ONCE: Final = 64
+# Names that are decoded in one turn of the loop, and entries that are looked at: a millisecond.
+NAMES_A_TURN: Final = 20
+ENTRIES_A_TURN: Final = 500
 # A configurator that changes nothing of what is looked at here.
 NOTHING: Final = Override("", 0, "", "", {}, "", {}, applies=False)
 
@@ -98,6 +102,12 @@ class Folders:
         self._wake = asyncio.Event()
         self._served_until_s = -math.inf
         self._was_lost = False
+        self._any_gone = False
+        # Interfaces of which something has changed since they were last asked for.
+        self._touched: dict[str, None] = {}
+        # One folder's names are decoded at a time.
+        self._decoding = asyncio.Lock()
+        self._decoded = 0
         self.lists_total = 0
         self.watch_starts_total = 0
         self.repairs_total = 0
@@ -169,7 +179,9 @@ class Folders:
             self._wake.clear()
 
     def _grace_ends_s(self) -> float:
-        return self._served_until_s if self.held_entries else math.inf
+        if self._any_gone:
+            self._any_gone = self.held_entries > 0
+        return self._served_until_s if self._any_gone else math.inf
 
     async def read(self) -> None:
         """Read every folder that may have changed, until none may. Raises RegistryError."""
@@ -205,7 +217,8 @@ class Folders:
         if folder is self._root:
             self._take_interfaces(names)
         else:
-            self._take_names(folder, set(names))
+            async with self._decoding:
+                await self._take_names(folder, set(names))
 
     def _take_interfaces(self, names: Iterable[str]) -> None:
         for name in names:
@@ -218,18 +231,30 @@ class Folders:
                 continue
             self.want(interface)
 
-    def _take_names(self, folder: _Folder, names: set[str]) -> None:
+    async def _take_names(self, folder: _Folder, names: set[str]) -> None:
         now_s = self._loop.time()
         for name in list(folder.entries):
             if name in names:
                 folder.gone_at_s.pop(name, None)
             elif now_s < self._served_until_s:
                 folder.gone_at_s.setdefault(name, now_s)
+                self._any_gone = True
             else:
+                self._touched[folder.interface] = None
                 del folder.entries[name]
                 folder.gone_at_s.pop(name, None)
         for name in names - folder.entries.keys():
+            self._touched[folder.interface] = None
             folder.entries[name] = _decoded(folder, name)
+            self._decoded += 1
+            if self._decoded % NAMES_A_TURN == 0:
+                await asyncio.sleep(0)
+
+    def touched(self) -> list[str]:
+        """The interfaces of which something has changed since this was last asked."""
+        names = list(self._touched)
+        self._touched.clear()
+        return names
 
     def known(self, interface: str) -> bool:
         """Whether a first list of ``interface`` (or of all) is there."""
@@ -239,10 +264,17 @@ class Folders:
 
     def snapshot(self, interface: str) -> list[Registration]:
         """The endpoints of ``interface``, or of all."""
-        names = list(self._interfaces) if interface == EVERY else [interface]
-        return [each for name in names for each in self._endpoints(self._interfaces[name])]
+        found: list[Registration] = []
+        for name in list(self._interfaces) if interface == EVERY else [interface]:
+            for _ in self.steps_of(name, found):
+                pass
+        return found
 
-    def _endpoints(self, folders: dict[str, _Folder]) -> Iterable[Registration]:
+    def steps_of(self, interface: str, found: list[Registration]) -> Iterator[None]:
+        """Add the endpoints of one interface to ``found``; ends a turn's work wherever it yields,
+        before ``read`` is called again.
+        """
+        folders = self._interfaces[interface]
         configurators = folders[CONFIGURATORS]
         overrides = in_order(
             entry
@@ -251,7 +283,9 @@ class Folders:
         )
         latest: dict[tuple[str, ...], tuple[str, Provider]] = {}
         for category in PROVIDERS:
-            for name, entry in folders[category].entries.items():
+            for number, (name, entry) in enumerate(folders[category].entries.items(), 1):
+                if number % ENTRIES_A_TURN == 0:
+                    yield
                 if not isinstance(entry, Provider):
                     continue
                 one = entry.registration
@@ -264,15 +298,17 @@ class Folders:
             if changes is None or changes.overrides != overrides:
                 changes = Changed(overrides, Consumer(self._application, own_hosts()), {})
             # What is gone need not be kept.
-            kept = {name: changes.provider(name, entry) for name, entry in latest.values()}
+            kept = {}
+            for number, (name, entry) in enumerate(latest.values(), 1):
+                kept[name] = changes.provider(name, entry)
+                if number % NAMES_A_TURN == 0:
+                    yield
             self._changed[configurators.interface] = changes._replace(providers=kept)
             providers: Iterable[Provider] = kept.values()
         else:
             self._changed.pop(configurators.interface, None)
             providers = [entry for _, entry in latest.values()]
-        for provider in providers:
-            if not provider.disabled:
-                yield provider.registration
+        found += [each.registration for each in providers if not each.disabled]
 
 
 class Changed(NamedTuple):
@@ -315,21 +351,53 @@ class ZookeeperWatch(Watch):
         interface: str,
         on_change: OnChange | None,
         reason: Callable[[], str],
+        snapshots: Snapshots | None = None,
     ) -> None:
         super().__init__(interface, on_change)
         self._folders = folders
         self._why = reason
+        self._snapshots = snapshots
+        self._whole = False
+        self._looked = 0
         self.closed = False
         folders.want(interface)
 
-    def refresh(self) -> None:
-        """The folders may have changed."""
-        if not self.closed and self._folders.known(self.interface):
+    @property
+    def count(self) -> int:
+        """See Watch."""
+        return super().count if self._snapshots is None else len(self._snapshots)
+
+    @property
+    def has_snapshot(self) -> bool:
+        """See Watch."""
+        return super().has_snapshot if self._snapshots is None else self._whole
+
+    async def refresh(self) -> None:
+        """The folders may have changed. With ``snapshots`` some of that is looked at a turn."""
+        if self.closed or not self._folders.known(self.interface):
+            return
+        if self._snapshots is None:
             self._publish(self._folders.snapshot(self.interface))
+            return
+        for interface in self._folders.touched():
+            found: list[Registration] = []
+            for _ in self._folders.steps_of(interface, found):
+                await asyncio.sleep(self._snapshots.pause_s)
+            for _ in self._snapshots.steps_of(interface, found):
+                await asyncio.sleep(self._snapshots.pause_s)
+            self._looked += 1 + len(found)
+            if self._looked >= ENTRIES_A_TURN // 2:
+                self._looked = 0
+                await asyncio.sleep(self._snapshots.pause_s)
+        self._whole = True
+        self._first.set()
+        self._snapshots.complete()
 
     async def close(self) -> None:
         """See Watch."""
         self.closed = True
+        if self._snapshots is not None:
+            self._snapshots.close()
 
     def _reason(self) -> str:
         return self._why()
