@@ -37,14 +37,14 @@ class Served:
         await writer.drain()
         writer.close()
 
-    def metrics(self) -> Snapshot:
+    async def metrics(self) -> Snapshot:
         snapshot = Snapshot()
         snapshot.counter("dragoman_test_requests_total", self.requests, "Requests.")
         snapshot.gauge("dragoman_test_workers", 1, "One each.")
         snapshot.histogram("dragoman_test_seconds", self.latency, "Latency.")
         return snapshot
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         return {"requests": self.requests}
 
 

@@ -42,7 +42,7 @@ def test_a_thousand_services_of_one_address_have_one_connection() -> None:
         await asyncio.sleep(0.1)
         assert len(loop.network.connections) == 1
         assert {
-            endpoint["state"] for each in directory.status() for endpoint in each["endpoints"]
+            endpoint["state"] for each in await directory.status() for endpoint in each["endpoints"]
         } == {"ready"}
         # A service that comes later uses it too, at once.
         directory.update(many(1001))
@@ -73,14 +73,14 @@ def test_pages_show_what_is_asked_for_and_some_of_what_could_be() -> None:
         last.service = directory.find("s.S999")
         last.submit(0)
         await asyncio.sleep(0.1)
-        shown = directory.status()
+        shown = await directory.status()
         assert shown[0]["service"] == "s.S999"
         assert len(shown) == 1 + IDLE_SHOWN_MAX
         # Those that are served come before those that are not.
         dead = [registration("b", interface=f"d.D{number}") for number in range(300)]
         directory.update([*dead, *many(5), registration("a", interface="s.S999")])
         await asyncio.sleep(0.1)
-        names = [each["service"] for each in directory.status()]
+        names = [each["service"] for each in await directory.status()]
         assert set(names[:6]) == {"s.S999", *(f"s.S{n}" for n in range(5))}
 
     simulate(1, work)
@@ -116,10 +116,10 @@ def test_a_dead_address_is_tried_once_for_all_its_services(
         callers.submit(1)
         await asyncio.sleep(0.1)
         assert callers.end(1) == b"1"
-        assert all(each["endpoints"][0]["state"] == "ready" for each in directory.status())
-        assert all(each["served"] for each in directory.status())
+        assert all(each["endpoints"][0]["state"] == "ready" for each in await directory.status())
+        assert all(each["served"] for each in await directory.status())
         directory.update([])
-        assert not any(each["served"] for each in directory.status())
+        assert not any(each["served"] for each in await directory.status())
 
     simulate(1, work)
 

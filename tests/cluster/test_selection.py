@@ -82,7 +82,9 @@ def test_a_choice_is_served_by_all_that_it_means_and_follows_the_list() -> None:
         directory.update([*LISTED[:2], registration(6, "green", "1.0")])
         assert ports("*", "1.0") == [2, 6]
         assert directory.find("a.B", "*", "1.0") is both
-        assert "blue/a.B:1.0 or green/a.B:1.0" in [each["service"] for each in directory.status()]
+        assert "blue/a.B:1.0 or green/a.B:1.0" in [
+            each["service"] for each in await directory.status()
+        ]
         await directory.close()
 
     asyncio.run(scenario())
@@ -97,7 +99,7 @@ def test_choices_are_bounded_and_the_longest_unused_goes(monkeypatch: pytest.Mon
         first = directory.find("a.B", "g0,g1")
         for i in range(1, 5):
             directory.find("a.B", f"g{i},g{i + 1}")
-            assert len(directory.status()) <= 6 + 3
+            assert len(await directory.status()) <= 6 + 3
         await asyncio.sleep(0)
         assert first.closed
         assert directory.find("a.B", "g0,g1") is not first

@@ -10,10 +10,10 @@ from urllib.parse import quote, urlsplit
 
 import uvloop
 from kazoo.client import KazooClient
-from tests.slices import Slices
 
 from dragoman.registry import open_registry
 from dragoman.registry.changes import Change
+from tests.slices import Slices
 
 from .fake_nacos import FakeNacos
 

@@ -122,11 +122,11 @@ class InlineCrew(Crew):
 
     async def metrics(self) -> Snapshot:
         """See Crew."""
-        return self._worker.collect()[0]
+        return await self._worker.metrics()
 
     async def status(self) -> list[dict[str, Any]]:
         """See Crew."""
-        reported = self._worker.collect()[1]
+        reported = await self._worker.status()
         return [{"index": 0, "pid": os.getpid(), "not_ready": self._not_ready, **reported}]
 
     async def stop(self, within_s: float) -> bool:

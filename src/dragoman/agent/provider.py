@@ -156,7 +156,7 @@ class ProviderAgent:
         with contextlib.suppress(RegistryError):
             await self._registry.close()
 
-    def snapshot(self) -> Snapshot:
+    async def snapshot(self) -> Snapshot:
         """The agent's metrics."""
         out = Snapshot()
         egress = self.egress
@@ -202,7 +202,7 @@ class ProviderAgent:
         add_registry_metrics(out, self._registry.statistics())
         return out
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """Plain data for the status page."""
         return {
             "role": "provider",

@@ -45,10 +45,10 @@ class Agent(Protocol):
     async def drain(self) -> None:
         """Finish what is in flight within the configured time, and close."""
 
-    def snapshot(self) -> Snapshot:
+    async def snapshot(self) -> Snapshot:
         """Metrics."""
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """Plain data for the status page."""
 
 

@@ -62,8 +62,8 @@ class Worker:
         self.instance = os.urandom(16)
         self.stopping = asyncio.Event()
         self._on_state = on_state
-        self._metrics: Callable[[], Snapshot] | None = None
-        self._status: Callable[[], dict[str, Any]] | None = None
+        self._metrics: Callable[[], Awaitable[Snapshot]] | None = None
+        self._status: Callable[[], Awaitable[dict[str, Any]]] | None = None
         self._not_ready: str | None = STARTING
 
     def ready(self) -> None:
@@ -77,27 +77,36 @@ class Worker:
     def report(
         self,
         *,
-        metrics: Callable[[], Snapshot] | None = None,
-        status: Callable[[], dict[str, Any]] | None = None,
+        metrics: Callable[[], Awaitable[Snapshot]] | None = None,
+        status: Callable[[], Awaitable[dict[str, Any]]] | None = None,
     ) -> None:
-        """Say who answers when metrics or status are asked for; both must be quick."""
+        """Say who answers when metrics or status are asked for; no piece of that is to be long."""
         self._metrics = metrics or self._metrics
         self._status = status or self._status
 
-    def collect(self) -> tuple[Snapshot, dict[str, Any]]:
-        """What the entry reports now, with this process's own figures. A report that fails is
-        logged.
-        """
-        snapshot, status = Snapshot(), dict[str, Any]()
+    async def collect(self) -> tuple[Snapshot, dict[str, Any]]:
+        """What the entry reports now. A report that fails is logged."""
+        return await self.metrics(), await self.status()
+
+    async def metrics(self) -> Snapshot:
+        """Its metrics, with this process's own figures."""
+        snapshot = Snapshot()
         try:
             if self._metrics is not None:
-                snapshot = self._metrics()
-            if self._status is not None:
-                status = self._status()
+                snapshot = await self._metrics()
         except Exception:
             logger.exception("a report failed")
         add_process_metrics(snapshot)
-        return snapshot, status
+        return snapshot
+
+    async def status(self) -> dict[str, Any]:
+        """Its part of the status page."""
+        try:
+            if self._status is not None:
+                return await self._status()
+        except Exception:
+            logger.exception("a report failed")
+        return {}
 
     def _tell(self, not_ready: str | None) -> None:
         if not_ready != self._not_ready:
@@ -173,7 +182,7 @@ async def _serve(sock: socket.socket) -> int:
             conversation.cancel()
             await asyncio.gather(conversation, return_exceptions=True)
         # The last figures, so that what this worker counted is not lost with it.
-        channel.send(Answer(0, *worker.collect()))
+        channel.send(Answer(0, *await worker.collect()))
         return 0
     except DragomanError as error:
         channel.send(Failed(str(error), isinstance(error, UsageError)))
@@ -191,7 +200,7 @@ async def _converse(channel: Channel, worker: Worker) -> None:
         while True:
             message = await channel.receive()
             if isinstance(message, Ask):
-                channel.send(Answer(message.id, *worker.collect()))
+                channel.send(Answer(message.id, *await worker.collect()))
     except LinkLost:
         logger.error("the supervisor is gone: stopping")
         worker.stopping.set()

@@ -54,6 +54,9 @@ EMPTY_MAX: Final = 1000
 TIDIED_A_TURN: Final = 25
 PAUSE_S: Final = 0.004
 CLOSED_A_TURN: Final = 200
+# Services that are looked at for the status page, and those that are put on it, at once.
+LOOKED_AT_A_TURN: Final = 5000
+SHOWN_A_TURN: Final = 50
 # A registry may be full of names; a page about all of them would hold up the calls.
 IDLE_SHOWN_MAX: Final = 200
 
@@ -259,25 +262,32 @@ class Directory:
             if number % CLOSED_A_TURN == 0:
                 await asyncio.sleep(0)
 
-    def status(self) -> list[dict[str, Any]]:
-        """Plain data for the status page: all services that have been asked for, and
-        ``IDLE_SHOWN_MAX`` of the others, first of those that are served now.
-        ``served``: whether some endpoint takes part, so that a call now is not refused for want of
-        one.
+    async def status(self) -> list[dict[str, Any]]:
+        """Plain data for the status page, made some a turn: all services that have been asked for,
+        and ``IDLE_SHOWN_MAX`` of the others, first of those that are served now; so of the
+        endpoints of each, of which ``endpoints_known`` are listed. ``served``: whether some
+        endpoint takes part, so that a call now is not refused for want of one.
         """
         shown: list[Service] = []
         served: list[Service] = []
         idle: list[Service] = []
-        for service in (*self.services.values(), *self._unions.values()):
+        every = (*self.services.values(), *self._unions.values())
+        for number, service in enumerate(every, 1):
             if service.requests:
                 shown.append(service)
             elif service.serving:
                 served.append(service)
             else:
                 idle.append(service)
-        pages = [service.status() for service in shown + (served + idle)[:IDLE_SHOWN_MAX]]
-        for page in pages:
+            if number % LOOKED_AT_A_TURN == 0:
+                await asyncio.sleep(0)
+        pages: list[dict[str, Any]] = []
+        for number, service in enumerate(shown + (served + idle)[:IDLE_SHOWN_MAX], 1):
+            page = service.status(IDLE_SHOWN_MAX)
             page["served"] = any(each["state"] == "ready" for each in page["endpoints"])
+            pages.append(page)
+            if number % SHOWN_A_TURN == 0 or len(page["endpoints"]) > SHOWN_A_TURN:
+                await asyncio.sleep(0)
         return pages
 
 

@@ -86,6 +86,7 @@ cdef class Service(Endpoints):
     cdef str _why_aside(self)
     cdef str _why_away(self)
     cdef void _refuse(self, ServiceCall call)
+    cdef list _shown(self, idle_max)
     cdef void _enter_line(self, ServiceCall call)
     cdef void _leave_line(self, ServiceCall call)
     cdef void _submit_in_lane(self, ServiceCall call)

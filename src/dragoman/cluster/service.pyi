@@ -34,5 +34,7 @@ class Service:
         """No endpoint is wanted any longer."""
     def abort(self) -> None:
         """After ``close``: end what is in flight."""
-    def status(self) -> dict[str, Any]:
-        """A plain dict for the status page."""
+    def status(self, idle_max: int | None = None) -> dict[str, Any]:
+        """A plain dict for the status page: all endpoints, or of those without calls at most
+        ``idle_max``, first those that take part.
+        """

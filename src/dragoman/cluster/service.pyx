@@ -29,6 +29,8 @@ from dragoman.wire.mesh cimport FEATURE_NO_REPLY, FEATURE_ORDER
 
 from dragoman.balance.policies import policy as make_policy
 from dragoman.cluster.options import NO_BOUND
+from itertools import islice
+
 from dragoman.errors import OWN_CODES_FROM, Code, UsageError
 
 # An agent whose provider is away is asked again this soon at first: its refusal costs it nothing.
@@ -874,8 +876,9 @@ cdef class Service(Endpoints):
             if self.lined:
                 self._drain_waiting(NEVER_US)
 
-    def status(self):
-        """A plain dict for the status page.
+    def status(self, idle_max=None):
+        """A plain dict for the status page: all endpoints, or of those without calls at most
+        ``idle_max``, first those that take part.
 
         ``requests`` is the sum of ``replies``, ``failures``, ``withdrawn``, ``one_way``,
         ``inflight`` and ``waiting``; those of the endpoints count attempts.
@@ -885,11 +888,24 @@ cdef class Service(Endpoints):
             "failures": self.failures, "withdrawn": self.withdrawn, "one_way": self.one_way,
             "inflight": self.calls, "waiting": self.lined,
             "shed": self.shed, "retried": self.retried, "expired": self.expired,
-            "endpoints": [endpoint.status() for endpoint in self.endpoints.values()],
+            "endpoints_known": len(self.endpoints),
+            "endpoints": [endpoint.status() for endpoint in self._shown(idle_max)],
             "unusable": [
-                {"address": address, "reason": why} for address, why in self.unusable.items()
+                {"address": address, "reason": why}
+                for address, why in islice(self.unusable.items(), idle_max)
             ],
         }
+
+    cdef list _shown(self, idle_max):
+        """The endpoints for the status page."""
+        cdef Endpoint endpoint
+        cdef list shown, idle
+        if idle_max is None or len(self.endpoints) <= idle_max:
+            return list(self.endpoints.values())
+        shown, idle = [], []
+        for endpoint in self.endpoints.values():
+            (shown if endpoint.requests or endpoint.ready() else idle).append(endpoint)
+        return shown + idle[:max(0, idle_max - len(shown))]
 
 
 cdef bint _may_try_again(Service service, ServiceCall call, Endpoint failed, int code):
