@@ -48,25 +48,25 @@ class FaultyFiles(Files):
         self._called("sync")
         super().sync(fd)
 
-    def open(self, path: str, flags: int) -> int:
+    def open(self, name: str, flags: int) -> int:
         self._called("open")
-        return super().open(path, flags & ~os.O_DIRECT)
+        return super().open(name, flags & ~os.O_DIRECT)
 
     def truncate(self, fd: int, length: int) -> None:
         self._called("truncate")
         super().truncate(fd, length)
 
-    def unlink(self, path: str) -> None:
+    def unlink(self, name: str) -> None:
         self._called("unlink")
-        super().unlink(path)
+        super().unlink(name)
 
     def rename(self, source: str, target: str) -> None:
         self._called("rename")
         super().rename(source, target)
 
-    def sync_directory(self, path: str) -> None:
+    def sync_directory(self) -> None:
         self._called("sync_directory")
-        super().sync_directory(path)
+        super().sync_directory()
 
 
 class SmallDisk(FaultyFiles):
@@ -76,24 +76,24 @@ class SmallDisk(FaultyFiles):
         super().__init__()
         self.blocks = blocks
         self.lock = threading.RLock()
-        self.paths: dict[int, str] = {}
+        self.file_names: dict[int, str] = {}
         self.taken: dict[str, set[int]] = {}
 
     def free(self) -> int:
         return self.blocks - sum(map(len, self.taken.values()))
 
     def _take(self, fd: int, offset: int, n: int) -> bool:
-        taken = self.taken.setdefault(self.paths[fd], set())
+        taken = self.taken.setdefault(self.file_names[fd], set())
         new = set(range(offset // 4096, (offset + n + 4095) // 4096)) - taken
         if len(new) > self.free():
             return False
         taken |= new
         return True
 
-    def open(self, path: str, flags: int) -> int:
+    def open(self, name: str, flags: int) -> int:
         with self.lock:
-            fd = super().open(path, flags)
-            self.paths[fd] = path
+            fd = super().open(name, flags)
+            self.file_names[fd] = name
             return fd
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
@@ -106,23 +106,25 @@ class SmallDisk(FaultyFiles):
         # Nothing is lost here, and the disk of the tests may be busy for long.
         self._called("sync")
 
-    def sync_directory(self, path: str) -> None:
+    def sync_directory(self) -> None:
         self._called("sync_directory")
 
     def reserve(self, fd: int, offset: int, n: int) -> bool:
         with self.lock:
             return self._take(fd, offset, n)
 
-    def unlink(self, path: str) -> None:
+    def unlink(self, name: str) -> None:
         with self.lock:
-            super().unlink(path)
-            self.taken.pop(path, None)
+            super().unlink(name)
+            self.taken.pop(name, None)
 
     def rename(self, source: str, target: str) -> None:
         with self.lock:
             super().rename(source, target)
             self.taken[target] = self.taken.pop(source, set())
-            self.paths = {fd: target if path == source else path for fd, path in self.paths.items()}
+            self.file_names = {
+                fd: target if name == source else name for fd, name in self.file_names.items()
+            }
 
 
 class Inode:
@@ -172,10 +174,9 @@ class PowerLoss(FaultyFiles):
     def _renamed(self) -> None:
         self.changes.append(dict(self.names))
 
-    def open(self, path: str, flags: int) -> int:
+    def open(self, name: str, flags: int) -> int:
         with self.lock:
-            fd = super().open(path, flags)
-            name = os.path.basename(path)
+            fd = super().open(name, flags)
             if name not in self.names:
                 self.names[name] = Inode()
                 self._renamed()
@@ -210,16 +211,16 @@ class PowerLoss(FaultyFiles):
     def rename(self, source: str, target: str) -> None:
         with self.lock:
             super().rename(source, target)
-            self.names[os.path.basename(target)] = self.names.pop(os.path.basename(source))
+            self.names[target] = self.names.pop(source)
             self._renamed()
 
-    def unlink(self, path: str) -> None:
+    def unlink(self, name: str) -> None:
         with self.lock:
-            super().unlink(path)
-            self.names.pop(os.path.basename(path), None)
+            super().unlink(name)
+            self.names.pop(name, None)
             self._renamed()
 
-    def sync_directory(self, path: str) -> None:
+    def sync_directory(self) -> None:
         with self.lock:
             self._called("sync_directory")
             self.durable_names = dict(self.names)

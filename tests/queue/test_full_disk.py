@@ -156,10 +156,10 @@ def test_nothing_is_promised_while_the_journal_cannot_be_written(
 @pytest.mark.slow
 def test_opening_says_that_the_disk_is_full_instead_of_waiting_for_room(tmp_path: Path) -> None:
     class NoLog(FaultyFiles):
-        def open(self, path: str, flags: int) -> int:
-            if path.endswith(".seg") and flags & os.O_CREAT:
+        def open(self, name: str, flags: int) -> int:
+            if name.endswith(".seg") and flags & os.O_CREAT:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return super().open(path, flags)
+            return super().open(name, flags)
 
     # More in the journal than memory holds for the log's writer, of a log that was never synced.
     before = Machine(tmp_path, random.Random(1))

@@ -80,9 +80,9 @@ def test_giving_space_back_ends_although_more_dies_meanwhile(tmp_path: Path) -> 
     class Trimming(FaultyFiles):
         """For each segment that goes two more die."""
 
-        def unlink(self, path: str) -> None:
-            super().unlink(path)
-            if path.endswith(".seg") and self.calls["unlink"] < 300:
+        def unlink(self, name: str) -> None:
+            super().unlink(name)
+            if name.endswith(".seg") and self.calls["unlink"] < 300:
                 store.put_many("q", [bytes(1000)] * 130)
                 store._flush_log()
                 store.trim("q", store.length("q"))

@@ -31,7 +31,6 @@ from dragoman.errors import (
 )
 from dragoman.queue import QueueStore
 from dragoman.queue.arguments import group_bytes, queue_bytes
-from dragoman.queue.directory import read_identity
 
 M = TypeVar("M", bound=wire.Asking)
 T = TypeVar("T")
@@ -79,8 +78,7 @@ class StoreService:
 
     def __init__(self, store: QueueStore, *, waiters_max: int = 5000) -> None:
         self._store = store
-        identity = read_identity(store.path)
-        self._identity = identity.identity if identity else b""
+        self._identity = store.identity
         self._process = os.urandom(8)
         self._loop = asyncio.get_running_loop()
         # Puts one after the other, and what else changes the store; reads beside them.

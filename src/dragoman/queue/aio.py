@@ -36,7 +36,7 @@ class AsyncQueueStore:
         self._gets: list[tuple[_Get, asyncio.Future[list[bytes]]]] = []
         self._putting: asyncio.Task[None] | None = None
         self._getting: set[asyncio.Task[None]] = set()
-        self._closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     async def put(self, queue: str | bytes, message: bytes) -> int:
         """See ``QueueStore.put``."""
@@ -53,8 +53,7 @@ class AsyncQueueStore:
     async def _put(self, queues: Any, messages: list[bytes] | None, count: int) -> list[int]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[int]] = loop.create_future()
-        if self._closed:
-            raise UsageError("the store is closed")
+        self._check()
         self._puts.append(((queues, messages, count), future))
         if self._putting is None:
             self._putting = loop.create_task(self._put_all())
@@ -101,6 +100,7 @@ class AsyncQueueStore:
         """See ``QueueStore.get``."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[bytes]] = loop.create_future()
+        self._check()
         if not self._gets:
             loop.call_soon(self._get_all)
         self._gets.append(((queue, offset, count), future))
@@ -210,23 +210,38 @@ class AsyncQueueStore:
         return self.store.statistics()
 
     async def close(self) -> None:
-        """Wait for what is under way, then close the store. Closing twice is once."""
-        if self._closed:
+        """Wait for what is under way, then close the store. Closing twice is once.
+
+        It goes on when the task that waits for it is cancelled; closing again waits for its end.
+        In a process that was forked from the one that opened the store it does nothing.
+        """
+        if self.store._forked:
             return
-        self._closed = True
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         while self._putting is not None or self._getting or self._gets:
             tasks = [task for task in (self._putting, *self._getting) if task is not None]
             if tasks:
                 await asyncio.wait(tasks)
             else:
                 await asyncio.sleep(0)
-        await self._run(self.store.close)
-        self._pool.shutdown()
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._pool, self.store.close)
+        finally:
+            self._pool.shutdown()
 
     async def _run(self, call: Callable[..., T], *arguments: Any) -> T:
-        if self._closed and call != self.store.close:
-            raise UsageError("the store is closed")
+        self._check()
         return await asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)
+
+    def _check(self) -> None:
+        # The threads of the pool are this process's, or there are none.
+        self.store._check()
+        if self._closing is not None:
+            raise UsageError("the store is closed")
 
     async def __aenter__(self) -> AsyncQueueStore:
         return self

@@ -21,11 +21,11 @@ from posix.fcntl cimport O_CREAT, O_EXCL, O_RDWR
 from dragoman.queue.copying cimport (
     DAMAGED, OUT_BYTES, RUN_MOST, STOPPED, Living, Run, write_segment,
 )
-from dragoman.queue.segments cimport path_of, slot_of, slot_open, slot_remove
+from dragoman.queue.segments cimport file_name, slot_of, slot_open, slot_remove
 from dragoman.queue.state cimport (
-    BLOCK_HEADER, DIRECTORY_ENTRY, GROUP, PLACE_LOST, PLACE_PENDING, PLACE_SLOT_SHIFT, QUEUE_ALIVE,
-    SECTOR, Queue, Segment, Store, Table, block_cost, code_of_size, entry_code, entry_count,
-    entry_of, entry_place, entry_word, monotonic_ms, prefetch, pthread_cond_broadcast,
+    BLOCK_HEADER, DIRECTORY_ENTRY, FILE_NAME, GROUP, PLACE_LOST, PLACE_PENDING, PLACE_SLOT_SHIFT,
+    QUEUE_ALIVE, SECTOR, Queue, Segment, Store, Table, block_cost, code_of_size, entry_code,
+    entry_count, entry_of, entry_place, entry_word, monotonic_ms, prefetch, pthread_cond_broadcast,
     pthread_mutex_lock, pthread_mutex_unlock,
 )
 from dragoman.queue.table cimport index_cut, index_find
@@ -267,8 +267,8 @@ cdef object compact(
     cdef uint64_t whole = 0
     cdef int error = 0
     cdef int target = -1
-    cdef char temporary[4300]
-    cdef char final[4200]
+    cdef char temporary[FILE_NAME]
+    cdef char final[FILE_NAME]
     cdef bint renamed = False
     slots = choose(s, below, before, &projected)
     if slots is None:
@@ -296,8 +296,9 @@ cdef object compact(
                 or posix_memalign(<void**>&r.out, SECTOR, OUT_BYTES) != 0
             ):
                 error = -12
-        name = f"{path}/{r.number:010}.seg"
-        path_of(s, r.number, b"seg.new", temporary)
+        file_name(r.number, b"seg", final)
+        file_name(r.number, b"seg.new", temporary)
+        name = os.fsdecode(<bytes>final)
         if error == 0:
             with nogil:
                 r.fd = s.disk.open(
@@ -314,7 +315,7 @@ cdef object compact(
                 files.rename(f"{name}.new", name)
                 renamed = True
                 with nogil:
-                    error = s.disk.sync_directory(s.disk, s.path)
+                    error = s.disk.sync_directory(s.disk)
                     if error < 0:
                         # Which of the two files the name means after a crash nobody knows.
                         pthread_mutex_lock(&s.lock)
@@ -345,7 +346,7 @@ cdef object compact(
     if error == STOPPED:
         return None
     if error < 0:
-        raise OSError(-error, os.strerror(-error), name)
+        raise OSError(-error, os.strerror(-error), f"{path}/{name}")
     s.compactions += 1
     s.compacted_written += r.out_start
     return whole, r.out_start

@@ -19,7 +19,7 @@ from dragoman.queue.segments cimport Header, header_seal, header_valid
 from dragoman.queue.state cimport (
     BLOCK_HEADER, BLOCK_MESSAGES_MAX, DIRECTORY_ENTRY, DONE, FLAG_UNIFORM, KIND_DIRECTORY,
     KIND_MESSAGES, KIND_PADDING, KIND_TRAILER, PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, Queue,
-    Segment, align_up, entry_place, entry_word, monotonic_ms, pthread_mutex_lock,
+    Segment, align_up, entry_place, entry_word, flag, monotonic_ms, pthread_mutex_lock,
     pthread_mutex_unlock, unix_s, varint_put,
 )
 from dragoman.queue.table cimport bytes_add, index_find
@@ -49,7 +49,7 @@ cdef int _moved(Run* r, uint64_t n) noexcept nogil:
     cdef uint64_t due, now
     r.moved += n
     while True:
-        if r.store.closing or r.store.poison:
+        if r.store.closing or flag(&r.store.leaving) or r.store.poison:
             return STOPPED
         if r.bytes_s == 0:
             return 0

@@ -16,7 +16,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from dragoman.queue.held cimport name_of, storage_error
+from dragoman.queue.held cimport Use, enter, name_of, storage_error
 from dragoman.queue.journal cimport journal_tails, journal_wait, log_flushed
 from dragoman.queue.kept cimport Kept
 from dragoman.queue.meta cimport meta_commit, meta_flush
@@ -28,6 +28,9 @@ from dragoman.queue.table cimport table_find
 from dragoman.queue.upkeep cimport queue_delete, queue_trim
 
 
+cdef uint64_t EVERYTHING = 0xFFFFFFFFFFFFFFFF
+
+
 cdef class Engine(Kept):
     """A store that is open. Every method may be called from any thread."""
 
@@ -35,27 +38,44 @@ cdef class Engine(Kept):
 
     def length(self, queue):
         """The offset that the next message will get: how many were ever put."""
-        self._check(False)
-        cdef uint32_t id = self._find(queue)
-        return self.s.table.queues[id].next if id else 0
+        cdef Use use
+        cdef uint32_t id
+        enter(self, &use, False)
+        try:
+            id = self._find(queue)
+            return self.s.table.queues[id].next if id else 0
+        finally:
+            self._leave(&use)
 
     def first_offset(self, queue):
         """The offset of the oldest message that is still there (``length`` when there is none)."""
         cdef uint64_t result = 0
-        self._check(False)
-        cdef uint32_t id = self._find(queue)
-        if id:
-            self._lock()
-            result = queue_first(&self.s.table.queues[id])
-            self._unlock()
+        cdef Use use
+        cdef uint32_t id
+        enter(self, &use, False)
+        try:
+            id = self._find(queue)
+            if id:
+                self._lock()
+                result = queue_first(&self.s.table.queues[id])
+                self._unlock()
+        finally:
+            self._leave(&use)
         return result
 
     def __contains__(self, queue):
-        self._check(False)
-        return self._find(queue) != 0
+        return self._id(queue) != 0
 
     def _names(self, uint32_t start, uint32_t count):
         # (next start, names) of up to ``count`` ids; start 0 of the answer: no more.
+        cdef Use use
+        enter(self, &use, False)
+        try:
+            return self._names_from(start, count)
+        finally:
+            self._leave(&use)
+
+    cdef tuple _names_from(self, uint32_t start, uint32_t count):
         cdef Table* t = &self.s.table
         cdef Queue* q
         cdef uint32_t id = start
@@ -89,7 +109,12 @@ cdef class Engine(Kept):
 
     def _id(self, queue):
         # The queue's number in the files, 0 for none.
-        return self._find(queue)
+        cdef Use use
+        enter(self, &use, False)
+        try:
+            return self._find(queue)
+        finally:
+            self._leave(&use)
 
     def _name(self, uint32_t id):
         # Its name, or None.
@@ -104,9 +129,17 @@ cdef class Engine(Kept):
 
     def sync(self):
         """Everything put before the call is durable when it returns."""
+        cdef Use use
+        enter(self, &use, True)
+        try:
+            self._sync_all()
+        finally:
+            self._leave(&use)
+
+    def _sync_all(self):
+        # ``sync``, for whoever closes the store too.
         cdef Store* s = &self.s
         cdef int error
-        self._check(True)
         with nogil:
             if s.durability:
                 pthread_mutex_lock(&s.lock)
@@ -138,7 +171,6 @@ cdef class Engine(Kept):
     def _commit(self, uint32_t id, bytes group, uint64_t position):
         # Note a group's position in the queue with this number.
         cdef int result
-        self._check(True)
         self._lock()
         result = meta_commit(&self.s, id, position, <char*>group, len(group))
         self._unlock()
@@ -151,45 +183,50 @@ cdef class Engine(Kept):
         with nogil:
             error = meta_flush(&self.s, sync)
         if error < 0:
-            raise storage_error(error, f"{self.path}/META")
+            raise self._failure() if self.s.poison else storage_error(error, f"{self.path}/META")
 
     # What goes.
 
     def trim(self, queue, before):
-        """The queue's messages before offset ``before`` are gone; beyond its end: all are."""
-        cdef int result = DONE
-        self._check(True)
+        """The queue's messages before offset ``before`` are gone; beyond its end: all are.
+
+        Durable when it returns under ``always``, within a second under ``interval``, with the next
+        sync or close under ``none``.
+        """
         if not isinstance(before, int) or before < 0:
             raise UsageError(f"messages are trimmed before an offset, not {before!r:.100}")
-        cdef uint64_t offset = min(before, (1 << 48) - 1)
-        cdef uint32_t id
-        cdef const char* name
-        cdef Py_ssize_t n
-        name_of(queue, &name, &n)
-        self._lock()
-        id = table_find(&self.s.table, name, n, <uint32_t>hash_name(name, n, self.s.table.seed))
-        if id:
-            result = queue_trim(&self.s, id, offset)
-        self._unlock()
-        if result != DONE:
-            raise MemoryError
+        self._gone(queue, min(before, (1 << 48) - 1))
 
     def delete(self, queue):
-        """The queue and all its messages are gone; False when there was none."""
+        """The queue and all its messages are gone; False when there was none. As durable as
+        ``trim``."""
+        return self._gone(queue, EVERYTHING)
+
+    cdef bint _gone(self, queue, uint64_t before) except -1:
         cdef int result = DONE
-        self._check(True)
         cdef uint32_t id
         cdef const char* name
         cdef Py_ssize_t n
+        cdef Use use
         name_of(queue, &name, &n)
-        self._lock()
-        id = table_find(&self.s.table, name, n, <uint32_t>hash_name(name, n, self.s.table.seed))
-        if id:
-            result = queue_delete(&self.s, id)
-        self._unlock()
-        if result != DONE:
-            raise MemoryError
-        self._forget(id)
+        enter(self, &use, True)
+        try:
+            self._lock()
+            id = table_find(&self.s.table, name, n, <uint32_t>hash_name(name, n, self.s.table.seed))
+            if id:
+                if before == EVERYTHING:
+                    result = queue_delete(&self.s, id)
+                else:
+                    result = queue_trim(&self.s, id, before)
+            self._unlock()
+            if result != DONE:
+                raise MemoryError
+            if before == EVERYTHING:
+                self._forget(id)
+            if id and self.s.durability == 2:
+                self._sync_meta(True)
+        finally:
+            self._leave(&use)
         return id != 0
 
     def _forget(self, uint32_t id):
@@ -205,7 +242,6 @@ cdef class Engine(Kept):
         cdef Table* t = &s.table
         cdef uint32_t i
         cdef uint64_t live = 0, whole = 0, segments = 0
-        self._check(False)
         self._lock()
         for i in range(s.slots_top):
             if s.segments[i].state:

@@ -11,19 +11,24 @@ import os
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
-from libc.errno cimport EAGAIN, EINTR, EINVAL, EIO, ENOSPC, errno
+from libc.errno cimport EAGAIN, EINTR, EINVAL, EIO, ENOSPC, ESTALE, errno
 from libc.string cimport memcpy
-from posix.fcntl cimport O_CLOEXEC, O_RDONLY, O_DIRECTORY
-from posix.fcntl cimport open as c_open
+from posix.fcntl cimport O_CLOEXEC
 from posix.types cimport off_t
 from posix.unistd cimport close as c_close
 from posix.unistd cimport fdatasync, fsync, ftruncate
-from posix.unistd cimport unlink as c_unlink
 
 cdef extern from "fcntl.h" nogil:
+    int AT_FDCWD
+    int c_openat "openat"(int directory, const char* name, int flags, int mode)
     int c_fallocate "fallocate"(int fd, int mode, off_t offset, off_t n)
     int FALLOC_FL_KEEP_SIZE
+cdef extern from "sys/stat.h" nogil:
+    struct struct_stat "stat":
+        unsigned long st_nlink
+    int c_fstat "fstat"(int fd, struct_stat* into)
 cdef extern from "unistd.h" nogil:
+    int c_unlinkat "unlinkat"(int directory, const char* name, int flags)
     ssize_t c_pread "pread"(int fd, void* into, size_t n, off_t offset)
     ssize_t c_pwrite "pwrite"(int fd, const void* data, size_t n, off_t offset)
 
@@ -41,7 +46,7 @@ cdef int64_t direct_read(Disk* disk, int fd, char* into, size_t n, uint64_t offs
         if got == 0:
             break
         done += got
-        if got & 511:
+        if got & 4095:
             break  # the end of the file: what O_DIRECT reads is in whole sectors otherwise
     return done
 
@@ -67,8 +72,8 @@ cdef int direct_sync(Disk* disk, int fd) noexcept nogil:
     return 0 if fdatasync(fd) == 0 else -errno
 
 
-cdef int direct_open(Disk* disk, const char* path, int flags) noexcept nogil:
-    cdef int fd = c_open(path, flags | O_CLOEXEC, 0o644)
+cdef int direct_open(Disk* disk, const char* name, int flags) noexcept nogil:
+    cdef int fd = c_openat(disk.directory, name, flags | O_CLOEXEC, 0o644)
     return fd if fd >= 0 else -errno
 
 
@@ -80,18 +85,19 @@ cdef int direct_truncate(Disk* disk, int fd, uint64_t length) noexcept nogil:
     return 0 if ftruncate(fd, length) == 0 else -errno
 
 
-cdef int direct_unlink(Disk* disk, const char* path) noexcept nogil:
-    return 0 if c_unlink(path) == 0 else -errno
+cdef int direct_unlink(Disk* disk, const char* name) noexcept nogil:
+    return 0 if c_unlinkat(disk.directory, name, 0) == 0 else -errno
 
 
-cdef int direct_sync_directory(Disk* disk, const char* path) noexcept nogil:
-    cdef int result
-    cdef int fd = c_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    if fd < 0:
+cdef int direct_sync_directory(Disk* disk) noexcept nogil:
+    return 0 if fsync(disk.directory) == 0 else -errno
+
+
+cdef int direct_named(Disk* disk, int fd) noexcept nogil:
+    cdef struct_stat status
+    if c_fstat(fd, &status) != 0:
         return -errno
-    result = 0 if fsync(fd) == 0 else -errno
-    c_close(fd)
-    return result
+    return 0 if status.st_nlink else -ESTALE
 
 
 cdef int _code(object error) noexcept:
@@ -138,9 +144,9 @@ cdef int python_sync(Disk* disk, int fd) noexcept with gil:
     return 0
 
 
-cdef int python_open(Disk* disk, const char* path, int flags) noexcept with gil:
+cdef int python_open(Disk* disk, const char* name, int flags) noexcept with gil:
     try:
-        return (<object>disk.context).open(os.fsdecode(<bytes>path), flags)
+        return (<object>disk.context).open(os.fsdecode(<bytes>name), flags)
     except BaseException as error:
         return _code(error)
 
@@ -161,26 +167,39 @@ cdef int python_truncate(Disk* disk, int fd, uint64_t length) noexcept with gil:
     return 0
 
 
-cdef int python_unlink(Disk* disk, const char* path) noexcept with gil:
+cdef int python_unlink(Disk* disk, const char* name) noexcept with gil:
     try:
-        (<object>disk.context).unlink(os.fsdecode(<bytes>path))
+        (<object>disk.context).unlink(os.fsdecode(<bytes>name))
     except BaseException as error:
         return _code(error)
     return 0
 
 
-cdef int python_sync_directory(Disk* disk, const char* path) noexcept with gil:
+cdef int python_sync_directory(Disk* disk) noexcept with gil:
     try:
-        (<object>disk.context).sync_directory(os.fsdecode(<bytes>path))
+        (<object>disk.context).sync_directory()
     except BaseException as error:
         return _code(error)
     return 0
+
+
+cdef int python_named(Disk* disk, int fd) noexcept with gil:
+    try:
+        return 0 if (<object>disk.context).named(fd) else -ESTALE
+    except BaseException as error:
+        return _code(error)
 
 
 cdef class Files:
-    """What the store does to files. Subclasses may replace any method; each raises OSError."""
+    """What one store does to its files. Subclasses may replace any method; each raises OSError.
+
+    Names are those of files in ``directory``, a descriptor that the store's ``StoreDirectory`` owns
+    and sets while it is open: the path that led there may mean another directory by now. At first
+    it is the process's working directory.
+    """
 
     def __cinit__(self):
+        self.disk.directory = AT_FDCWD
         cdef bint direct = type(self) is Files
         self.disk.read = direct_read if direct else python_read
         self.disk.write = direct_write if direct else python_write
@@ -190,6 +209,7 @@ cdef class Files:
         self.disk.truncate = direct_truncate if direct else python_truncate
         self.disk.unlink = direct_unlink if direct else python_unlink
         self.disk.sync_directory = direct_sync_directory if direct else python_sync_directory
+        self.disk.named = direct_named if direct else python_named
         # Borrowed: the table lives in the object that it points to.
         self.disk.context = NULL if direct else <void*>self
 
@@ -205,9 +225,19 @@ cdef class Files:
         """fdatasync: what was written to the file, and its length, are on the disk."""
         os.fdatasync(fd)
 
-    def open(self, str path, int flags):
+    @property
+    def directory(self):
+        """The directory's descriptor."""
+        return self.disk.directory
+
+    @directory.setter
+    def directory(self, int descriptor):
+        """Names are looked for there from now on."""
+        self.disk.directory = descriptor
+
+    def open(self, str name, int flags):
         """A descriptor; ``flags`` are those of open(2)."""
-        return os.open(path, flags | O_CLOEXEC, 0o644)
+        return os.open(name, flags | O_CLOEXEC, 0o644, dir_fd=self.disk.directory)
 
     def close(self, int fd):
         """Close the descriptor."""
@@ -227,18 +257,19 @@ cdef class Files:
             result = c_fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, n)
         return result == 0
 
-    def unlink(self, str path):
+    def unlink(self, str name):
         """Remove the name."""
-        os.unlink(path)
+        os.unlink(name, dir_fd=self.disk.directory)
 
     def rename(self, str source, str target):
-        """Rename within the directory; durable only after ``sync_directory``."""
-        os.rename(source, target)
+        """Rename; durable only after ``sync_directory``."""
+        directory = self.disk.directory
+        os.rename(source, target, src_dir_fd=directory, dst_dir_fd=directory)
 
-    def sync_directory(self, str path):
+    def sync_directory(self):
         """fsync of the directory: the names in it are on the disk."""
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        os.fsync(self.disk.directory)
+
+    def named(self, int fd):
+        """Whether the file still has a name; what is written to one without is nobody's."""
+        return os.fstat(fd).st_nlink > 0

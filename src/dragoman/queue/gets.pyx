@@ -15,13 +15,15 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from dragoman.queue.fetch cimport Fetch
-from dragoman.queue.held cimport name_of, storage_error
+from dragoman.queue.held cimport Use, enter, name_of, storage_error
 from dragoman.queue.puts cimport Item, Puts
 from dragoman.queue.reader cimport (
     Piece, Window, resolve, window_clear, window_done, window_free, window_place, window_submit,
     window_wait,
 )
-from dragoman.queue.state cimport DONE, Queue, Store, Table, hash_name, prefetch, queue_first
+from dragoman.queue.state cimport (
+    DONE, Queue, Store, Table, flag, hash_name, prefetch, queue_first,
+)
 from dragoman.queue.table cimport table_find
 
 
@@ -67,9 +69,11 @@ cdef class Gets(Puts):
         cdef bint more, again
         cdef bint next_too = False
         cdef int64_t got = 0
-        self._check(False)
+        cdef Use use
+        enter(self, &use, False)
         items = <Item*>malloc((n + 1) * sizeof(Item))
         if items == NULL:
+            self._leave(&use)
             raise MemoryError
         names = []  # keeps them while the GIL is away
         c = self._context()
@@ -129,6 +133,7 @@ cdef class Gets(Puts):
             if len(self.contexts) < 64:
                 self.contexts.append(c)
                 self.contexts.append(d)
+            self._leave(&use)
 
     cdef int _drain(self, Context c) except -1:
         # The window has all that it asked for.
@@ -154,7 +159,7 @@ cdef class Gets(Puts):
         cdef uint64_t slot
         cdef Py_ssize_t gone = -1
         self._lock()
-        if s.closing:
+        if flag(&s.leaving):
             self._unlock()
             raise UsageError("the store is closed")
         for k in range(i, min(i + 64, n)):

@@ -4,10 +4,14 @@ The lowest of the classes that make up ``engine.Engine``, each of which adds wha
 Opening recovers what the directory holds; threads are the caller's to start and to wait for.
 
 Invariants: nobody sleeps for the store's lock while holding the GIL; nothing that may run Python
-code is called while the store's lock is held.
+code is called while the store's lock is held. Every public method is a *use*: it begins with
+``enter`` (``with self._using()`` in Python), which refuses when the store is not open, and ends
+with ``_leave``; memory and descriptors are let go of only when no use is left. The store's own
+threads are none: they are waited for instead.
 """
 
 import os
+import threading
 
 from dragoman.errors import StorageError, UsageError
 
@@ -24,9 +28,9 @@ from dragoman.queue.meta cimport meta_closed, meta_flush, meta_opened
 from dragoman.queue.recovery cimport mend
 from dragoman.queue.replay cimport recover
 from dragoman.queue.state cimport (
-    BATCH, BLOCK_CHUNKS_MAX, CURSORS, DONE, GATHERED, NAME_MAX, OVERCOPY, SECTOR, SEGMENT_SLOTS,
-    SPIN, Segment, Store, cond_init, hash_name, pthread_cond_broadcast, pthread_mutex_init,
-    pthread_mutex_lock, pthread_mutex_unlock, spin_lock,
+    BATCH, BLOCK_CHUNKS_MAX, CURSORS, DONE, GATHERED, NAME_MAX, OVERCOPY, REMOVED, SECTOR,
+    SEGMENT_SLOTS, SPIN, Segment, Store, cond_init, flag_set, hash_name, pthread_cond_broadcast,
+    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, spin_lock,
 )
 from dragoman.queue.table cimport table_close, table_find, table_open, table_touch
 
@@ -83,8 +87,19 @@ cdef class Held:
         self.s.slot = -1
         self.contexts = []
 
+        self.idle = threading.Event()
+
     def __dealloc__(self):
-        self._release()
+        if self.state != FOREIGN:
+            self._release()
+
+    def __reduce__(self):
+        raise TypeError(f"{type(self).__name__} cannot be pickled: pass its path instead")
+
+    @property
+    def open(self):
+        """Whether it can be called."""
+        return self.state == OPEN
 
     cdef void _release(self) noexcept:
         cdef Store* s = &self.s
@@ -122,24 +137,23 @@ cdef class Held:
 
     def _open(
         self, str path, Files files not None, *, bytes identity, uint64_t segment_bytes,
-        bint direct, int durability, uint64_t interval_ms, uint64_t memory_bytes, uint64_t
+        uint64_t alignment, int durability, uint64_t interval_ms, uint64_t memory_bytes, uint64_t
         cache_bytes, uint64_t journal_bytes, uint64_t journal_file_bytes, bint read_only,
     ):
-        """Recover what the directory holds. Threads are the caller's to start (``_run_*``)."""
+        """Recover what ``files.directory`` holds; ``path`` of it is for messages.
+
+        Reads with O_DIRECT are aligned to ``alignment``, 0: there are none. Threads are the
+        caller's to start (``_run_*``).
+        """
         cdef Store* s = &self.s
-        cdef bytes encoded = os.fsencode(path)
-        cdef bytes meta = os.fsencode(path + "/META")
         cdef uint64_t slots = 1024
         cdef int error
-        if len(encoded) > 4000:
-            raise UsageError(f"the path of a store has at most 4,000 bytes: {path[:80]}...")
         self.files = files
         self.path = path
         s.disk = &files.disk
-        memcpy(s.path, <char*>encoded, len(encoded) + 1)
         memcpy(s.identity, <char*>identity, 16)
-        s.direct = direct
-        s.read_align = 512
+        s.direct = alignment != 0
+        s.read_align = alignment if alignment else 512
         s.read_only = read_only
         s.segment_bytes = segment_bytes
         s.durability = durability
@@ -178,14 +192,14 @@ cdef class Held:
         s.meta_generation = self.recovery.generation
         s.meta_dead = self.recovery.meta_dead
         if not read_only:
-            s.meta_fd = s.disk.open(s.disk, <char*>meta, O_RDWR)
+            s.meta_fd = s.disk.open(s.disk, b"META", O_RDWR)
             if s.meta_fd < 0:
                 raise storage_error(s.meta_fd, f"{path}/META")
-            for name in os.listdir(path):
+            for name in os.listdir(files.directory):
                 if name.endswith(".new"):
-                    files.unlink(f"{path}/{name}")  # of a rewriting that was cut short
+                    files.unlink(name)  # of a rewriting that was cut short
             # Names too: what was renamed or made may be so in the page cache only.
-            error = s.disk.sync_directory(s.disk, s.path)
+            error = s.disk.sync_directory(s.disk)
             if error == 0 and self.recovery.meta_torn:
                 error = s.disk.truncate(s.disk, s.meta_fd, s.meta_start)
                 if error == 0:
@@ -199,21 +213,21 @@ cdef class Held:
                 raise storage_error(error, f"{path}/META")
             for number in self.recovery.journals:
                 # What was found may be in the page cache only; it is relied on from now on.
-                self._sync_file(f"{path}/{number:010}.jnl")
+                self._sync_file(f"{number:010}.jnl")
             if self.recovery.unsynced:
-                self._sync_file(f"{path}/{self.recovery.unsynced:010}.seg")
+                self._sync_file(f"{self.recovery.unsynced:010}.seg")
             s.synced = self.recovery.evidence
             error = mend(s, self.recovery)
             if error < 0:
                 raise storage_error(error, f"{path}: the last segment")
             s.writer_alive = True
             s.journal_alive = True
-        self.open = True
+        self.state = OPEN
 
-    cdef int _sync_file(self, str path, int64_t length=-1) except -1:
+    cdef int _sync_file(self, str name, int64_t length=-1) except -1:
         # What was found is on the disk, and what is behind ``length`` gone from it.
         cdef Store* s = &self.s
-        cdef bytes encoded = os.fsencode(path)
+        cdef bytes encoded = os.fsencode(name)
         cdef int fd = s.disk.open(s.disk, <char*>encoded, O_RDWR)
         cdef int error = fd
         if fd >= 0:
@@ -222,7 +236,7 @@ cdef class Held:
                 error = s.disk.sync(s.disk, fd)
             s.disk.close(s.disk, fd)
         if error < 0:
-            raise storage_error(error, path)
+            raise storage_error(error, f"{self.path}/{name}")
         return 0
 
     def _replay(self):
@@ -235,7 +249,7 @@ cdef class Held:
         if not s.read_only:
             for number, end in self.recovery.cuts:
                 # Or what is written from now on would seem to follow it.
-                self._sync_file(f"{self.path}/{number:010}.jnl", end)
+                self._sync_file(f"{number:010}.jnl", end)
         s.frame_number = self.recovery.frame_last + 1
         s.frame_synced = s.frame_written = s.frame_number - 1
         journals = self.recovery.journals
@@ -261,14 +275,73 @@ cdef class Held:
         with nogil:
             journal_run(&self.s)
 
-    # Checks.
+    # Uses.
 
-    cdef int _check(self, bint writing) except -1:
-        if not self.open:
+    cdef int _refuse(self) except -1:
+        if self.state == FOREIGN:
+            raise UsageError(
+                "the store was opened by the process that this one was forked from: open it anew"
+            )
+        if self.state != OPEN:
             raise UsageError("the store is closed")
-        if writing and self.s.read_only:
-            raise UsageError("the store was opened read-only")
-        return 0
+        raise UsageError("the store was opened read-only")
+
+    cdef void _leave(self, Use* use) noexcept:
+        # With the GIL held.
+        if use.before != NULL:
+            use.before.after = use.after
+        else:
+            self.uses = use.after
+        if use.after != NULL:
+            use.after.before = use.before
+        if self.uses == NULL and self.state == CLOSING:
+            self.idle.set()
+
+    def _check(self):
+        """Raise UsageError when it cannot be called."""
+        if self.state != OPEN:
+            self._refuse()
+
+    def _using(self, bint writing=False):
+        """A context in which the store stays open. Raises UsageError when it cannot be called."""
+        cdef Using using = Using.__new__(Using)
+        using.store = self
+        using.writing = writing
+        return using
+
+    def _close_uses(self):
+        """Refuse calls from now on, and wait for those that are under way.
+
+        Raises UsageError when one of them is this thread's own, which would wait for itself.
+        """
+        cdef Use* use = self.uses
+        cdef unsigned long thread = PyThread_get_thread_ident()
+        while use != NULL:
+            if use.thread == thread:
+                raise UsageError("a store cannot be closed from within a call of it")
+            use = use.after
+        self.state = CLOSING
+        flag_set(&self.s.leaving, 1)
+        while self.uses != NULL:
+            self.idle.wait()
+            self.idle.clear()
+
+    def _disown(self):
+        """After a fork, in the child: nothing here is this process's."""
+        cdef Store* s = &self.s
+        cdef uint32_t i
+        if self.state == CLOSED and s.segments == NULL:
+            return
+        self.state = FOREIGN
+        if s.disk == NULL or s.disk.context != NULL:
+            return  # what the descriptors of a double are is for it to say
+        if s.meta_fd >= 0:
+            s.disk.close(s.disk, s.meta_fd)
+        if s.journal_fd >= 0:
+            s.disk.close(s.disk, s.journal_fd)
+        for i in range(s.slots_top):
+            if s.segments[i].fd >= 0 and s.segments[i].state:
+                s.disk.close(s.disk, s.segments[i].fd)
 
     cdef void _lock(self) noexcept:
         # With the GIL held; after a microsecond or two it is given up rather than waited with.
@@ -282,6 +355,12 @@ cdef class Held:
     cdef object _failure(self):
         # Why a put or sync could not be done.
         cdef Store* s = &self.s
+        if s.poison == REMOVED:
+            return StorageError(
+                f"{self.path}: the store's files were removed or replaced under it, nothing is"
+                " acknowledged any more",
+                errno=REMOVED,
+            )
         if s.poison:
             return storage_error(
                 -s.poison, f"{self.path}: a sync has failed, nothing is acknowledged any more"
@@ -290,9 +369,19 @@ cdef class Held:
             return storage_error(-s.journal_error, f"{self.path}: the journal cannot be written")
         if s.log_error:
             return storage_error(-s.log_error, f"{self.path}: the log cannot be written")
-        if s.closing or not self.open:
+        if s.closing or self.state != OPEN:
             return UsageError("the store is closed")
         return StorageError(f"{self.path}: the store has stopped writing")
+
+    def _poison_removed(self):
+        """The files have no names any more: nothing is acknowledged from now on."""
+        cdef Store* s = &self.s
+        self._lock()
+        if not s.poison:
+            s.poison = REMOVED
+            pthread_cond_broadcast(&s.durable)
+            pthread_cond_broadcast(&s.space)
+        self._unlock()
 
     cdef uint32_t _find(self, object queue) except? 0:
         # Takes and leaves the lock; 0 for none.
@@ -342,7 +431,17 @@ cdef class Held:
             raise storage_error(error, self.path)
 
     def _close(self):
-        # After the threads have ended.
-        self.open = False
+        # After the threads have ended, and all uses.
+        self.state = CLOSED
         self.contexts.clear()
         self._release()
+
+
+cdef class Using:
+    """A use of the store by a method that is written in Python."""
+
+    def __enter__(self):
+        enter(self.store, &self.use, self.writing)
+
+    def __exit__(self, *_):
+        self.store._leave(&self.use)

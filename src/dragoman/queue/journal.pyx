@@ -17,10 +17,10 @@ from libc.string cimport memcpy, memset
 from posix.fcntl cimport O_CREAT, O_EXCL, O_RDWR
 
 from dragoman.queue.crc cimport crc, crc_place, crc_prepare
-from dragoman.queue.segments cimport path_of
+from dragoman.queue.segments cimport file_name
 from dragoman.queue.meta cimport meta_flush
 from dragoman.queue.state cimport (
-    DONE, NO_MEMORY, QUEUE_DIRTY, SECTOR, Bytes, Queue, Store, align_up, cond_wait_ms,
+    DONE, FILE_NAME, NO_MEMORY, QUEUE_DIRTY, SECTOR, Bytes, Queue, Store, align_up, cond_wait_ms,
     monotonic_ms, pthread_cond_broadcast, pthread_cond_signal, pthread_cond_wait,
     pthread_mutex_lock, pthread_mutex_unlock, varint_put
 )
@@ -211,7 +211,7 @@ cdef void journal_measure(Store* s) noexcept nogil:
 
 cdef int _roll(Store* s) noexcept nogil:
     # The next file, made durable before anything is written to it.
-    cdef char path[4200]
+    cdef char name[FILE_NAME]
     cdef void* header = NULL
     cdef int fd, error
     cdef uint64_t number
@@ -230,7 +230,7 @@ cdef int _roll(Store* s) noexcept nogil:
         journal_measure(s)
         pthread_mutex_unlock(&s.lock)
     number = s.journal_file
-    path_of(s, number, "jnl", path)
+    file_name(number, b"jnl", name)
     if posix_memalign(&header, SECTOR, SECTOR) != 0:
         return -12
     memset(header, 0, SECTOR)
@@ -240,17 +240,17 @@ cdef int _roll(Store* s) noexcept nogil:
     memcpy(<char*>header + 32, &number, 8)
     check = crc(0, header, 60)
     memcpy(<char*>header + 60, &check, 4)
-    fd = s.disk.open(s.disk, path, O_RDWR | O_CREAT | O_EXCL | (O_DIRECT if s.direct else 0))
+    fd = s.disk.open(s.disk, name, O_RDWR | O_CREAT | O_EXCL | (O_DIRECT if s.direct else 0))
     if fd < 0:
         free(header)
         return fd
     error = s.disk.write(s.disk, fd, <char*>header, SECTOR, 0)
     free(header)
     if error == 0:
-        error = s.disk.sync_directory(s.disk, s.path)
+        error = s.disk.sync_directory(s.disk)
     if error < 0:
         s.disk.close(s.disk, fd)
-        s.disk.unlink(s.disk, path)
+        s.disk.unlink(s.disk, name)
         return error
     s.journal_fd = fd
     s.journal_offset = SECTOR
@@ -370,6 +370,9 @@ cdef void journal_run(Store* s) noexcept nogil:
                 error = meta_flush(s, True)
             if error == 0:
                 error = s.disk.sync(s.disk, s.journal_fd)
+                if error == 0:
+                    # Or the files were removed, and nobody will find what this says.
+                    error = s.disk.named(s.disk, s.journal_fd)
                 if error < 0:
                     pthread_mutex_lock(&s.lock)
                     s.poison = -error

@@ -13,14 +13,14 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from dragoman.queue.compaction cimport compact
 from dragoman.queue.gets cimport Gets
-from dragoman.queue.held cimport storage_error
+from dragoman.queue.held cimport OPEN, Use, enter, storage_error
 from dragoman.queue.journal cimport journal_files_max, journal_measure, journal_tails, log_flushed
 from dragoman.queue.meta cimport meta_dropped, meta_flush, meta_lost
 from dragoman.queue.rewrite cimport rewrite
-from dragoman.queue.segments cimport path_of, slot_remove
+from dragoman.queue.segments cimport file_name, slot_remove
 from dragoman.queue.state cimport (
-    DONE, NO_MEMORY, WAIT, Store, cond_wait_ms, pthread_cond_broadcast, pthread_cond_signal,
-    pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
+    DONE, FILE_NAME, NO_MEMORY, WAIT, Store, cond_wait_ms, pthread_cond_broadcast,
+    pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from dragoman.queue.table cimport tail_detach
 from dragoman.queue.upkeep cimport (
@@ -82,7 +82,7 @@ cdef class Kept(Gets):
         cdef uint64_t numbers[REMOVED_AT_ONCE]
         cdef int slot, count, gone, synced, i, error = 0
         cdef uint32_t at = 0, top = s.slots_top
-        cdef char path[4200]
+        cdef char name[FILE_NAME]
         cdef uint64_t bytes_back = 0
         while error == 0 and at < top:
             count = gone = 0
@@ -104,11 +104,11 @@ cdef class Kept(Gets):
             with nogil:
                 error = meta_flush(s, True)
                 while error == 0 and gone < count:
-                    path_of(s, numbers[gone], b"seg", path)
-                    error = s.disk.unlink(s.disk, path)
+                    file_name(numbers[gone], b"seg", name)
+                    error = s.disk.unlink(s.disk, name)
                     gone += error == 0
                 if gone:
-                    synced = s.disk.sync_directory(s.disk, s.path)
+                    synced = s.disk.sync_directory(s.disk)
                     if synced < 0:
                         error = synced
                         gone = 0
@@ -181,19 +181,30 @@ cdef class Kept(Gets):
         cdef SegmentCheck check = SegmentCheck.__new__(SegmentCheck)
         cdef uint64_t before = 0
         cdef bint more = True
-        check.begin(&self.s, slot)
-        if check.error == -2:
-            return []  # gone meanwhile
+        cdef Use use
+        enter(self, &use, False)
         try:
-            while more and not check.error:
-                more = check.step()
-                progress(check.at - before)
-                before = check.at
+            check.begin(&self.s, slot)
+            if check.error == -2:
+                return []  # gone meanwhile
+            try:
+                while more and not check.error:
+                    if self.state != OPEN:
+                        self._refuse()
+                    more = check.step()
+                    progress(check.at - before)
+                    before = check.at
+            finally:
+                check.end()
+            return self._problems(check, slot)
         finally:
-            check.end()
+            self._leave(&use)
+
+    def _problems(self, SegmentCheck check, int slot):
+        # What the check found, by the queues that are concerned.
+        cdef list found = []
         if check.error:
             raise storage_error(check.error, f"{self.path}/{check.number:010}.seg")
-        found = []
         for start, end, queue, first, messages, reason in check.problems:
             # What queues have there, be it by the directory, says who is concerned.
             blocks = blocks_between(&self.s, slot, start, max(end, start + 1))
@@ -254,7 +265,7 @@ cdef class Kept(Gets):
             raise storage_error(error, f"{self.path}: the journal")
         self._collect_journal()
         with nogil:
-            error = s.disk.sync_directory(s.disk, s.path)
+            error = s.disk.sync_directory(s.disk)
         if error < 0:
             raise storage_error(error, self.path)
 
@@ -280,7 +291,7 @@ cdef class Kept(Gets):
         cdef uint32_t some = files - files // 8
         cdef uint32_t needed
         cdef int error = 0
-        cdef char path[4200]
+        cdef char name[FILE_NAME]
         if current <= s.journal_oldest:
             return 0
         with nogil:
@@ -293,8 +304,8 @@ cdef class Kept(Gets):
                 # What has left the tails meanwhile is durable in blocks before the files go.
                 error = log_flushed(s)
             while error == 0 and s.journal_oldest < needed and s.journal_oldest < current:
-                path_of(s, s.journal_oldest, b"jnl", path)
-                error = s.disk.unlink(s.disk, path)
+                file_name(s.journal_oldest, b"jnl", name)
+                error = s.disk.unlink(s.disk, name)
                 if error == -2:
                     error = 0
                 if error == 0:

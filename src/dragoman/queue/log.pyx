@@ -16,14 +16,14 @@ from posix.fcntl cimport O_CREAT, O_EXCL, O_RDWR
 
 from dragoman.queue.crc cimport crc, crc_prepare
 from dragoman.queue.meta cimport meta_flush
-from dragoman.queue.segments cimport Header, header_seal, path_of, slot_of
+from dragoman.queue.segments cimport Header, file_name, header_seal, slot_of
 from dragoman.queue.state cimport (
-    BATCH, BLOCK_HEADER, CHUNK_DATA, DIRECTORY_ENTRY, DONE, FLAG_UNIFORM, GATHERED, KIND_DIRECTORY,
-    KIND_MARK, KIND_PADDING, KIND_TRAILER, OVERCOPY, PLACE_PENDING, PLACE_SLOT_SHIFT, QUEUE_ALIVE,
-    SECTOR, SPIN_WRITER, Chunk, Pending, Queue, Segment, Store, Table, align_up, block_cost,
-    code_of_size, cond_wait_ms, entry_count, entry_of, entry_place, entry_word, flag_set, prefetch,
-    pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_trylock,
-    pthread_mutex_unlock, spin_lock, unix_s, varint_size,
+    BATCH, BLOCK_HEADER, CHUNK_DATA, DIRECTORY_ENTRY, DONE, FILE_NAME, FLAG_UNIFORM, GATHERED,
+    KIND_DIRECTORY, KIND_MARK, KIND_PADDING, KIND_TRAILER, OVERCOPY, PLACE_PENDING,
+    PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, SPIN_WRITER, Chunk, Pending, Queue, Segment, Store,
+    Table, align_up, block_cost, code_of_size, cond_wait_ms, entry_count, entry_of, entry_place,
+    entry_word, flag_set, prefetch, pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock,
+    pthread_mutex_trylock, pthread_mutex_unlock, spin_lock, unix_s, varint_size,
 )
 from dragoman.queue.table cimport bytes_add, chunks_give, chunks_shrink, tail_copy, tail_detach
 
@@ -146,22 +146,22 @@ cdef int _pad(Store* s, uint64_t behind, bint patient) noexcept nogil:
 
 cdef int _begin(Store* s, bint patient) noexcept nogil:
     # The next segment.
-    cdef char path[4200]
+    cdef char name[FILE_NAME]
     cdef char header[64]
     cdef int fd, slot, error
     cdef uint64_t number = s.number + 1
     cdef uint32_t check
-    path_of(s, number, "seg", path)
+    file_name(number, b"seg", name)
     while True:
         fd = s.disk.open(
-            s.disk, path, O_RDWR | O_CREAT | O_EXCL | (O_DIRECT if s.direct else 0)
+            s.disk, name, O_RDWR | O_CREAT | O_EXCL | (O_DIRECT if s.direct else 0)
         )
         if fd >= 0:
-            error = s.disk.sync_directory(s.disk, s.path)
+            error = s.disk.sync_directory(s.disk)
             if error == 0:
                 break
             s.disk.close(s.disk, fd)
-            s.disk.unlink(s.disk, path)
+            s.disk.unlink(s.disk, name)
             fd = error
         error = _failed(s, fd, patient)
         if error < 0:
@@ -171,7 +171,7 @@ cdef int _begin(Store* s, bint patient) noexcept nogil:
     if slot < 0:
         pthread_mutex_unlock(&s.lock)
         s.disk.close(s.disk, fd)
-        s.disk.unlink(s.disk, path)
+        s.disk.unlink(s.disk, name)
         return _failed(s, -28, False)
     s.segments[slot].number = number
     s.segments[slot].fd = fd

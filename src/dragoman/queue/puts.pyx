@@ -20,7 +20,7 @@ from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZ
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from dragoman.queue.held cimport Held, name_of
+from dragoman.queue.held cimport OPEN, Held, Use, enter, name_of
 from dragoman.queue.journal cimport frame_reserve, journal_put, journal_wait
 from dragoman.queue.log cimport log_adapt
 from dragoman.queue.meta cimport meta_queue
@@ -261,8 +261,7 @@ cdef class Puts(Held):
         cdef uint64_t offset = 0
         cdef uint64_t frame
         cdef int result
-        if not self.open or s.read_only:
-            self._check(True)
+        cdef Use use
         name_of(queue, &name, &n)
         if not PyBytes_CheckExact(message):
             message = message_of(message)
@@ -270,6 +269,7 @@ cdef class Puts(Held):
         m = PyBytes_GET_SIZE(message)
         if m > MESSAGE_MAX:
             raise UsageError(f"a message has at most 16777216 bytes, not {m}")
+        enter(self, &use, True)
         if not spin_lock(&s.lock, SPIN):
             with nogil:
                 pthread_mutex_lock(&s.lock)
@@ -285,6 +285,7 @@ cdef class Puts(Held):
                 pthread_mutex_unlock(&s.lock)
         else:
             pthread_mutex_unlock(&s.lock)
+        self._leave(&use)
         if result != DONE:
             raise MemoryError("no memory for the message") if result == NO_MEMORY else (
                 self._failure()
@@ -306,7 +307,9 @@ cdef class Puts(Held):
         cdef object number
         cdef int result = DONE
         cdef uint64_t frame
-        self._check(True)
+        cdef Use use
+        if self.state != OPEN or s.read_only:
+            self._refuse()
         if pairs:
             first = queues if PyList_CheckExact(queues) else list(queues)
         else:
@@ -367,6 +370,7 @@ cdef class Puts(Held):
                 Py_INCREF(message)
                 held[holding + 1] = <PyObject*>message
                 holding += 2
+            enter(self, &use, True)
             with nogil:
                 done = put_items(s, items, n, &result)
                 if result == DONE and s.durability == 2:
@@ -374,6 +378,7 @@ cdef class Puts(Held):
                     frame = s.frame_number - (0 if s.frame_entries else 1)
                     result = journal_wait(s, frame)
                     pthread_mutex_unlock(&s.lock)
+            self._leave(&use)
             if result != DONE:
                 raise MemoryError("no memory for the messages") if result == NO_MEMORY else (
                     self._failure()

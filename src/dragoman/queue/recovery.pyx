@@ -22,12 +22,12 @@ from dragoman.queue.meta cimport (
     META_CLOSED, META_COMMIT, META_DELETE, META_DROPPED, META_DROPPED_RANGE, META_IDS, META_LOST,
     META_MARK, META_OPENED, META_QUEUE, META_TRIM,
 )
-from dragoman.queue.segments cimport Header, header_valid, path_of, slot_of
+from dragoman.queue.segments cimport Header, file_name, header_valid, slot_of
 from dragoman.queue.state cimport (
-    BLOCK_HEADER, DIRECTORY_ENTRY, DONE, KIND_DIRECTORY, KIND_MARK, KIND_MESSAGES, KIND_TRAILER,
-    NAME_MAX, PLACE_LOST, PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, Bytes, Queue, Segment, Store,
-    Table, align_up, block_cost, code_of_size, entry_code, entry_count, entry_of, entry_place,
-    entry_word, hash_name, queue_first, queue_name_length,
+    BLOCK_HEADER, DIRECTORY_ENTRY, DONE, FILE_NAME, KIND_DIRECTORY, KIND_MARK, KIND_MESSAGES,
+    KIND_TRAILER, NAME_MAX, PLACE_LOST, PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, Bytes, Queue,
+    Segment, Store, Table, align_up, block_cost, code_of_size, entry_code, entry_count, entry_of,
+    entry_place, entry_word, hash_name, queue_first, queue_name_length,
 )
 from dragoman.queue.stretches cimport Window, file_header, window
 from dragoman.queue.table cimport (
@@ -75,7 +75,7 @@ cdef class Recovery:
     # META.
 
     cdef int read_meta(self) except -1:
-        cdef Window w = window(self.s, self.path + "/META", "META", False)
+        cdef Window w = window(self.s, self.path, "META", False)
         cdef uint64_t at = 64
         cdef uint64_t bad, evidence
         cdef uint32_t n
@@ -289,7 +289,7 @@ cdef class Recovery:
                 raise CorruptionError(f"{self.path}: more than 8,192 segments")
             s.segments[slot].number = number
             s.segments[slot].state = 1
-            w = window(s, f"{self.path}/{name}", name, s.direct)
+            w = window(s, self.path, name, s.direct)
             s.segments[slot].length = w.length
             # The end of the last one may be there although what is before it is not: only evidence
             # that all of it had been synced makes its directory worth more than its blocks.
@@ -571,7 +571,7 @@ cdef int mend(Store* s, object recovery) except -1:
     """Seal the last segment where its good part ends. Before the writer's thread runs."""
     cdef Recovery r = recovery
     cdef Bytes* d = &s.directory
-    cdef char path[4200]
+    cdef char name[FILE_NAME]
     cdef unsigned char entry[24]
     cdef uint64_t start, end
     cdef int fd, error
@@ -579,8 +579,8 @@ cdef int mend(Store* s, object recovery) except -1:
     if r.unsealed is None:
         return 0
     slot, number, end, kept = r.unsealed
-    path_of(s, number, "seg", path)
-    fd = s.disk.open(s.disk, path, O_RDWR | (O_DIRECT if s.direct else 0))
+    file_name(number, b"seg", name)
+    fd = s.disk.open(s.disk, name, O_RDWR | (O_DIRECT if s.direct else 0))
     if fd < 0:
         return fd
     start = end & ~(SECTOR - 1)

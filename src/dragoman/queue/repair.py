@@ -17,7 +17,7 @@ from pathlib import Path
 from dragoman.errors import CorruptionError, StorageError, UsageError
 from dragoman.queue.crc import crc32c
 from dragoman.queue.directory import (
-    DirectoryLock,
+    StoreDirectory,
     meta_header,
     read_identity,
     store_header,
@@ -77,7 +77,8 @@ class _Repair:
         self.aside: Path | None = None
 
     def run(self) -> RepairReport:
-        lock = DirectoryLock(self.path)
+        directory = StoreDirectory(self.path)
+        self.files.directory = directory.descriptor
         try:
             self._store()
             self._meta()
@@ -92,7 +93,7 @@ class _Repair:
         except OSError as error:
             raise StorageError(f"{self.path}: {error.strerror}", errno=error.errno) from error
         finally:
-            lock.release()
+            directory.release()
         self._settle(found)
         return RepairReport(self.path, self.lost, self.done, self.aside)
 
@@ -121,7 +122,7 @@ class _Repair:
     def _store(self) -> None:
         reason = "STORE is missing"
         try:
-            if read_identity(self.path) is not None:
+            if read_identity(self.files, self.path) is not None:
                 return
         except CorruptionError as error:
             reason = str(error)
@@ -139,7 +140,7 @@ class _Repair:
 
     def _meta(self) -> None:
         path = self.path / "META"
-        identity = read_identity(self.path)
+        identity = read_identity(self.files, self.path)
         assert identity is not None
         reason = "META is missing"
         if path.exists():
@@ -157,7 +158,7 @@ class _Repair:
 
     def _rebuild_meta(self, notes: list[str]) -> None:
         # A META of the valid records, with a new generation.
-        identity = read_identity(self.path)
+        identity = read_identity(self.files, self.path)
         assert identity is not None
         path = self.path / "META"
         data = path.read_bytes() if path.exists() else b""
@@ -186,7 +187,7 @@ class _Repair:
         with QueueStore(self.path, read_only=True) as store:
             named = {store._id(name) for name in store.queues()}
         ids = set(_ids_in_segments(self.path)) - named - {0}
-        identity = read_identity(self.path)
+        identity = read_identity(self.files, self.path)
         assert identity is not None
         if not ids:
             return
@@ -213,7 +214,7 @@ class _Repair:
         if not path.exists():
             self.done.append(f"{name} is given up: it is missing")
             return
-        identity = read_identity(self.path)
+        identity = read_identity(self.files, self.path)
         assert identity is not None
         number = int(path.stem)
         self._put_aside(name)
@@ -237,13 +238,12 @@ class _Repair:
         if gap:
             _pad_to(out, len(out) + (gap if gap >= 32 else gap + SECTOR), number)
         out += _block(number, len(out), TRAILER, start, b"")
-        temporary = self.path / f"{name}.new"
-        with temporary.open("wb") as opened:
+        with (self.path / f"{name}.new").open("wb") as opened:
             opened.write(out)
             opened.flush()
             os.fsync(opened.fileno())
-        self.files.rename(str(temporary), str(path))
-        self.files.sync_directory(str(self.path))
+        self.files.rename(f"{name}.new", name)
+        self.files.sync_directory()
         self.done.append(f"{name} written again with {kept} blocks, {len(found)} places damaged")
 
     def _settle(self, found: list[Damage]) -> None:

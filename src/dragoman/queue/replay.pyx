@@ -62,7 +62,7 @@ cdef class Replay(Recovery):
         cdef Window w
         for number in reversed(self.journals):
             name = f"{number:010}.jnl"
-            w = window(self.s, f"{self.path}/{name}", name, self.s.direct)
+            w = window(self.s, self.path, name, self.s.direct)
             at = SECTOR
             found = False
             while at < w.length:
@@ -161,7 +161,7 @@ cdef class Replay(Recovery):
         torn = False
         for number in self.journals:
             name = f"{number:010}.jnl"
-            w = window(self.s, f"{self.path}/{name}", name, self.s.direct)
+            w = window(self.s, self.path, name, self.s.direct)
             header = file_header(w, b"DRGQJRNL", self.identity, number)
             at = end = SECTOR
             while at < w.length:
@@ -226,7 +226,7 @@ cdef class Replay(Recovery):
                 return known
             number = later.pop(0)
             name = f"{number:010}.jnl"
-            w = window(self.s, f"{self.path}/{name}", name, self.s.direct)
+            w = window(self.s, self.path, name, self.s.direct)
             at = SECTOR
             first = True
 
@@ -375,13 +375,13 @@ cdef object recover(Store* s, object files, str path, bint repair):
     r.path = path
     r.identity = s.identity[:16]
     segments = []
-    for name in os.listdir(path):
+    for name in os.listdir(s.disk.directory):
         found = FILE.match(name)
         if found:
             (segments if found[2] == "seg" else r.journals).append(int(found[1]))
     segments.sort()
     r.journals.sort()
-    _touch_tails(s, path, r.journals)
+    _touch_tails(s, r.journals)
     r.look_at_journal()
     r.read_meta()
     # A removed segment whose file is still there: the removal was cut short.
@@ -390,11 +390,14 @@ cdef object recover(Store* s, object files, str path, bint repair):
     return r
 
 
-cdef int _touch_tails(Store* s, str path, list journals) except -1:
+cdef int _touch_tails(Store* s, list journals) except -1:
     # The journal's messages go to tails: as much memory as those can need, and may use.
-    cdef uint64_t bytes = sum(os.stat(f"{path}/{number:010}.jnl").st_size for number in journals)
+    directory = s.disk.directory
+    cdef uint64_t bytes = sum(
+        os.stat(f"{number:010}.jnl", dir_fd=directory).st_size for number in journals
+    )
     cdef uint64_t most = s.memory * 17 // 20
-    cdef uint64_t queues = os.stat(path + "/META").st_size // 14
+    cdef uint64_t queues = os.stat("META", dir_fd=directory).st_size // 14
     if bytes > most:
         bytes = most
     if bytes > queues * 65536:

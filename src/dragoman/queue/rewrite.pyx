@@ -192,7 +192,7 @@ cdef int _change_over(Copy* c) noexcept nogil:
     # With ``meta_lock``, after the rename: records go to the new file from now on.
     cdef Store* s = c.store
     cdef int error, old
-    error = s.disk.sync_directory(s.disk, s.path)
+    error = s.disk.sync_directory(s.disk)
     pthread_mutex_lock(&s.lock)
     c.out.length = 0
     if _records(c, s.meta.data, s.meta.length) != 0 and error == 0:
@@ -234,8 +234,7 @@ cdef object rewrite(Store* s, object files, str path, object committing, dict gr
     cdef char fixed[20]
     cdef uint64_t value
     cdef bytes group
-    cdef bytes name = os.fsencode(f"{path}/META.new")
-    cdef const char* temporary = name
+    cdef const char* temporary = b"META.new"
     memset(&c, 0, sizeof(Copy))
     c.store = s
     c.generation = s.meta_generation + 1
@@ -291,7 +290,7 @@ cdef object rewrite(Store* s, object files, str path, object committing, dict gr
                 if error == 0 and s.poison:
                     error = STOPPED
                 if error == 0:
-                    files.rename(f"{path}/META.new", f"{path}/META")
+                    files.rename("META.new", "META")
                     with nogil:
                         error = _change_over(&c)
             finally:

@@ -15,7 +15,7 @@ cdef struct Header:
     uint16_t magic
 
 
-cdef void path_of(Store* s, uint64_t number, const char* kind, char* into) noexcept nogil
+cdef void file_name(uint64_t number, const char* kind, char* into) noexcept nogil
 cdef void header_seal(Header* h, uint64_t number, uint64_t offset) noexcept nogil
 cdef bint header_valid(const Header* h, uint64_t number, uint64_t offset) noexcept nogil
 cdef int slot_of(Store* s) noexcept nogil

@@ -11,7 +11,7 @@ from posix.fcntl cimport O_RDONLY
 
 from dragoman.queue.crc cimport crc, crc_place, crc_prepare
 from dragoman.queue.state cimport (
-    BLOCK_HEADER, BLOCK_MAGIC, KIND_TRAILER, SEGMENT_SLOTS, Segment, Store,
+    BLOCK_HEADER, BLOCK_MAGIC, FILE_NAME, KIND_TRAILER, SEGMENT_SLOTS, Segment, Store,
 )
 
 cdef extern from "fcntl.h" nogil:
@@ -22,9 +22,9 @@ crc_prepare()
 cdef uint32_t FILES_OPEN_MAX = 44
 
 
-cdef void path_of(Store* s, uint64_t number, const char* kind, char* into) noexcept nogil:
-    """The path of a numbered file, into 4,200 bytes."""
-    snprintf(into, 4200, "%s/%010llu.%s", s.path, <unsigned long long>number, kind)
+cdef void file_name(uint64_t number, const char* kind, char* into) noexcept nogil:
+    """The name of a numbered file, into FILE_NAME bytes."""
+    snprintf(into, FILE_NAME, "%010llu.%s", <unsigned long long>number, kind)
 
 
 cdef void header_seal(Header* h, uint64_t number, uint64_t offset) noexcept nogil:
@@ -62,7 +62,7 @@ cdef int slot_of(Store* s) noexcept nogil:
 
 cdef int slot_open(Store* s, int slot) noexcept nogil:
     """A descriptor to read the segment with, or a negative errno. Under the lock."""
-    cdef char path[4200]
+    cdef char name[FILE_NAME]
     cdef Segment* segment = &s.segments[slot]
     cdef uint32_t i
     cdef int oldest = -1
@@ -81,8 +81,8 @@ cdef int slot_open(Store* s, int slot) noexcept nogil:
             s.disk.close(s.disk, s.segments[oldest].fd)
             s.segments[oldest].fd = -1
             s.open_files -= 1
-    path_of(s, segment.number, "seg", path)
-    segment.fd = s.disk.open(s.disk, path, O_RDONLY | (O_DIRECT if s.direct else 0))
+    file_name(segment.number, b"seg", name)
+    segment.fd = s.disk.open(s.disk, name, O_RDONLY | (O_DIRECT if s.direct else 0))
     if segment.fd >= 0:
         s.open_files += 1
     return segment.fd

@@ -156,6 +156,8 @@ cdef enum:
     # So many bytes behind a buffer may be written without meaning.
     OVERCOPY = 64
     SECTOR = 4096
+    FILE_NAME = 32  # bytes that the name of a file takes
+    REMOVED = 116  # ESTALE, as poison: what was synced has no name any more
     CURSORS = 65536
     # Chunks that go back to the system at once: 16 MiB, or a sixteenth where there are few.
     RETIRE = 65536
@@ -298,12 +300,12 @@ cdef struct Store:
     pthread_cond_t upkeep  # the journal is near its bound, or the store closes
     Table table
     Disk* disk
-    char path[4096]
     uint8_t identity[16]
     bint direct  # O_DIRECT is taken
     uint64_t read_align
     bint read_only
     bint closing
+    int leaving  # the store closes as soon as the calls under way have ended
     int poison  # errno of the sync that failed, once and for all
     int log_error  # errno of the log's last write, 0 when it works again
     int journal_error

@@ -1,17 +1,22 @@
 """``QueueStore``: a million queues and more in one process, on one disk.
 
 What users open. Options are checked here, threads started and stopped; the rest is the engine's.
-The invariant: a store that could not be opened leaves no thread, lock or descriptor behind.
+The invariants: a store that could not be opened leaves no thread, lock or descriptor behind; every
+public method that is written here and touches the engine is a use of it (``_using``), so that it
+ends before ``close`` lets go of what it needs; what the store's own threads call is not.
 """
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
 import itertools
 import logging
 import os
 import threading
 import time
+import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +26,7 @@ from typing import Any, Self
 from dragoman.errors import CorruptionError, DragomanError, StorageError, UsageError
 from dragoman.queue.arguments import group_bytes, position_of
 from dragoman.queue.consumer import Consumer
-from dragoman.queue.directory import DirectoryLock, prepare, takes_direct
+from dragoman.queue.directory import StoreDirectory, direct_alignment, prepare
 from dragoman.queue.engine import Engine
 from dragoman.queue.files import Files
 from dragoman.queue.report import Damage
@@ -69,6 +74,30 @@ class Statistics:
     open_files: int
     direct: bool
     poisoned: bool
+
+
+_OPEN: weakref.WeakSet[QueueStore] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    # Threads did not come along, descriptors and memory are copies: the child has no store.
+    for store in list(_OPEN):
+        store._in_child()
+
+
+def _at_exit() -> None:
+    # Later the threads could not be waited for: whoever closes or puts then would hang.
+    for store in list(_OPEN):
+        if not store.read_only:
+            warnings.warn(f"{store!r} was not closed", ResourceWarning, stacklevel=1)
+        try:
+            store.close()
+        except DragomanError as error:
+            LOG.error("%s: closing at the process's end: %s", store.path, error)
+
+
+os.register_at_fork(after_in_child=_in_child)
+atexit.register(_at_exit)
 
 
 def durability_of(setting: str) -> tuple[int, int]:
@@ -175,17 +204,22 @@ class QueueStore(Engine):
         self._files = files if files is not None else Files()
         self._threads: list[threading.Thread] = []
         self._closing = threading.Lock()
-        self._lock = None if read_only else DirectoryLock(self.path)
+        self._closed = False
+        self._forked = False
+        self._directory = StoreDirectory(self.path, read_only=read_only, missing_ok=create)
+        self._files.directory = self._directory.descriptor
+        _OPEN.add(self)
         try:
             identity = prepare(
                 self._files, self.path, segment_bytes, create=create and not read_only
             )
+            self.identity = identity.identity
             self._open(
                 str(self.path),
                 self._files,
-                identity=identity.identity,
+                identity=self.identity,
                 segment_bytes=identity.segment_bytes,
-                direct=takes_direct(self.path),
+                alignment=direct_alignment(self._directory.descriptor),
                 durability=level,
                 interval_ms=interval_ms,
                 memory_bytes=memory_bytes,
@@ -205,7 +239,7 @@ class QueueStore(Engine):
         except BaseException:
             self._abandon()
             raise
-        for damage in self.damage[:20]:
+        for damage in self._damage()[:20]:
             LOG.error("%s: %s", self.path, damage)
 
     def _start(self) -> None:
@@ -239,12 +273,17 @@ class QueueStore(Engine):
     def _abandon(self) -> None:
         self._rest()
         self._close()
-        if self._lock is not None:
-            self._lock.release()
+        self._directory.release()
+        self._files.directory = -1
+        _OPEN.discard(self)
 
     @property
     def damage(self) -> list[Damage]:
         """What opening found that was not as it had been written; the rest is served."""
+        with self._using():
+            return self._damage()
+
+    def _damage(self) -> list[Damage]:
         return [
             Damage(file, offset, self._name(queue) if queue else None, first, messages, reason)
             for file, offset, queue, first, messages, reason in self.recovery.damage
@@ -273,7 +312,8 @@ class QueueStore(Engine):
 
     def statistics(self) -> Statistics:
         """Counters since opening, and sizes now."""
-        return Statistics(**self._statistics())  # type: ignore[arg-type]
+        with self._using():
+            return Statistics(**self._statistics())  # type: ignore[arg-type]
 
     # Upkeep.
 
@@ -296,7 +336,7 @@ class QueueStore(Engine):
             if time.monotonic() >= next_s:
                 next_s = time.monotonic() + UPKEEP_S
                 try:
-                    self.upkeep()
+                    self._upkeep()
                 except DragomanError as error:
                     self._complain(error)
 
@@ -314,6 +354,12 @@ class QueueStore(Engine):
         Blocks whose messages are all gone (trimmed, deleted, past retention) give their space back
         when their whole segment is, or when it is compacted.
         """
+        with self._using(True):
+            return self._upkeep()
+
+    def _upkeep(self) -> int:
+        if not self._directory.locked:
+            self._poison_removed()
         with self._kept:
             self._sync_meta(self._level != 0)
             if self._retention_messages is not None:
@@ -326,7 +372,7 @@ class QueueStore(Engine):
                 )
                 too_much = (
                     self._retention_bytes is not None
-                    and self.statistics().log_bytes > self._retention_bytes
+                    and self._statistics()["log_bytes"] > self._retention_bytes
                 )
                 if not (too_old or too_much):
                     break
@@ -354,7 +400,7 @@ class QueueStore(Engine):
                 self._compact_once(ANY_SEGMENT, self._compaction_bytes_s)
                 wait_s = COMPACTION_S
             except DragomanError as error:
-                if self._ended.is_set() or self.statistics().poisoned:
+                if self._ended.is_set() or self._statistics()["poisoned"]:
                     return
                 LOG.warning("%s: compaction: %s", self.path, error)
                 wait_s = min(60.0, 2 * wait_s + 1)
@@ -383,13 +429,12 @@ class QueueStore(Engine):
         there are when it is called. Returns the bytes
         that gave. Raises StorageError when the disk refuses; nothing is lost then.
         """
-        if not self.open or self.read_only:
-            raise UsageError("the store is closed, or was opened read-only")
-        # Not those that writers begin meanwhile: it would not end before they do.
-        before = max((number for _, number, _ in self._segments()), default=0)
         returned = 0
-        while (freed := self._compact_once(before, 0)) is not None:
-            returned += freed
+        with self._using(True):
+            # Not those that writers begin meanwhile: it would not end before they do.
+            before = max((number for _, number, _ in self._segments()), default=0)
+            while (freed := self._compact_once(before, 0)) is not None:
+                returned += freed
         return returned
 
     # Consumers.
@@ -410,15 +455,16 @@ class QueueStore(Engine):
         the next sync or close under ``none``. UsageError for a position beyond the queue's end.
         """
         name = group_bytes(group)
-        number = self._id(queue)
-        position = position_of(position, self.length(queue))
-        if number == 0:
-            return  # position 0 of a queue that nobody has put to
-        with self._committing:
-            self._commit(number, name, position)
-            self._groups.setdefault(number, {})[name] = position
-        if self._level == 2:
-            self._sync_meta(True)
+        with self._using(True):
+            number = self._id(queue)
+            position = position_of(position, self.length(queue))
+            if number == 0:
+                return  # position 0 of a queue that nobody has put to
+            with self._committing:
+                self._commit(number, name, position)
+                self._groups.setdefault(number, {})[name] = position
+            if self._level == 2:
+                self._sync_meta(True)
 
     def groups(self, queue: str | bytes) -> dict[bytes, int]:
         """Committed positions by group."""
@@ -434,7 +480,11 @@ class QueueStore(Engine):
         read and the bytes in all, from any thread. Damage found when the store was opened is part
         of the answer.
         """
-        found = self.damage
+        with self._using():
+            return self._verify(progress)
+
+    def _verify(self, progress: Callable[[int, int], None] | None) -> list[Damage]:
+        found = self._damage()
         known = {(damage.file, damage.offset) for damage in found}
         known |= {(str(d.queue), d.first) for d in found if d.messages}
         segments = self._segments()
@@ -467,16 +517,20 @@ class QueueStore(Engine):
     def close(self) -> None:
         """Make everything durable, stop the threads, let go of the files. Closing twice is once.
 
-        Raises StorageError when something could not be made durable; the store is closed all the
-        same.
+        Calls of other threads that are under way end first, later ones raise UsageError. Raises
+        StorageError when something could not be made durable; the store is closed all the same.
+        In a process that was forked from the one that opened the store it does nothing.
         """
+        if self._forked:
+            return
         with self._closing:
-            if not self.open:
+            if self._closed:
                 return
+            self._close_uses()
             failure: DragomanError | None = None
             if not self.read_only:
                 try:
-                    self.sync()
+                    self._sync_all()
                     self._flush_log()
                 except (StorageError, CorruptionError) as error:
                     failure = error
@@ -486,9 +540,19 @@ class QueueStore(Engine):
                     self._end()
                 except StorageError as error:
                     failure = error
+            self._closed = True
             self._abandon()
         if failure is not None:
             raise failure
+
+    def _in_child(self) -> None:
+        self._forked = True
+        self._disown()
+
+    def __repr__(self) -> str:
+        state = "of another process" if self._forked else "open" if self.open else "closed"
+        kind = "read-only" if self.read_only else self.durability
+        return f"<QueueStore {str(self.path)!r} {kind}, {state}>"
 
     def __enter__(self) -> Self:
         return self

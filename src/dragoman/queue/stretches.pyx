@@ -125,15 +125,16 @@ cdef class Window:
 
 
 cdef Window window(Store* s, str path, str name, bint direct):
+    """Over the file ``name`` of the store at ``path``, which is for messages only."""
     cdef Window w = Window.__new__(Window)
-    cdef bytes encoded = os.fsencode(path)
+    cdef bytes encoded = os.fsencode(name)
     cdef const char* text = encoded
     w.store = s
     w.name = name
     w.fd = s.disk.open(s.disk, text, O_RDONLY | (O_DIRECT if direct else 0))
     if w.fd < 0:
-        raise OSError(-w.fd, os.strerror(-w.fd), path)
-    w.length = os.stat(path).st_size
+        raise OSError(-w.fd, os.strerror(-w.fd), f"{path}/{name}")
+    w.length = os.fstat(w.fd).st_size
     return w
 
 
