@@ -76,6 +76,7 @@ verify: setup
 	$(BIN)/python -m fuzz.dubbo --seconds 300
 	$(BIN)/python -m fuzz.calls --seconds 300
 	$(BIN)/python -m fuzz.large --seconds 300
+	$(BIN)/python -m fuzz.costs --seconds 300
 	$(BIN)/python -m fuzz.hessian2 --seconds 300
 	$(BIN)/python -m fuzz.fastjson2 --seconds 300
 	$(BIN)/python -m fuzz.mesh --seconds 300

@@ -22,12 +22,10 @@ from tests.slices import Slices
 from .fake import HOST, FakeProvider, Frame
 
 BYTES = 7_900_000
-# What a loop may do in one piece, and what these tests hold it to: as much again by half, for the
-# longest (15 MB of JSON that are received, joined and handed on) are near it, the scale is that of
-# a moment, and caches are shared with whatever else runs. A body transcoded on the loop is at 100
-# to 4,600.
+# What a loop may do in one piece. The longest are at 3 to 6 where caches are not shared with much
+# else; 15 MB that are joined or copied are at 12 to 16, a body transcoded on the loop is at 100 to
+# 4,600.
 SLICE_MS = 20.0
-BOUND_MS = 1.5 * SLICE_MS
 SPOKEN = {"hessian2": 2, "fastjson": 6, "fastjson2": 23}
 
 
@@ -130,7 +128,7 @@ async def longest_ms(port: int, body: bytes, status: int = 200) -> float:
             answer = await ask(port, body)
         assert answer.status == status, answer.body[:200]
         least = min(least, slices.longest_ms)
-        if least < SLICE_MS:
+        if least < SLICE_MS / 2:
             break
     return least
 
@@ -142,7 +140,6 @@ QUICK_ARGUMENTS = {
 }
 # What is too long in this serialization, or holds too many containers for it.
 REFUSED = {
-    ("hessian2", "decimals"): 413,
     ("fastjson2", "decimals"): 413,
     ("fastjson2", "objects"): 400,
     ("fastjson2", "lists"): 400,
@@ -158,7 +155,7 @@ def test_a_large_argument_does_not_hold_up_the_loop(serialization: str, shape: s
 
     async def scenario(port: int) -> None:
         async with agent(port, serialization) as made:
-            assert await longest_ms(made.port, body, status) < BOUND_MS
+            assert await longest_ms(made.port, body, status) < SLICE_MS
 
     with elsewhere(lambda frame: frame.reply(small)) as port:
         run(scenario(port))
@@ -194,7 +191,7 @@ def test_a_large_result_does_not_hold_up_the_loop(serialization: str, shape: str
 
     async def scenario(port: int) -> None:
         async with agent(port, serialization) as made:
-            assert await longest_ms(made.port, b'{"args":["large"]}', status) < BOUND_MS
+            assert await longest_ms(made.port, b'{"args":["large"]}', status) < SLICE_MS
 
     with elsewhere(answer) as port:
         run(scenario(port))

@@ -9,12 +9,15 @@ commas and opened brackets, in binary forms the bytes, for most values can be wr
 bytes are made of bytes it is some nanoseconds a byte.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp
 
 from dragoman.dubbo.requests cimport AS_BODY, METHOD_FORM, METHOD_JSON, Asked
 from dragoman.wire.dubbo cimport DUBBO_FASTJSON, DUBBO_FASTJSON2, DUBBO_HESSIAN2
 from dragoman.wire.form cimport FormField, find_field
+
+from dragoman.errors import UsageError
 
 cdef enum:
     VALUES_MAX = 8192            # as Python objects
@@ -162,3 +165,20 @@ cdef bint costly_reply(
             return n > BYTES_MAX or n - at - length_at(p + at - 4) > BINARY_VALUES_MAX
         return n > BINARY_VALUES_MAX
     return False
+
+
+# For Python callers: tests and the fuzzer.
+
+
+def request_is_costly(int serialization, int method, bytes body not None):
+    """Whether a request by the mesh method of that number takes long to be made."""
+    return costly_request(serialization, method, PyBytes_AS_STRING(body), len(body))
+
+
+def reply_is_costly(bytes asked not None, int serialization, bytes body not None):
+    """Whether a reply takes long to be read for who asked so; ``asked`` is ``Asked``'s bytes."""
+    if len(asked) != sizeof(Asked):
+        raise UsageError(f"asked: {sizeof(Asked)} bytes were expected")
+    return costly_reply(
+        <const Asked*>PyBytes_AS_STRING(asked), serialization, PyBytes_AS_STRING(body), len(body)
+    )
