@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dragoman.errors import ProtocolError, UsageError
+from dragoman.errors import ProtocolError, ResultError, UsageError
 from dragoman.wire.hessian2 import decode_stream, encode
 from dragoman.wire.java import Bean
 from tests.dubbo.fake import untimed, way
@@ -80,3 +80,12 @@ def test_what_cannot_be_converted_is_refused(body: bytes) -> None:
 def test_a_reply_that_is_malformed_is_the_providers_fault(reply: bytes) -> None:
     with pytest.raises(ProtocolError):
         ask(reply, call(b"", descriptor=""))
+
+
+def test_a_result_in_fastjson_that_contains_itself_is_told_as_what_it_is() -> None:
+    with pytest.raises(ResultError) as told:
+        ask(b'1\n{"a":{"$ref":"$"}}\n', call(b"", descriptor=""))
+    assert "result in fastjson cannot be passed on in hessian2: fastjson: a value that" in str(
+        told.value
+    )
+    assert "cannot be said in JSON" not in str(told.value)

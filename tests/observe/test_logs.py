@@ -36,7 +36,7 @@ def test_an_event_is_one_line_whatever_it_holds(stream: io.StringIO) -> None:
     lines = stream.getvalue().splitlines()
     assert len(lines) == 2
     assert " info consumer[1] registry: line\\nbreak\\r\\x1b[31m and \\u2028 a\\nb" in lines[0]
-    assert "failed; ValueError: several\\nlines (test_logs.py:" in lines[1]
+    assert "failed; ValueError (test_logs.py:" in lines[1] and "several" not in lines[1]
 
 
 def test_credentials_never_reach_a_line(stream: io.StringIO) -> None:

@@ -39,8 +39,8 @@ _CGROUP_FILES = (
 )
 
 
-def memory_bytes_max(configured_mb: int) -> int:
-    """The bound in bytes: as configured, else the container's, else 0 for none."""
+def memory_bytes_max(configured_mb: int, workers: int = 1) -> int:
+    """A worker's bound in bytes: as configured, else its share of the container's, 0 for none."""
     if configured_mb:
         return configured_mb << 20
     for path in _CGROUP_FILES:
@@ -49,7 +49,7 @@ def memory_bytes_max(configured_mb: int) -> int:
         except OSError:
             continue
         if text.isdigit() and int(text) < 1 << 50:
-            return int(text)
+            return int(text) // workers
     return 0
 
 

@@ -69,6 +69,7 @@ class ConsumerAgent:
         self._config = config
         self._reuse_port = reuse_port
         self._given = list(sockets)
+        self._memory_bytes_max = memory_bytes_max(config.memory_mb_max, share[1])
         self._loop = asyncio.get_running_loop()
         self._registry: Registry = open_registry(config.registry)
         self.providers = Providers(self._loop, share=share, dialer=peers_of(self._loop).dialer)
@@ -100,9 +101,7 @@ class ConsumerAgent:
             self._published.signature,
             Access(config.allow_host, config.allow_origin, config.allow_get),
         )
-        self._memory = MemoryGuard(
-            self._loop, memory_bytes_max(config.memory_mb_max), self.ingress.shed
-        )
+        self._memory = MemoryGuard(self._loop, self._memory_bytes_max, self.ingress.shed)
         self._acceptor: Acceptor | None = None
         self._opening: asyncio.Task[None] | None = None
         self.port = 0
@@ -117,7 +116,7 @@ class ConsumerAgent:
             self._listen()  # before anybody is asked or told anything
         watch = self._registry.watch_services(self._listed, self.directory.complete)
         self.directory.why_unread = lambda: watch.why_unread
-        hold_within(memory_bytes_max(self._config.memory_mb_max))
+        hold_within(self._memory_bytes_max)
         self._memory.start()
         if waits:
             self._opening = self._loop.create_task(self._listen_when_known())

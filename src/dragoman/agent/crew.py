@@ -29,6 +29,7 @@ from dragoman.agent.config import AgentConfig, listen_address
 from dragoman.agent.listening import held, shares_port
 from dragoman.agent.worker import STARTING, Entry, Worker, dotted_path, resolve
 from dragoman.errors import DragomanError, LinkLost, ProtocolError, UsageError
+from dragoman.observe.faults import log_fault, place_of
 from dragoman.observe.metrics import Snapshot, merge, without_gauges
 from dragoman.registry import format_address
 
@@ -147,8 +148,8 @@ class InlineCrew(Crew):
         except DragomanError as error:
             self.fail(error)
         except Exception as error:
-            logger.exception("the worker failed")
-            self.fail(DragomanError(f"the worker failed: {type(error).__name__}: {error}"))
+            log_fault(logger, error, "the worker failed")
+            self.fail(DragomanError(f"the worker failed: {place_of(error)}"))
 
     def _take_state(self, not_ready: str | None) -> None:
         self._not_ready = not_ready

@@ -39,9 +39,13 @@ LEARN_FROM = 50
 
 
 class ProviderAgent:
-    """Serves mesh callers on one loop. ``start``, then ``drain`` when it is time to stop."""
+    """Serves mesh callers on one loop, as one of ``workers``. ``start``, then ``drain`` when it is
+    time to stop.
+    """
 
-    def __init__(self, config: ProviderConfig, *, reuse_port: bool = False) -> None:
+    def __init__(
+        self, config: ProviderConfig, *, reuse_port: bool = False, workers: int = 1
+    ) -> None:
         self._config = config
         self._reuse_port = reuse_port
         self._loop = asyncio.get_running_loop()
@@ -54,7 +58,8 @@ class ProviderAgent:
             self._loop, host, port, self._on_provider_change, count=config.connections
         )
         self._departure = Departure(self.link)
-        memory = memory_bytes_max(config.memory_mb_max)
+        memory = memory_bytes_max(config.memory_mb_max, workers)
+        self._memory_bytes_max = memory
         self._transcoder = Transcoder(self._loop, memory_bytes_max=memory)
         self.egress = Egress(
             self._loop,
@@ -105,7 +110,7 @@ class ProviderAgent:
         self.link.start()
         if self._config.probe_ms:
             self.egress.probe(self._config.interface[0], self._config.probe_ms)
-        hold_within(memory_bytes_max(self._config.memory_mb_max))
+        hold_within(self._memory_bytes_max)
         self._memory.start()
         for registration in self._config.registrations(self.port):
             self._handles.append(await self._registry.register(registration))

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from dragoman.dubbo.native import PROTOCOL
 from dragoman.errors import DragomanError
+from dragoman.observe.faults import log_fault
 from dragoman.registry.base import Method, Registry, fields_of, types_of
 from dragoman.registry.changes import Change
 
@@ -153,9 +154,9 @@ class PublishedTypes:
                     methods = await self._registry.metadata(interface, group=group, version=version)
                 except DragomanError:
                     pass
-                except Exception:
+                except Exception as error:
                     # One service must not be the end of asking for the others.
-                    logger.exception("%s: its published types cannot be read", interface)
+                    log_fault(logger, error, "%s: its published types cannot be read", interface)
                 del self._waiting[key]
                 if key not in self._listed:
                     continue

@@ -105,5 +105,5 @@ def _make(config: AgentConfig, worker: Worker) -> Agent:
     if isinstance(config, ProviderConfig):
         from dragoman.agent.provider import ProviderAgent
 
-        return ProviderAgent(config, reuse_port=reuse_port)
+        return ProviderAgent(config, reuse_port=reuse_port, workers=worker.count)
     raise UsageError(f"no agent runs with a {type(config).__name__}")

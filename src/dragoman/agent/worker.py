@@ -27,7 +27,8 @@ import uvloop
 from dragoman.agent.channel import Answer, Ask, Channel, Failed, Start, State
 from dragoman.agent.config import AgentConfig
 from dragoman.errors import DragomanError, LinkLost, ProtocolError, UsageError
-from dragoman.observe.logs import describe, set_up_logging
+from dragoman.observe.faults import log_fault, place_of
+from dragoman.observe.logs import set_up_logging
 from dragoman.observe.metrics import Snapshot
 from dragoman.stopping import say_ignored
 
@@ -94,8 +95,8 @@ class Worker:
         try:
             if self._metrics is not None:
                 snapshot = await self._metrics()
-        except Exception:
-            logger.exception("a report failed")
+        except Exception as error:
+            log_fault(logger, error, "a report failed")
         add_process_metrics(snapshot)
         return snapshot
 
@@ -104,8 +105,8 @@ class Worker:
         try:
             if self._status is not None:
                 return await self._status()
-        except Exception:
-            logger.exception("a report failed")
+        except Exception as error:
+            log_fault(logger, error, "a report failed")
         return {}
 
     def _tell(self, not_ready: str | None) -> None:
@@ -187,8 +188,8 @@ async def _serve(sock: socket.socket) -> int:
     except DragomanError as error:
         channel.send(Failed(str(error), isinstance(error, UsageError)))
     except Exception as error:
-        logger.exception("the worker failed")
-        channel.send(Failed(describe(error), False))
+        log_fault(logger, error, "the worker failed")
+        channel.send(Failed(place_of(error), False))
     finally:
         await channel.close()
     return 1

@@ -31,6 +31,7 @@ from dragoman.errors import (
     DragomanError,
     UsageError,
 )
+from dragoman.observe.faults import place_of
 from dragoman.queue.arguments import (
     before_of,
     group_bytes,
@@ -509,9 +510,9 @@ async def _close(client: NatsClient) -> None:
         client._pending_data_size = 0
     try:
         await client.close()
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError) as error:
         # The server went in this very moment.
-        logging.getLogger(__name__).debug("closing", exc_info=True)
+        logging.getLogger(__name__).debug("closing: %s", place_of(error))
     finally:
         client.hang_up()
 

@@ -73,7 +73,8 @@ MemoryMax = Annotated[
     typer.Option(
         metavar="MIB",
         help="Memory a worker may use: it sheds from 85 % and refuses from 95 %.  "
-        "0 takes the container's limit, if there is one.  \\[default: 0]",
+        "0 takes the container's limit, if there is one, shared among the workers.  "
+        "\\[default: 0]",
     ),
 ]
 Drain = Annotated[

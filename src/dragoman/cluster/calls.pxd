@@ -48,7 +48,11 @@ cdef class Batch:
     cdef Py_ssize_t unanswered
     cdef Py_ssize_t made
     cdef BatchItem delegate
+    # Of its replies, counted in the budget.
+    cdef size_t kept_bytes
 
+    cdef bint _keep(self, Py_ssize_t n) noexcept
+    cdef inline void _hand_over(self) noexcept
     cdef void begin(self)
     cdef void feed(self)
     cdef void go_on(self)

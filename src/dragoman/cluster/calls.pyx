@@ -12,15 +12,19 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from libc.stdint cimport uint16_t, uint32_t
 
+from dragoman.budget cimport Budget
 from dragoman.cluster.service cimport Service, ServiceCall
 from dragoman.rpc.client_session cimport ClientSession
 
 from asyncio import InvalidStateError
 
-from dragoman.errors import BatchError, DeadlineError, from_code
+from dragoman.errors import BatchError, DeadlineError, OverloadError, from_code
+from dragoman.rpc.calls import NO_ROOM
 
 # Ended calls that are kept to be used again.
 cdef Py_ssize_t KEPT = 4096
+# Of a batch shorter replies are kept in any case.
+cdef Py_ssize_t SMALL_BYTES = 4096
 
 
 cdef class Account:
@@ -249,6 +253,8 @@ cdef class Batch:
 
     cdef void ended(self, BatchItem item, bytes reply, error):
         """A request has ended."""
+        if error is None and not self._keep(PyBytes_GET_SIZE(reply)):
+            error = OverloadError(NO_ROOM.format(PyBytes_GET_SIZE(reply)))
         if error is None:
             self.replies[item.number] = reply
         else:
@@ -260,14 +266,37 @@ cdef class Batch:
         self.unanswered -= 1
         self._settle()
 
+    cdef bint _keep(self, Py_ssize_t n) noexcept:
+        """Whether there is room for a reply until the last one has come."""
+        cdef Budget budget = self.account.service.peers.budget
+        if n <= SMALL_BYTES:
+            return True
+        if not budget.admits(n):
+            return False
+        budget.take(n)
+        self.kept_bytes += n
+        return True
+
     cdef void _settle(self):
         """The future ends with the last request."""
-        if self.unanswered or self.future.done():
+        if self.future.done():
+            # Cancelled: what has come is nobody's.
+            self._hand_over()
+            self.replies = [None] * PyList_GET_SIZE(self.replies)
             return
+        if self.unanswered:
+            return
+        self._hand_over()
         if self.errors is None:
             self.future.set_result(self.replies)
         else:
             self.future.set_exception(BatchError(self.replies, self.errors))
+
+
+    cdef inline void _hand_over(self) noexcept:
+        """The replies are the caller's from now on, or nobody's."""
+        (<Budget>self.account.service.peers.budget).give(self.kept_bytes)
+        self.kept_bytes = 0
 
 
 def _feed(Batch batch):

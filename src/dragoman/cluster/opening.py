@@ -58,6 +58,7 @@ async def connect(
     bytes_max: int = 256 * MIB,
     waiting_max: int = 100_000,
     waiting_bytes_max: int = 256 * MIB,
+    buffers_bytes_max: int = 256 * MIB,
     body_bytes_max: int = 64 * MIB,
     heartbeat_ms: int = 5000,
     servers_min: int = 1,
@@ -81,6 +82,8 @@ async def connect(
     - Room is the servers' credits, and at most ``calls_max`` requests with ``bytes_max`` bytes of
       bodies unanswered. In line stand at most ``waiting_max`` calls with ``waiting_bytes_max``
       bytes; what comes on top fails with OverloadError.
+    - ``buffers_bytes_max``: see ``rpc.connect``; of all pools on one loop together, the largest of
+      what they say, since they share their connections.
     - ``body_bytes_max``, ``heartbeat_ms``, ``tls``, ``server_hostname``: see ``rpc.connect``.
     - ``servers_min``: return when so many servers are connected; 0: at once.
 
@@ -101,6 +104,7 @@ async def connect(
         bytes_max=bytes_max,
         waiting_max=waiting_max,
         waiting_bytes_max=waiting_bytes_max,
+        buffers_bytes_max=buffers_bytes_max,
         body_bytes_max=body_bytes_max,
         heartbeat_ms=heartbeat_ms,
         tls=tls,
@@ -108,7 +112,7 @@ async def connect(
     )
     loop = asyncio.get_running_loop()
     # A server has one connection from here, whatever the number of pools that it is in.
-    peers = peers_of(loop)
+    peers = peers_of(loop, checked.held_bytes_max)
     service = Service(
         loop,
         name.encode(),

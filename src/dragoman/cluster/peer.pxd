@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t
 
 from dragoman.balance.policies cimport Candidate, Target
+from dragoman.budget cimport Budget
 from dragoman.flow.breaker cimport Breaker
 from dragoman.rpc.client_session cimport ClientSession, SessionOwner
 from dragoman.rpc.turn cimport Turn
@@ -96,6 +97,7 @@ cdef class Peers:
     cdef Turn turn
     cdef readonly object dialer
     cdef readonly bytes identity
+    cdef readonly Budget budget
     cdef dict _by_key
 
     cdef Peer at(self, options, registration)

@@ -16,6 +16,7 @@ once, and ends when its last call has.
 from libc.stdint cimport int64_t
 
 from dragoman.balance.policies cimport Candidate, Target
+from dragoman.budget cimport Budget, process_budget
 from dragoman.flow.breaker cimport Breaker
 from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
 from dragoman.rpc.turn cimport turn_of
@@ -120,6 +121,7 @@ cdef class Peer(Target):
         return ClientSession(
             self.peers.loop, self._owner, name=b"dragoman", identity=options.identity,
             body_bytes_max=options.body_bytes_max, heartbeat_s=options.heartbeat_ms / 1000,
+            budget=self.peers.budget,
         )
 
     def _on_down(self, str reason):
@@ -455,11 +457,13 @@ cdef class Checkup(Timed):
 cdef class Peers:
     """The peers of the services on one loop that are to share them (``Options.peers``).
 
-    ``identity`` is who they are to servers, where their options do not say it.
+    ``identity`` is who they are to servers, where their options do not say it. What the servers
+    make them hold counts in ``budget``, the process's unless it is given.
     """
 
-    def __init__(self, loop):
+    def __init__(self, loop, Budget budget=None):
         self.loop = loop
+        self.budget = process_budget() if budget is None else budget
         self.turn = turn_of(loop)
         self.dialer = Dialer(loop)
         self.identity = os.urandom(16)
@@ -486,11 +490,15 @@ cdef class Peers:
 cdef dict _shared = {}
 
 
-def peers_of(loop):
-    """The peers that everything on ``loop`` shares which has none of its own."""
-    peers = _shared.get(loop)
+def peers_of(loop, size_t bytes_max=0):
+    """The peers that everything on ``loop`` shares which has none of its own. What may be held for
+    them is what the most generous of those who ask says (0: what the process may hold).
+    """
+    cdef Peers peers = _shared.get(loop)
     if peers is None:
         for other in [other for other in _shared if other.is_closed()]:
             del _shared[other]
-        peers = _shared[loop] = Peers(loop)
+        peers = _shared[loop] = Peers(loop, Budget(bytes_max) if bytes_max else None)
+    elif bytes_max > peers.budget.bytes_max and peers.budget is not process_budget():
+        peers.budget.limit(bytes_max)
     return peers

@@ -22,6 +22,8 @@ cdef class ServiceCall(Call):
     cdef int64_t sent_us
     cdef int attempts
     cdef Endpoint failed_at
+    # Who has said that there is no such thing, or None.
+    cdef list lacking
     cdef bytes order_key
     cdef Lane lane
     cdef int64_t turn
@@ -73,6 +75,7 @@ cdef class Service(Endpoints):
 
     cdef void submit(self, ServiceCall call)
     cdef Endpoint _pick(self, Endpoint avoided, int64_t now)
+    cdef bint _send_elsewhere(self, ServiceCall call)
     cdef bint _send(self, ServiceCall call, int64_t now, bint newcomer)
     cdef inline bint _bounded(self, ServiceCall call)
     cdef void _send_to(self, ServiceCall call, Endpoint endpoint, int64_t now)

@@ -229,6 +229,7 @@ cdef class Service(Endpoints):
         self.retries.deposit()
         call.service = self
         call.attempts = 0
+        call.lacking = None
         call.never_ran = True
         if call.due_us:
             self.turn.wheel.schedule(call, call.due_us)
@@ -347,6 +348,11 @@ cdef class Service(Endpoints):
             self._end(
                 call, C_TOO_LARGE,
                 f"the request is larger than {endpoint.address} accepts",
+            )
+            return
+        if not session.has_room(call.body_length):
+            self._end(
+                call, C_OVERLOAD, f"no memory is left for a body of {call.body_length} bytes"
             )
             return
         try:
@@ -762,6 +768,11 @@ cdef class Service(Endpoints):
                 return
         elif retry_safe and code != C_DEADLINE \
                 and (call.due_us == 0 or now < call.due_us):
+            if code == C_NOT_FOUND:
+                # Each is asked once: those that run an older program may lack what others have.
+                if call.lacking is None:
+                    call.lacking = []
+                call.lacking.append(endpoint)
             if _may_try_again(self, call, endpoint, code):
                 self.retried += 1
                 call.failed_at = endpoint
@@ -848,9 +859,25 @@ cdef class Service(Endpoints):
             # Withdrawn, or its deadline passed, in the meantime.
             return
         call.again = False
-        if self.waiting.live == 0 and self._send(call, self.turn.wheel.clock_us(), True):
+        if self.waiting.live == 0 and self._send_elsewhere(call):
             return
         self._wait(call)
+
+    cdef bint _send_elsewhere(self, ServiceCall call):
+        """``_send``, but to nobody who has said that he lacks what is called."""
+        cdef Endpoint endpoint
+        cdef list barred
+        cdef bint sent
+        if call.lacking is None:
+            return self._send(call, self.turn.wheel.clock_us(), True)
+        barred = [endpoint for endpoint in call.lacking if not endpoint.barred]
+        for endpoint in barred:
+            endpoint.barred = True
+        sent = self._send(call, self.turn.wheel.clock_us(), True)
+        for endpoint in barred:
+            endpoint.barred = False
+            endpoint.refresh()
+        return sent
 
     async def close(self):
         """Let all endpoints go; what waits fails, what is in flight may end."""
@@ -916,9 +943,10 @@ cdef bint _may_try_again(Service service, ServiceCall call, Endpoint failed, int
     cdef Py_ssize_t i
     if call.attempts >= ATTEMPTS_MAX:
         return False
-    if code == C_NOT_FOUND and PyList_GET_SIZE(service._ready) < 2:
-        # It would say so again.
-        return False
+    if code == C_NOT_FOUND:
+        # Until all of them have said so, and never on credit.
+        return any([other not in call.lacking for other in service._ready]) \
+            and service.retries.withdraw()
     if code == C_UPSTREAM_LOST or code == C_UNAVAILABLE or service.retries.withdraw():
         return True
     for i in range(PyList_GET_SIZE(service._ready)):

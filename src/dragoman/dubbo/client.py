@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, TypeVar, overload
 
 from dragoman.balance.policies import POLICIES
+from dragoman.budget import Budget
 from dragoman.cluster.directory import service_key
 from dragoman.cluster.opening import connected
 from dragoman.cluster.options import Options
@@ -37,7 +38,7 @@ from dragoman.registry import Registration, Registry, open_registry
 from dragoman.registry.base import Method, Watch, check_service
 from dragoman.registry.static import StaticRegistry, parse_dubbo
 from dragoman.rpc.address import Address
-from dragoman.rpc.options import MIB, ClientOptions
+from dragoman.rpc.options import MIB, ClientOptions, held_bytes_max
 
 T = TypeVar("T")
 
@@ -58,6 +59,7 @@ class Settings:
     bytes_max: int = 256 * MIB
     waiting_max: int = 100_000
     waiting_bytes_max: int = 256 * MIB
+    buffers_bytes_max: int = 256 * MIB
     body_bytes_max: int = 16 * MIB
     connections: int = 1
     heartbeat_ms: int = 5000
@@ -77,6 +79,7 @@ class Settings:
             bytes_max=self.bytes_max,
             waiting_max=self.waiting_max,
             waiting_bytes_max=self.waiting_bytes_max,
+            buffers_bytes_max=self.buffers_bytes_max,
             body_bytes_max=self.body_bytes_max,
             heartbeat_ms=self.heartbeat_ms,
         )
@@ -105,12 +108,14 @@ class Hub:
         self._owned = isinstance(source, str)
         if self._static is None:
             self._registry = open_registry(source) if isinstance(source, str) else source
-        self._peers = Peers(loop)
+        budget = Budget(held_bytes_max(settings.buffers_bytes_max, settings.body_bytes_max))
+        self._peers = Peers(loop, budget)
         self._providers = Providers(
             loop,
             connections=settings.connections,
             body_bytes_max=settings.body_bytes_max,
             dialer=self._peers.dialer,
+            budget=budget,
         )
         self._pools: dict[bytes, JavaPool] = {}
         self._watches: dict[JavaPool, Watch] = {}
@@ -301,6 +306,9 @@ class Client:
       also for a provider to appear. "fail": it fails at once.
     - ``calls_max``, ``bytes_max``: calls under way at once to a service, and their bytes;
       ``waiting_max``, ``waiting_bytes_max``: the same of those that wait.
+    - ``buffers_bytes_max``: what has arrived in part, or waits to be sent, of all providers
+      together; a reply or a request that finds no room fails with OverloadError. Two of the longest
+      replies have room in any case.
     - ``body_bytes_max``: the longest reply taken.
     - ``connections``: to each provider that has no agent.
     - ``heartbeat_ms``: an agent that is silent for two of these is given up.
@@ -319,6 +327,7 @@ class Client:
         bytes_max: int = 256 * MIB,
         waiting_max: int = 100_000,
         waiting_bytes_max: int = 256 * MIB,
+        buffers_bytes_max: int = 256 * MIB,
         body_bytes_max: int = 16 * MIB,
         connections: int = 1,
         heartbeat_ms: int = 5000,
@@ -331,6 +340,7 @@ class Client:
             bytes_max=bytes_max,
             waiting_max=waiting_max,
             waiting_bytes_max=waiting_bytes_max,
+            buffers_bytes_max=buffers_bytes_max,
             body_bytes_max=body_bytes_max,
             connections=connections,
             heartbeat_ms=heartbeat_ms,

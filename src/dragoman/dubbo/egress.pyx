@@ -20,7 +20,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from dragoman.budget cimport Budget, process_budget
 from dragoman.dubbo.costs cimport SMALL_BYTES, costly_reply, costly_request
 from dragoman.dubbo.link cimport DubboCall, DubboConnection, DubboLink
 from dragoman.dubbo.replies cimport Replies
@@ -41,6 +40,7 @@ import logging
 from dragoman.dubbo.no_method import says_no_such_method
 from dragoman.dubbo.requests import METHODS
 from dragoman.errors import Code, NotFoundError, UsageError
+from dragoman.observe.faults import log_fault
 
 cdef enum:
     PATIENCE_MAX = 1024
@@ -71,8 +71,6 @@ LATE_READ = "the provider's large reply was not read in time"
 
 log = logging.getLogger("dragoman.agent")
 
-# What this process holds for its peers.
-cdef Budget of_process = process_budget()
 cdef int C_INTERNAL = Code.INTERNAL
 cdef int C_MALFORMED = Code.MALFORMED
 cdef int C_NOT_FOUND = Code.NOT_FOUND
@@ -198,10 +196,10 @@ cdef class Egress(Handler):
         except Exception as error:
             # Our own fault, or no memory: a request that got lost here would keep its credit for
             # ever.
-            log.exception("a request could not be made a call")
+            log_fault(log, error, "a request could not be made a call")
             connection.undo(call)
             connection.out.length = start
-            self._finish(call, C_INTERNAL, False, f"{type(error).__name__}: {error}")
+            self._finish(call, C_INTERNAL, False, f"a fault of the agent's own: {type(error).__name__}")
             return True
         return self._is_sent(call, connection, start, timeout_ms)
 
@@ -229,7 +227,7 @@ cdef class Egress(Handler):
         if (
             self.pool.in_use * 2 >= self.pool.limit and (self.sharing or not self.learning)
             and 0 < connection.out.length - start <= FRAME_KEPT_BYTES_MAX
-            and (connection.out.length - start <= 512 or not of_process.pressure())
+            and (connection.out.length - start <= 512 or not self.link.budget.pressure())
         ):
             call.frame = connection.out.data[start:connection.out.length]
         if call.asked.one_way:
@@ -502,8 +500,8 @@ cdef class EgressCall(DubboCall):
             code = egress._replies.read(&self.asked, serialization, body, n)
         except Exception as error:
             # Our own fault, or no memory: a call that got lost here would keep its credit for ever.
-            log.exception("a reply could not be read")
-            egress._finish(self, C_INTERNAL, False, f"{type(error).__name__}: {error}")
+            log_fault(log, error, "a reply could not be read")
+            egress._finish(self, C_INTERNAL, False, f"a fault of the agent's own: {type(error).__name__}")
             return
         if code != 0:
             egress._failed(self, code, egress._replies.problem)
@@ -576,7 +574,7 @@ cdef class EgressCall(DubboCall):
         except MemoryError as error:
             connection.undo(self)
             connection.out.length = start
-            egress._finish(self, C_INTERNAL, False, f"{type(error).__name__}: {error}")
+            egress._finish(self, C_INTERNAL, False, f"a fault of the agent's own: {type(error).__name__}")
 
     cdef int _leave_aside(self) except -1:
         """What was done aside has ended, or nobody waits for it."""

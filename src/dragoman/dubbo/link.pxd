@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint64_t
 
+from dragoman.budget cimport Budget
 from dragoman.rpc.arrival cimport Arriving
 from dragoman.rpc.turn cimport Turn
 from dragoman.timers cimport Timed
@@ -25,6 +26,8 @@ cdef class DubboConnection(Arriving):
     cdef object _link
     cdef Buffer out
     cdef DubboDecoder decoder
+    # Where all that it holds for the provider counts.
+    cdef Budget budget
     cdef void** _slots
     cdef uint64_t _mask
     cdef uint64_t _next_id
@@ -94,6 +97,7 @@ cdef class DubboLink:
     cdef readonly object loop
     cdef readonly str host
     cdef readonly int port
+    cdef readonly Budget budget
     cdef readonly list connections
     cdef readonly list greeted
     cdef public Greeter greeter

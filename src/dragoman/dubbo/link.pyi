@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import Callable
 
+from dragoman.budget import Budget
 from dragoman.cluster.dialing import DialedLink
 from dragoman.rpc.address import Address
 from dragoman.rpc.backoff import Backoff
@@ -28,6 +29,7 @@ class DubboLink:
 
     host: str
     port: int
+    budget: Budget
     connections: list[DubboConnection]
     greeted: list[DubboConnection]
     greeter: Greeter | None
@@ -46,6 +48,7 @@ class DubboLink:
         heartbeat_s: float = 60.0,
         make_link: Callable[[Address, Made, Callable[[str], None], Backoff], KeptLink]
         | None = None,
+        budget: Budget | None = None,
     ) -> None: ...
     def start(self) -> None:
         """Begin connecting."""

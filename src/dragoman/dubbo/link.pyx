@@ -42,8 +42,6 @@ from dragoman.rpc.link import Link
 
 log = logging.getLogger("dragoman.dubbo")
 
-# What this process holds for its peers.
-cdef Budget of_process = process_budget()
 # Dubbo's own interval: a heartbeat after 60 s without reads, the connection given up after three.
 cdef int64_t HEARTBEAT_US = 60_000_000
 RECONNECT_MOST_S = 0.5
@@ -99,8 +97,7 @@ cdef class DubboConnection(Arriving):
         self.turn = turn_of(owner.loop)
         self.out = Buffer()
         self.decoder = DubboDecoder(payload_bytes_max=payload_bytes_max)
-        self.decoder.budget = of_process
-        self.out.budget = of_process
+        self.budget = self.decoder.budget = self.out.budget = owner.budget
         self._mask = 255
         self._slots = <void**>calloc(self._mask + 1, sizeof(void*))
         if self._slots == NULL:
@@ -228,15 +225,15 @@ cdef class DubboConnection(Arriving):
         cdef size_t n = 0
         if self.paused and not self.closed:
             n = self.transport.get_write_buffer_size()
-        of_process.take(n)
-        of_process.give(self._queued)
+        self.budget.take(n)
+        self.budget.give(self._queued)
         self._queued = n
 
     cdef bint full(self, size_t n) noexcept:
         """Whether a request with a body of ``n`` bytes finds no room."""
         if self.paused and self.out.length + n > OUT_BYTES_MAX:
             return True
-        return n > SMALL_BYTES and not of_process.admits(n)
+        return n > SMALL_BYTES and not self.budget.admits(n)
 
     def resume_writing(self):
         """The provider reads again."""
@@ -578,14 +575,15 @@ cdef class DubboLink:
     """A provider: ``connections`` are those that are up. ``on_change()`` hears when that changes.
     ``greeter`` has the first word on each, ``greeted`` are those where it has not ended yet.
     ``make_link`` makes what keeps each of them; a ``Link`` unless many providers share a budget of
-    attempts.
+    attempts. What the provider makes us hold counts in ``budget``, the process's unless it is given.
     """
 
     def __init__(
         self, loop, str host not None, int port, on_change, int count=1, double heartbeat_s=60.0,
-        make_link=None,
+        make_link=None, Budget budget=None,
     ):
         self.loop = loop
+        self.budget = process_budget() if budget is None else budget
         self.host = host
         self.port = port
         self.connections = []

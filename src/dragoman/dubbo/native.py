@@ -27,6 +27,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from dragoman.budget import Budget
 from dragoman.cluster.dialing import DialedLink, Dialer
 from dragoman.dubbo.departure import Departure
 from dragoman.dubbo.egress import Egress
@@ -59,7 +60,8 @@ class Providers:
     ``share`` is this worker's number and how many there are: together they do not exceed a
     provider's limit, as long as that is at least their number. ``timeout_ms`` bounds how long a
     call may occupy a provider's place; ``body_bytes_max`` is the longest request taken. ``dialer``
-    starts the attempts to connect, this one's own if there is no other.
+    starts the attempts to connect, this one's own if there is no other. What providers make it
+    hold counts in ``budget``, the process's unless it is given.
     """
 
     def __init__(
@@ -72,12 +74,14 @@ class Providers:
         body_bytes_max: int = 16 << 20,
         heartbeat_s: float = 60.0,
         dialer: Dialer | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.loop = loop
         self.make_link = partial(DialedLink, dialer or Dialer(loop))
         self.timeout_ms = timeout_ms
         self.body_bytes_max = body_bytes_max
-        self.transcoder = Transcoder(loop)
+        self.budget = budget
+        self.transcoder = Transcoder(loop, budget=budget)
         self._share = share
         self._connections = connections
         self._heartbeat_s = heartbeat_s
@@ -137,7 +141,14 @@ class Provider:
         self._loop = providers.loop
         count, heartbeat_s = link
         self.link = DubboLink(
-            self._loop, host, port, self._on_change, count, heartbeat_s, providers.make_link
+            self._loop,
+            host,
+            port,
+            self._on_change,
+            count,
+            heartbeat_s,
+            providers.make_link,
+            providers.budget,
         )
         self.limit = providers.share_of(DEFAULT_LIMIT)
         self.pool = CreditPool(self.limit)
@@ -399,6 +410,7 @@ class NativeLink:
             self._provider.pool,
             self._provider.sessions,
             body_bytes_max=self._providers.body_bytes_max,
+            budget=self._providers.budget,
         )
         join(
             self._loop,

@@ -282,7 +282,11 @@ cdef class Replies:
                 values.append(read_json(reply.attachments.data[:reply.attachments.length]))
             made = hessian2_encode(kind, *values)
         except LimitError as error:
-            return self._unsayable(str(error))
+            # It could be said in hessian2, but is read as JSON before it is written so.
+            self.problem = (
+                f"the provider's result in fastjson cannot be passed on in hessian2: {error}"
+            )
+            return C_BAD_RESULT
         except UsageError as error:
             return self._bad(str(error))
         out = self._other()

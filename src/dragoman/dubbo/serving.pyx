@@ -34,7 +34,8 @@ import msgspec
 from dragoman.dubbo.request import RequestInfo, ServerStatistics
 from dragoman.dubbo.results import generalized
 from dragoman.dubbo.scalars import LENIENT, Misfit
-from dragoman.errors import DragomanError, JavaError, LimitError, OverloadError, UsageError
+from dragoman.errors import DragomanError, JavaError, OverloadError, UsageError
+from dragoman.observe.faults import log_fault
 from dragoman.wire.descriptor import descriptor_of
 from dragoman.wire.javajson import read_json
 from dragoman.wire.jsonplain import plain
@@ -50,6 +51,9 @@ RAW = "raw.return"
 # finds its call at its provider.
 _call = ContextVar("dragoman.dubbo.call", default=None)
 _providers = {}
+
+# What readers say of a call with more values than it may have, and of no other bound.
+TOO_MANY = "more values than are taken in one call"
 
 
 cdef class Provider(Connected):
@@ -110,20 +114,16 @@ cdef class Provider(Connected):
         call.started_us = connection.read_us
         try:
             call.decode(self._reader, frame.body, frame.body_length, self.values_max)
-        except LimitError as error:
-            return call.refuse(
-                DUBBO_BAD_REQUEST,
-                f"Fail to decode request due to: {words(error)} (values_max: {self.values_max})",
-            )
         except (DragomanError, UnicodeError, RecursionError, MemoryError) as error:
-            return call.refuse(
-                DUBBO_BAD_REQUEST, f"Fail to decode request due to: {words(error)}"
-            )
+            why = words(error)
+            if TOO_MANY in why:
+                why = f"{why} (values_max: {self.values_max})"
+            return call.refuse(DUBBO_BAD_REQUEST, f"Fail to decode request due to: {why}")
         try:
             return self._invoke(call)
         except Exception as error:
             # A fault of ours, or of a class that refuses what came: other calls are to go on.
-            log.exception("%s: %s could not be called", connection.peer, call.method)
+            log_fault(log, error, "%s: %s could not be called", connection.peer, call.method)
             if call.begun or call.answered:
                 return 0
             return call.refuse(DUBBO_SERVER_ERROR, f"{type(error).__name__}: {words(error)}")
@@ -362,8 +362,8 @@ cdef class ServedCall(ServedRequest):
         else:
             self.provider.exceptions += 1
             if not isinstance(error, DragomanError):
-                log.error(
-                    "%s: %s raised", self.connection.peer, self.bound.method, exc_info=error
+                log_fault(
+                    log, error, "%s: %s raised", self.connection.peer, self.bound.method
                 )
         return self._answer(result, error)
 
@@ -404,7 +404,7 @@ cdef class ServedCall(ServedRequest):
         except (Exception, RecursionError) as problem:
             # Half a frame would be the end of all that comes after it.
             out.length = start
-            log.error("%s: a reply cannot be sent: %s", connection.peer, problem)
+            log_fault(log, problem, "%s: a reply cannot be sent", connection.peer)
             return connection.error(
                 self.id, self.serialization, DUBBO_BAD_RESPONSE,
                 f"Failed to send response, cause: {words(problem)}",

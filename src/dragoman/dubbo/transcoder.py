@@ -28,7 +28,7 @@ from typing import Final, cast
 
 import msgspec
 
-from dragoman.budget import process_budget
+from dragoman.budget import Budget, process_budget
 from dragoman.dubbo.transcoding import LENGTHS, START, Answer, For, Head, Works
 from dragoman.errors import Code
 from dragoman.wire.room import Room
@@ -95,14 +95,14 @@ class Job:
     def hold(self, size: int) -> bool:
         """From now on it has so many bytes; whether it may."""
         self.let_go()
-        if process_budget().hold(size):
+        if self._owner.budget.hold(size):
             self._held = size
             return True
         return False
 
     def let_go(self) -> None:
         """It holds nothing any more."""
-        process_budget().let_go(self._held)
+        self._owner.budget.let_go(self._held)
         self._held = 0
 
     def end(self, answer: Answer, made: bytes) -> None:
@@ -118,8 +118,15 @@ class Job:
 class Transcoder:
     """The processes of one loop. ``memory_bytes_max`` bounds each of them (0: as usual)."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, memory_bytes_max: int = 0) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        memory_bytes_max: int = 0,
+        budget: Budget | None = None,
+    ) -> None:
         self.loop = loop
+        self.budget = budget or process_budget()
         wanted = memory_bytes_max or MEMORY_BYTES
         self.memory_bytes = max(MEMORY_BYTES_LEAST, min(wanted, MEMORY_BYTES))
         # Of the jobs that no process has taken yet.
@@ -146,7 +153,7 @@ class Transcoder:
             self._closed
             or len(self._waiting) >= JOBS_MAX
             or (self._waiting and self.bytes_waiting + len(body) > BYTES_MAX)
-            or not process_budget().hold(len(body))
+            or not self.budget.hold(len(body))
         ):
             return None
         job = Job(self, head, body, done)

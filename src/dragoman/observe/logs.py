@@ -2,7 +2,8 @@
 
 Set up once by the command line (and by each worker process); the rest of dragoman only asks
 ``logging.getLogger("dragoman.<part>")``. The invariant: no line holds a line break or a control
-character, nor a password that stands in a URL; lines that repeat are counted (``observe.repeats``).
+character, nor a password that stands in a URL, nor an exception's text (``observe.faults``);
+lines that repeat are counted (``observe.repeats``).
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import logging
 import re
 import sys
 import time
-import traceback
 from contextlib import nullcontext
 from typing import Final, TextIO
 
 from dragoman.errors import UsageError
+from dragoman.observe.faults import place_of
 from dragoman.observe.repeats import RepeatFilter
 
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -39,21 +40,15 @@ class LineFormatter(logging.Formatter):
         now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         part = record.name.removeprefix("dragoman.")
         message = redact(record.getMessage())
+        if record.name == "asyncio":
+            # The lines that follow show objects, tasks with their exceptions among them.
+            message = message.partition("\n")[0]
         if record.exc_info and record.exc_info[1] is not None:
-            message += "; " + redact(describe(record.exc_info[1]))
+            # Libraries and the loop itself: what they caught may quote anybody's values.
+            message += "; " + place_of(record.exc_info[1])
         message = _CONTROL.sub(lambda match: repr(match.group())[1:-1], message)
         level = record.levelname.lower()
         return f"{now}.{int(record.msecs):03d}Z {level} {self._program} {part}: {message}"
-
-
-def describe(error: BaseException) -> str:
-    """An exception with where it came from, innermost place first, on one line."""
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    places = [
-        f"{frame.filename.rpartition('/')[2]}:{frame.lineno} in {frame.name}" for frame in frames
-    ]
-    text = f"{type(error).__name__}: {error}"
-    return f"{text} ({' < '.join(reversed(places))})" if places else text
 
 
 def redact(text: str) -> str:

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 
 from dragoman.errors import ProtocolError, RegistryError, UsageError
+from dragoman.observe.faults import log_fault
 from dragoman.registry.changes import OnChanges, Snapshots
 from dragoman.wire.jsontext import DEPTH_MAX, check_value
 from dragoman.wire.misfit import UNREADABLE, json_misfit, misfit
@@ -419,8 +420,8 @@ class Watch(ABC):
         if self._on_change is not None:
             try:
                 self._on_change(list(snapshot))
-            except Exception:
-                logger.exception("a watcher of %s failed on a snapshot", self.interface)
+            except Exception as error:
+                log_fault(logger, error, "a watcher of %s failed on a snapshot", self.interface)
 
 
 class Method(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from dragoman.observe.faults import log_fault
+
 if TYPE_CHECKING:
     from dragoman.registry.base import Registration
 
@@ -83,8 +85,8 @@ class Changes:
         if changes:
             try:
                 self._on_changes(changes)
-            except Exception:
-                logger.exception("a watcher failed on changes of %d entries", len(changes))
+            except Exception as error:
+                log_fault(logger, error, "a watcher failed on changes of %d entries", len(changes))
         if self._marked:
             if self.told_all:
                 self._handle = self._loop.call_later(PAUSE_S, self._tell)

@@ -21,6 +21,7 @@ from contextlib import suppress
 import msgspec
 
 from dragoman.errors import RegistryError
+from dragoman.observe.faults import log_fault
 from dragoman.registry.base import Registration
 from dragoman.registry.gateway import EtcdGateway, KeyValue, LeaseNotFound
 from dragoman.registry.keeping import KeptHandle
@@ -156,7 +157,7 @@ class EtcdLease:
             except Exception as error:
                 failures += 1
                 if not isinstance(error, RegistryError):
-                    logger.exception("keeping up the registrations failed; trying again")
+                    log_fault(logger, error, "keeping up the registrations failed; trying again")
                 elif failures == 1:
                     logger.warning("registrations cannot be kept up for now: %s", error)
             with suppress(TimeoutError):

@@ -34,6 +34,7 @@ from contextlib import aclosing, suppress
 import msgspec
 
 from dragoman.errors import ProtocolError, RegistryError
+from dragoman.observe.faults import log_fault
 from dragoman.registry.base import (
     EVERY,
     OnChange,
@@ -205,8 +206,10 @@ class EtcdWatch(Watch):
         while True:
             try:
                 await task()
-            except Exception:
-                logger.exception("%s: a watch task failed; starting it again", self.interface)
+            except Exception as error:
+                log_fault(
+                    logger, error, "%s: a watch task failed; starting it again", self.interface
+                )
             self._listed = False
             self._break_stream()
             await asyncio.sleep(self._settings.backoff_max_s)

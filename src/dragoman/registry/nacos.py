@@ -27,6 +27,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from dragoman.errors import ProtocolError, RegistryError
+from dragoman.observe.faults import log_fault
 from dragoman.registry.base import (
     EVERY,
     Handle,
@@ -230,9 +231,9 @@ class NacosRegistry(Registry):
                     listed = any(watch.has_snapshot for watch in self._watches)
                     state = "the last lists serve on" if listed else "no list yet"
                     logger.warning("%s: %s", state, error)
-            except Exception:
+            except Exception as error:
                 failures += 1
-                logger.exception("Nacos: a task failed; starting it again")
+                log_fault(logger, error, "Nacos: a task failed; starting it again")
             settings = self._settings
             longest = min(settings.poll_s * 2 ** min(failures, 6), settings.backoff_max_s)
             await asyncio.sleep(longest * self._rng.uniform(0.5, 1.0))

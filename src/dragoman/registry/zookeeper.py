@@ -27,6 +27,7 @@ from typing import Final
 import msgspec
 
 from dragoman.errors import ProtocolError, RegistryError
+from dragoman.observe.faults import log_fault
 from dragoman.registry.base import (
     EVERY,
     Handle,
@@ -309,9 +310,9 @@ class ZookeeperRegistry(Registry):
                 failures += 1
                 if failures == 1 and self._client.connected:
                     logger.warning("ZooKeeper: trying again: %s", error)
-            except Exception:
+            except Exception as error:
                 failures += 1
-                logger.exception("ZooKeeper: a task failed; starting it again")
+                log_fault(logger, error, "ZooKeeper: a task failed; starting it again")
             await asyncio.sleep(self._pause_s(failures))
 
     def _pause_s(self, failures: int) -> float:

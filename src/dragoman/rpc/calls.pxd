@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
+from dragoman.budget cimport Budget
 from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
 from dragoman.rpc.turn cimport Turn
 
@@ -7,6 +8,8 @@ from dragoman.rpc.turn cimport Turn
 cdef class Account(SessionOwner):
     cdef readonly object loop
     cdef Turn turn
+    # Where all counts that its server makes it hold.
+    cdef readonly Budget budget
     cdef readonly ClientSession session
     cdef readonly str endpoint
     cdef readonly int calls
@@ -77,7 +80,10 @@ cdef class BatchCall(ClientCall):
     cdef dict errors
     cdef Py_ssize_t unanswered
     cdef uint32_t* ids
+    # Of its replies, counted in the account's budget.
+    cdef size_t kept_bytes
 
+    cdef inline void _hand_over(self) noexcept
     cdef inline void _one_ended(self, bint well)
     cdef void _settle(self)
     cdef void _abandon_all(self)

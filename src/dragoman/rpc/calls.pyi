@@ -1,11 +1,13 @@
 import asyncio
 
+from dragoman.budget import Budget
 from dragoman.rpc.client_session import SessionOwner
 
 class Account(SessionOwner):
     """What one client has outstanding."""
 
     loop: asyncio.AbstractEventLoop
+    budget: Budget
     endpoint: str
     calls: int
     bytes: int

@@ -14,15 +14,20 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 
+from dragoman.budget cimport Budget
 from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
 from dragoman.rpc.turn cimport turn_of
 
 from asyncio import InvalidStateError
 
-from dragoman.errors import BatchError, DeadlineError, from_code
+from dragoman.errors import BatchError, Code, DeadlineError, from_code
 
 # Ended calls that are kept to be used again.
 cdef int KEPT = 4096
+# Of a batch shorter replies are kept in any case.
+cdef Py_ssize_t SMALL_BYTES = 4096
+cdef int OVERLOAD = Code.OVERLOAD
+NO_ROOM = "no memory is left for a reply of {} bytes until the others of its batch have come"
 
 
 cdef class Account(SessionOwner):
@@ -320,8 +325,16 @@ cdef class BatchCall(ClientCall):
             self._settle()
 
     cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner):
+        cdef Budget budget = self.account.budget
         if self.done:
             return
+        if n > SMALL_BYTES:
+            # It stays here until the last one has come.
+            if not budget.admits(n):
+                self.on_error(OVERLOAD, False, NO_ROOM.format(n))
+                return
+            budget.take(n)
+            self.kept_bytes += n
         if owner is None or PyBytes_GET_SIZE(owner) != n:
             owner = PyBytes_FromStringAndSize(body, n)
         self.replies[self.index] = owner
@@ -340,6 +353,7 @@ cdef class BatchCall(ClientCall):
     cdef void _settle(self):
         """Every request has ended."""
         self.done = True
+        self._hand_over()
         if self._wheel is not None:
             self._wheel.cancel(self)
         if self.future.done():
@@ -348,6 +362,11 @@ cdef class BatchCall(ClientCall):
             self.future.set_result(self.replies)
         else:
             self.future.set_exception(BatchError(self.replies, self.errors))
+
+    cdef inline void _hand_over(self) noexcept:
+        """The replies are the caller's from now on, or nobody's."""
+        self.account.budget.give(self.kept_bytes)
+        self.kept_bytes = 0
 
     cdef void _abandon_all(self):
         """Forget the requests that are under way; those in line are not sent."""
@@ -394,4 +413,6 @@ cdef class BatchCall(ClientCall):
             if self._wheel is not None:
                 self._wheel.cancel(self)
             self._abandon_all()
+            self._hand_over()
+            self.replies = None
         return False

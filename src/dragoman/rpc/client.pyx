@@ -14,6 +14,7 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject, PyObject_Call
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
+from dragoman.budget cimport Budget
 from dragoman.rpc.calls cimport (
     Account, BatchCall, CallbackCall, ClientCall, FutureCall, Notification,
 )
@@ -28,6 +29,7 @@ import os
 from dragoman.errors import (
     ConnectError, LimitError, LinkLost, OverloadError, UnavailableError, UsageError,
 )
+from dragoman.observe.faults import log_fault
 from dragoman.rpc.arguments import (
     body_bytes, check_in_flight, method_name, order_key_bytes, timeout_us,
 )
@@ -62,6 +64,7 @@ cdef class Client(Account):
         self._bytes_max = options.bytes_max
         self._waiting_max = options.waiting_max
         self._waiting_bytes_max = options.waiting_bytes_max
+        self.budget = Budget(options.held_bytes_max)
         self._timeout_us = 0 if options.timeout_ms is None else options.timeout_ms * 1000
         self._identity = os.urandom(16)
         self._ids = {}
@@ -292,6 +295,12 @@ cdef class Client(Account):
                 endpoint=self.endpoint, retry_safe=True,
             ))
             return 0
+        if not session.has_room(largest):
+            call.refuse(OverloadError(
+                f"no memory is left for a body of {largest} bytes to {self.endpoint}",
+                endpoint=self.endpoint, retry_safe=True,
+            ))
+            return 0
         if call.order_key is not None and not session.peer_features & FEATURE_ORDER:
             call.refuse(UsageError(f"{self.endpoint} does not offer ordered calls"))
             return 0
@@ -329,7 +338,7 @@ cdef class Client(Account):
                     # A batch, for whose next body there is no room.
                     break
         except Exception as error:
-            log.exception("%s: calls that wait could not be sent", self.endpoint)
+            log_fault(log, error, "%s: calls that wait could not be sent", self.endpoint)
         finally:
             self._in_drain = False
         if self.session is not None:
@@ -369,7 +378,7 @@ cdef class Client(Account):
         return ClientSession(
             self.loop, self, name=self._options.name, identity=self._identity,
             body_bytes_max=self._options.body_bytes_max,
-            heartbeat_s=self._options.heartbeat_ms / 1000,
+            heartbeat_s=self._options.heartbeat_ms / 1000, budget=self.budget,
         )
 
     def _on_down(self, str reason):

@@ -70,6 +70,7 @@ cdef class ClientSession(Session):
     cdef list calls(self)
     cdef uint16_t method_id(self, bytes name) except 0
     cdef int room(self)
+    cdef bint has_room(self, size_t n) noexcept
     cdef void tell_waiting(self, int waiting)
     cdef inline Slot* _take(self, Call call, uint32_t index) except NULL
     cdef int _order(self, uint32_t id, bytes order_key) except -1

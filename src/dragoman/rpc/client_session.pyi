@@ -1,6 +1,7 @@
 import asyncio
 from typing import Any
 
+from dragoman.budget import Budget
 from dragoman.flow.waiting import Waiter
 from dragoman.rpc.session import Session
 
@@ -25,6 +26,7 @@ class ClientSession(Session):
         body_bytes_max: int = 16777216,
         heartbeat_s: float = 5.0,
         first_id: int = 1,
+        budget: Budget | None = None,
     ) -> None: ...
     def goodbye(self) -> None:
         """Tell the server that this client asks for nothing more."""

@@ -30,6 +30,10 @@ cdef uint16_t ANSWERED_BIT = ANSWERED
 cdef int METHODS_MAX = 1024
 # So much that waits for a server which does not read is joined by no answer to its pings.
 cdef size_t UNREAD_BYTES_MAX = 1 << 20
+# There is always room for a shorter body.
+cdef size_t SMALL_BYTES = 4096
+# So many requests may be without a reply: the table has 16 to 64 bytes for each.
+cdef int INFLIGHT_MAX = 1 << 20
 # More credits than this at once are no limit any more, but a mistake.
 cdef uint32_t CREDITS_MAX = 1 << 24
 # The table of an idle session: there may be thousands of them.
@@ -89,8 +93,9 @@ cdef class ClientSession(Session):
     def __cinit__(
         self, loop, SessionOwner owner, *, bytes name=b"", bytes identity=b"\0" * 16,
         uint32_t body_bytes_max=16777216, double heartbeat_s=5.0, uint32_t first_id=1,
+        budget=None,
     ):
-        self._configure(loop, body_bytes_max, heartbeat_s)
+        self._configure(loop, body_bytes_max, heartbeat_s, budget)
         self.owner = owner
         self._mask = LEAST_MASK
         self._slots = <Slot*>calloc(self._mask + 1, sizeof(Slot))
@@ -283,12 +288,18 @@ cdef class ClientSession(Session):
         return self.control(F_ORDER, 0, id, 0, order_key)
 
     cdef int room(self):
-        """How many requests may be submitted now: the credits, or none while too many bytes gather.
+        """How many requests may be submitted now: the credits, or none while too many bytes gather,
+        or too many replies are owed (a server that answers nothing may grant credits without end).
         """
-        if self.gathered() > self.out_bytes_max // 2:
+        cdef size_t gathered = self.gathered()
+        if gathered > self.out_bytes_max // 2 or (gathered and self.budget.pressure() > 0.0):
             self._choked = True
             return 0
-        return self.credits
+        return min(self.credits, INFLIGHT_MAX - self.inflight)
+
+    cdef bint has_room(self, size_t n) noexcept:
+        """Whether a body of ``n`` bytes may be copied to what waits to be sent."""
+        return n <= SMALL_BYTES or self.budget.admits(n)
 
     cdef void flush(self):
         Session.flush(self)

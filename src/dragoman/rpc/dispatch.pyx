@@ -30,6 +30,7 @@ from concurrent.futures import Future as ConcurrentFuture
 from contextvars import ContextVar, copy_context
 
 from dragoman.errors import Code, DragomanError, ProtocolError, UsageError
+from dragoman.observe.faults import log_fault
 from dragoman.rpc.statistics import RequestInfo
 
 log = logging.getLogger("dragoman.rpc")
@@ -251,7 +252,7 @@ cdef class Dispatcher(Handler):
         cdef str text
         self.errors += 1
         if not isinstance(error, DragomanError):
-            log.error("%s: %s raised", session.peer, method.name, exc_info=error)
+            log_fault(log, error, "%s: %s raised", session.peer, method.name)
         credits = session.pool.done(session.holder)
         if no_reply:
             session.owed(credits)

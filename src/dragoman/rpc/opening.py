@@ -24,6 +24,7 @@ async def connect(
     bytes_max: int = 256 * MIB,
     waiting_max: int = 100_000,
     waiting_bytes_max: int = 256 * MIB,
+    buffers_bytes_max: int = 256 * MIB,
     body_bytes_max: int = 64 * MIB,
     heartbeat_ms: int = 5000,
     reconnect: bool = True,
@@ -40,6 +41,9 @@ async def connect(
     - Room is the server's credits, and at most ``calls_max`` requests with ``bytes_max`` bytes of
       bodies unanswered. In line stand at most ``waiting_max`` calls with ``waiting_bytes_max``
       bytes; what comes on top fails with OverloadError.
+    - ``buffers_bytes_max``: what has arrived in part, waits to be sent, or is kept of a batch until
+      all of it has been answered; a reply or a request that finds no room fails with OverloadError.
+      Two of the longest replies have room in any case. A reply that is whole is the caller's.
     - ``body_bytes_max``: the longest reply taken.
     - ``heartbeat_ms``: a server that is silent for two of these is given up.
     - ``reconnect``: connect again after a loss, with a backoff from 50 ms to 5 s; calls wait for
@@ -60,6 +64,7 @@ async def connect(
         bytes_max=bytes_max,
         waiting_max=waiting_max,
         waiting_bytes_max=waiting_bytes_max,
+        buffers_bytes_max=buffers_bytes_max,
         body_bytes_max=body_bytes_max,
         heartbeat_ms=heartbeat_ms,
         reconnect=reconnect,

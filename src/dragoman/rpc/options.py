@@ -30,6 +30,11 @@ def _check(options: Any, least: dict[str, tuple[int, int]]) -> None:
         raise UsageError(f"tls: expected an ssl.SSLContext, not {type(options.tls).__name__}")
 
 
+def held_bytes_max(buffers_bytes_max: int, body_bytes_max: int) -> int:
+    """The bound of a budget that has room for two of the longest bodies in any case."""
+    return max(buffers_bytes_max, 2 * body_bytes_max)
+
+
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
     """See ``rpc.connect``."""
@@ -41,6 +46,7 @@ class ClientOptions:
     bytes_max: int = 256 * MIB
     waiting_max: int = 100_000
     waiting_bytes_max: int = 256 * MIB
+    buffers_bytes_max: int = 256 * MIB
     body_bytes_max: int = 64 * MIB
     heartbeat_ms: int = 5000
     reconnect: bool = True
@@ -57,6 +63,7 @@ class ClientOptions:
                 "bytes_max": (1, 1 << 50),
                 "waiting_max": (0, 1 << 30),
                 "waiting_bytes_max": (0, 1 << 50),
+                "buffers_bytes_max": (1, 1 << 50),
                 "body_bytes_max": (0, BODY_BYTES_MOST),
                 "heartbeat_ms": (20, 3_600_000),
             },
@@ -65,6 +72,11 @@ class ClientOptions:
             raise UsageError(f"on_full: expected 'fail' or 'wait', not {self.on_full!r}")
         if len(self.name) > 512:
             raise UsageError("name: expected at most 512 bytes")
+
+    @property
+    def held_bytes_max(self) -> int:
+        """What may be held for servers: two of the longest bodies have room in any case."""
+        return held_bytes_max(self.buffers_bytes_max, self.body_bytes_max)
 
 
 @dataclass(frozen=True, slots=True)

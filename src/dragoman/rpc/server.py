@@ -21,7 +21,7 @@ from dragoman.flow.credits import CreditPool
 from dragoman.reasons import reason
 from dragoman.rpc.address import Address
 from dragoman.rpc.dispatch import Dispatcher
-from dragoman.rpc.options import ServerOptions
+from dragoman.rpc.options import ServerOptions, held_bytes_max
 from dragoman.rpc.server_session import ServerSession
 from dragoman.rpc.statistics import ServerStatistics
 
@@ -43,8 +43,7 @@ class Server:
         self._executor = (
             ThreadPoolExecutor(options.threads, "dragoman-rpc") if options.threads else None
         )
-        # Two of the longest bodies have room in any case.
-        self._budget = Budget(max(options.buffers_bytes_max, 2 * options.body_bytes_max))
+        self._budget = Budget(held_bytes_max(options.buffers_bytes_max, options.body_bytes_max))
         self._dispatcher = Dispatcher(
             loop,
             dict(functions) if isinstance(functions, Mapping) else functions,

@@ -32,6 +32,7 @@ from dragoman.wire.mesh cimport (
 import logging
 import struct
 
+from dragoman.observe.faults import log_fault
 from dragoman.reasons import reason
 from dragoman.errors import LinkLost, ProtocolError
 
@@ -249,8 +250,8 @@ cdef class Session(Arriving):
             return 0
         except Exception as error:
             # A fault of our own must not leave the connection half processed.
-            log.exception("session with %s failed", self.peer)
-            self.lose(f"internal error: {error!r}")
+            log_fault(log, error, "session with %s failed", self.peer)
+            self.lose(f"internal error: {type(error).__name__}")
             return 0
         if not self.closed:
             if not self.decoder.idle():
