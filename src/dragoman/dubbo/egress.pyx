@@ -84,6 +84,7 @@ cdef int C_UPSTREAM_LOST = Code.UPSTREAM_LOST
 cdef int C_TOO_LARGE = Code.TOO_LARGE
 cdef int C_BAD_RESULT = Code.BAD_RESULT
 
+FAULT = "a fault of the agent's own: "
 SILENT = "the provider is silent: it answers neither calls nor heartbeats"
 NOT_EXPORTED = "Not found exported service"
 
@@ -199,7 +200,7 @@ cdef class Egress(Handler):
             log_fault(log, error, "a request could not be made a call")
             connection.undo(call)
             connection.out.length = start
-            self._finish(call, C_INTERNAL, False, f"a fault of the agent's own: {type(error).__name__}")
+            self._finish(call, C_INTERNAL, False, FAULT + type(error).__name__)
             return True
         return self._is_sent(call, connection, start, timeout_ms)
 
@@ -501,7 +502,7 @@ cdef class EgressCall(DubboCall):
         except Exception as error:
             # Our own fault, or no memory: a call that got lost here would keep its credit for ever.
             log_fault(log, error, "a reply could not be read")
-            egress._finish(self, C_INTERNAL, False, f"a fault of the agent's own: {type(error).__name__}")
+            egress._finish(self, C_INTERNAL, False, FAULT + type(error).__name__)
             return
         if code != 0:
             egress._failed(self, code, egress._replies.problem)
@@ -574,7 +575,7 @@ cdef class EgressCall(DubboCall):
         except MemoryError as error:
             connection.undo(self)
             connection.out.length = start
-            egress._finish(self, C_INTERNAL, False, f"a fault of the agent's own: {type(error).__name__}")
+            egress._finish(self, C_INTERNAL, False, FAULT + type(error).__name__)
 
     cdef int _leave_aside(self) except -1:
         """What was done aside has ended, or nobody waits for it."""

@@ -575,7 +575,8 @@ cdef class DubboLink:
     """A provider: ``connections`` are those that are up. ``on_change()`` hears when that changes.
     ``greeter`` has the first word on each, ``greeted`` are those where it has not ended yet.
     ``make_link`` makes what keeps each of them; a ``Link`` unless many providers share a budget of
-    attempts. What the provider makes us hold counts in ``budget``, the process's unless it is given.
+    attempts. What the provider makes us hold counts in ``budget``, the process's unless it is
+    given.
     """
 
     def __init__(
