@@ -21,7 +21,7 @@ from dragoman.dubbo.requests import SERIALIZATIONS
 from dragoman.errors import UsageError
 from dragoman.observe.logs import LEVELS
 from dragoman.registry import check_registry_url, format_address, parse_address
-from dragoman.registry.base import LIMIT_MAX, WEIGHT_MAX, Registration, check_service
+from dragoman.registry.base import FOUND_OUT, LIMIT_MAX, WEIGHT_MAX, Registration, check_service
 from dragoman.wire.misfit import UNREADABLE, misfit, toml_misfit
 
 POLICIES: Final = (
@@ -35,7 +35,7 @@ POLICIES: Final = (
 )
 
 # What a provider is asked in: whatever it is found to answer in.
-AUTO: Final = "auto"
+AUTO: Final = FOUND_OUT
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
 _CountOrNone = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]

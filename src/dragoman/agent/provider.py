@@ -20,10 +20,11 @@ from dragoman.agent.bounds import (
 )
 from dragoman.agent.config import AUTO, ProviderConfig
 from dragoman.agent.listening import listening_socket
+from dragoman.agent.spoken import Said
 from dragoman.dubbo.departure import Departure
 from dragoman.dubbo.egress import Egress
 from dragoman.dubbo.finding import Finding
-from dragoman.dubbo.link import DubboLink
+from dragoman.dubbo.link import GREETED, DubboLink
 from dragoman.dubbo.transcoder import Transcoder
 from dragoman.errors import Code, RegistryError
 from dragoman.flow.credits import CreditPool
@@ -75,8 +76,11 @@ class ProviderAgent:
             interfaces=None if config.allow_any_interface else config.interface,
             transcoder=self._transcoder,
         )
+        self._finding: Finding | None = None
+        self._said: Said | None = None
         if self._finds:
-            self.link.greeter = Finding(self.egress, config.interface[0])
+            self.link.greeter = self._finding = Finding(self.egress, config.interface[0])
+            self._said = Said(host, port, self._finding.expect)
         self.sessions: set[ServerSession] = set()
         self._sessions_max = connections_allowed(config.connections_max)
         self._memory = MemoryGuard(self._loop, memory, self.egress.shed)
@@ -107,6 +111,8 @@ class ProviderAgent:
         self.port = listener.getsockname()[1]
         self._acceptor = Acceptor(self._loop, [listener], self._session)
         self._acceptor.start()
+        if self._said is not None:
+            await self._said.follow(self._registry, self._config.interface[0])
         self.link.start()
         if self._config.probe_ms:
             self.egress.probe(self._config.interface[0], self._config.probe_ms)
@@ -125,6 +131,8 @@ class ProviderAgent:
         if self.draining:
             return "draining"
         if not self.link.usable:
+            if self.link.reason == GREETED:
+                return GREETED
             return f"the provider cannot be reached: {self.link.reason or 'not connected yet'}"
         if self.link.silent:
             return "the provider is silent: it answers neither calls nor heartbeats"
@@ -155,11 +163,19 @@ class ProviderAgent:
             session.close()
         self._memory.stop()
         self.egress.stop()
+        if self._said is not None:
+            await self._said.close()
         await self._transcoder.close()
         await self._departure.stop()
         await self.link.close()
         with contextlib.suppress(RegistryError):
             await self._registry.close()
+
+    def _why_spoken(self) -> str:
+        """Why the provider is asked in what it is asked in."""
+        if self._finding is None:
+            return "as configured"
+        return self._finding.told or "not found out yet"
 
     async def snapshot(self) -> Snapshot:
         """The agent's metrics."""
@@ -215,6 +231,7 @@ class ProviderAgent:
             "provider": self._config.provider,
             "interfaces": list(self._config.interface),
             "serialization": self.egress.serialization,
+            "serialization_why": self._why_spoken(),
             "registry": self._registry.location,
             "ready": self.ready_reason() or True,
             "credits": self.pool.statistics(),

@@ -11,9 +11,11 @@ cdef class Finding(Greeter):
     cdef bytes _interface
     # What the provider has answered in, and what it is said to be asked in.
     cdef readonly str found
+    cdef str _said
     # What ended connections when it was asked last.
     cdef set _shunned
-    cdef str _told
+    # As the log was told: what it is asked in, and why.
+    cdef readonly str told
 
     cdef list order(self)
     cdef void heard(self)

@@ -6,6 +6,7 @@ class Finding(Greeter):
     ``greeter``."""
 
     found: str | None
+    told: str | None
     def __init__(self, egress: Egress, interface: str) -> None: ...
     def ask_now(self) -> None:
         """Find it out on the connections that there are, which go on being used."""
@@ -15,3 +16,6 @@ class Finding(Greeter):
 
     def forget(self, egress: Egress) -> None:
         """It is needed no more."""
+
+    def expect(self, serialization: str) -> None:
+        """It is said to answer in this one: that is asked first."""

@@ -3,7 +3,7 @@
 A provider's agent that was not told makes a ``Finding`` the greeter of its link, and so does
 ``dubbo.native`` for a provider whose registration does not say. ``$echo`` is
 called in one serialization after another until one is answered: first in the one that was answered
-before, then in those of ``IN_ORDER``. Today's
+before, or that its registration names, then in those of ``IN_ORDER``. Today's
 providers answer the first, so that they see one small call more a connection.
 
 Invariants: a connection is opened within ``SILENCE_US`` whatever its provider answers, or
@@ -17,6 +17,7 @@ from dragoman.wire.dubbo cimport DUBBO_BAD_REQUEST, DUBBO_POOL_EXHAUSTED, error_
 
 import logging
 
+from dragoman.dubbo.requests import SERIALIZATIONS
 from dragoman.errors import UsageError
 
 log = logging.getLogger("dragoman.agent")
@@ -70,8 +71,14 @@ cdef class Finding(Greeter):
         """It is needed no more."""
         self._followers.pop(egress, None)
 
+    def expect(self, str serialization not None):
+        """It is said to answer in this one: that is asked first."""
+        if serialization in SERIALIZATIONS and self.found is None:
+            self._said = serialization
+            self.egress.speak(serialization)
+
     cdef list order(self):
-        cdef list wanted = [self.found, *IN_ORDER]
+        cdef list wanted = [self.found or self._said, *IN_ORDER]
         wanted = [each for i, each in enumerate(wanted) if each and each not in wanted[:i]]
         return [each for each in wanted if each not in self._shunned] + [
             each for each in wanted if each in self._shunned
@@ -105,8 +112,8 @@ cdef class Finding(Greeter):
             if egress.serialization != serialization:
                 egress.speak(serialization)
         line = f"asked in {serialization}: {why}"
-        if line != self._told:
-            self._told = line
+        if line != self.told:
+            self.told = line
             log.info("provider %s:%d is %s", self.egress.link.host, self.egress.link.port, line)
 
 

@@ -11,6 +11,8 @@ Made = Callable[[], asyncio.BaseProtocol]
 KeptLink = Link | DialedLink
 MakeLink = Callable[[Address, Made, Callable[[str], None], Backoff], KeptLink]
 
+GREETED: str
+
 class Greeter:
     """Has the first word on a link's connections."""
 

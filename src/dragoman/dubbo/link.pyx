@@ -61,7 +61,7 @@ UNREAD_S = 30.0
 cdef size_t SMALL_BYTES = 4096
 CLOSED = "the connection to the provider was closed here"
 LEAVING = "the provider is about to stop"
-GREETED = "what it speaks is being found out"
+GREETED = "what the provider speaks is being found out"
 
 
 cdef class DubboCall(Timed):

@@ -36,7 +36,12 @@ from dragoman.dubbo.link import DubboLink
 from dragoman.dubbo.requests import check_serialization
 from dragoman.dubbo.transcoder import Transcoder
 from dragoman.flow.credits import CreditPool
-from dragoman.registry.base import DEFAULT_LIMIT, Registration
+from dragoman.registry.base import (
+    DEFAULT_LIMIT,
+    DEFAULT_SERIALIZATION,
+    FOUND_OUT,
+    Registration,
+)
 from dragoman.rpc.backoff import Backoff
 from dragoman.rpc.pipe import join
 from dragoman.rpc.server_session import ServerSession
@@ -52,6 +57,12 @@ PROTOCOL: Final = "dubbo"
 UNSAID: Final = "fastjson"
 # How many users hear of a change in one turn of the loop: each may open a session.
 USERS_A_TURN: Final = 32
+
+
+def _first_of(registration: Registration) -> str:
+    """The serialization that a provider is asked in first."""
+    said = registration.serialization
+    return DEFAULT_SERIALIZATION if said == FOUND_OUT else said or UNSAID
 
 
 class Providers:
@@ -319,7 +330,7 @@ class NativeLink:
         self._new_session = new_session
         self._on_down = on_down
         self._backoff = Backoff()
-        check_serialization(registration.serialization or UNSAID)
+        check_serialization(_first_of(registration))
         self._provider = providers.at(registration)
         # Made for the first session: most of what a registry lists may never have one.
         self.egress: Egress | None = None
@@ -335,6 +346,9 @@ class NativeLink:
         """See ServerLink."""
         if not self._started:
             self._started = True
+            if self.registration.serialization == FOUND_OUT:
+                self.egress = self._made_egress()
+                self._provider.find_out(self.egress, self.registration.interface)
             self._provider.add(self)
             self.look()
 
@@ -352,7 +366,7 @@ class NativeLink:
             self._provider.pool,
             group=registration.group,
             version=registration.version,
-            serialization=registration.serialization or UNSAID,
+            serialization=_first_of(registration),
             path=registration.path,
             token=registration.token,
             timeout_ms=self._providers.timeout_ms,

@@ -36,6 +36,8 @@ SHOWN_MAX: Final = 300
 DEFAULT_LIMIT: Final = 200
 # What every release of Dubbo answers unless it has been told otherwise.
 DEFAULT_SERIALIZATION: Final = "hessian2"
+# Of a provider whose serialization is found out when it is connected to, before its first call.
+FOUND_OUT: Final = "auto"
 # What to watch for all interfaces at once; no service can be called so.
 EVERY: Final = "*"
 

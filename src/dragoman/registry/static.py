@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from dragoman.errors import ProtocolError, UsageError
 from dragoman.registry.base import (
     EVERY,
+    FOUND_OUT,
     Handle,
     OnChange,
     Registration,
@@ -50,8 +51,8 @@ def parse_static(text: str) -> list[Registration]:
 
 def parse_dubbo(text: str) -> list[Registration]:
     """The providers that ``text`` (the URL without ``dubbo://``) lists: endpoints that speak Dubbo
-    themselves, and hessian2 where nothing else is said. One with a path is the URL that a provider
-    has registered, with Dubbo's own parameters. Raises UsageError."""
+    themselves, in what they are found to answer where nothing is said of it. One with a path is the
+    URL that a provider has registered, with Dubbo's own parameters. Raises UsageError."""
     listed = []
     registered = []
     for part in _NEXT.split(text.rstrip("/")):
@@ -60,7 +61,7 @@ def parse_dubbo(text: str) -> list[Registration]:
             registered.append(_registered(part))
             continue
         fields = query.split("&") if query else []
-        for field in ("protocol=dubbo", "serialization=hessian2"):
+        for field in ("protocol=dubbo", f"serialization={FOUND_OUT}"):
             name = field.partition("=")[0]
             if not any(given.startswith(f"{name}=") for given in fields):
                 fields.append(field)
