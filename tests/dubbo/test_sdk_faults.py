@@ -29,6 +29,9 @@ from tests.dubbo.sdk_provider import Work
 ROOT = Path(__file__).parent.parent.parent
 WORK = "com.example.Work"
 
+# So that no $echo goes before the calls to find it out.
+SPOKEN = "serialization=hessian2"
+
 
 @pytest.fixture(scope="module")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
@@ -174,8 +177,10 @@ def test_calls_that_a_full_provider_rejects_run_elsewhere() -> None:
         async with (
             await dubbo.serve(Work(), 0, limit=1) as full,
             await dubbo.serve(Work(), 0, limit=200) as free,
-            dubbo.Client(f"dubbo://{full.address}") as other,
-            dubbo.Client(f"dubbo://{full.address},{free.address}", policy="round-robin") as client,
+            dubbo.Client(f"dubbo://{full.address}?{SPOKEN}") as other,
+            dubbo.Client(
+                f"dubbo://{full.address}?{SPOKEN},{free.address}?{SPOKEN}", policy="round-robin"
+            ) as client,
         ):
             holding = other.service(Work).nap(2.0)
             work = client.service(Work)
@@ -195,7 +200,7 @@ def test_calls_that_a_full_provider_rejects_run_elsewhere() -> None:
 def test_a_limit_that_is_known_is_never_exceeded() -> None:
     async def main() -> None:
         async with await dubbo.serve(Work(), 0, limit=5) as server:
-            source = f"dubbo://{server.address}?limit=5"
+            source = f"dubbo://{server.address}?limit=5&{SPOKEN}"
             async with dubbo.Client(source) as client:
                 work = client.service(Work)
                 await asyncio.gather(*(work.nap(0.01) for _ in range(100)))
@@ -209,7 +214,7 @@ def test_methods_that_take_long_are_no_failure() -> None:
     async def main() -> None:
         async with (
             await dubbo.serve(Work(), 0) as server,
-            dubbo.Client(f"dubbo://{server.address}") as client,
+            dubbo.Client(f"dubbo://{server.address}?{SPOKEN}") as client,
         ):
             work = client.service(Work)
             await work.who()
@@ -343,7 +348,7 @@ def test_a_wrong_reply_is_an_error_of_its_call_alone(what: str) -> None:
 
         provider = await FakeProvider(answer).start()
         try:
-            async with dubbo.Client(f"dubbo://127.0.0.1:{provider.port}") as client:
+            async with dubbo.Client(f"dubbo://127.0.0.1:{provider.port}?{SPOKEN}") as client:
                 work = client.service(Work, timeout_ms=10_000)
                 other = work.nap(1.0)
                 with pytest.raises(
@@ -382,7 +387,7 @@ def test_a_broken_frame_ends_the_connection_and_the_next_call_has_another(
         provider = await FakeProvider(answer).start()
         try:
             async with dubbo.Client(
-                f"dubbo://127.0.0.1:{provider.port}", on_full="wait", timeout_ms=10_000
+                f"dubbo://127.0.0.1:{provider.port}?{SPOKEN}", on_full="wait", timeout_ms=10_000
             ) as client:
                 work = client.service(Work)
                 with pytest.raises(dubbo.ProtocolError) as caught:
