@@ -128,7 +128,7 @@ async def longest_ms(port: int, body: bytes, status: int = 200) -> float:
             answer = await ask(port, body)
         assert answer.status == status, answer.body[:200]
         least = min(least, slices.longest_ms)
-        if least < SLICE_MS / 2:
+        if least < SLICE_MS:
             break
     return least
 
