@@ -71,7 +71,7 @@ def test_no_shape_of_a_list_holds_the_loop(shape: str) -> None:
             # The same again, but for some; the rest is not gone into.
             await take([good, *again])
             await take([good])
-            assert not snapshots.interfaces[1:]
+            assert len(snapshots) == 1
         gc.enable()
         assert slices.longest_ms <= LONGEST_MS, slices.longest_ms
         assert list(directory.find("a.B").endpoints) == ["127.0.0.1:2"]

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from statistics import median
 
 import pytest
 
@@ -24,6 +25,8 @@ OPTIONS = ("--lease-ttl-s", "2", "--limit", "30")
 PREFIX = "/dragoman/services"
 HOSTS = [f"127.9.{number // 250}.{number % 250 + 1}" for number in range(300)]
 # Behind an agent, and without one.
+# Calls of a window.
+WINDOW = 150
 VALUES = [b"{}", b'{"protocol": "dubbo"}']
 # Other services' names, and what could be taken for all of them.
 ODD = ["*", f"{INTERFACE}:1.0", "**", "%2A", "?"]
@@ -85,20 +88,30 @@ class Callers:
             number = 0
             while not self.stopping:
                 number += 1
-                for asked, took_s in zip((one, other), self.took_s, strict=True):
+                pairs = list(zip((one, other), self.took_s, strict=True))
+                # None of the two is always the first.
+                for asked, took_s in pairs[:: 1 if number % 2 else -1]:
                     asked_s = time.monotonic()
                     assert is_hash(await asked.ask(form(str(number))), str(number))
                     took_s.append(time.monotonic() - asked_s)
                 await asyncio.sleep(0.005)
 
-    async def check(self, calls: int) -> None:
-        """The p99 of the next calls is within 5 ms of that of the others, on a machine that is
-        idle. So many calls that one pause of the machine's is not the p99."""
+    async def check(self, windows: int) -> None:
+        """The p99 of the next calls is within 5 ms of that of the others, which are made in turn
+        with them: of several windows the median, so that one pause of the machine's is nothing."""
         first = len(self.took_s[1])
+        calls = windows * WINDOW
         await eventually(lambda: len(self.took_s[1]) >= first + calls, 60)
-        here_s, there_s = (sorted(each[first : first + calls]) for each in self.took_s)
-        at = calls * 99 // 100
-        assert here_s[at] <= 2 * there_s[at] + 0.005 * pace(), (here_s[at], there_s[at])
+        here_s, there_s = (
+            median(
+                sorted(each[at : at + WINDOW])[WINDOW * 99 // 100]
+                for at in range(first, first + calls, WINDOW)
+            )
+            for each in self.took_s
+        )
+        print(f"p99 {here_s * 1e3:.1f} ms, of the others {there_s * 1e3:.1f} ms")
+        # Half of the others' is what medians differ by on a machine where many want each processor.
+        assert here_s <= 1.5 * there_s + 0.005 * pace(), (here_s, there_s)
 
 
 def descriptors(program: Program) -> int:
@@ -124,15 +137,17 @@ async def scenario(own: Chain, count: int, resident_kib_max: int) -> None:
     async with gateway_of(own) as gateway, asyncio.TaskGroup() as tasks:
         for _ in range(4):
             tasks.create_task(callers.call())
-        await callers.check(800)
+        await callers.check(5)
         resident_kib, open_before = agent.resident_kib(), descriptors(agent)
         putting = tasks.create_task(put(gateway, entries(count)))
-        await callers.check(1000)
+        await callers.check(7)
         await putting
         known = count - 1  # two are no names at all, and one is good
         await eventually(lambda: _reached(agent, known), 60 + count / 1000)
-        await callers.check(1000)
-        assert agent.resident_kib() - resident_kib <= resident_kib_max
+        await callers.check(7)
+        took_kib = agent.resident_kib() - resident_kib
+        print(f"{count} entries take {took_kib} KiB")
+        assert took_kib <= resident_kib_max
         # One connection an address at most, and none is left over.
         assert descriptors(agent) <= open_before + 64
         assert len(agent.text().splitlines()) <= 100
@@ -148,10 +163,12 @@ async def scenario(own: Chain, count: int, resident_kib_max: int) -> None:
         assert await leaving.stop(30) == 0
         assert time.monotonic() - began_s <= 4 * pace()
         # What is deleted goes, and what it took comes back; nobody has to be started again.
-        await delete(gateway)
+        deleting = tasks.create_task(delete(gateway))
+        await callers.check(7)
+        await deleting
         await eventually(lambda: _fallen(agent), 60 + count / 1000, lambda: str(agent.text()))
         assert (await agent.metric("dragoman_registry_errors_total")) == 0
-        await callers.check(800)
+        await callers.check(5)
         assert descriptors(agent) <= open_before + 8
         callers.stopping = True
     for each in (agent, control, good.agent, late.agent):
@@ -173,7 +190,7 @@ async def _fallen(agent: Program) -> bool:
 
 @pytest.mark.timeout(300)
 def test_ten_thousand_dead_entries_cost_the_good_service_nothing(own: Chain) -> None:
-    asyncio.run(scenario(own, 10_000, 96 * 1024))
+    asyncio.run(scenario(own, 10_000, 72 * 1024))
 
 
 @pytest.mark.slow

@@ -125,11 +125,6 @@ class Snapshots:
         """How many endpoints are listed."""
         return sum(map(len, self._lists.values()))
 
-    @property
-    def interfaces(self) -> list[str]:
-        """Those of which something is listed."""
-        return list(self._lists)
-
     def _of(self, key: tuple[str, Place]) -> Registration | None:
         interface, place = key
         return self._lists.get(interface, {}).get(place)
