@@ -130,7 +130,8 @@ names = st.text("abcXYZ019._-", min_size=1, max_size=20)
     weight=st.integers(1, 1_000_000),
     limit=st.integers(0, 1_000_000),
     group=st.one_of(st.just(""), names),
-    version=st.one_of(st.just(""), names),
+    # 0.0.0 is Dubbo's word for none.
+    version=st.one_of(st.just(""), names).filter(lambda version: version != "0.0.0"),
     methods=st.lists(names, max_size=5),
     timeout_ms=st.integers(0, 86_400_000),
     protocol=st.sampled_from(["dubbo", "mesh", "rpc"]),
