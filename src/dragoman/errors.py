@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from typing import Any
 
 # Codes from here on are the callee's own (RemoteError).
 OWN_CODES_FROM = 1000
@@ -76,6 +77,16 @@ class DragomanError(Exception):
         self.endpoint = endpoint
         if retry_safe is not None:
             self.retry_safe = retry_safe
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by ``__init__``, whose arguments a derived class chooses.
+        return _made_again, (type(self), self.args), self.__dict__.copy()
+
+
+def _made_again(kind: type[DragomanError], args: tuple[object, ...]) -> DragomanError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 class UsageError(DragomanError):
