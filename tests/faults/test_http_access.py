@@ -25,6 +25,8 @@ def open_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         beside = made.provider_agent("beside", provider)
         options = ["--allow-get", "--allow-origin", APP, "--allow-host", "t", "--allow-host"]
         options += ["api.example.com:8080", "--header-timeout-ms", "10000"]
+        options += ["--allow-host", "Dotted.example.", "--allow-host", "[0:0::1]"]
+        options += ["--allow-host", "plain.example:80", "--allow-origin", "http://[::1]:80"]
         agent = made.consumer_agent(
             "consumer", *options, "--body-timeout-ms", "600", "--body-rate-min", "0"
         )
@@ -136,6 +138,20 @@ def test_without_an_allowed_origin_there_is_no_cors(mesh: Mesh) -> None:
         ("api.example.com:81", 421),
         ("evil.example", 421),
         ("127.0.0.1", 421),
+        ("T.", 200),
+        ("t.:", 200),
+        ("api.example.com.:8080", 200),
+        ("api.example.com..:8080", 421),
+        ("dotted.EXAMPLE:1", 200),
+        ("[::1]", 200),
+        ("[0:0:0:0:0:0:0:1]:81", 200),
+        ("[::0.0.0.1]", 200),
+        ("[::2]", 421),
+        ("[:::::]", 421),
+        ("plain.example", 200),
+        ("plain.example.:80", 200),
+        ("plain.example:0080", 200),
+        ("plain.example:8080", 421),
     ],
 )
 def test_requests_for_other_hosts_are_misdirected(
@@ -151,6 +167,71 @@ def test_requests_for_other_hosts_are_misdirected(
         post(f"http://{host}{target}", body, kind=kind, host="t"),
     )
     assert (plain.status, absolute.status) == (status, status)
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (APP, 200),
+        (f"{APP}:443", 200),
+        (f"{APP}:80", 403),
+        (f"{APP}.", 403),
+        ("http://[::1]", 200),
+        ("http://[0::1]:80", 200),
+        ("https://[::1]", 403),
+        ("null", 403),
+        (f"{APP} https://evil.example", 403),
+    ],
+)
+def test_an_origin_is_the_same_however_it_is_written(
+    open_agent: Program, origin: str, status: int
+) -> None:
+    (answer,) = asked(open_agent, call("hash", b'{"args":["abc"]}', f"Origin: {origin}"))
+    assert answer.status == status
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (f"Origin: {APP}", "Origin: https://evil.example"),
+        (f"Origin: {APP}", f"origin: {APP}"),
+        ("Sec-Fetch-Site: none", "Sec-Fetch-Site: cross-site"),
+        ("X-Dragoman-Timeout-Ms: 1000", "X-Dragoman-Timeout-Ms: 1"),
+        ("X-Dragoman-Group: a", "X-Dragoman-Group: b"),
+        ("X-Dragoman-Version: 1", "X-Dragoman-Version:"),
+        ("Content-Encoding: identity", "Content-Encoding: gzip"),
+        ("Content-Type: application/json",),
+        ("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
+        ("Content-Length: 16",),
+        ("Host: t",),
+        ("Access-Control-Request-Method: POST", "Access-Control-Request-Method: PUT"),
+    ],
+    ids=lambda lines: lines[-1],
+)
+def test_a_field_that_decides_is_said_once(open_agent: Program, lines: tuple[str, ...]) -> None:
+    ask = call("hash", b'{"args":["abc"]}', *lines)
+    preflight = ask.replace(b"POST /", b"OPTIONS /", 1)
+    name = lines[-1].partition(":")[0].title()
+    for request in (ask, preflight):
+        (answer,) = asked(open_agent, request)
+        assert (answer.status, answer.error, answer.closes) == (400, "malformed", True)
+        assert answer.body == f"{name} is repeated\n".encode()
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_json_in_another_charset_is_refused_in_one_line(open_agent: Program) -> None:
+    body = b'{"args":["abc"]}'
+    target = f"/{INTERFACE}/hash"
+    latin, root, good = asked(
+        open_agent,
+        post(target, body, kind="application/json; charset=latin-1"),
+        post("/", body, kind="application/json; charset=latin-1"),
+        post(target, body, kind='application/json; charset="UTF-8"'),
+    )
+    for answer in (latin, root):
+        assert (answer.status, answer.error) == (415, "unsupported-media-type")
+        assert answer.body == b"Content-Type: charset=utf-8, or none, was expected\n"
+    assert (good.status, good.body) == (200, b"96354")
 
 
 @pytest.mark.parametrize(

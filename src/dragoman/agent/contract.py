@@ -90,6 +90,14 @@ class HttpRefusal(Exception):
         self.why = why
 
 
+def wrong_type(charset: bool, expected: str) -> HttpRefusal:
+    """The refusal of a ``Content-Type``, or of its ``charset`` alone."""
+    why = f"Content-Type {expected} was expected"
+    if charset:
+        why = "Content-Type: charset=utf-8, or none, was expected"
+    return HttpRefusal(415, "unsupported-media-type", why)
+
+
 class JsonCall(msgspec.Struct, rename={"class_names": "class"}, forbid_unknown_fields=True):
     """The body of a call by the JSON contract.
 

@@ -29,8 +29,8 @@ from dragoman.wire.http1_encode cimport (
     CONNECTION_CLOSE, CONNECTION_DEFAULT, CONNECTION_KEEP_ALIVE, write_response,
 )
 from dragoman.wire.http1_tables cimport (
-    CT_FORM, CT_JSON, CT_NONE, EV_CONTINUE, EV_ERROR, EV_NEED_MORE, M_GET, M_HEAD, M_OPTIONS,
-    M_POST,
+    CT_FORM, CT_JSON, CT_JSON_OTHERWISE, CT_NONE, EV_CONTINUE, EV_ERROR, EV_NEED_MORE, M_GET, M_HEAD,
+    M_OPTIONS, M_POST,
 )
 
 import logging
@@ -73,9 +73,11 @@ cdef bytes TEXT = b"text/plain;charset=utf-8"
 cdef bytes JSON = b"application/json"
 cdef bytes FORM_METHOD = b"form"
 cdef bytes JSON_METHOD = b"json"
-# Header fields that a request may carry beside its body, in the order of the decoder's slots.
+# Header fields that a request may carry beside its body, in the order of the decoder's slots. All
+# are refused when they are repeated, those too whose value says nothing here.
 WANTED = (
     "x-dragoman-timeout-ms", "x-dragoman-group", "x-dragoman-version", "origin", "sec-fetch-site",
+    "access-control-request-method",
 )
 cdef enum:
     W_TIMEOUT = 0
@@ -499,9 +501,9 @@ cdef class IngressConnection(Timed):
         cdef bytes key
         cdef object service
         if request.content_kind != CT_FORM and request.content_kind != CT_NONE:
-            raise contract.HttpRefusal(
-                415, "unsupported-media-type",
-                "Content-Type application/x-www-form-urlencoded or application/json was expected",
+            raise contract.wrong_type(
+                request.content_kind == CT_JSON_OTHERWISE,
+                "application/x-www-form-urlencoded or application/json",
             )
         found = find_field(request.body, request.body_length, b"interface", 9, &field)
         if found <= 0:
@@ -533,8 +535,8 @@ cdef class IngressConnection(Timed):
         cdef bytes path
         if request.content_kind != CT_JSON:
             # Without it any page in a browser could send such a request, unasked.
-            raise contract.HttpRefusal(
-                415, "unsupported-media-type", "Content-Type application/json was expected"
+            raise contract.wrong_type(
+                request.content_kind == CT_JSON_OTHERWISE, "application/json"
             )
         path = request.path[:request.path_length]
         if request.body_length > PIECE_BYTES:

@@ -13,6 +13,7 @@ from dragoman.wire.http1_response cimport ResponseDecoder
 from dragoman.wire.http1_tables cimport (
     CT_FORM,
     CT_JSON,
+    CT_JSON_OTHERWISE,
     CT_NONE,
     CT_OTHER,
     EV_CONTINUE,

@@ -17,10 +17,12 @@ CT_NONE: Final = 0
 CT_FORM: Final = 1
 CT_JSON: Final = 2
 CT_OTHER: Final = 3
+CT_JSON_OTHERWISE: Final = 4
 
 __all__ = [
     "CT_FORM",
     "CT_JSON",
+    "CT_JSON_OTHERWISE",
     "CT_NONE",
     "CT_OTHER",
     "HttpError",

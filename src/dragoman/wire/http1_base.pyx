@@ -71,8 +71,8 @@ class HttpError(ProtocolError):
 cdef class MessageDecoder:
     """The common part of both decoders; not used by itself.
 
-    ``wanted`` names up to eight fields, in lower case, whose values are recorded (the first one,
-    if a field comes repeatedly). Limits are in bytes; ``fields_max`` counts the fields of head and
+    ``wanted`` names up to eight fields, in lower case, whose values are recorded; one that comes
+    repeatedly is refused, as each reader might take another of the values. Limits are in bytes; ``fields_max`` counts the fields of head and
     trailers together.
     """
 
@@ -392,8 +392,8 @@ cdef class MessageDecoder:
             if self.coding != TE_NONE:
                 return self.fail(400, "Transfer-Encoding is repeated")
             self.coding = parse_coding(value, length)
-            if (value - 1)[0] == 9 or value[length] == 9:
-                self.coding = TE_BAD  # a tab around it: allowed, but llhttp reads another meaning
+            if tab_around(value, length):
+                self.coding = TE_BAD  # allowed, but llhttp reads another meaning
         elif n == 12 and same(name, b"content-type", 12):
             if self.content_kind != CT_NONE:
                 return self.fail(400, "Content-Type is repeated")
@@ -407,9 +407,10 @@ cdef class MessageDecoder:
             for i in range(self.wanted_count):
                 if (
                     self.wanted_name_length[i] == n
-                    and self.wanted_at[i] < 0
                     and same(name, self.wanted_name[i], n)
                 ):
+                    if self.wanted_at[i] >= 0:
+                        return self.fail(400, repeated(self.wanted_names[i]))
                     self.wanted_at[i] = value - (self.base + self.start)
                     self.wanted_length[i] = length
         return 0
@@ -631,3 +632,20 @@ cdef class MessageDecoder:
         self.position = p - self.base
         self.state = state
         return 0
+
+
+cdef str repeated(bytes name):
+    return f"{name.decode().title()} is repeated"
+
+
+cdef bint tab_around(const unsigned char* value, Py_ssize_t length) noexcept nogil:
+    """Whether a tab is in the white space around a field's value."""
+    cdef const unsigned char* p = value - 1
+    while p[0] == 32:
+        p -= 1
+    if p[0] == 9:
+        return True
+    p = value + length
+    while p[0] == 32:
+        p += 1
+    return p[0] == 9

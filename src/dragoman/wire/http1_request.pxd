@@ -23,6 +23,7 @@ cdef class RequestDecoder(MessageDecoder):
     cdef Py_ssize_t version_at
     cdef Py_ssize_t host_at
     cdef bint host_seen
+    cdef bint encoding_seen
     cdef bint host_from_target
     cdef bint expect_unknown
     cdef int check_target(self, const unsigned char* p, Py_ssize_t n) noexcept

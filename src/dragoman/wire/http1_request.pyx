@@ -113,6 +113,7 @@ cdef class RequestDecoder(MessageDecoder):
             self.host_seen = False
             self.host_from_target = False
             self.host_length = 0
+            self.encoding_seen = False
             self.content_encoded = False
             self.expect_unknown = False
             self.continue_asked = False
@@ -227,6 +228,9 @@ cdef class RequestDecoder(MessageDecoder):
                 self.host_at = value - (self.base + self.start)
                 self.host_length = length
         elif n == 16 and same(name, b"content-encoding", 16):
+            if self.encoding_seen:
+                return self.fail(400, "Content-Encoding is repeated")
+            self.encoding_seen = True
             if length and not (length == 8 and same(value, b"identity", 8)):
                 self.content_encoded = True
         elif n == 6 and same(name, b"expect", 6):

@@ -104,6 +104,7 @@ cdef enum:  # what the content is
     CT_FORM = 1      # application/x-www-form-urlencoded
     CT_JSON = 2      # application/json
     CT_OTHER = 3
+    CT_JSON_OTHERWISE = 4  # application/json whose charset is not UTF-8
 
 
 cdef enum:

@@ -7,7 +7,15 @@ the form that dragoman takes, or named as something else; nothing is guessed.
 from libc.stdint cimport INT64_MAX, uint64_t
 from libc.string cimport memchr
 
-from dragoman.wire.http1_tables cimport C_TOKEN, CHARS, CT_FORM, CT_JSON, CT_OTHER, same
+from dragoman.wire.http1_tables cimport (
+    C_TOKEN,
+    CHARS,
+    CT_FORM,
+    CT_JSON,
+    CT_JSON_OTHERWISE,
+    CT_OTHER,
+    same,
+)
 
 # 2^63 - 1 has 19 digits; h11 takes at most 20.
 cdef int LENGTH_DIGITS_MAX = 19
@@ -82,8 +90,10 @@ cdef bint is_coding(const unsigned char* p, Py_ssize_t n) noexcept nogil:
 
 
 cdef int parse_content_type(const unsigned char* p, Py_ssize_t n) noexcept nogil:
-    """Which media type it is; parameters do not matter."""
-    cdef const unsigned char* semicolon
+    """Which media type it is. Of the parameters only JSON's ``charset`` matters: JSON is UTF-8
+    (RFC 8259), and a form's percent signs are, whatever it says."""
+    cdef const unsigned char* semicolon = NULL
+    cdef const unsigned char* stop = p + n
     if n > 16:
         semicolon = <const unsigned char*>memchr(p, 59, n)
         if semicolon != NULL:
@@ -93,8 +103,67 @@ cdef int parse_content_type(const unsigned char* p, Py_ssize_t n) noexcept nogil
     if n == 33 and same(p, b"application/x-www-form-urlencoded", 33):
         return CT_FORM
     if n == 16 and same(p, b"application/json", 16):
-        return CT_JSON
+        if semicolon == NULL or utf8_or_unsaid(semicolon, stop):
+            return CT_JSON
+        return CT_JSON_OTHERWISE
     return CT_OTHER
+
+
+cdef bint utf8_or_unsaid(const unsigned char* p, const unsigned char* stop) noexcept nogil:
+    """Whether the parameters (RFC 9110 section 5.6.6) from their semicolon on name no charset but
+    UTF-8 or a part of it. Malformed parameters do not matter, but for a malformed charset."""
+    cdef unsigned char value[8]
+    cdef const unsigned char* name
+    cdef Py_ssize_t n
+    cdef bint charset, quoted
+    while p < stop:
+        if p[0] == 59 or p[0] == 32 or p[0] == 9:
+            p += 1
+            continue
+        name = p
+        while p < stop and CHARS[p[0]] & C_TOKEN:
+            p += 1
+        charset = p - name == 7 and same(name, b"charset", 7)
+        n = 0
+        quoted = False
+        if p < stop and p[0] == 61:
+            p += 1
+            quoted = p < stop and p[0] == 34
+            if quoted:
+                p += 1
+            while p < stop:
+                if quoted:
+                    if p[0] == 34:
+                        break
+                elif not CHARS[p[0]] & C_TOKEN:
+                    break
+                if quoted and p[0] == 92 and p + 1 < stop:
+                    p += 1
+                if n < 8:
+                    value[n] = p[0]
+                n += 1
+                p += 1
+            if quoted:
+                if p == stop:
+                    return not charset
+                p += 1
+        while p < stop and (p[0] == 32 or p[0] == 9):
+            p += 1
+        if charset and ((p < stop and p[0] != 59) or not is_utf8(value, n)):
+            return False
+        while p < stop and p[0] != 59:
+            p += 1
+    return True
+
+
+cdef bint is_utf8(const unsigned char* p, Py_ssize_t n) noexcept nogil:
+    """Whether it is a name of UTF-8, or of ASCII, which is a part of it."""
+    return (
+        (n == 5 and same(p, b"utf-8", 5))
+        or (n == 4 and same(p, b"utf8", 4))
+        or (n == 8 and same(p, b"us-ascii", 8))
+        or (n == 5 and same(p, b"ascii", 5))
+    )
 
 
 cdef bint has_option(

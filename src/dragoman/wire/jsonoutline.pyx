@@ -3,7 +3,7 @@
 ``agent.contract`` reads large calls with it: it wants to know which service is called, and how
 many arguments there are, but not what these are. The invariants: the work is one pass over the
 bytes that looks for quotes and brackets alone, and can be left off and taken up again anywhere in a
-value; nothing is made of the array's values; all else is bounded. What is in the values is not
+value and in white space; nothing is made of the array's values; all else is bounded. What is in the values is not
 checked: whoever reads them does that.
 """
 
@@ -47,12 +47,6 @@ cdef extern from *:
     }
     """
     Py_ssize_t inside "dm_inside"(const uint8_t* p, Py_ssize_t n, Py_ssize_t* depth) noexcept nogil
-
-
-cdef inline Py_ssize_t past_space(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
-    while i < n and (p[i] == 32 or p[i] == 10 or p[i] == 13 or p[i] == 9):
-        i += 1
-    return i
 
 
 cdef struct Value:
@@ -141,6 +135,22 @@ cdef object bad():
     return UsageError(json_problem(JSON_BAD).decode())
 
 
+# What is expected where the outline has been left off, after white space.
+cdef enum:
+    AT_OBJECT
+    AT_FIRST_MEMBER
+    AT_MEMBER
+    AT_COLON
+    AT_VALUE
+    AT_FIRST_ITEM
+    AT_ITEM
+    IN_ITEM
+    BEHIND_ITEM
+    BEHIND_VALUE
+    AT_END
+    WHOLE
+
+
 cdef class Outline:
     """Of ``json``, an object whose member ``name`` is an array: ``look`` until that says True, then
     ``take``."""
@@ -151,12 +161,9 @@ cdef class Outline:
     cdef Py_ssize_t _beside_max
     cdef Buffer _out
     cdef Py_ssize_t _at
-    cdef bint _begun
-    cdef bint _whole
-    cdef bint _first
-    # In the array; in one of its values; how many there were.
-    cdef bint _in_array
-    cdef bint _in_value
+    cdef int _state
+    cdef Py_ssize_t _brace  # the closing one
+    cdef bint _named        # the member is the array that is meant
     cdef int _items
     cdef Value _value
 
@@ -169,131 +176,114 @@ cdef class Outline:
         self._items_max = items_max
         self._beside_max = beside_max
         self._out = Buffer()
-        self._first = True
+        self._state = AT_OBJECT
 
     def take(self):
         """``json`` with each value of the array as null; and where its closing brace is."""
-        if not self._whole:
+        if self._state != WHOLE:
             raise UsageError("the outline is not whole, or has been taken")
-        self._whole = False
-        return self._out.take(), self._at
+        self._state = AT_OBJECT
+        self._at = self._json.shape[0]
+        return self._out.take(), self._brace
 
     def look(self, Py_ssize_t most):
-        """Go through about ``most`` bytes more; whether that was all.
+        """Go through about ``most`` bytes more, white space among them; whether that was all.
 
         UsageError when it is no object, when the array has more than ``items_max`` values, and
         when all else has more than ``beside_max`` bytes.
         """
         cdef const uint8_t* p
-        cdef Py_ssize_t n = self._json.shape[0], i = self._at
-        cdef Buffer out = self._out
-        if self._whole:
+        cdef Py_ssize_t n = self._json.shape[0], i = self._at, stop = min(n, i + max(most, 1))
+        if self._state == WHOLE:
             return True
         if n == 0:
             raise bad()
         p = &self._json[0]
-        if not self._begun:
-            self._begun = True
-            i = past_space(p, 0, n)
-            if i == n or p[i] != 123:
-                raise bad()
-            i = past_space(p, i + 1, n)
-            out.append(b"{", 1)
-        while self._in_array or (i < n and (p[i] != 125 or not self._first)):
-            if not self._in_array:
-                i = self._member(p, i, n)
-            if self._in_array:
-                i = self._array(p, i, n, self._at + max(most, 1))
-                if self._in_array:
-                    self._at = i
-                    return False
-            if <Py_ssize_t>out.length > self._beside_max:
-                raise too_long(self._name, self._beside_max)
-            i = past_space(p, i, n)
-            self._first = False
-            if i < n and p[i] == 44:
-                out.append(b",", 1)
-                i = past_space(p, i + 1, n)
-                continue
-            if i == n or p[i] != 125:
-                raise bad()
-            break
-        if i == n or past_space(p, i + 1, n) != n:
-            raise bad()
-        out.append(b"}", 1)
+        while True:
+            if self._state != IN_ITEM:
+                while i < stop and (p[i] == 32 or p[i] == 10 or p[i] == 13 or p[i] == 9):
+                    i += 1
+            if i >= stop:
+                break
+            i = self._token(p, i, n, stop)
         self._at = i
-        self._whole = True
+        if i < n:
+            return False
+        if self._state != AT_END:
+            raise bad()
+        self._state = WHOLE
         return True
 
-    cdef Py_ssize_t _member(self, const uint8_t* p, Py_ssize_t i, Py_ssize_t n) except -1:
-        """Past a member's name and value, or past the bracket of the array."""
-        cdef Py_ssize_t start = i, end = self._beside(p, i, n)
-        if p[start] != 34:
-            raise bad()
-        i = past_space(p, end, n)
-        if i == n or p[i] != 58:
-            raise bad()
-        i = past_space(p, i + 1, n)
-        if i == n:
-            raise bad()
-        self._out.append(p + start, end - start)
-        self._out.append(b":", 1)
-        if p[i] == 91 and json_equals(
-            <const char*>p + start, end - start, PyBytes_AS_STRING(self._name), len(self._name)
-        ):
-            self._in_array = True
+    cdef Py_ssize_t _token(
+        self, const uint8_t* p, Py_ssize_t i, Py_ssize_t n, Py_ssize_t stop
+    ) except -1:
+        """Past the token at ``i``, or, within a value of the array, to ``stop``."""
+        cdef uint8_t c = p[i]
+        cdef int state = self._state
+        cdef int outcome
+        if state == IN_ITEM:
+            outcome = pass_value(p, n, stop, &self._value)
+            if outcome < 0:
+                raise bad()
+            if outcome == 1:
+                self._out.append(b"null", 4)
+                self._state = BEHIND_ITEM
+            return self._value.at
+        if (state == AT_FIRST_ITEM or state == BEHIND_ITEM) and c == 93:  # ]
+            self._state = BEHIND_VALUE
+        elif state == BEHIND_ITEM and c == 44:
+            self._state = AT_ITEM
+        elif state == AT_FIRST_ITEM or state == AT_ITEM:
+            self._begin_item(i)
+            return i
+        elif state == AT_OBJECT and c == 123:
+            self._state = AT_FIRST_MEMBER
+        elif (state == AT_FIRST_MEMBER or state == BEHIND_VALUE) and c == 125:
+            self._brace = i
+            self._state = AT_END
+        elif state == BEHIND_VALUE and c == 44:
+            self._state = AT_MEMBER
+        elif (state == AT_FIRST_MEMBER or state == AT_MEMBER) and c == 34:
+            return self._beside(p, i, n, AT_COLON)
+        elif state == AT_COLON and c == 58:
+            self._state = AT_VALUE
+        elif state == AT_VALUE and self._named and c == 91:
             self._items = 0
-            self._out.append(b"[", 1)
-            return past_space(p, i + 1, n)
-        end = self._beside(p, i, n)
-        self._out.append(p + i, end - i)
-        return end
+            self._state = AT_FIRST_ITEM
+        elif state == AT_VALUE:
+            return self._beside(p, i, n, BEHIND_VALUE)
+        else:
+            raise bad()
+        self._out.append(<const char*>p + i, 1)
+        return i + 1
 
-    cdef Py_ssize_t _beside(self, const uint8_t* p, Py_ssize_t i, Py_ssize_t n) except -1:
-        """Past a value that stands beside the array."""
+    cdef int _begin_item(self, Py_ssize_t i) except -1:
+        self._items += 1
+        if self._items > self._items_max:
+            raise UsageError(f"{self._name.decode()}: at most {self._items_max} were expected")
+        self._value.start = self._value.at = i
+        self._value.depth = 0
+        self._value.text = -1
+        self._state = IN_ITEM
+        return 0
+
+    cdef Py_ssize_t _beside(
+        self, const uint8_t* p, Py_ssize_t i, Py_ssize_t n, int then
+    ) except -1:
+        """Past a name, or a value, that stands beside the array."""
         cdef Py_ssize_t bound = min(n, i + self._beside_max)
         cdef Py_ssize_t end = json_value_end(<const char*>p, bound, i)
         if end < 0:
             raise bad() if bound == n else too_long(self._name, self._beside_max)
+        self._out.append(<const char*>p + i, end - i)
+        if <Py_ssize_t>self._out.length > self._beside_max:
+            raise too_long(self._name, self._beside_max)
+        if then == AT_COLON:
+            self._named = json_equals(
+                <const char*>p + i, end - i, PyBytes_AS_STRING(self._name), len(self._name)
+            )
+        self._state = then
         return end
-
-    cdef Py_ssize_t _array(
-        self, const uint8_t* p, Py_ssize_t i, Py_ssize_t n, Py_ssize_t stop
-    ) except -1:
-        """Past the array's end, or to ``stop`` within a value."""
-        cdef Value* value = &self._value
-        cdef int outcome
-        while self._in_value or (i < n and (p[i] != 93 or self._items)):
-            if not self._in_value:
-                self._items += 1
-                if self._items > self._items_max:
-                    raise UsageError(
-                        f"{self._name.decode()}: at most {self._items_max} were expected"
-                    )
-                self._in_value = True
-                value.start = value.at = i
-                value.depth = 0
-                value.text = -1
-            outcome = pass_value(p, n, stop, value)
-            if outcome < 0:
-                raise bad()
-            if outcome == 0:
-                return value.at
-            self._in_value = False
-            i = past_space(p, value.at, n)
-            self._out.append(b"null,", 5)
-            if i < n and p[i] == 93:
-                break
-            if i == n or p[i] != 44:
-                raise bad()
-            i = past_space(p, i + 1, n)
-        if i == n:
-            raise bad()
-        if self._items:
-            self._out.length -= 1
-        self._out.append(b"]", 1)
-        self._in_array = False
-        return i + 1
 
 
 cdef object too_long(bytes name, Py_ssize_t beside_max):
