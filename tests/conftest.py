@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.calibration import alone
+
 # A busy machine is no failure: what an example may take is the test's own timeout.
 settings.register_profile("dragoman", deadline=None)
 settings.load_profile("dragoman")
@@ -25,6 +27,16 @@ def signals_are_handled_as_before() -> Iterator[None]:
     before = [signal.getsignal(number) for number in numbers]
     yield
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+@pytest.fixture(autouse=True)
+def a_fuzzer_is_alone(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What other tests have left to the garbage collector is not the time that an input takes."""
+    if request.path.stem.endswith("_fuzz"):
+        with alone():
+            yield
+    else:
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -170,7 +170,10 @@ def test_a_worker_that_cannot_start_ends_the_agent_with_its_error(workers: int) 
 
 def test_a_bug_in_the_only_worker_is_one_line() -> None:
     async def scenario() -> None:
-        with pytest.raises(DragomanError, match=r"^the worker failed: ValueError: a bug$"):
+        with pytest.raises(
+            DragomanError,
+            match=r"^the worker failed: ValueError \(entries.py:\d+ in raise_later < \S+ in _run\)$",
+        ):
             await Supervisor(f"{ENTRIES}:raise_later", config()).run()
 
     uvloop.run(scenario())

@@ -150,7 +150,7 @@ def test_providers_themselves_are_a_registry_for_agents_too() -> None:
         assert (one.address, one.protocol, one.serialization) == (
             "127.0.0.1:20880",
             "dubbo",
-            "hessian2",
+            "auto",
         )
         assert (one.limit, two.address, two.interface) == (7, "127.0.0.1:20881", "a.B")
         await registry.close()
