@@ -22,6 +22,7 @@ where one is known, the endpoint.
     │   └── JavaError           ... with an exception of Java
     ├── BatchError              some calls of a batch failed
     ├── RegistryError           the registry refused, or cannot be reached
+    ├── PositionLost            what was read of a queue so far is not this queue's (retry_safe)
     ├── CorruptionError         stored bytes are not what was written
     └── StorageError            the disk refused: no space, I/O error, a sync that failed
         └── LockedError         another process has the store or workspace (retry_safe)
@@ -244,6 +245,14 @@ class RegistryError(DragomanError):
     """The registry refused a request or cannot be reached."""
 
     code = Code.UNAVAILABLE
+
+
+class PositionLost(DragomanError):
+    """A consumer's position is not one of this queue: the queue was deleted, and perhaps made anew,
+    or its end was lost in a crash. Reading again begins where the consumer's group does."""
+
+    code = Code.REMOTE
+    retry_safe = True
 
 
 class CorruptionError(DragomanError):

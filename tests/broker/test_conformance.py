@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dragoman.errors import UsageError
+from dragoman.errors import PositionLost, UsageError
 from dragoman.queue import MessageStore
 from tests.broker.worlds import World
 from tests.pace import pace
@@ -379,3 +379,62 @@ def test_puts_that_are_made_before_others_have_ended_keep_their_order(world: Wor
         blocking: Any = store
         blocking._wait(put_all(blocking._store))
         assert store.get("q", 0, 200) == [b"%d" % number for number in range(200)]
+
+
+def test_a_consumer_of_a_queue_that_was_made_anew_is_told_and_misses_nothing(
+    store: MessageStore,
+) -> None:
+    store.put_many("q", [b"old %d" % i for i in range(5)])
+    consumer = store.consumer("q", "g")
+    assert len(consumer.read(3)) == 3
+    consumer.commit()
+    assert len(consumer.read(1)) == 1
+    store.delete("q")
+    anew = [b"new %d" % i for i in range(20)]
+    store.put_many("q", anew)
+    with pytest.raises(PositionLost, match="position 4"):
+        consumer.read(10)
+    assert consumer.position == 0
+    assert consumer.read(100) == anew
+    consumer.commit()
+    assert store.committed("q", "g") == 20
+
+
+def test_a_commit_for_a_queue_that_was_made_anew_is_refused(store: MessageStore) -> None:
+    store.put_many("q", [b"old"] * 5)
+    consumer = store.consumer("q", "g")
+    consumer.read(4)
+    store.delete("q")
+    store.put_many("q", [b"new"] * 5)
+    with pytest.raises(PositionLost):
+        consumer.commit()
+    assert store.groups("q") == {}
+    assert consumer.read(9) == [b"new"] * 5
+
+
+def test_a_consumer_of_a_queue_that_is_gone_is_told_once(store: MessageStore) -> None:
+    store.put_many("q", [b"old"] * 5)
+    consumer = store.consumer("q", "g")
+    early = store.consumer("q", "other")
+    consumer.read(4)
+    store.delete("q")
+    with pytest.raises(PositionLost):
+        consumer.read(1)
+    assert consumer.read(1) == []
+    store.trim("q", 0)
+    store.put_many("q", [b"1", b"2", b"3"])
+    store.trim("q", 1)
+    assert consumer.read(9) == [b"2", b"3"]
+    # It had read nothing: nothing is lost to it.
+    assert early.read(9) == [b"2", b"3"]
+
+
+def test_a_consumer_that_was_there_before_its_queue_reads_it_from_the_start(
+    store: MessageStore,
+) -> None:
+    consumer = store.consumer("q", "g")
+    assert consumer.read(5) == []
+    store.put_many("q", [b"1", b"2"])
+    assert consumer.read(5, wait_ms=5000) == [b"1", b"2"]
+    consumer.commit()
+    assert store.committed("q", "g") == 2

@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 
 from dragoman import broker, rpc
-from dragoman.errors import DeadlineError, LinkError, RegistryError, UnavailableError, UsageError
+from dragoman.errors import (
+    DeadlineError,
+    LinkError,
+    PositionLost,
+    RegistryError,
+    UnavailableError,
+    UsageError,
+)
 from dragoman.queue import QueueStore
 from dragoman.race.etcd import EtcdServer
 from tests.broker.worlds import SMALL, Serving
@@ -209,3 +216,35 @@ def test_options_that_do_not_belong_are_refused(tmp_path: Path) -> None:
         broker.open_store(str(tmp_path), timeout_ms=1)
     with pytest.raises(UsageError):
         broker.open_store(5)  # type: ignore[call-overload]
+
+
+def test_a_consumer_of_a_killed_server_misses_nothing_that_came_later(tmp_path: Path) -> None:
+    """Under ``none`` a kill takes the ends of queues; what is put then gets their offsets."""
+    with process(tmp_path, "127.0.0.1:0", "--durability", "none") as (address, child):
+        store = broker.open_store(f"dragoman://{address}")
+        store.put_many("q", [b"old %d" % i for i in range(50)])
+        store.put_many("kept", [b"kept %d" % i for i in range(50)])
+        consumer = store.consumer("q", "g")
+        other = store.consumer("kept", "g")
+        assert len(consumer.read(50)) == 50
+        store.sync()
+        assert len(other.read(50)) == 50
+        store.put_many("q", [b"lost %d" % i for i in range(5)])
+        assert len(consumer.read(50)) == 5
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        with process(tmp_path, address, "--durability", "none") as (_, again):
+            new = [b"new %d" % i for i in range(60)]
+            store.put_many("q", new)
+            store.put_many("kept", new)
+            with pytest.raises(PositionLost, match="from offset 50 on"):
+                consumer.read(100)
+            assert consumer.read(200)[-60:] == new
+            assert other.read(100) == new
+            consumer.commit()
+            again.send_signal(signal.SIGTERM)
+            again.wait()
+        with process(tmp_path, address, "--durability", "none"):
+            store.put("q", b"last")
+            assert consumer.read(5) == [b"last"]
+            store.close()

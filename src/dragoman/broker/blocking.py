@@ -19,7 +19,7 @@ import uvloop
 
 from dragoman.errors import UsageError
 from dragoman.queue.consumer import Consumer
-from dragoman.queue.interface import AsyncMessageStore, Counts
+from dragoman.queue.interface import AsyncReadable, Counts
 
 T = TypeVar("T")
 Name = str | bytes
@@ -33,7 +33,7 @@ class BlockingStore:
     coroutines, whose loop it would block, and not for a child after a fork: open another there.
     """
 
-    def __init__(self, opening: Callable[[], Awaitable[AsyncMessageStore]]) -> None:
+    def __init__(self, opening: Callable[[], Awaitable[AsyncReadable]]) -> None:
         self._process = os.getpid()
         self._loop = uvloop.new_event_loop()
         self._closing = threading.Lock()
@@ -116,6 +116,17 @@ class BlockingStore:
         """See ``MessageStore.consumer``."""
         return Consumer(self, queue, group)
 
+    def _begin(self, queue: Name, group: Name) -> tuple[Any, int]:
+        return self._wait(self._store._begin(queue, group))
+
+    def _read_on(
+        self, queue: Name, life: Any, position: int, count: int
+    ) -> tuple[Any, list[bytes]]:
+        return self._wait(self._store._read_on(queue, life, position, count))
+
+    def _commit_as(self, queue: Name, group: Name, position: int, life: Any) -> None:
+        self._wait(self._store._commit_as(queue, group, position, life))
+
     def commit(self, queue: Name, group: Name, position: int) -> None:
         """See ``MessageStore.commit``."""
         self._wait(self._store.commit(queue, group, position))
@@ -176,7 +187,7 @@ class BlockingStore:
         self.close()
 
 
-async def _opened(opening: Callable[[], Awaitable[AsyncMessageStore]]) -> AsyncMessageStore:
+async def _opened(opening: Callable[[], Awaitable[AsyncReadable]]) -> AsyncReadable:
     return await opening()
 
 

@@ -423,14 +423,43 @@ class ServedStore:
         """See ``MessageStore.consumer``."""
         return await AsyncConsumer.open(self, queue, group)
 
+    async def _begin(self, queue: Name, group: Name) -> tuple[bytes, int]:
+        name, group_name = queue_bytes(queue), group_bytes(group)
+        return await self._ask(
+            "queue.begin", lambda process: wire.Begin(process, name, group_name), wire.BEGUN
+        )
+
+    async def _read_on(
+        self, queue: Name, life: bytes, position: int, count: int
+    ) -> tuple[bytes, list[bytes]]:
+        name, at, left = range_of((queue, position, count))
+        messages: list[bytes] = []
+
+        def make(process: bytes) -> wire.Get:
+            return wire.Get(process, wire.REPLY_BYTES_MAX, [(name, at, left)], [life])
+
+        while True:
+            complete, (read,), (life,) = await self._ask("queue.get", make, wire.READ)
+            messages += read
+            at += len(read)
+            left -= len(read)
+            if complete or not left:
+                return life, messages
+
+    async def _commit_as(self, queue: Name, group: Name, position: int, life: bytes) -> None:
+        await self._commit_in(queue, group, position, life)
+
     async def commit(self, queue: Name, group: Name, position: int) -> None:
         """See ``MessageStore.commit``."""
+        await self._commit_in(queue, group, position, None)
+
+    async def _commit_in(self, queue: Name, group: Name, position: int, life: bytes | None) -> None:
         name, group_name = queue_bytes(queue), group_bytes(group)
         if not isinstance(position, int) or not 0 <= position < 1 << 63:
             raise UsageError(f"a position is 0 to the queue's length, not {position!r:.100}")
         await self._ask(
             "queue.commit",
-            lambda process: wire.Commit(process, name, group_name, position),
+            lambda process: wire.Commit(process, name, group_name, position, life),
             _NOTHING,
         )
 

@@ -16,6 +16,7 @@ from dragoman.errors import (
     DragomanError,
     LinkLost,
     LockedError,
+    PositionLost,
     RemoteError,
     StorageError,
     UsageError,
@@ -37,6 +38,7 @@ OUTCOME_UNKNOWN = 1002
 CORRUPTION = 1003
 LOCKED = 1004
 OUT_OF_ORDER = 1005
+POSITION_LOST = 1006
 STORAGE_FROM = 1200
 
 T = TypeVar("T")
@@ -92,10 +94,11 @@ class Delete(Asking):
 
 
 class Get(Asking):
-    """Ranges to read."""
+    """Ranges to read; of consumers each with the life of the queue that it is of, empty: any."""
 
     bytes_max: int
     ranges: list[tuple[bytes, int, int]]
+    lives: list[bytes] = []
 
 
 class Look(Asking):
@@ -125,6 +128,14 @@ class Commit(Asking):
     queue: bytes
     group: bytes
     position: int
+    life: bytes | None = None
+
+
+class Begin(Asking):
+    """Where a group is in a queue, and the queue's life."""
+
+    queue: bytes
+    group: bytes
 
 
 class Groups(Asking):
@@ -144,6 +155,8 @@ encode = msgspec.msgpack.Encoder().encode
 OFFSETS = msgspec.msgpack.Decoder(list[int])
 FLAG = msgspec.msgpack.Decoder(bool)
 GOT = msgspec.msgpack.Decoder(tuple[bool, list[list[bytes]]])
+READ = msgspec.msgpack.Decoder(tuple[bool, list[list[bytes]], list[bytes]])
+BEGUN = msgspec.msgpack.Decoder(tuple[bytes, int])
 LOOKED = msgspec.msgpack.Decoder(list[tuple[int, int, bool]])
 LENGTH = msgspec.msgpack.Decoder(int)
 NAMED = msgspec.msgpack.Decoder(tuple[int, list[bytes]])
@@ -175,6 +188,8 @@ def to_wire(error: DragomanError) -> DragomanError:
         return RemoteError(str(error), code=STORAGE_FROM + number)
     if isinstance(error, CorruptionError):
         return RemoteError(str(error), code=CORRUPTION)
+    if isinstance(error, PositionLost):
+        return RemoteError(str(error), code=POSITION_LOST, retry_safe=True)
     return error
 
 
@@ -187,6 +202,8 @@ def from_wire(error: DragomanError) -> DragomanError:
         made = LinkLost(str(error), retry_safe=False)
     elif error.code == CORRUPTION:
         made = CorruptionError(str(error))
+    elif error.code == POSITION_LOST:
+        made = PositionLost(str(error))
     elif error.code == LOCKED:
         made = LockedError(str(error))
     elif STORAGE_FROM <= error.code < STORAGE_FROM + 4096:

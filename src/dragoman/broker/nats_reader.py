@@ -42,9 +42,11 @@ class Reader:
         self._places.pop(name, None)
         self._records.pop(name, None)
 
-    async def read_on(self, name: bytes, offset: int, count: int) -> list[bytes] | None:
+    async def read_on(
+        self, name: bytes, offset: int, count: int
+    ) -> tuple[bytes, list[bytes]] | None:
         """``read`` of a queue whose end is not known, where it is known which record holds
-        ``offset``; None if it is not, or is not true any more."""
+        ``offset``, with the queue's life; None if it is not, or is not true any more."""
         kept = self._records.get(name)
         found: Found | None = None
         if kept is not None and kept[0] > self._loop.time():
@@ -64,7 +66,7 @@ class Reader:
                 or not found.record.first <= offset < found.record.end
             ):
                 return None
-        return await self._from(name, offset, count, found)
+        return found.record.life, await self._from(name, offset, count, found)
 
     async def read(self, name: bytes, offset: int, count: int, last: Found) -> list[bytes]:
         """Up to ``count`` messages from ``offset`` on, which is before the queue's end ``last``.

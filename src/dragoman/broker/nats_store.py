@@ -41,7 +41,7 @@ from dragoman.queue.arguments import (
     queue_bytes,
     range_of,
 )
-from dragoman.queue.consumer import AsyncConsumer
+from dragoman.queue.consumer import AsyncConsumer, lost_position
 from dragoman.reasons import reason
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class NatsStore:
 
     async def get(self, queue: Name, offset: int, count: int = 1) -> list[bytes]:
         """See ``MessageStore.get``."""
-        return await self._get(range_of((queue, offset, count)))
+        return (await self._get(range_of((queue, offset, count)), b""))[1]
 
     async def get_many(self, requests: Iterable[tuple[Name, int, int]]) -> list[list[bytes]]:
         """See ``MessageStore.get_many``."""
@@ -220,7 +220,7 @@ class NatsStore:
 
         async def one(each: tuple[bytes, int, int]) -> list[bytes]:
             async with self._many:
-                return await self._get(each)
+                return (await self._get(each, b""))[1]
 
         results = await asyncio.gather(*map(one, ranges), return_exceptions=True)
         for result in results:
@@ -228,25 +228,32 @@ class NatsStore:
                 raise result
         return [result for result in results if not isinstance(result, BaseException)]
 
-    async def _get(self, wanted: tuple[bytes, int, int]) -> list[bytes]:
+    async def _get(self, wanted: tuple[bytes, int, int], life: bytes) -> tuple[bytes, list[bytes]]:
+        """Messages, and the life of the queue that they are of. Raises PositionLost if ``life``,
+        unless it is empty, is another."""
         name, offset, count = wanted
         self._check_open()
         if count == 0:
-            return []
+            return life, []
         trimmed = await self._trimmed(name)
         if trimmed is None or offset >= trimmed.position:
             try:
-                messages = await self._reader.read_on(name, offset, count)
+                got = await self._reader.read_on(name, offset, count)
             except Gone:
-                messages = None
-            if messages is not None:
-                return messages
+                got = None
+            if got is not None and (not life or got[0] == life):
+                return got
         last = await self._last(name)
+        now_life = last.record.life if last is not None else b""
+        if life and (now_life != life or (last is not None and last.record.end < offset)):
+            self._forget(name)
+            cut = last.record.end if last is not None and now_life == life else None
+            raise lost_position(name, offset, gone=last is None, cut=cut)
         if last is None or offset >= last.record.end:
-            return []
-        if trimmed is None or trimmed.life != last.record.life or offset >= trimmed.position:
+            return now_life, []
+        if trimmed is None or trimmed.life != now_life or offset >= trimmed.position:
             try:
-                return await self._reader.read(name, offset, count, last)
+                return now_life, await self._reader.read(name, offset, count, last)
             except Gone:
                 pass
         first = await self.first_offset(name)
@@ -254,8 +261,10 @@ class NatsStore:
             # Deleted meanwhile, and made again.
             self._forget(name)
             now = await self._last(name)
+            if life and (now is None or now.record.life != life):
+                raise lost_position(name, offset, gone=now is None)
             if now is None or now.record.end <= offset:
-                return []
+                return now_life, []
             raise CorruptionError(f"queue {name!r:.200}: offset {offset} is not in the stream")
         raise UsageError(f"offset {offset} is gone: the first of the queue is {first}")
 
@@ -354,10 +363,33 @@ class NatsStore:
         """See ``MessageStore.consumer``."""
         return await AsyncConsumer.open(self, queue, group)
 
+    async def _begin(self, queue: Name, group: Name) -> tuple[bytes, int]:
+        name = queue_bytes(queue)
+        while True:
+            last = await self._last(name)
+            life = last.record.life if last is not None else b""
+            position = max(await self.committed(queue, group), await self.first_offset(queue))
+            last = await self._last(name)
+            if life == (last.record.life if last is not None else b""):
+                return life, position
+
+    async def _read_on(
+        self, queue: Name, life: bytes, position: int, count: int
+    ) -> tuple[bytes, list[bytes]]:
+        return await self._get(range_of((queue, position, count)), life if position else b"")
+
+    async def _commit_as(self, queue: Name, group: Name, position: int, life: bytes) -> None:
+        await self._commit_in(queue, group, position, life if position else b"")
+
     async def commit(self, queue: Name, group: Name, position: int) -> None:
         """See ``MessageStore.commit``."""
+        await self._commit_in(queue, group, position, b"")
+
+    async def _commit_in(self, queue: Name, group: Name, position: int, life: bytes) -> None:
         name, group_name = queue_bytes(queue), group_bytes(group)
         last = await self._last(name)
+        if life and (last is None or last.record.life != life):
+            raise lost_position(name, position, gone=last is None)
         position = position_of(position, last.record.end if last is not None else 0)
         if last is None:
             return  # position 0 of a queue that nobody has put to

@@ -17,7 +17,8 @@ from dragoman.broker.blocking import BlockingStore
 from dragoman.broker.client import ServedStore
 from dragoman.broker.messages import DEFAULT_NAME, REPLY_BYTES_MAX
 from dragoman.errors import UsageError
-from dragoman.queue import AsyncMessageStore, AsyncQueueStore, MessageStore, QueueStore
+from dragoman.queue import AsyncQueueStore, MessageStore, QueueStore
+from dragoman.queue.interface import AsyncReadable
 from dragoman.rpc.options import MIB
 
 TIMEOUT_MS = 30_000
@@ -58,7 +59,7 @@ def open_store(where: str | os.PathLike[str], **options: Any) -> MessageStore:
     return BlockingStore(lambda: open_async(text, **options))
 
 
-async def open_async(where: str | os.PathLike[str], **options: Any) -> AsyncMessageStore:
+async def open_async(where: str | os.PathLike[str], **options: Any) -> AsyncReadable:
     """``open_store`` for asyncio; use it in ``async with``, or ``await store.close()``."""
     text = _local(where)
     if text is None:
@@ -161,7 +162,7 @@ async def _open_nats(
     connect_timeout_ms: int = CONNECT_TIMEOUT_MS,
     bytes_max: int = 256 * MIB,
     **options: Any,
-) -> AsyncMessageStore:
+) -> AsyncReadable:
     from dragoman.broker.nats_store import open_nats
 
     _check_numbers(timeout_ms, bytes_max)

@@ -57,9 +57,9 @@ class _Puts:
 @dataclass(slots=True)
 class _Gets:
     ranges: list[tuple[bytes, int, int]]
+    lives: list[bytes]
     bytes_max: int
     future: asyncio.Future[bytes]
-    results: list[list[bytes]]
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +104,7 @@ class StoreService:
             "queue.put": self._handler(wire.Put, self._put),
             "queue.delete": self._handler(wire.Delete, self._delete),
             "queue.get": self._handler(wire.Get, self._get),
+            "queue.begin": self._handler(wire.Begin, self._begin_group),
             "queue.look": self._handler(wire.Look, self._look),
             "queue.wait": self._handler(wire.Wait, self._wait),
             "queue.names": self._handler(wire.Names, self._names),
@@ -248,11 +249,13 @@ class StoreService:
     def _get(self, request: wire.Get) -> Reply:
         wire.check_count(len(request.ranges), "ranges")
         self._counts["gets"] += 1
+        if request.lives and len(request.lives) != len(request.ranges):
+            raise UsageError(f"{len(request.lives)} lives beside {len(request.ranges)} ranges")
         bytes_max = max(1, min(request.bytes_max, wire.REPLY_BYTES_MAX))
         future: asyncio.Future[bytes] = self._loop.create_future()
         if not self._gets:
             self._loop.call_soon(self._get_all)
-        self._gets.append(_Gets(request.ranges, bytes_max, future, []))
+        self._gets.append(_Gets(request.ranges, request.lives, bytes_max, future))
         return future
 
     def _get_all(self) -> None:
@@ -291,21 +294,50 @@ class StoreService:
 
     def _read(self, together: list[_Gets]) -> list[bytes]:
         # On a thread. Requests that together are more than fits one reply are read one by one.
+        lives = [self._lives_before(gets) for gets in together]
         if len(together) > 1:
             ranges = [each for gets in together for each in gets.ranges]
             results = self._store.get_many(ranges, wire.REPLY_BYTES_MAX)
             if sum(map(len, map(b"".join, results))) < wire.REPLY_BYTES_MAX:
                 replies = []
                 at = 0
-                for gets in together:
+                for gets, each in zip(together, lives, strict=True):
                     end = at + len(gets.ranges)
-                    replies.append(_fitted(results[at:end], gets.bytes_max, whole=True))
+                    now = self._lives_after(gets, each)
+                    replies.append(_fitted(results[at:end], gets.bytes_max, now, whole=True))
                     at = end
                 return replies
+        return [self._read_one(gets, each) for gets, each in zip(together, lives, strict=True)]
+
+    def _read_one(self, gets: _Gets, lives: list[bytes]) -> bytes:
+        try:
+            results = self._store.get_many(gets.ranges, gets.bytes_max)
+        except UsageError:
+            self._lives_after(gets, lives)
+            raise
+        return _fitted(results, gets.bytes_max, self._lives_after(gets, lives), whole=False)
+
+    def _lives_before(self, gets: _Gets) -> list[bytes]:
+        # Of ranges that may be of any life, which that is.
         return [
-            _fitted(self._store.get_many(gets.ranges, gets.bytes_max), gets.bytes_max, whole=False)
-            for gets in together
+            life if life and at else self._store._life(queue)
+            for life, (queue, at, _) in zip(gets.lives, gets.ranges, strict=False)
         ]
+
+    def _lives_after(self, gets: _Gets, lives: list[bytes]) -> list[bytes]:
+        # What was read is of these, or PositionLost is raised.
+        return [
+            self._store._follow(queue, life, at)
+            for life, (queue, at, _) in zip(lives, gets.ranges, strict=False)
+        ]
+
+    def _begin_group(self, request: wire.Begin) -> bytes:
+        queue, group = queue_bytes(request.queue), group_bytes(request.group)
+        while True:
+            life = self._store._life(queue)
+            _, position = self._store._begin(queue, group)
+            if self._store._life(queue) == life:
+                return wire.encode((life, position))
 
     def _look(self, request: wire.Look) -> bytes:
         wire.check_count(len(request.queues), "queues")
@@ -374,7 +406,16 @@ class StoreService:
 
     def _commit(self, request: wire.Commit) -> Reply:
         queue, group = queue_bytes(request.queue), group_bytes(request.group)
-        return self._run(self._keeper, self._store.commit, queue, group, request.position)
+        if request.life is None:
+            return self._run(self._keeper, self._store.commit, queue, group, request.position)
+        return self._run(
+            self._keeper, self._commit_as, queue, group, request.position, request.life
+        )
+
+    def _commit_as(self, queue: bytes, group: bytes, position: int, life: bytes) -> None:
+        now = self._store._follow(queue, life, position) if life and position else b""
+        number = int.from_bytes(now[8:], "little") if now else None
+        self._store._commit_as(queue, group, position, number)
 
     def _groups(self, request: wire.Groups) -> bytes:
         return wire.encode(self._store.groups(queue_bytes(request.queue)))
@@ -440,9 +481,12 @@ class StoreService:
 _OPEN = msgspec.msgpack.Decoder(wire.Open)
 
 
-def _fitted(results: list[list[bytes]], bytes_max: int, *, whole: bool) -> bytes:
+def _fitted(
+    results: list[list[bytes]], bytes_max: int, lives: list[bytes], *, whole: bool
+) -> bytes:
     """The reply with as many of the messages as fit, one at least. ``whole``: nothing was left out
-    before."""
+    before. ``lives`` of the queues, if they were asked for."""
+    also = (lives,) if lives else ()
     size = 0
     for number, messages in enumerate(results):
         for index, message in enumerate(messages):
@@ -450,8 +494,8 @@ def _fitted(results: list[list[bytes]], bytes_max: int, *, whole: bool) -> bytes
             if bytes_max < size > len(message):
                 kept = [*results[:number], messages[:index]]
                 kept += [[] for _ in range(len(results) - number - 1)]
-                return wire.encode((False, kept))
-    return wire.encode((whole or size < bytes_max, results))
+                return wire.encode((False, kept, *also))
+    return wire.encode((whole or size < bytes_max, results, *also))
 
 
 def _fail(future: asyncio.Future[bytes], error: BaseException) -> None:

@@ -197,6 +197,26 @@ class AsyncQueueStore:
         """See ``QueueStore.consumer``."""
         return await AsyncConsumer.open(self, queue, group)
 
+    async def _begin(self, queue: str | bytes, group: str | bytes) -> tuple[int, int]:
+        return self.store._begin(queue, group)
+
+    async def _read_on(
+        self, queue: str | bytes, life: int, position: int, count: int
+    ) -> tuple[int, list[bytes]]:
+        life = life if life and position else self.store._id(queue)
+        try:
+            messages = await self.get(queue, position, count)
+        except UsageError:
+            self.store._check_life(queue, life, position)
+            raise
+        self.store._check_life(queue, life, position)
+        return life, messages
+
+    async def _commit_as(
+        self, queue: str | bytes, group: str | bytes, position: int, life: int
+    ) -> None:
+        await self._run(self.store._commit_as, queue, group, position, life)
+
     async def committed(self, queue: str | bytes, group: str | bytes) -> int:
         """See ``QueueStore.committed``."""
         return self.store.committed(queue, group)

@@ -1,13 +1,35 @@
 """``Consumer``: reads one queue in order for one group, over any store.
 
-Every store makes them in its ``consumer``. The invariant: ``position`` only grows, and what a read
-returned lies right before it.
+Every store makes them in its ``consumer``, and lets them read on by ``_read_on`` and
+``_commit_as``. The invariants: what a read returned lies right before ``position``, in one *life*
+of the queue: from its first message until it is deleted, or a crash takes its end. A position of
+another life is never read from or committed: PositionLost says so, and the next read begins where
+the group does.
 """
 
 from __future__ import annotations
 
-from dragoman.errors import UsageError
-from dragoman.queue.interface import AsyncMessageStore, MessageStore
+from typing import Any
+
+from dragoman.errors import PositionLost, UsageError
+from dragoman.queue.interface import AsyncReadable, Readable
+
+
+def lost_position(
+    queue: str | bytes, position: int, *, gone: bool, cut: int | None = None
+) -> PositionLost:
+    """The error for a position that is of no queue any more. ``cut``: where a crash cut it."""
+    name = queue.encode("utf-8", "replace") if isinstance(queue, str) else queue
+    if gone:
+        why = "it was deleted"
+    elif cut is not None:
+        why = f"a crash took all from offset {cut} on"
+    else:
+        why = "it was deleted and made anew, or the store crashed"
+    return PositionLost(
+        f"queue {name!r:.200}: position {position} is not one of it any more: {why};"
+        " reading again begins where the group does"
+    )
 
 
 class Consumer:
@@ -16,17 +38,20 @@ class Consumer:
     Not for several threads at once; any number of consumers may be made for a group.
     """
 
-    def __init__(self, store: MessageStore, queue: str | bytes, group: str | bytes) -> None:
+    def __init__(self, store: Readable, queue: str | bytes, group: str | bytes) -> None:
         self._store = store
         self.queue = queue
         self.group = group
-        self.position = max(store.committed(queue, group), store.first_offset(queue))
+        self._life: Any
+        self.position: int
+        self._life, self.position = store._begin(queue, group)
 
     def read(self, count: int = 1, *, wait_ms: float = 0) -> list[bytes]:
         """The next messages, at most ``count``; none at the end of the queue, unless one comes
         within ``wait_ms``.
 
-        What was trimmed meanwhile is passed over.
+        What was trimmed meanwhile is passed over. Raises PositionLost, once, when the queue was
+        deleted meanwhile, or its end was lost: the next read begins where the group does.
         """
         messages = self._read(count)
         if not messages and wait_ms and count:
@@ -35,40 +60,63 @@ class Consumer:
         return messages
 
     def _read(self, count: int) -> list[bytes]:
-        try:
-            messages = self._store.get(self.queue, self.position, count)
-        except UsageError:
-            first = self._store.first_offset(self.queue)
-            if first <= self.position:
+        while True:
+            try:
+                self._life, messages = self._store._read_on(
+                    self.queue, self._life, self.position, count
+                )
+            except PositionLost:
+                self._begin_again()
                 raise
-            self.position = first
-            messages = self._store.get(self.queue, first, count)
-        self.position += len(messages)
-        return messages
+            except UsageError:
+                if not self.position:
+                    # Nothing was read: any life of the queue will do.
+                    self._life, _ = self._store._begin(self.queue, self.group)
+                first = self._store.first_offset(self.queue)
+                if first <= self.position:
+                    raise
+                self.position = first
+                continue
+            self.position += len(messages)
+            return messages
 
     def commit(self) -> None:
-        """Everything read so far is consumed; another consumer of the group goes on from here."""
-        self._store.commit(self.queue, self.group, self.position)
+        """Everything read so far is consumed; another consumer of the group goes on from here.
+        Raises PositionLost as ``read`` does; nothing is committed then."""
+        try:
+            self._store._commit_as(self.queue, self.group, self.position, self._life)
+        except PositionLost:
+            self._begin_again()
+            raise
+
+    def _begin_again(self) -> None:
+        self._life, self.position = self._store._begin(self.queue, self.group)
 
 
 class AsyncConsumer:
     """``Consumer`` for asyncio; ``await store.consumer(queue, group)`` makes one."""
 
     def __init__(
-        self, store: AsyncMessageStore, queue: str | bytes, group: str | bytes, position: int
+        self,
+        store: AsyncReadable,
+        queue: str | bytes,
+        group: str | bytes,
+        life: Any,
+        position: int,
     ) -> None:
         self._store = store
         self.queue = queue
         self.group = group
+        self._life = life
         self.position = position
 
     @classmethod
     async def open(
-        cls, store: AsyncMessageStore, queue: str | bytes, group: str | bytes
+        cls, store: AsyncReadable, queue: str | bytes, group: str | bytes
     ) -> AsyncConsumer:
         """A consumer at the group's committed position."""
-        position = await store.committed(queue, group)
-        return cls(store, queue, group, max(position, await store.first_offset(queue)))
+        life, position = await store._begin(queue, group)
+        return cls(store, queue, group, life, position)
 
     async def read(self, count: int = 1, *, wait_ms: float = 0) -> list[bytes]:
         """See ``Consumer.read``."""
@@ -79,17 +127,33 @@ class AsyncConsumer:
         return messages
 
     async def _read(self, count: int) -> list[bytes]:
-        try:
-            messages = await self._store.get(self.queue, self.position, count)
-        except UsageError:
-            first = await self._store.first_offset(self.queue)
-            if first <= self.position:
+        while True:
+            try:
+                self._life, messages = await self._store._read_on(
+                    self.queue, self._life, self.position, count
+                )
+            except PositionLost:
+                await self._begin_again()
                 raise
-            self.position = first
-            messages = await self._store.get(self.queue, first, count)
-        self.position += len(messages)
-        return messages
+            except UsageError:
+                if not self.position:
+                    # Nothing was read: any life of the queue will do.
+                    self._life, _ = await self._store._begin(self.queue, self.group)
+                first = await self._store.first_offset(self.queue)
+                if first <= self.position:
+                    raise
+                self.position = first
+                continue
+            self.position += len(messages)
+            return messages
 
     async def commit(self) -> None:
         """See ``Consumer.commit``."""
-        await self._store.commit(self.queue, self.group, self.position)
+        try:
+            await self._store._commit_as(self.queue, self.group, self.position, self._life)
+        except PositionLost:
+            await self._begin_again()
+            raise
+
+    async def _begin_again(self) -> None:
+        self._life, self.position = await self._store._begin(self.queue, self.group)

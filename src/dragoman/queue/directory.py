@@ -182,7 +182,8 @@ def direct_alignment(directory: int) -> int:
     return 0
 
 
-def _write_whole(files: Files, path: Path, name: str, data: bytes) -> None:
+def write_whole(files: Files, path: Path, name: str, data: bytes) -> None:
+    """Replace a small file as a whole, durably. ``path`` of the store is for messages."""
     temporary = f"{name}.new"
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -209,7 +210,7 @@ def meta_header(identity: bytes, generation: int = 0, base: int = 64) -> bytes:
 
 def write_meta(files: Files, path: Path, data: bytes) -> None:
     """Replace META as a whole, durably. ``path`` of the store is for messages."""
-    _write_whole(files, path, "META", data)
+    write_whole(files, path, "META", data)
 
 
 def store_header(identity: bytes, segment_bytes: int) -> bytes:
@@ -220,7 +221,7 @@ def store_header(identity: bytes, segment_bytes: int) -> bytes:
 
 def write_store(files: Files, path: Path, data: bytes) -> None:
     """Write STORE as a whole, durably. ``path`` of the store is for messages."""
-    _write_whole(files, path, "STORE", data)
+    write_whole(files, path, "STORE", data)
 
 
 def read_identity(files: Files, path: Path) -> Identity | None:

@@ -236,3 +236,33 @@ class AsyncMessageStore(Protocol):
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *_: Any) -> None: ...
+
+
+class Readable(MessageStore, Protocol):
+    """A store that consumers read on from. A *life* tells a queue from every other that had or will
+    have its name, and from itself with a part of it lost; what it is, is the store's."""
+
+    def _begin(self, queue: Name, group: Name) -> tuple[Any, int]:
+        """The queue's life now, and where the group is in it."""
+        ...
+
+    def _read_on(
+        self, queue: Name, life: Any, position: int, count: int
+    ) -> tuple[Any, list[bytes]]:
+        """``get`` of what is at ``position`` in that life of the queue, and its life now. Raises
+        PositionLost if it has another; any will do for position 0."""
+        ...
+
+    def _commit_as(self, queue: Name, group: Name, position: int, life: Any) -> None:
+        """``commit`` in that life of the queue; raises PositionLost."""
+        ...
+
+
+class AsyncReadable(AsyncMessageStore, Protocol):
+    """``Readable`` with coroutines."""
+
+    async def _begin(self, queue: Name, group: Name) -> tuple[Any, int]: ...
+    async def _read_on(
+        self, queue: Name, life: Any, position: int, count: int
+    ) -> tuple[Any, list[bytes]]: ...
+    async def _commit_as(self, queue: Name, group: Name, position: int, life: Any) -> None: ...

@@ -30,6 +30,7 @@ cdef class Recovery:
     cdef readonly uint32_t ids  # that META knows of
     cdef readonly uint64_t evidence  # synced position by journal and META
     cdef dict meta_evidence  # generation -> synced length, by the journal
+    cdef readonly bint in_order  # the store was closed so
     cdef uint64_t closed_frame  # 0 unless the store was closed in order
     cdef Bytes strays
     cdef bint gaps

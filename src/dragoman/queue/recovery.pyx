@@ -165,11 +165,13 @@ cdef class Recovery:
             self.meta_dead += 9 + n
         if kind == META_OPENED:
             self.closed_frame = 0
+            self.in_order = False
             return 0
         if kind == META_CLOSED:
             memcpy(pair, body, 16)
             self.evidence = max(self.evidence, pair[0])
             self.closed_frame = pair[1]
+            self.in_order = True
             return 0
         if kind == META_MARK:
             return 0

@@ -25,9 +25,10 @@ from typing import Any, Self
 
 from dragoman.errors import CorruptionError, DragomanError, StorageError, UsageError
 from dragoman.queue.arguments import group_bytes, position_of
-from dragoman.queue.consumer import Consumer
+from dragoman.queue.consumer import Consumer, lost_position
 from dragoman.queue.directory import StoreDirectory, direct_alignment, prepare
 from dragoman.queue.engine import Engine
+from dragoman.queue.epochs import EPOCH, Epochs
 from dragoman.queue.files import Files
 from dragoman.queue.report import Damage
 
@@ -254,6 +255,11 @@ class QueueStore(Engine):
                 self._leave_journal()
             self._reserve_meta()
         self._groups = self.recovery.groups
+        self._epochs = Epochs(self._files, self.path)
+        if self._epochs.damaged:
+            self.recovery.damage.append((EPOCH, 0, 0, 0, 0, "not what was written"))
+        if not self.read_only and (self._epochs.damaged or not self.recovery.in_order):
+            self._epochs.begin(self._lengths())
         if not self.read_only:
             self._thread("dragoman-queue-upkeep", self._run_upkeep)
             self._thread("dragoman-queue-compaction", self._run_compaction)
@@ -443,6 +449,72 @@ class QueueStore(Engine):
         """Reads ``queue`` in order for ``group``, from the group's committed position on."""
         return Consumer(self, queue, group)
 
+    def _begin(self, queue: str | bytes, group: str | bytes) -> tuple[int, int]:
+        # The queue's life, and where the group is in it. A life is the queue's number, which no
+        # other queue ever has; 0: there is no such queue.
+        name = group_bytes(group)
+        while True:
+            life = self._id(queue)
+            position = self._groups.get(life, {}).get(name, 0)
+            position = max(position, self.first_offset(queue))
+            if self._id(queue) == life:
+                return life, position
+
+    def _read_on(
+        self, queue: str | bytes, life: int, position: int, count: int
+    ) -> tuple[int, list[bytes]]:
+        life = life if life and position else self._id(queue)
+        try:
+            messages = self.get_many(((queue, position, count),))[0]
+        except UsageError:
+            self._check_life(queue, life, position)
+            raise
+        if self._id(queue) != life:
+            self._check_life(queue, life, position)
+        return life, messages
+
+    def _check_life(self, queue: str | bytes, life: int, position: int) -> None:
+        # After reading, or what was read might be of another life.
+        now = self._id(queue)
+        if now != life:
+            raise lost_position(queue, position, gone=not now)
+
+    def _commit_as(
+        self, queue: str | bytes, group: str | bytes, position: int, life: int | None
+    ) -> None:
+        name = group_bytes(group)
+        with self._using(True):
+            number = self._id(queue)
+            if life is not None and life != number and position:
+                raise lost_position(queue, position, gone=not number)
+            position = position_of(position, self.length(queue))
+            if number == 0:
+                return  # position 0 of a queue that nobody has put to
+            with self._committing:
+                self._commit(number, name, position)
+                self._groups.setdefault(number, {})[name] = position
+            if self._level == 2:
+                self._sync_meta(True)
+
+    # For those who serve the store: lives that outlast its being opened.
+
+    def _life(self, queue: str | bytes) -> bytes:
+        number = self._id(queue)
+        return self._epochs.now + number.to_bytes(4, "little") if number else b""
+
+    def _follow(self, queue: str | bytes, life: bytes, position: int) -> bytes:
+        # The queue's life now, of which ``position`` is one if it was one of ``life``, which may be
+        # from before the store was opened.
+        now = self._life(queue)
+        if now == life:
+            return now
+        if now and now[8:] == life[8:]:
+            end = self._epochs.end(life[:8], int.from_bytes(life[8:], "little"))
+            if end is not None and position <= end:
+                return now
+            raise lost_position(queue, position, gone=False, cut=end)
+        raise lost_position(queue, position, gone=not now)
+
     def committed(self, queue: str | bytes, group: str | bytes) -> int:
         """The group's position: all before it is consumed. 0 when nothing was committed."""
         name = group_bytes(group)
@@ -454,17 +526,7 @@ class QueueStore(Engine):
         Durable when it returns under ``always``, within the interval under ``interval``, and with
         the next sync or close under ``none``. UsageError for a position beyond the queue's end.
         """
-        name = group_bytes(group)
-        with self._using(True):
-            number = self._id(queue)
-            position = position_of(position, self.length(queue))
-            if number == 0:
-                return  # position 0 of a queue that nobody has put to
-            with self._committing:
-                self._commit(number, name, position)
-                self._groups.setdefault(number, {})[name] = position
-            if self._level == 2:
-                self._sync_meta(True)
+        self._commit_as(queue, group, position, None)
 
     def groups(self, queue: str | bytes) -> dict[bytes, int]:
         """Committed positions by group."""
