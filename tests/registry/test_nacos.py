@@ -98,7 +98,7 @@ def test_providers_that_java_registers_are_found(own_nacos: FakeNacos) -> None:
                 group="blue",
             )
             java_registers(own_nacos, 20881, f"providers:{INTERFACE}::", protocol="tri")
-            java_registers(own_nacos, 20882, f"providers:{INTERFACE}::", weight="x")
+            java_registers(own_nacos, 20882, f"providers:{INTERFACE}::", group="g" * 300)
             java_registers(own_nacos, 20883, f"consumers:{INTERFACE}::", side="consumer")
 
         await asyncio.to_thread(fill)
@@ -319,8 +319,8 @@ def test_names_are_asked_for_once_however_many_interfaces_are_watched(
 def test_a_malformed_entry_that_is_gone_is_no_longer_counted(own_nacos: FakeNacos) -> None:
     async def scenario() -> None:
         registry = opened(own_nacos)
-        fill(own_nacos, INTERFACE, [20880], weight="x")
-        fill(own_nacos, "com.example.Gone", [20880, 20881], weight="x")
+        fill(own_nacos, INTERFACE, [20880], group="g" * 300)
+        fill(own_nacos, "com.example.Gone", [20880, 20881], group="g" * 300)
         registry.watch(EVERY)
         await eventually(lambda: registry.statistics().malformed_entries == 3, 30)
         own_nacos._services["public", "DEFAULT_GROUP", f"providers:{INTERFACE}::"].clear()

@@ -99,7 +99,7 @@ def test_providers_that_others_register_are_found_and_bad_ones_set_aside(
             await asyncio.to_thread(put, provider_url(20881).replace("dubbo://", "tri://"))
             await asyncio.to_thread(put, provider_url(20882, "&disabled=true"))
             await asyncio.to_thread(put, "consumer://127.0.0.1/x?side=consumer")
-            await asyncio.to_thread(put, provider_url(20884, "&weight=x"))
+            await asyncio.to_thread(put, provider_url(20884, "&group=" + "g" * 300))
             await asyncio.to_thread(put, provider_url(20883), "consumers")
             await eventually(lambda: len(watch.current) == 2)
             native, tri = watch.current
@@ -122,7 +122,7 @@ def test_providers_that_others_register_are_found_and_bad_ones_set_aside(
 
     with caplog.at_level(logging.WARNING):
         uvloop.run(scenario())
-    assert "expected a number" in caplog.text
+    assert "256 characters in field group" in caplog.text
 
 
 def test_an_override_changes_only_the_providers_that_its_conditions_are_about(

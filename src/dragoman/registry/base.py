@@ -30,6 +30,7 @@ INTERFACE_BYTES_MAX: Final = 512
 WEIGHT_MAX: Final = 1_000_000
 LIMIT_MAX: Final = 1_000_000
 METHODS_MAX: Final = 1024
+LABEL_MAX: Final = 256
 # As much of a name or an error as a message shows.
 SHOWN_MAX: Final = 300
 # What MISSION.md's provider runs at once; a registration without a limit means such a provider.
@@ -49,9 +50,9 @@ _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _Weight = Annotated[int, msgspec.Meta(ge=1, le=WEIGHT_MAX)]
 _Limit = Annotated[int, msgspec.Meta(ge=0, le=LIMIT_MAX)]
 _Name = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[A-Za-z0-9_.+-]*\Z")]
-_Label = Annotated[str, msgspec.Meta(max_length=256)]
+_Label = Annotated[str, msgspec.Meta(max_length=LABEL_MAX)]
 _Methods = Annotated[
-    tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=256)], ...],
+    tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=LABEL_MAX)], ...],
     msgspec.Meta(max_length=METHODS_MAX),
 ]
 _Millis = Annotated[int, msgspec.Meta(ge=0, le=86_400_000)]

@@ -10,7 +10,8 @@ ProtocolError that names what was expected, and no secret.
 What a URL means is what Java's consumers of 2.7 and 3 make of it. The path is what calls name,
 which need not be the interface. A parameter ``default.NAME`` (2.6) is NAME's value where that is
 not said, whatever NAME is. The last colon before the path stands before the port, so an IPv6
-address needs no brackets, and may have a scope (``fe80::1%eth0:20880``).
+address needs no brackets, and may have a scope (``fe80::1%eth0:20880``). One malformed parameter
+that no call depends on takes no provider out: it is left out, and told.
 
 An override with a port is about the provider there; one without is about the *consumer* of that
 host. Its ``application`` and ``side`` are the consumer's too, ``~NAME`` is a condition on the
@@ -27,9 +28,9 @@ from dragoman.errors import ProtocolError, UsageError
 from dragoman.registry.base import (
     DEFAULT_LIMIT,
     DEFAULT_SERIALIZATION,
+    LABEL_MAX,
     LIMIT_MAX,
     METHODS_MAX,
-    VALUE_BYTES_MAX,
     WEIGHT_MAX,
     Registration,
     format_address,
@@ -77,6 +78,11 @@ _TEXTS: Final = (
 )
 # In the order in which one is taken where a provider says that it takes several.
 SPOKEN: Final = ("hessian2", "fastjson", "fastjson2")
+# A provider's URL names all its methods, twice in those of some releases.
+URL_CHARS_MAX: Final = 65536
+# What no call depends on: where it is malformed in a registry, the provider serves without it.
+_NUMBERS: Final = ("limit", "threads", "timeout", "timestamp", "weight")
+_LABELS: Final = ("application", "release", "zone")
 
 
 class Provider(NamedTuple):
@@ -161,7 +167,29 @@ def read_provider(text: str, interface: str) -> Provider:
     A provider of another protocol than Dubbo's is read like any other: who cannot speak it sees
     so from ``registration.protocol``.
     """
-    return provider_of(split_url(text), interface)
+    return provider_of(registered_url(text, tell=True), interface)
+
+
+def registered_url(text: str, *, tell: bool = False) -> Url:
+    """The parts of a provider's URL as a registry has it, without what is malformed and nothing
+    depends on; ``tell``: in a warning. Raises ProtocolError."""
+    return _without_malformed(split_url(text), tell)
+
+
+def _without_malformed(url: Url, tell: bool) -> Url:
+    text = f"{url.protocol}://{url.authority}/{url.path}"
+    said = dict(url.parameters)
+    for name in _NUMBERS:
+        try:
+            number_of(text, said, name, 0)
+        except ProtocolError as error:
+            if tell:
+                logger.warning("left out: %s", error)
+            del said[name]
+    for name in _LABELS:
+        if name in said:
+            said[name] = said[name][:LABEL_MAX]
+    return url._replace(parameters=said)
 
 
 def read_parameters(
@@ -171,7 +199,7 @@ def read_parameters(
     the interface's name.
     """
     url = Url(protocol, "", address, path or interface, _with_defaults(parameters))
-    return provider_of(url, interface)
+    return provider_of(_without_malformed(url, tell=True), interface)
 
 
 def provider_of(url: Url, interface: str) -> Provider:
@@ -358,9 +386,9 @@ def overridden(
 
 def split_url(text: str) -> Url:
     """The parts of ``text``; raises ProtocolError for what is no URL."""
-    if len(text) > VALUE_BYTES_MAX:
+    if len(text) > URL_CHARS_MAX:
         raise ProtocolError(
-            f"{short(text)}: {len(text)} characters, expected at most {VALUE_BYTES_MAX}"
+            f"{short(text)}: {len(text)} characters, expected at most {URL_CHARS_MAX}"
         )
     protocol, separator, rest = text.partition("://")
     if not separator or not protocol:
@@ -410,9 +438,8 @@ def _methods(said: Mapping[str, str]) -> tuple[str, ...]:
     methods = said.get("methods", "")
     if methods in ("", "*"):
         return ()
-    return tuple(
-        sorted({each.strip() for each in methods.split(",") if each.strip()})[:METHODS_MAX]
-    )
+    named = {each.strip() for each in methods.split(",")}
+    return tuple(sorted(each for each in named if 0 < len(each) <= LABEL_MAX)[:METHODS_MAX])
 
 
 def _limit(text: str, said: Mapping[str, str]) -> int:
@@ -428,7 +455,7 @@ def number_of(text: str, said: Mapping[str, str], name: str, default: int) -> in
     value = said.get(name, "")
     if not value:
         return default
-    digits = value.removeprefix("-")
+    digits = value[1:] if value[0] in "+-" else value
     if not (digits.isascii() and digits.isdigit()) or len(value) > 18:
         shown = value[:32] if value.isprintable() else repr(value[:32])
         raise ProtocolError(f"{short(text)}: {name}={shown}: expected a number")

@@ -33,7 +33,7 @@ from dragoman.registry.dubbo_url import (
     overridden,
     read_override,
     read_provider,
-    split_url,
+    registered_url,
 )
 from dragoman.registry.own_hosts import own_hosts
 from dragoman.registry.zookeeper_client import NoNode, ZookeeperClient
@@ -325,7 +325,7 @@ class Changed(NamedTuple):
         known = self.providers.get(name)
         if known is not None:
             return known
-        url = split_url(unquote_plus(name))
+        url = registered_url(unquote_plus(name))
         return overridden(entry, self.overrides, self.consumer, url)
 
 
