@@ -90,6 +90,17 @@ def _made_again(kind: type[DragomanError], args: tuple[object, ...]) -> Dragoman
     return error
 
 
+def marked(error: DragomanError, *, retry_safe: bool) -> DragomanError:
+    """``error``, or one like it that says so of ``retry_safe``: one loss ends calls that were sent
+    and calls that were not."""
+    if error.retry_safe is retry_safe:
+        return error
+    other = _made_again(type(error), error.args)
+    other.__dict__.update(error.__dict__)
+    other.retry_safe = retry_safe
+    return other
+
+
 class UsageError(DragomanError):
     """The caller's misuse; the message names the place and what was expected."""
 

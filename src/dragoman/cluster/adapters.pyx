@@ -14,6 +14,7 @@ from libc.stdint cimport int64_t
 from dragoman.cluster.service cimport Service, ServiceCall
 
 from dragoman.errors import UsageError, from_code
+from dragoman.rpc.ending import reported
 
 cdef int64_t TIMEOUT_MS_MAX = 0xFFFFFFFF
 
@@ -29,18 +30,18 @@ cdef class ServiceRequest(ServiceCall):
         self.done = True
         try:
             self._on_result(owner if owner is not None and len(owner) == n else body[:n])
-        except Exception as error:
+        except BaseException as error:
             self._report("a request's on_result raised", error)
 
     cdef void on_failure(self, int code, str message):
         self.done = True
         try:
             self._on_failure(from_code(code, message, retry_safe=False))
-        except Exception as error:
+        except BaseException as error:
             self._report("a request's on_failure raised", error)
 
     def _report(self, what, error):
-        self.service.loop.call_exception_handler({"message": what, "exception": error})
+        reported(self.service.loop, what, error)
 
     def cancel(self):
         """Withdraw the request: no callback follows. Does nothing once it has ended."""

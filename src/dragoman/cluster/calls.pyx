@@ -20,6 +20,7 @@ from asyncio import InvalidStateError
 
 from dragoman.errors import BatchError, DeadlineError, OverloadError, from_code
 from dragoman.rpc.calls import NO_ROOM
+from dragoman.rpc.ending import reported
 
 # Ended calls that are kept to be used again.
 cdef Py_ssize_t KEPT = 4096
@@ -124,18 +125,18 @@ cdef class CallbackCall(PoolCall):
             account._callbacks.append(self)
         try:
             callback(whole(body, n, owner), None)
-        except Exception as raised:
+        except BaseException as raised:
             _report(account.loop, raised)
 
     cdef void on_failure(self, int code, str message):
         try:
             self.callback(None, self.error_of(code, message))
-        except Exception as raised:
+        except BaseException as raised:
             _report(self.account.loop, raised)
 
 
 cdef int _report(loop, error) except -1:
-    loop.call_exception_handler({"message": "a call's callback raised", "exception": error})
+    reported(loop, "a call's callback raised", error)
     return 0
 
 

@@ -17,7 +17,7 @@ cdef str words(error):
     """An error's text, whatever it is."""
     try:
         text = str(error)
-    except Exception:
+    except BaseException:
         text = ""
     return (text or type(error).__name__)[:TEXT_MAX]
 

@@ -33,6 +33,7 @@ cdef class ServedCall(ServedRequest):
     cdef bint begun
     cdef Bound bound
     cdef object task
+    cdef object _awaited
     cdef int64_t started_us
     cdef int64_t due_us
 

@@ -36,6 +36,7 @@ from dragoman.dubbo.results import generalized
 from dragoman.dubbo.scalars import LENIENT, Misfit
 from dragoman.errors import DragomanError, JavaError, OverloadError, UsageError
 from dragoman.observe.faults import log_fault
+from dragoman.rpc.ending import Raised, guarded, pass_on
 from dragoman.wire.descriptor import descriptor_of
 from dragoman.wire.javajson import read_json
 from dragoman.wire.jsonplain import plain
@@ -121,7 +122,7 @@ cdef class Provider(Connected):
             return call.refuse(DUBBO_BAD_REQUEST, f"Fail to decode request due to: {why}")
         try:
             return self._invoke(call)
-        except Exception as error:
+        except BaseException as error:
             # A fault of ours, or of a class that refuses what came: other calls are to go on.
             log_fault(log, error, "%s: %s could not be called", connection.peer, call.method)
             if call.begun or call.answered:
@@ -245,7 +246,7 @@ cdef class Provider(Connected):
         self._running = call
         try:
             result = bound.function(*arguments)
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             return call.end(None, error)
         finally:
             self._running = None
@@ -314,10 +315,11 @@ cdef class ServedCall(ServedRequest):
         """Make a task of what the function returned."""
         token = _call.set(self)
         try:
-            if asyncio.iscoroutine(awaitable):
-                self.task = self.provider._create_task(awaitable)
-            else:
+            if asyncio.isfuture(awaitable):
                 self.task = asyncio.ensure_future(awaitable, loop=self.provider.loop)
+            else:
+                self._awaited = awaitable
+                self.task = self.provider._create_task(guarded(awaitable))
         except Exception as error:
             # A future of another loop, say.
             return self.end(None, error)
@@ -327,12 +329,21 @@ cdef class ServedCall(ServedRequest):
         return 0
 
     def __call__(self, task):
+        cdef object awaited = self._awaited
         self.task = None
+        self._awaited = None
         if task.cancelled():
+            if awaited is not None and asyncio.iscoroutine(awaited):
+                # It may not have begun.
+                awaited.close()
             self.end(None, asyncio.CancelledError("the handler was cancelled"))
             return
         error = task.exception()
-        self.end(None if error is not None else task.result(), error)
+        result = None if error is not None else task.result()
+        if type(result) is Raised:
+            error = result.error
+            result = None
+        self.end(result, error)
 
     cdef int end(self, result, error) except -1:
         """The function has ended: its place is free, and the request is answered unless it has
@@ -355,7 +366,7 @@ cdef class ServedCall(ServedRequest):
                     result = generalized(result)
                     if self.generic == "gson":
                         result = msgspec.json.encode(result, enc_hook=str).decode()
-            except (Misfit, RecursionError, TypeError, ValueError) as misfit:
+            except BaseException as misfit:
                 error = TypeError(f"{self.bound.method}: result: {words(misfit)}")
         if error is None:
             self.provider.replies += 1
@@ -365,6 +376,8 @@ cdef class ServedCall(ServedRequest):
                 log_fault(
                     log, error, "%s: %s raised", self.connection.peer, self.bound.method
                 )
+            if not isinstance(error, Exception):
+                pass_on(self.provider.loop, error)
         return self._answer(result, error)
 
     cdef bint _generalizes(self) except -1:
@@ -401,7 +414,7 @@ cdef class ServedCall(ServedRequest):
                     f"Data length too large: {out.length - start - DUBBO_HEADER_BYTES}, "
                     f"max payload: {self.provider.payload_bytes_max}"
                 )
-        except (Exception, RecursionError) as problem:
+        except BaseException as problem:
             # Half a frame would be the end of all that comes after it.
             out.length = start
             log_fault(log, problem, "%s: a reply cannot be sent", connection.peer)

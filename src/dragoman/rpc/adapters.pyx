@@ -19,13 +19,14 @@ from dragoman.rpc.server_session cimport Handler, ServerSession
 from dragoman.errors import (
     Code, DragomanError, LimitError, LinkLost, OverloadError, ProtocolError, UsageError, from_code,
 )
+from dragoman.rpc.ending import reported
 
 # The longest time to answer that the protocol can say: 49 days, which is "no deadline".
 cdef uint32_t TIMEOUT_MS_MAX = 0xFFFFFFFF
 
 
 cdef int _report(loop, str what, error) except -1:
-    loop.call_exception_handler({"message": what, "exception": error})
+    reported(loop, what, error)
     return 0
 
 
@@ -41,14 +42,14 @@ cdef class OutgoingCall(Call):
         self._end()
         try:
             self._on_reply(owner if owner is not None and len(owner) == n else body[:n])
-        except Exception as error:
+        except BaseException as error:
             _report(self._loop, "a call's on_reply raised", error)
 
     cdef void on_error(self, int code, bint retry_safe, str message):
         self._end()
         try:
             self._on_error(from_code(code, message, retry_safe=retry_safe, endpoint=self._endpoint))
-        except Exception as error:
+        except BaseException as error:
             _report(self._loop, "a call's on_error raised", error)
 
     cdef void on_due(self):
@@ -148,7 +149,7 @@ cdef int _tell(listener, ClientSession session) except -1:
     if listener is not None:
         try:
             listener(session)
-        except Exception as error:
+        except BaseException as error:
             _report(session.loop, "a session's listener raised", error)
     return 0
 
@@ -211,7 +212,7 @@ cdef class IncomingRequest(Timed):
         if self._handler._on_unwanted is not None:
             try:
                 self._handler._on_unwanted(self)
-            except Exception as error:
+            except BaseException as error:
                 _report(self.session.loop, "a handler's on_unwanted raised", error)
 
     cdef void on_due(self):
@@ -274,7 +275,7 @@ cdef class RequestHandler(Handler):
             )
         try:
             self._on_request(request)
-        except Exception as error:
+        except BaseException as error:
             if request.answered:
                 _report(session.loop, "a handler raised after it had answered", error)
             else:

@@ -20,7 +20,8 @@ from dragoman.rpc.turn cimport turn_of
 
 from asyncio import InvalidStateError
 
-from dragoman.errors import BatchError, Code, DeadlineError, from_code
+from dragoman.errors import BatchError, Code, DeadlineError, from_code, marked
+from dragoman.rpc.ending import reported
 
 # Ended calls that are kept to be used again.
 cdef int KEPT = 4096
@@ -216,14 +217,14 @@ cdef class CallbackCall(ClientCall):
         self._finish(True)
         try:
             self.callback(owner, None)
-        except Exception as error:
+        except BaseException as error:
             _report(self.account.loop, error)
         CallbackCall.recycle(self)
 
     cdef void fail(self, error):
         try:
             self.callback(None, error)
-        except Exception as raised:
+        except BaseException as raised:
             _report(self.account.loop, raised)
 
     cdef void recycle(self):
@@ -236,7 +237,7 @@ cdef class CallbackCall(ClientCall):
 
 
 cdef int _report(loop, error) except -1:
-    loop.call_exception_handler({"message": "a call's callback raised", "exception": error})
+    reported(loop, "a call's callback raised", error)
     return 0
 
 
@@ -397,14 +398,23 @@ cdef class BatchCall(ClientCall):
             return
         if self.errors is None:
             self.errors = {}
+        # What was sent may have run, what was not has not, whatever became of the others.
+        sent = marked(error, retry_safe=False)
+        unsent = marked(error, retry_safe=True)
         for i in range(count):
-            if i >= count - self.unsent or self.ids[i]:
-                self.errors[i] = error
+            if i >= count - self.unsent:
+                self.errors[i] = unsent
+            elif self.ids[i]:
+                self.errors[i] = sent
         self._abandon_all()
         self._settle()
 
     cdef void on_due(self):
-        self.fail(DeadlineError("no reply within the time allowed"))
+        cdef bint sent = self.unsent < PyList_GET_SIZE(self.bodies)
+        self.fail(DeadlineError(
+            "no reply within the time allowed" if sent else "no room within the time allowed",
+            retry_safe=not sent,
+        ))
 
     cdef bint unwanted(self):
         # Each of its requests is asked in turn; the first ends them all.

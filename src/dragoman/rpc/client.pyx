@@ -27,7 +27,7 @@ import logging
 import os
 
 from dragoman.errors import (
-    ConnectError, LimitError, LinkLost, OverloadError, UnavailableError, UsageError,
+    ConnectError, LimitError, LinkLost, OverloadError, UnavailableError, UsageError, marked,
 )
 from dragoman.observe.faults import log_fault
 from dragoman.rpc.arguments import (
@@ -398,7 +398,9 @@ cdef class Client(Account):
             self._fail_line(error)
 
     cdef void _fail_line(self, error):
+        """Every call in line fails with ``error``; none of it, or of a batch its rest, was sent."""
         cdef ClientCall call
+        error = marked(error, retry_safe=True)
         while self._first is not None:
             # Held here: once it has left the line perhaps nobody else does.
             call = self._first

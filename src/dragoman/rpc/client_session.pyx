@@ -304,7 +304,8 @@ cdef class ClientSession(Session):
     cdef void flush(self):
         Session.flush(self)
         if self.gathered() == 0:
-            self._flushed_id = self._next_id - 1
+            if not self._broken:
+                self._flushed_id = self._next_id - 1
             if self._choked and not self.closed:
                 self._choked = False
                 self.owner.on_credit(self)

@@ -52,6 +52,7 @@ cdef class Work(Timed):
     cdef bint no_reply
     cdef bint unwanted
     cdef object task
+    cdef object _awaited
     cdef tuple lane_key
 
     cdef int start(self) except -1

@@ -31,6 +31,7 @@ from contextvars import ContextVar, copy_context
 
 from dragoman.errors import Code, DragomanError, ProtocolError, UsageError
 from dragoman.observe.faults import log_fault
+from dragoman.rpc.ending import Raised, guarded, pass_on
 from dragoman.rpc.statistics import RequestInfo
 
 log = logging.getLogger("dragoman.rpc")
@@ -142,7 +143,7 @@ cdef class Dispatcher(Handler):
         self.turn.request_no_reply = session.no_reply
         try:
             result = method.function(owner)
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             self._answer_error(session, id, session.no_reply, error, method)
             return True
         if PyBytes_CheckExact(result):
@@ -233,7 +234,7 @@ cdef class Dispatcher(Handler):
             )
         try:
             data = bytes(result)
-        except Exception as error:
+        except BaseException as error:
             # A view that was released, say.
             return self._answer_error(session, id, no_reply, error, method)
         session.reply(
@@ -253,13 +254,15 @@ cdef class Dispatcher(Handler):
         self.errors += 1
         if not isinstance(error, DragomanError):
             log_fault(log, error, "%s: %s raised", session.peer, method.name)
+            if not isinstance(error, Exception):
+                pass_on(self.loop, error)
         credits = session.pool.done(session.holder)
         if no_reply:
             session.owed(credits)
             return 0
         try:
             text = str(error)
-        except Exception:
+        except BaseException:
             text = "an error that cannot be put into words"
         if isinstance(error, DragomanError):
             code = error.code if _is_code(error.code) else Code.INTERNAL
@@ -338,7 +341,7 @@ cdef class Work(Timed):
         turn.request_no_reply = self.no_reply
         try:
             result = self.method.function(body)
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             return self._end(None, error)
         finally:
             turn.request_session = None
@@ -350,10 +353,11 @@ cdef class Work(Timed):
         """Make a task of what the function returned."""
         token = _work.set(self)
         try:
-            if asyncio.iscoroutine(awaitable):
-                self.task = self.dispatcher._create_task(awaitable)
-            else:
+            if asyncio.isfuture(awaitable):
                 self.task = asyncio.ensure_future(awaitable, loop=self.dispatcher.loop)
+            else:
+                self._awaited = awaitable
+                self.task = self.dispatcher._create_task(guarded(awaitable))
         except Exception as error:
             # A future of another loop, say.
             return self._end(None, error)
@@ -369,8 +373,13 @@ cdef class Work(Timed):
 
     def __call__(self, task):
         cdef bint threaded = self.task is task and type(task) is ConcurrentFuture
+        cdef object awaited = self._awaited
         self.task = None
+        self._awaited = None
         if task.cancelled():
+            if awaited is not None and asyncio.iscoroutine(awaited):
+                # It may not have begun.
+                awaited.close()
             self._end(None, asyncio.CancelledError("the handler was cancelled"))
             return
         error = task.exception()
@@ -378,6 +387,9 @@ cdef class Work(Timed):
             self._end(None, error)
             return
         result = task.result()
+        if type(result) is Raised:
+            self._end(None, result.error)
+            return
         if threaded and not PyBytes_CheckExact(result) and hasattr(result, "__await__"):
             if not self.unwanted:
                 # A function that makes coroutines, and did not look like one.

@@ -228,7 +228,7 @@ cdef class Inbox:
                     waiter.method, waiter.body,
                     timeout_ms=waiter.timeout_ms, order_key=waiter.order_key,
                 )
-            except Exception as error:
+            except BaseException as error:
                 (waiter if waiter.future is None else waiter.future).set_exception(error)
             else:
                 if self._launching is waiter:

@@ -13,16 +13,20 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 import uvloop
 
 from dragoman.errors import LinkLost, UsageError
+from dragoman.observe.faults import log_fault
 from dragoman.rpc.inbox import Inbox
+
+log = logging.getLogger("dragoman.rpc")
 
 # What closes in the background may take so long.
 FINISH_S = 1.0
@@ -51,13 +55,23 @@ class CallFuture(concurrent.futures.Future[Any]):
 
     def set_result(self, result: Any) -> None:
         """Used by the client."""
-        with contextlib.suppress(concurrent.futures.InvalidStateError):
+        with self._callbacks():
             super().set_result(result)
 
     def set_exception(self, exception: BaseException | None) -> None:
         """Used by the client."""
-        with contextlib.suppress(concurrent.futures.InvalidStateError):
+        with self._callbacks():
             super().set_exception(exception)
+
+    @contextlib.contextmanager
+    def _callbacks(self) -> Iterator[None]:
+        # Nothing that a callback raises may end the thread, nor the calls of others.
+        try:
+            yield
+        except concurrent.futures.InvalidStateError:
+            pass
+        except BaseException as error:
+            log_fault(log, error, "a callback of a call's future raised")
 
 
 K = TypeVar("K", bound=Kept)

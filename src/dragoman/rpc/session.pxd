@@ -47,6 +47,8 @@ cdef class Session(Arriving):
     cdef int _fd
     cdef bint _eager
     cdef bint _direct
+    # The kernel takes nothing more: what is written from now on is lost, and was never sent.
+    cdef bint _broken
     cdef readonly uint64_t bytes_in
     cdef readonly uint64_t bytes_out
     cdef readonly uint64_t writes
@@ -54,6 +56,7 @@ cdef class Session(Arriving):
 
     cdef inline void mark(self)
     cdef bint _send_now(self, size_t n) except -1
+    cdef ssize_t _try(self, const char* data, size_t n) noexcept
     cdef inline size_t gathered(self) noexcept
     cdef int put(
         self, uint8_t kind, uint8_t flags, uint16_t target, uint32_t id, uint32_t value,

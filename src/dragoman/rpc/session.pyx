@@ -13,6 +13,7 @@ session is held, what came in the read that it was held in.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.buffer cimport PyBUF_WRITE
+from libc.errno cimport EAGAIN, EINTR, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
@@ -103,8 +104,15 @@ cdef class Session(Arriving):
         self.writes += 1
         if self._parts is None:
             if not self._send_now(n):
+                if self._fd < 0 and self.transport.is_closing():
+                    self._broken = True
                 self.transport.write(self.out.take())
             return
+        if self._fd < 0 or self.transport.is_closing():
+            self._broken = self.transport.is_closing()
+        elif self.transport.get_write_buffer_size() == 0:
+            # Only whether it would be taken.
+            self._try(NULL, 0)
         parts = self._parts
         self._parts = None
         self.budget.give(self._parts_bytes)
@@ -122,7 +130,7 @@ cdef class Session(Arriving):
         # may be somebody else's by now.
         if self._fd < 0 or self.transport.is_closing() or self.transport.get_write_buffer_size():
             return False
-        sent = send(self._fd, self.out.data, n, MSG_DONTWAIT | MSG_NOSIGNAL)
+        sent = self._try(self.out.data, n)
         if sent <= 0:
             # Full, or broken: the transport finds out.
             return False
@@ -133,6 +141,14 @@ cdef class Session(Arriving):
             self.out.clear()
             self.transport.write(rest)
         return True
+
+    cdef ssize_t _try(self, const char* data, size_t n) noexcept:
+        """Have the kernel take ``data``; notices a connection that is broken."""
+        cdef ssize_t sent = send(self._fd, data, n, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if sent < 0 and errno != EAGAIN and errno != EINTR \
+                and errno != ENOBUFS and errno != ENOMEM:
+            self._broken = True
+        return sent
 
     cdef inline size_t gathered(self) noexcept:
         """Bytes that wait for the end of the turn, or for the peer to read."""
