@@ -85,6 +85,8 @@ def test_a_url_of_each_release_says_what_it_says() -> None:
         ("&timeout=5&hash.timeout=7&default.hash.timeout=8", "timeout_ms", 5),
         ("&default.timeout=6&hash.default.timeout=8&default.default.timeout=9", "timeout_ms", 6),
         ("&group=*&version=1.0,2.0", "group", "*"),
+        ("&side=&category=&interface=&enabled=&disabled=&protocol=", "weight", 100),
+        ("&limit=&threads=9&weight=&timeout=&timestamp=", "limit", 9),
         ("&group=a,b&version=1.0,2.0", "version", "1.0,2.0"),
         # Java's consumers use none of these unless they must choose, and a call needs none.
         ("&weight=heavy", "weight", 100),

@@ -206,9 +206,10 @@ def provider_of(url: Url, interface: str) -> Provider:
     """The provider of ``interface`` that a URL's parts describe; raises ProtocolError."""
     said = url.parameters
     text = f"{url.protocol}://{url.authority}/{url.path}"
-    if said.get("category", "providers") != "providers" or said.get("side", "provider") != (
-        "provider"
-    ):
+    # An empty value says nothing, as it does to Java.
+    if (said.get("category") or "providers") != "providers" or (
+        said.get("side") or "provider"
+    ) != "provider":
         raise ProtocolError(f"{short(text)}: expected the URL of a provider")
     named = said.get("interface") or url.path.rpartition("/")[2]
     if named != interface:
@@ -444,7 +445,7 @@ def _methods(said: Mapping[str, str]) -> tuple[str, ...]:
 
 def _limit(text: str, said: Mapping[str, str]) -> int:
     """Its places: our own word for it, or Dubbo's for the size of its pool of threads."""
-    if "limit" in said:
+    if said.get("limit"):
         return min(number_of(text, said, "limit", 0), LIMIT_MAX)
     threads = number_of(text, said, "threads", 0)
     return min(threads, LIMIT_MAX) if threads > 0 else DEFAULT_LIMIT
