@@ -15,12 +15,14 @@ worse one. Invariant: a link is in one of the lines, or busy
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import ssl
 from collections.abc import Callable
 from itertools import count
 from typing import Final
 
+from dragoman.cluster.resolving import Resolver, is_literal
 from dragoman.reasons import reason
 from dragoman.rpc.address import Address
 from dragoman.rpc.backoff import Backoff
@@ -173,9 +175,7 @@ class DialedLink:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 # The connection may have been lost before this returns.
-                self.transport = await self._address.connect(
-                    self._dialer.loop, self._factory, self._tls, self._server_hostname
-                )
+                self.transport = await self._connected(kind)
         except TimeoutError:
             why = f"no connection within {CONNECT_TIMEOUT_S:g} s"
         except OSError as error:
@@ -193,12 +193,30 @@ class DialedLink:
             self._rest()
             self._on_down(why)
 
+    async def _connected(self, kind: int) -> asyncio.BaseTransport:
+        dialer, address = self._dialer, self._address
+        name = self._server_hostname
+        if dialer.resolver is None or address.path or is_literal(address.host):
+            return await address.connect(dialer.loop, self._factory, self._tls, name)
+        if self._tls is not None and name is None:
+            name = address.host
+        found = await dialer.resolver.lookup(address.host, kind)
+        for host in found[:-1]:
+            with contextlib.suppress(OSError):
+                one = Address(host=host, port=address.port)
+                return await one.connect(dialer.loop, self._factory, self._tls, name)
+        last = Address(host=found[-1], port=address.port)
+        return await last.connect(dialer.loop, self._factory, self._tls, name)
+
 
 class Dialer:
     """Starts the attempts of all links of one loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        # A simulated network knows names itself.
+        simulated = getattr(loop, "virtual_time", False)
+        self.resolver = None if simulated else Resolver(loop)
         # By kind: those in line, in their order; who has left it is passed over.
         self._lines: tuple[list[tuple[int, DialedLink, int]], ...] = ([], [], [])
         self._numbers = count()
