@@ -8,22 +8,45 @@ ends, at the latest when the store is closed; the thread ends with ``close``.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
+import logging
 import os
 import threading
+import warnings
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import uvloop
 
-from dragoman.errors import UsageError
+from dragoman.broker.owned import CLOSED, FORKED
+from dragoman.errors import DragomanError, UsageError
 from dragoman.queue.consumer import Consumer
 from dragoman.queue.interface import AsyncReadable, Counts
 
 T = TypeVar("T")
 Name = str | bytes
 NAMES_AT_ONCE = 4096
+LOG = logging.getLogger(__name__)
+
+_OPEN: weakref.WeakSet[BlockingStore] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    # Later the threads of the loops stand still: whoever closes or puts then would hang.
+    for store in list(_OPEN):
+        if os.getpid() != store._process:
+            continue
+        warnings.warn(f"{store!r} was not closed", ResourceWarning, stacklevel=1)
+        try:
+            store.close()
+        except DragomanError as error:
+            LOG.error("%r: closing at the process's end: %s", store, error)
+
+
+atexit.register(_at_exit)
 
 
 class BlockingStore:
@@ -37,6 +60,8 @@ class BlockingStore:
         self._process = os.getpid()
         self._loop = uvloop.new_event_loop()
         self._closing = threading.Lock()
+        # Held while a call is given to the loop: none comes after ``_closed``.
+        self._calling = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="dragoman-broker", daemon=True)
         self._thread.start()
@@ -45,29 +70,42 @@ class BlockingStore:
         except BaseException:
             self._stop()
             raise
+        _OPEN.add(self)
 
     def _run(self) -> None:
         try:
             self._loop.run_forever()
+            self._loop.run_until_complete(_end_all())
         finally:
             self._loop.close()
 
     def _stop(self) -> None:
-        self._closed = True
+        with self._calling:
+            self._closed = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        _OPEN.discard(self)
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._closed or os.getpid() != self._process:
+        try:
+            # Before any lock: of a lock's state nothing is known after a fork.
+            if os.getpid() != self._process:
+                raise UsageError(FORKED)
+            if threading.get_ident() == self._thread.ident:
+                raise UsageError(
+                    "the store was called on its own thread, which would wait for itself"
+                )
+            with self._calling:
+                if self._closed:
+                    raise UsageError(CLOSED)
+                future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except BaseException:
             work.close()
-            raise UsageError(
-                "the store is closed" if self._closed else "the store was opened before the fork"
-            )
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            raise
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise UsageError("the store is closed") from None
+            raise UsageError(CLOSED) from None
         except BaseException:
             future.cancel()
             raise
@@ -156,24 +194,37 @@ class BlockingStore:
         return self._wait(self._store.statistics())
 
     def close(self) -> None:
-        """Wait for what is under way, close the store, end the thread. Closing twice is once."""
+        """Wait for what is under way, close the store, end the thread. Closing twice is once.
+
+        Calls of other threads that are under way end first, or with UsageError; later ones raise
+        it. In a process that was forked from the one that opened the store it does nothing.
+        """
         if os.getpid() != self._process:
+            return
+        if threading.get_ident() == self._thread.ident:
+            # A ``__del__`` that is run where it happens to be run: nobody can wait for it here.
+            self._loop.create_task(self._close_here())
             return
         with self._closing:
             if self._closed:
                 return
             try:
-                self._wait(self._close())
+                self._wait(self._store.close())
             finally:
                 self._stop()
 
-    async def _close(self) -> None:
-        await self._store.close()
-        # Calls of other threads that the store has not ended.
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+    async def _close_here(self) -> None:
+        with self._calling:
+            self._closed = True
+        try:
+            await self._store.close()
+        finally:
+            _OPEN.discard(self)
+            self._loop.stop()
+
+    def __repr__(self) -> str:
+        store = self._store if hasattr(self, "_store") else "opening"
+        return f"<BlockingStore of {store!r}>"
 
     def __enter__(self) -> Self:
         return self
@@ -185,6 +236,14 @@ class BlockingStore:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+async def _end_all() -> None:
+    # Calls that the store has not ended; whoever waits for one learns that the store is closed.
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
 
 async def _opened(opening: Callable[[], Awaitable[AsyncReadable]]) -> AsyncReadable:

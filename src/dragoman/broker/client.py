@@ -21,6 +21,7 @@ import msgspec
 
 from dragoman.broker import messages as wire
 from dragoman.broker.delivery import Batch, Delivery
+from dragoman.broker.owned import CLOSED, Owned
 from dragoman.errors import (
     ConnectError,
     CorruptionError,
@@ -82,25 +83,25 @@ class ServedStatistics:
     server: Mapping[str, Any]
 
 
-class ServedStore:
+class ServedStore(Owned):
     """A store that is served elsewhere; see ``AsyncMessageStore``. Belongs to the loop it was
     opened on."""
 
     def __init__(self, caller: Caller, where: str, *, timeout_ms: float, bytes_max: int) -> None:
-        self._loop = asyncio.get_running_loop()
+        super().__init__()
         self._caller = caller
         self.where = where
         self._timeout_ms = timeout_ms
         self._bytes_max = bytes_max
         self._producer = os.urandom(16)
-        self._process: bytes | None = None
+        self._server: bytes | None = None
         self._store: bytes | None = None
         self._opening: asyncio.Task[bytes] | None = None
         self._delivery = Delivery(self._loop, self._ready, self._forget, bytes_max)
         self._gathered: list[tuple[bytes, bytes, asyncio.Future[int]]] = []
         self._wanted: list[_Wanted] = []
         self._getting: set[asyncio.Task[None]] = set()
-        self._closed = False
+        self._waits: set[asyncio.Future[bytes]] = set()
 
     # Which process answers.
 
@@ -109,8 +110,8 @@ class ServedStore:
         await self._ready(self._timeout_ms)
 
     async def _ready(self, timeout_ms: float) -> bytes:
-        if self._process is not None:
-            return self._process
+        if self._server is not None:
+            return self._server
         if self._opening is None:
             self._opening = self._loop.create_task(self._open(timeout_ms))
             self._opening.add_done_callback(self._opened)
@@ -119,7 +120,7 @@ class ServedStore:
     def _opened(self, task: asyncio.Task[bytes]) -> None:
         self._opening = None
         if not task.cancelled() and task.exception() is None:
-            self._process = task.result()
+            self._server = task.result()
 
     async def _open(self, timeout_ms: float) -> bytes:
         body = wire.encode(wire.Open(wire.VERSION, self._producer))
@@ -135,8 +136,8 @@ class ServedStore:
         return opened.process
 
     def _forget(self, process: bytes) -> None:
-        if self._process == process:
-            self._process = None
+        if self._server == process:
+            self._server = None
 
     async def _ask(
         self,
@@ -146,17 +147,27 @@ class ServedStore:
         timeout_ms: float | None = None,
     ) -> T:
         """Ask what may be asked again."""
-        if self._closed:
-            raise UsageError("the store is closed")
+        self._check_open()
         until_s = self._loop.time() + (timeout_ms or self._timeout_ms) / 1000
         while True:
             left_ms = max(1.0, (until_s - self._loop.time()) * 1000)
             try:
-                process = self._process or await self._ready(left_ms)
+                process = self._server or await self._ready(left_ms)
                 body = wire.encode(make(process))
-                return _reply(decoder, await self._caller.call(method, body, timeout_ms=left_ms))
+                called = self._caller.call(method, body, timeout_ms=left_ms)
+                if method == "queue.wait":
+                    self._waits.add(called)
+                    called.add_done_callback(self._waits.discard)
+                return _reply(decoder, await called)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if self._closed and (task is None or not task.cancelling()):
+                    raise UsageError(CLOSED) from None
+                raise
             except (LinkError, OverloadError) as error:
-                if self._closed or self._loop.time() + AGAIN_S >= until_s:
+                if self._closed:
+                    raise UsageError(CLOSED) from None
+                if self._loop.time() + AGAIN_S >= until_s:
                     raise
                 last: DragomanError = error
             except RemoteError as error:
@@ -189,8 +200,7 @@ class ServedStore:
             body = wire.encode(make(process, sequence, ended, after, again))
             return await self._caller.call(method, body, timeout_ms=timeout_ms)
 
-        if self._closed:
-            raise UsageError("the store is closed")
+        self._check_open()
         deadline_s = self._loop.time() + self._timeout_ms / 1000
         return self._delivery.add(Batch(send, size, deadline_s, self._loop.create_future()))
 
@@ -208,8 +218,7 @@ class ServedStore:
 
     async def put(self, queue: Name, message: bytes) -> int:
         """See ``MessageStore.put``. What is put in the same turn of the loop travels together."""
-        if self._closed:
-            raise UsageError("the store is closed")
+        self._check_open()
         future: asyncio.Future[int] = self._loop.create_future()
         name = queue_bytes(queue)
         if not self._gathered:
@@ -242,8 +251,7 @@ class ServedStore:
         """See ``MessageStore.put_many``. It goes out in batches of some megabytes; when one of them
         fails, others may have been stored."""
         names, bodies = puts_of(queues, messages)
-        if self._closed:
-            raise UsageError("the store is closed")
+        self._check_open()
         if self._gathered:
             self._put_gathered()
         sent: list[asyncio.Future[bytes]] = []
@@ -289,8 +297,7 @@ class ServedStore:
     async def get(self, queue: Name, offset: int, count: int = 1) -> list[bytes]:
         """See ``MessageStore.get``. What is asked in the same turn of the loop travels together."""
         wanted = range_of((queue, offset, count))
-        if self._closed:
-            raise UsageError("the store is closed")
+        self._check_open()
         future: asyncio.Future[list[bytes]] = self._loop.create_future()
         if not self._wanted:
             self._loop.call_soon(self._get_gathered)
@@ -495,18 +502,20 @@ class ServedStore:
             server=server,
         )
 
-    async def close(self) -> None:
-        """Wait for the puts that are under way, then close the connection. Closing twice is once.
-        The store goes on being served."""
-        if self._closed:
-            return
+    def _flush(self) -> None:
         if self._gathered:
             self._put_gathered()
-        self._closed = True
+
+    async def _close(self) -> None:
+        for called in list(self._waits):
+            called.cancel()
         await self._delivery.drain()
         if self._getting:
             await asyncio.wait(self._getting)
         await self._caller.close()
+
+    def __repr__(self) -> str:
+        return f"<ServedStore {self.where}, {self._state()}>"
 
     async def __aenter__(self) -> Self:
         return self

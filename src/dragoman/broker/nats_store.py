@@ -24,6 +24,7 @@ from dragoman.broker.nats_reader import KEPT_S, PLACES_OF_MAX, Gone, Reader
 from dragoman.broker.nats_records import AROUND_BYTES, LAST, Found
 from dragoman.broker.nats_stream import Conflict, Streams
 from dragoman.broker.nats_writer import Puts, Writer
+from dragoman.broker.owned import Owned
 from dragoman.errors import (
     ConnectError,
     CorruptionError,
@@ -85,7 +86,7 @@ class NatsStatistics:
     server: str
 
 
-class NatsStore:
+class NatsStore(Owned):
     """A store on JetStream; see ``AsyncMessageStore``. Belongs to the loop it was opened on."""
 
     def __init__(
@@ -97,7 +98,7 @@ class NatsStore:
         timeout_ms: float,
         bytes_max: int,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        super().__init__()
         self._client = client
         self._location = location
         self._prefix = location.prefix
@@ -114,7 +115,6 @@ class NatsStore:
         )
         self._many = asyncio.Semaphore(RANGES_AT_ONCE)
         self._trims: OrderedDict[bytes, tuple[float, _Kept | None]] = OrderedDict()
-        self._closed = False
 
     async def open(self) -> None:
         """Make the streams unless they are there. Raises UsageError if they are others'."""
@@ -156,10 +156,6 @@ class NatsStore:
 
     def _subject(self, name: bytes) -> str:
         return f"{self._prefix}.q.{token_of(name)}"
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise UsageError("the store is closed")
 
     async def _last(self, name: bytes) -> Found | None:
         self._check_open()
@@ -510,13 +506,12 @@ class NatsStore:
             server=self._client.connected_url.netloc if self._client.connected_url else "",
         )
 
-    async def close(self) -> None:
-        """Wait for the puts that are under way, then close. Closing twice is once."""
-        if self._closed:
-            return
-        self._closed = True
+    async def _close(self) -> None:
         await self._writer.drain()
         await _close(self._client)
+
+    def __repr__(self) -> str:
+        return f"<NatsStore {self.where}, {self._state()}>"
 
     async def __aenter__(self) -> Self:
         return self

@@ -31,6 +31,7 @@ class AsyncQueueStore:
 
     def __init__(self, store: QueueStore, *, threads: int = 4) -> None:
         self.store = store
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._pool = ThreadPoolExecutor(threads, "dragoman-queue-async")
         self._puts: list[tuple[_Put, asyncio.Future[list[int]]]] = []
         self._gets: list[tuple[_Get, asyncio.Future[list[bytes]]]] = []
@@ -51,9 +52,8 @@ class AsyncQueueStore:
         return await self._put(queues, listed, len(listed))
 
     async def _put(self, queues: Any, messages: list[bytes] | None, count: int) -> list[int]:
-        loop = asyncio.get_running_loop()
+        loop = self._check()
         future: asyncio.Future[list[int]] = loop.create_future()
-        self._check()
         self._puts.append(((queues, messages, count), future))
         if self._putting is None:
             self._putting = loop.create_task(self._put_all())
@@ -98,9 +98,8 @@ class AsyncQueueStore:
 
     async def get(self, queue: str | bytes, offset: int, count: int = 1) -> list[bytes]:
         """See ``QueueStore.get``."""
-        loop = asyncio.get_running_loop()
+        loop = self._check()
         future: asyncio.Future[list[bytes]] = loop.create_future()
-        self._check()
         if not self._gets:
             loop.call_soon(self._get_all)
         self._gets.append(((queue, offset, count), future))
@@ -237,8 +236,9 @@ class AsyncQueueStore:
         """
         if self.store._forked:
             return
+        loop = self._own_loop()
         if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._close())
+            self._closing = loop.create_task(self._close())
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
@@ -249,19 +249,37 @@ class AsyncQueueStore:
             else:
                 await asyncio.sleep(0)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._pool, self.store.close)
+            try:
+                closing = asyncio.get_running_loop().run_in_executor(self._pool, self.store.close)
+            except RuntimeError:
+                # At the process's end no thread is to be had any more.
+                self.store.close()
+            else:
+                await closing
         finally:
             self._pool.shutdown()
 
     async def _run(self, call: Callable[..., T], *arguments: Any) -> T:
-        self._check()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)
+        return await self._check().run_in_executor(self._pool, call, *arguments)
 
-    def _check(self) -> None:
+    def _check(self) -> asyncio.AbstractEventLoop:
         # The threads of the pool are this process's, or there are none.
         self.store._check()
+        loop = self._own_loop()
         if self._closing is not None:
             raise UsageError("the store is closed")
+        return loop
+
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise UsageError(
+                    "the store belongs to the loop that it was first used on: make an"
+                    " AsyncQueueStore for each loop, or use its store from threads"
+                )
+            self._loop = loop
+        return loop
 
     async def __aenter__(self) -> AsyncQueueStore:
         return self
