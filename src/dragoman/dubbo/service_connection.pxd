@@ -32,10 +32,13 @@ cdef class ServiceConnection(Arriving):
     cdef readonly bint closed
     cdef bint half_closed
     cdef bint paused
+    # What it has put by until it is its turn; its decoder is within it.
+    cdef bytes put_by
     cdef size_t _queued
     cdef int owed
     cdef int64_t read_us
 
+    cdef int _take_frames(self, bytes data) except -1
     cdef int _event(self) except -1
     cdef void _count_queue(self)
     cdef int _no_room(self) except -1

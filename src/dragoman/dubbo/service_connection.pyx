@@ -110,6 +110,9 @@ cdef class ServiceConnection(Arriving):
         """The loop: the connection is gone. What runs goes on, and nobody hears of it."""
         self.closed = True
         self.provider.connections.discard(self)
+        if self.put_by is not None:
+            self.provider.budget.give(len(self.put_by))
+            self.put_by = None
         self.end_watch()
         self._count_queue()
         if not self.decoder.pending_done:
@@ -136,45 +139,83 @@ cdef class ServiceConnection(Arriving):
 
     def resume_writing(self):
         """The loop: the peer reads again."""
+        cdef Connected provider
         if not self.closed:
             self.paused = False
             self._count_queue()
-            self.transport.resume_reading()
+            if self.put_by is None:
+                self.transport.resume_reading()
+            else:
+                provider = self.provider
+                provider.turn.line_up(self)
 
     def eof_received(self):
         """The loop: the peer sends no more. Replies still under way go out before the close."""
         self.half_closed = True
-        return self.owed > 0
+        return self.owed > 0 or self.put_by is not None
 
     def data_received(self, bytes data not None):
         """The loop: bytes have come."""
         cdef Connected provider = self.provider
-        cdef DubboDecoder frame = self.decoder
-        cdef int outcome = DUBBO_FRAME
+        if self.put_by is not None:
+            # A transport that gives more to who does not read is taken at its word.
+            provider.budget.take(len(data))
+            self.put_by += data
+            return
         self.read_us = provider.turn.wheel.clock_us()
         provider.turn.read_begins()
         try:
-            frame.receive(data)
-            while not self.closed:
-                outcome = frame.next_frame()
-                if outcome != DUBBO_FRAME:
-                    break
-                if frame.is_event:
-                    self._event()
-                elif frame.is_request and frame.refused:
-                    self._no_room()
-                elif frame.is_request:
-                    provider.serve(self)
-                # A reply answers nothing that this side asked: dropped.
-            if outcome == DUBBO_ERROR and not self.closed:
-                # Telnet, HTTP, or a frame that is none: there is no way back into step.
-                provider.refused += 1
-                log.info("%s: closing the connection: %s", self.peer, frame.error)
-                self.close()
-            elif frame.have() and not self.closed:
-                self.frame_begun(provider.turn.wheel)
+            provider.turn.begin_slice(self.read_us)
+            self._take_frames(data)
         finally:
             provider.turn.read_ends(self.read_us)
+
+    cdef void take_turn(self):
+        cdef bytes data = self.put_by
+        if self.closed or self.paused or data is None:
+            return
+        self.put_by = None
+        self.provider.budget.give(len(data))
+        self.read_us = self.provider.turn.wheel.clock_us()
+        self._take_frames(data)
+        if self.put_by is None and not self.closed and not self.paused:
+            self.transport.resume_reading()
+
+    cdef int _take_frames(self, bytes data) except -1:
+        """Deal with ``data``, for a slice of the turn."""
+        cdef Connected provider = self.provider
+        cdef DubboDecoder frame = self.decoder
+        cdef int outcome = DUBBO_FRAME
+        frame.receive(data)
+        while not self.closed:
+            if outcome == DUBBO_FRAME and (self.paused or provider.turn.slice_over()) \
+                    and frame.end > frame.at:
+                # The frames that are left, for ``take_turn``.
+                self.put_by = data[len(data) - (frame.end - frame.at):]
+                provider.budget.take(len(self.put_by))
+                frame.at = frame.end
+                if not self.paused:
+                    self.transport.pause_reading()
+                    provider.turn.line_up(self)
+                return 0
+            outcome = frame.next_frame()
+            if outcome != DUBBO_FRAME:
+                break
+            if frame.is_event:
+                self._event()
+            elif frame.is_request and frame.refused:
+                self._no_room()
+            elif frame.is_request:
+                provider.serve(self)
+            # A reply answers nothing that this side asked: dropped.
+        if outcome == DUBBO_ERROR and not self.closed:
+            # Telnet, HTTP, or a frame that is none: there is no way back into step.
+            provider.refused += 1
+            log.info("%s: closing the connection: %s", self.peer, frame.error)
+            self.close()
+        elif frame.have() and not self.closed:
+            self.frame_begun(provider.turn.wheel)
+        return 0
 
     cdef bint progress(self, Progress* frame) noexcept:
         if self.closed or self.decoder.have() == 0:
@@ -182,7 +223,7 @@ cdef class ServiceConnection(Arriving):
         frame.frame = self.decoder.pieced
         frame.have = self.decoder.have()
         frame.length = self.decoder.needed()
-        frame.reading = not self.paused
+        frame.reading = not self.paused and self.put_by is None
         return True
 
     cdef void on_stalled(self, str why):
@@ -228,7 +269,7 @@ cdef class ServiceConnection(Arriving):
     cdef void flush(self):
         if self.out.length and not self.closed:
             self.transport.write(self.out.take())
-        if self.half_closed and self.owed == 0 and not self.closed:
+        if self.half_closed and self.owed == 0 and self.put_by is None and not self.closed:
             self.transport.close()
 
     cdef void on_due(self):

@@ -320,6 +320,7 @@ cdef class ServedCall(ServedRequest):
             else:
                 self._awaited = awaitable
                 self.task = self.provider._create_task(guarded(awaitable))
+                self.provider.turn.tasks += 1
         except Exception as error:
             # A future of another loop, say.
             return self.end(None, error)

@@ -358,6 +358,7 @@ cdef class Work(Timed):
             else:
                 self._awaited = awaitable
                 self.task = self.dispatcher._create_task(guarded(awaitable))
+                self.dispatcher.turn.tasks += 1
         except Exception as error:
             # A future of another loop, say.
             return self._end(None, error)

@@ -10,6 +10,8 @@ cdef enum:
     # This much is not gathered further within a turn: while the peer works on it, we go on. Smaller
     # portions cost more than they gain, larger ones leave one end idle while the other works.
     SPILL_BYTES = 32768
+    # A reason to hold: it has had its slice of the turn.
+    HOLD_TURN = 4
 
 
 cdef class Session(Arriving):
@@ -83,5 +85,7 @@ cdef class Session(Arriving):
     cdef bint _read_goodbye(self) except -1
     cdef void _hello(self, uint32_t features, bytes identity, bytes name)
     cdef int _read_hello(self) except -1
+    cdef int _put_by(self) except -1
+    cdef int _go_on(self) except -1
     cdef int _process(self) except -1
     cdef int _process_frames(self) except -1

@@ -226,6 +226,7 @@ cdef class Session(Arriving):
                 self.decoder.direct_received(n)
             else:
                 self.decoder.receive(self.turn.read_buffer, n)
+            self.turn.begin_slice(self.read_us)
             self._process()
         finally:
             self.turn.read_ends(self.read_us)
@@ -236,6 +237,7 @@ cdef class Session(Arriving):
         self.bytes_in += len(data)
         self._heard = True
         self.decoder.receive(PyBytes_AS_STRING(data), len(data))
+        self.turn.begin_slice(self.read_us)
         self._process()
 
     cdef int _process(self) except -1:
@@ -249,8 +251,9 @@ cdef class Session(Arriving):
         try:
             while not self.closed:
                 if self._held:
-                    self._stash = self.decoder.rest()
-                    self.budget.take(len(self._stash))
+                    self._put_by()
+                    if self._held & HOLD_TURN:
+                        self.on_batch()
                     return 0
                 event = self.decoder.next_frame()
                 if event == MESH_NEED_MORE:
@@ -261,6 +264,9 @@ cdef class Session(Arriving):
                     self.fail(self.decoder.error)
                     return 0
                 self.on_frame()
+                if self.turn.slice_over() and not self.closed and self.decoder.more():
+                    self.hold(HOLD_TURN)
+                    self.turn.line_up(self)
         except ProtocolError as error:
             self.fail(str(error))
             return 0
@@ -289,6 +295,23 @@ cdef class Session(Arriving):
     cdef void on_stalled(self, str why):
         self.fail(why)
 
+    cdef int _put_by(self) except -1:
+        """Keep what has come and is not to be looked at now."""
+        cdef bytes rest = self.decoder.rest()
+        self.budget.take(len(rest))
+        # A transport that gives more to who does not read is taken at its word.
+        self._stash = rest if self._stash is None else self._stash + rest
+        return 0
+
+    cdef void take_turn(self):
+        self._held &= ~HOLD_TURN
+        self._go_on()
+
+    cdef void still_here(self):
+        # Pings of the peer's are among what waits.
+        if self.ready and not self.closed and not self.paused and self.gathered() == 0:
+            self.control(F_PING, 0, 0, 0, b"")
+
     cdef void hold(self, int reason):
         """Take nothing more from the peer until every reason for that has gone (``release``)."""
         if not self._held and not self.closed:
@@ -297,15 +320,15 @@ cdef class Session(Arriving):
 
     cdef void release(self, int reason):
         """A reason to hold has gone."""
-        if self._held and not self._held & ~reason:
-            # What was put by is dealt with in a turn of its own.
-            self.loop.call_soon(self._go_on)
+        if self._held and not self._held & ~(reason | HOLD_TURN):
+            # What was put by is dealt with when it is this session's turn.
+            self.turn.line_up(self)
         self._held &= ~reason
 
-    def _go_on(self):
+    cdef int _go_on(self) except -1:
         cdef bytes stash = self._stash
         if self._held or self.closed:
-            return
+            return 0
         self._stash = None
         if stash is not None:
             self.budget.give(len(stash))
@@ -314,6 +337,7 @@ cdef class Session(Arriving):
             self._process()
         if not self._held and not self.closed:
             self.transport.resume_reading()
+        return 0
 
     def eof_received(self):
         """The peer writes no more: the connection ends."""

@@ -5,8 +5,13 @@ from dragoman.timers cimport Timed, Wheel
 
 cdef class Gathering(Timed):
     cdef bint _marked
+    # Whether it waits for its turn, and since when.
+    cdef bint _waits
+    cdef int64_t _waits_us
 
     cdef void flush(self)
+    cdef void take_turn(self)
+    cdef void still_here(self)
 
 
 cdef class Turn:
@@ -24,6 +29,18 @@ cdef class Turn:
     cdef int64_t _since_us
     cdef int64_t _now_us
     cdef int64_t _moment
+    # The slice that is under way: looked at the clock at this moment, over then.
+    cdef int64_t _slice_moment
+    cdef int64_t _slice_until_us
+    cdef object _line
+    cdef object _line_method
+    cdef bint _line_scheduled
+    cdef int64_t _lined_us
+    cdef int64_t _told_us
+    cdef int64_t _learnt_us
+    # Tasks begun that have not run yet, and how many there may be.
+    cdef int tasks
+    cdef int _tasks_max
     # The request that a handler is answering now, as ``dispatch`` keeps it; None between reads.
     cdef object request_session
     cdef object request_method
@@ -38,6 +55,10 @@ cdef class Turn:
     cdef void read_ends(self, int64_t now_us)
     cdef void _flush(self)
     cdef inline int64_t now_us(self)
+    cdef void begin_slice(self, int64_t now_us) noexcept
+    cdef bint slice_over(self) noexcept
+    cdef void line_up(self, Gathering gathering)
+    cdef void _learn(self, int64_t now_us) noexcept
 
 
 cpdef Turn turn_of(loop)

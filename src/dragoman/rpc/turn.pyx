@@ -9,6 +9,11 @@ the flush runs before the loop sleeps again.
 What a flush marks in its turn (a connection within the process hands bytes over then, see ``pipe``)
 is flushed right after it, a few times over; what is marked then waits for the next iteration.
 
+A connection that brings more than a few milliseconds of work is dealt with in **slices**, between
+which the loop turns to the others: it puts the rest by and waits in the turn's line
+(``line_up``). Who is not in line is served as its bytes come. Work that was only begun in a slice,
+as a task, has not shown yet what it takes: so many may be begun at a time as took no longer.
+
 Invariant: the read buffer holds nothing between two reads; it is handed to one transport's read and
 used up before any other code runs.
 """
@@ -35,6 +40,8 @@ cdef extern from *:
     """
     int64_t rough_moment() nogil
 
+from collections import deque
+
 READ_BYTES = 262144
 
 # More reads than this within so many microseconds are a crowd, worth gathering over; a few turns
@@ -45,6 +52,16 @@ cdef int SPARSE_TURNS = 4
 # From a caller's session through a pipe to the provider's connection it is three.
 cdef int ROUNDS_MAX = 6
 
+# What one connection may take of a turn; what it may when others wait in line.
+cdef int64_t SLICE_US = 2_000
+cdef int64_t SHARE_US = 1_000
+# Tasks begun at a time: at first, and at most; what is known of them is forgotten after a while.
+cdef int TASKS_FIRST = 16
+cdef int TASKS_MOST = 256
+cdef int64_t FORGET_US = 100_000
+# Who waits so long in line shows its peer that it lives.
+cdef int64_t TELL_US = 200_000
+
 _turns = {}
 
 
@@ -53,6 +70,12 @@ cdef class Gathering(Timed):
 
     cdef void flush(self):
         """Write what was gathered; must not raise."""
+
+    cdef void take_turn(self):
+        """Go on with what was put by, for a slice."""
+
+    cdef void still_here(self):
+        """It has waited in line for a while: its peer is to hear something."""
 
 
 cdef class Turn:
@@ -66,6 +89,9 @@ cdef class Turn:
         self._flush_method = self._flush_all
         self._marked = []
         self._scheduled = False
+        self._line = deque()
+        self._line_method = self._run_line
+        self._tasks_max = TASKS_FIRST
         self._read_owner = bytearray(READ_BYTES)
         view = self._read_owner
         self.read_buffer = <char*>&view[0]
@@ -93,6 +119,81 @@ cdef class Turn:
             self._now_us = self.wheel.clock_us()
             self._moment = moment
         return self._now_us
+
+    cdef void begin_slice(self, int64_t now_us) noexcept:
+        """A connection begins to deal with what it has, at about ``now_us``."""
+        self._slice_moment = rough_moment()
+        self._slice_until_us = now_us + (SHARE_US if self._line_scheduled else SLICE_US)
+        self.tasks = 0
+
+    cdef bint slice_over(self) noexcept:
+        """Whether it is to stop for now; asked after each request."""
+        cdef int64_t moment
+        if self.tasks >= self._tasks_max:
+            return True
+        # The clock itself is looked at a few times in a slice.
+        moment = rough_moment()
+        if moment == self._slice_moment:
+            return False
+        self._slice_moment = moment
+        return self.wheel.clock_us() >= self._slice_until_us
+
+    cdef void line_up(self, Gathering gathering):
+        """Have ``gathering.take_turn`` called when those in line before it have had theirs."""
+        if gathering._waits:
+            return
+        gathering._waits = True
+        gathering._waits_us = self.wheel.clock_us()
+        self._line.append(gathering)
+        if not self._line_scheduled:
+            self._line_scheduled = True
+            self._lined_us = gathering._waits_us
+            self.call_soon(self._line_method)
+
+    cdef void _learn(self, int64_t now_us) noexcept:
+        """What was begun when the line was formed has run: how many may be begun next."""
+        cdef int64_t took_us = now_us - self._lined_us
+        if now_us - self._learnt_us > FORGET_US:
+            self._tasks_max = TASKS_FIRST
+        if self.tasks:
+            self._learnt_us = now_us
+            if took_us > SLICE_US:
+                self._tasks_max = max(1, <int>(self.tasks * SLICE_US // took_us))
+            elif self.tasks >= self._tasks_max and took_us * 2 < SLICE_US:
+                self._tasks_max = min(TASKS_MOST, self._tasks_max * 2)
+
+    def _run_line(self):
+        """Once a turn, while somebody is in line: as many as there is time for."""
+        cdef Gathering gathering
+        cdef int64_t now_us = self.wheel.clock_us()
+        cdef int64_t until_us = now_us + SLICE_US
+        cdef Py_ssize_t left = len(self._line)
+        self._learn(now_us)
+        self.tasks = 0
+        self._reading = True
+        try:
+            while left:
+                left -= 1
+                gathering = self._line.popleft()
+                gathering._waits = False
+                self._slice_moment = rough_moment()
+                self._slice_until_us = now_us + (SHARE_US if self._line else SLICE_US)
+                gathering.take_turn()
+                now_us = self.wheel.clock_us()
+                if now_us >= until_us or self.tasks >= self._tasks_max:
+                    break
+            if now_us - self._told_us > TELL_US:
+                self._told_us = now_us
+                for gathering in self._line:
+                    if now_us - gathering._waits_us > TELL_US:
+                        gathering.still_here()
+        finally:
+            # As after a read, so that what has been answered leaves.
+            self.read_ends(now_us)
+            self._line_scheduled = len(self._line) > 0
+            if self._line_scheduled:
+                self._lined_us = now_us
+                self.call_soon(self._line_method)
 
     cdef void read_begins(self) noexcept:
         """A protocol has been handed a read; what it marks is flushed by ``read_ends`` or later."""

@@ -91,6 +91,7 @@ cdef class MeshDecoder:
     cdef int next_frame(self) except -2
     cdef char* direct(self, size_t* n) noexcept
     cdef int direct_received(self, size_t n) except -1
+    cdef bint more(self) noexcept
     cdef bint idle(self) noexcept
     cdef bint midway(self) noexcept
     cdef void drop(self) noexcept

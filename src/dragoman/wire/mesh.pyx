@@ -114,6 +114,10 @@ cdef class MeshDecoder:
         self._at = self._end
         return left
 
+    cdef bint more(self) noexcept:
+        """Whether something has been received and not been looked at."""
+        return self._at != self._end
+
     cdef bint idle(self) noexcept:
         """Whether no unfinished frame is held."""
         return self._head_have == 0 and self._partial is None and self._skip == 0
