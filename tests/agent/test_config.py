@@ -34,7 +34,7 @@ def test_the_defaults_are_those_that_are_documented() -> None:
     config = consumer()
     assert (config.listen, config.registry) == ("127.0.0.1:20000", "etcd://127.0.0.1:2379")
     assert (config.policy, config.workers, config.timeout_ms) == ("demand", 1, 5000)
-    assert (provider().listen, provider().limit, provider().weight) == ("127.0.0.1:30000", 200, 1)
+    assert (provider().listen, provider().limit, provider().weighs) == ("127.0.0.1:30000", 200, 1)
 
 
 def test_an_option_beats_a_variable_beats_the_file_beats_the_default(tmp_path: Path) -> None:
@@ -198,6 +198,21 @@ def test_a_provider_registers_each_interface_where_others_reach_it() -> None:
     ]
     assert provider(limit="auto").registrations()[0].limit == 0
     assert provider(listen="127.0.0.1:0").registrations(40000)[0].address == "127.0.0.1:40000"
+
+
+@pytest.mark.parametrize(
+    ("registry", "weight"),
+    [("etcd://h:1", 1), ("memory://m", 1), ("zookeeper://h:1", 100), ("nacos://h:1", 100)],
+)
+def test_a_provider_that_says_no_weight_weighs_as_much_as_the_others(
+    registry: str, weight: int
+) -> None:
+    settings = provider(interface=["a.B"], registry=registry)
+    assert [each.weight for each in settings.registrations()] == [weight]
+    given = provider(interface=["a.B"], registry=registry, weight="7")
+    assert [each.weight for each in given.registrations()] == [7]
+    divided = provider(interface=["a.B"], registry=registry, workers="2")
+    assert divided.for_worker(0).weighs == max(weight // 2, 1)
 
 
 def test_provider_workers_divide_port_limit_and_weight() -> None:

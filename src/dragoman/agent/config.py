@@ -22,6 +22,7 @@ from dragoman.errors import UsageError
 from dragoman.observe.logs import LEVELS
 from dragoman.registry import check_registry_url, format_address, parse_address
 from dragoman.registry.base import FOUND_OUT, LIMIT_MAX, WEIGHT_MAX, Registration, check_service
+from dragoman.registry.url import default_weight
 from dragoman.wire.misfit import UNREADABLE, misfit, toml_misfit
 
 POLICIES: Final = (
@@ -122,7 +123,7 @@ class ProviderConfig(AgentConfig, frozen=True, kw_only=True):
     serialization: str = AUTO
     path: str = ""
     token: str = ""
-    weight: _Weight = 1
+    weight: _Weight | None = None
     limit: _Limit | Literal["auto"] = 200
     connections: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     lease_ttl_s: _Seconds = 10
@@ -153,6 +154,11 @@ class ProviderConfig(AgentConfig, frozen=True, kw_only=True):
         if port or self.advertise:
             _checked("registration", lambda _: self.registrations(), None)
 
+    @property
+    def weighs(self) -> int:
+        """``weight``, or what providers have by default in the registry."""
+        return self.weight or default_weight(self.registry)
+
     def for_worker(self, index: int) -> Self:
         """See AgentConfig. The port counts up from ``listen``, and the limit is divided.
 
@@ -169,7 +175,7 @@ class ProviderConfig(AgentConfig, frozen=True, kw_only=True):
             listen=_port_up(self.listen, index),
             advertise=_port_up(self.advertise, index),
             limit=limit,
-            weight=-(-self.weight // self.workers),
+            weight=-(-self.weighs // self.workers),
             workers=1,
         )
 
@@ -184,7 +190,7 @@ class ProviderConfig(AgentConfig, frozen=True, kw_only=True):
                 interface=each,
                 host=host,
                 port=port or listening_port,
-                weight=self.weight,
+                weight=self.weighs,
                 limit=0 if self.limit == "auto" else self.limit,
                 serialization="" if self.serialization == AUTO else self.serialization,
                 group=self.group,

@@ -29,8 +29,8 @@ from dragoman.wire.http1_encode cimport (
     CONNECTION_CLOSE, CONNECTION_DEFAULT, CONNECTION_KEEP_ALIVE, write_response,
 )
 from dragoman.wire.http1_tables cimport (
-    CT_FORM, CT_JSON, CT_JSON_OTHERWISE, CT_NONE, EV_CONTINUE, EV_ERROR, EV_NEED_MORE, M_GET, M_HEAD,
-    M_OPTIONS, M_POST,
+    CT_FORM, CT_JSON, CT_JSON_OTHERWISE, CT_NONE, EV_CONTINUE, EV_ERROR, EV_NEED_MORE, M_GET,
+    M_HEAD, M_OPTIONS, M_POST,
 )
 
 import logging

@@ -280,7 +280,11 @@ def provider(
     ] = None,
     weight: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Its capacity relative to other providers.  \\[default: 1]"),
+        typer.Option(
+            metavar="N",
+            help="Its capacity relative to other providers.  "
+            "\\[default: 1; 100 in zookeeper and nacos, as Java's]",
+        ),
     ] = None,
     limit: Annotated[
         str | None,

@@ -29,6 +29,7 @@ from dragoman.errors import ConnectError, RegistryError, UsageError
 from dragoman.reasons import reason
 from dragoman.registry import Handle, Registration, Registry, open_registry
 from dragoman.registry.base import LIMIT_MAX, METHODS_MAX, Method
+from dragoman.registry.url import JAVA_REGISTRIES, default_weight
 from dragoman.rpc.address import Address
 from dragoman.stopping import told_to_stop
 from dragoman.wire.descriptor import java_name
@@ -37,9 +38,6 @@ PROTOCOL: Final = "dubbo"
 SERIALIZATION: Final = "hessian2"
 DEFAULT_PORT: Final = 20880
 APPLICATION: Final = "dragoman"
-# Registries that Java's providers share with ours, and the weight that they have by default.
-JAVA_REGISTRIES: Final = ("zookeeper://", "nacos://")
-JAVA_WEIGHT: Final = 100
 # A real provider's pool.
 DEFAULT_LIMIT: Final = 200
 PAYLOAD_BYTES_MAX: Final = 8 << 20
@@ -279,7 +277,7 @@ async def serve(
         if opened is not None and not of_java:
             _check_keys(bound)
         if weight is None:
-            weight = JAVA_WEIGHT if of_java else 1
+            weight = default_weight(opened.location) if opened is not None else 1
         provider = Provider(
             asyncio.get_running_loop(),
             bound,

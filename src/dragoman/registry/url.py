@@ -25,11 +25,19 @@ ETCD_PORT: Final = 2379
 ZOOKEEPER_PORT: Final = 2181
 NACOS_PORT: Final = 8848
 SCHEMES: Final = ("etcd", "zookeeper", "nacos", "static", "dubbo", "memory")
+# Registries that Java's providers share with ours, and the weight that those have by default.
+JAVA_REGISTRIES: Final = ("zookeeper://", "nacos://")
+JAVA_WEIGHT: Final = 100
 EXPECTED: Final = (
     "expected etcd://host:port[,host:port...][/prefix], zookeeper://host:port[,host:port...], "
     "nacos://host:port[,host:port...], static://host:port,..., dubbo://host:port,... (providers "
     "themselves) or memory://name"
 )
+
+
+def default_weight(location: str) -> int:
+    """What a provider weighs in the registry there that does not say: as much as the others."""
+    return JAVA_WEIGHT if location.startswith(JAVA_REGISTRIES) else 1
 
 
 class EtcdLocation(NamedTuple):

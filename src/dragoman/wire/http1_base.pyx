@@ -72,8 +72,8 @@ cdef class MessageDecoder:
     """The common part of both decoders; not used by itself.
 
     ``wanted`` names up to eight fields, in lower case, whose values are recorded; one that comes
-    repeatedly is refused, as each reader might take another of the values. Limits are in bytes; ``fields_max`` counts the fields of head and
-    trailers together.
+    repeatedly is refused, as each reader might take another of the values. Limits are in bytes;
+    ``fields_max`` counts the fields of head and trailers together.
     """
 
     def __init__(

@@ -3,8 +3,8 @@
 ``agent.contract`` reads large calls with it: it wants to know which service is called, and how
 many arguments there are, but not what these are. The invariants: the work is one pass over the
 bytes that looks for quotes and brackets alone, and can be left off and taken up again anywhere in a
-value and in white space; nothing is made of the array's values; all else is bounded. What is in the values is not
-checked: whoever reads them does that.
+value and in white space; nothing is made of the array's values; all else is bounded. What is in the
+values is not checked: whoever reads them does that.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
