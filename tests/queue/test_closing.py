@@ -14,10 +14,18 @@ from typing import Any
 import pytest
 
 from dragoman.errors import UsageError
-from dragoman.queue import AsyncQueueStore, QueueStore
+from dragoman.queue import AsyncQueueStore, QueueStore, Workers
 
 CLOSED = "the store is closed"
 DURABILITIES = ["none", "interval(5)", "always"]
+
+
+def worked(workers: Workers) -> None:
+    messages = workers.take(3)
+    workers.nack(messages[:1])
+    workers.extend(messages[1:])
+    workers.ack(messages[1:])
+
 
 # Every public method, as a user calls it.
 CALLS: dict[str, Callable[[QueueStore], Any]] = {
@@ -34,6 +42,7 @@ CALLS: dict[str, Callable[[QueueStore], Any]] = {
     "committed": lambda s: s.committed("q", "g"),
     "groups": lambda s: s.groups("q"),
     "consumer": lambda s: s.consumer("q", "g").read(3),
+    "workers": lambda s: worked(s.workers("q", "w", attempts_max=9, dead_letter="dead")),
     "trim": lambda s: s.trim("t", 1),
     "delete": lambda s: s.delete("gone"),
     "sync": lambda s: s.sync(),

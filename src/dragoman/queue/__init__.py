@@ -6,9 +6,11 @@
 from dragoman.queue.aio import AsyncQueueStore
 from dragoman.queue.consumer import AsyncConsumer, Consumer
 from dragoman.queue.interface import AsyncMessageStore, MessageStore
+from dragoman.queue.leases import Message
 from dragoman.queue.repair import repair, verify
 from dragoman.queue.report import Damage, RepairReport
 from dragoman.queue.store import QueueStore, Statistics
+from dragoman.queue.workers import Workers
 
 __all__ = [
     "AsyncConsumer",
@@ -16,10 +18,12 @@ __all__ = [
     "AsyncQueueStore",
     "Consumer",
     "Damage",
+    "Message",
     "MessageStore",
     "QueueStore",
     "RepairReport",
     "Statistics",
+    "Workers",
     "repair",
     "verify",
 ]

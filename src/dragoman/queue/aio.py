@@ -8,14 +8,16 @@ is put is stored in the order in which it was put, since one put_many of the sto
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from typing import Any, TypeVar
 
 from dragoman.errors import DragomanError, UsageError
 from dragoman.queue.consumer import AsyncConsumer
+from dragoman.queue.leases import Message
 from dragoman.queue.store import WAIT_S, QueueStore, Statistics
+from dragoman.queue.workers import LOOK_S, Workers, timeout_of
 
 T = TypeVar("T")
 TOGETHER_MAX = 4096
@@ -216,6 +218,13 @@ class AsyncQueueStore:
     ) -> None:
         await self._run(self.store._commit_as, queue, group, position, life)
 
+    async def workers(
+        self, queue: str | bytes, group: str | bytes, **settings: Any
+    ) -> AsyncWorkers:
+        """See ``QueueStore.workers``."""
+        self._check()
+        return AsyncWorkers(self, self.store.workers(queue, group, **settings))
+
     async def committed(self, queue: str | bytes, group: str | bytes) -> int:
         """See ``QueueStore.committed``."""
         return self.store.committed(queue, group)
@@ -286,3 +295,46 @@ class AsyncQueueStore:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+class AsyncWorkers:
+    """``Workers`` for asyncio; ``await store.workers(queue, group)`` makes one.
+
+    What a ``take`` that is cancelled was about to give is given again after its lease.
+    """
+
+    def __init__(self, store: AsyncQueueStore, workers: Workers) -> None:
+        self._store = store
+        self._workers = workers
+
+    async def take(self, count: int = 1, *, wait_ms: float = 0) -> list[Message]:
+        """See ``Workers.take``."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + timeout_of(wait_ms)
+        pause_s, pause_max_s = LOOK_S
+        while True:
+            messages = await self._store._run(self._workers.take, count)
+            left_s = until_s - loop.time()
+            if messages or left_s <= 0:
+                return messages
+            while True:
+                await asyncio.sleep(min(pause_s, left_s))
+                pause_s = min(2 * pause_s, pause_max_s)
+                left_s = until_s - loop.time()
+                self._store._check()
+                if left_s <= 0 or not self._workers.idle():
+                    break
+
+    async def ack(self, messages: Message | Sequence[Message]) -> int:
+        """See ``Workers.ack``."""
+        return await self._store._run(self._workers.ack, messages)
+
+    async def nack(self, messages: Message | Sequence[Message], *, delay_ms: float = 0) -> int:
+        """See ``Workers.nack``."""
+        return await self._store._run(lambda: self._workers.nack(messages, delay_ms=delay_ms))
+
+    async def extend(
+        self, messages: Message | Sequence[Message], *, lease_ms: float | None = None
+    ) -> int:
+        """See ``Workers.extend``."""
+        return await self._store._run(lambda: self._workers.extend(messages, lease_ms=lease_ms))

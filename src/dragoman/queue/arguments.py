@@ -14,6 +14,8 @@ from dragoman.errors import UsageError
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 NAME_BYTES_MAX = 65_536
 GROUP_BYTES_MAX = 1024
+# What names begin with that stand for no group, but keep what one that shares work needs.
+WORK = b"\0dragoman.workers\0"
 # What an offset may be: the format has 48 bits for it.
 OFFSET_MAX = (1 << 48) - 1
 
@@ -41,6 +43,8 @@ def group_bytes(group: Any) -> bytes:
     name = group.encode("utf-8", "surrogatepass") if isinstance(group, str) else bytes(group)
     if not 1 <= len(name) <= GROUP_BYTES_MAX:
         raise UsageError(f"a group's name has 1 to 1024 bytes, not {len(name)}")
+    if name.startswith(WORK):
+        raise UsageError(f"names of groups that begin with {WORK!r} are the store's own")
     return name
 
 

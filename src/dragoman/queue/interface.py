@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, Protocol, Self, overload
 
+from dragoman.queue.leases import Message
+
 # Text stands for its UTF-8.
 Name = str | bytes
 Request = tuple[Name, int, int]
@@ -62,6 +64,51 @@ class AsyncGroupConsumer(Protocol):
 
     async def commit(self) -> None:
         """Everything read so far is consumed."""
+        ...
+
+
+class GroupWorkers(Protocol):
+    """Takes messages of one queue for one group, each of which no other worker of the group has;
+    see ``dragoman.queue.workers``."""
+
+    def take(self, count: int = 1, *, wait_ms: float = 0) -> list[Message]:
+        """Up to ``count`` messages that nobody has, for the lease."""
+        ...
+
+    def ack(self, messages: Message | Sequence[Message]) -> int:
+        """They are done; how many of them are."""
+        ...
+
+    def nack(self, messages: Message | Sequence[Message], *, delay_ms: float = 0) -> int:
+        """They are to be given again; how many of them this worker still had."""
+        ...
+
+    def extend(
+        self, messages: Message | Sequence[Message], *, lease_ms: float | None = None
+    ) -> int:
+        """They stay this worker's for another lease; how many of them it still had."""
+        ...
+
+
+class AsyncGroupWorkers(Protocol):
+    """``GroupWorkers`` for asyncio."""
+
+    async def take(self, count: int = 1, *, wait_ms: float = 0) -> list[Message]:
+        """See ``GroupWorkers.take``."""
+        ...
+
+    async def ack(self, messages: Message | Sequence[Message]) -> int:
+        """See ``GroupWorkers.ack``."""
+        ...
+
+    async def nack(self, messages: Message | Sequence[Message], *, delay_ms: float = 0) -> int:
+        """See ``GroupWorkers.nack``."""
+        ...
+
+    async def extend(
+        self, messages: Message | Sequence[Message], *, lease_ms: float | None = None
+    ) -> int:
+        """See ``GroupWorkers.extend``."""
         ...
 
 

@@ -20,6 +20,7 @@ cdef class Recovery:
     cdef bytes identity
     cdef readonly list damage
     cdef readonly dict groups  # id -> {group: position}
+    cdef dict worked  # (id, WORK and a group) -> the name in groups that keeps what it needs
     cdef readonly list known_lost  # (id, first, messages) that a repair gave up
     cdef readonly list dropped  # (first, end) of numbers of segments that were removed
     cdef readonly list missing  # numbers of segments that should be there
@@ -50,6 +51,7 @@ cdef class Recovery:
     cdef uint64_t _marks(self, Window w, uint64_t at) except? 0
     cdef char* _record(self, Window w, uint64_t at) except? NULL
     cdef int _apply(self, int kind, const char* body, uint32_t n, uint64_t at) except -1
+    cdef int _committed(self, uint32_t id, bytes name, uint64_t position) except -1
     cdef int block(self, int slot, uint64_t first, uint32_t count, uint32_t queue,
         uint64_t place16, uint32_t length, uint32_t time_s) except -1
     cdef int _stray(self, uint32_t queue, uint64_t first, uint32_t count, uint64_t entry) except -1

@@ -9,6 +9,7 @@ damage, which is kept in a list and never cut (docs/formats/queue.md, "How a rea
 import struct
 
 from dragoman.errors import CorruptionError
+from dragoman.queue.arguments import WORK
 from dragoman.queue.stretches import EVERYTHING
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -59,6 +60,7 @@ cdef class Recovery:
     def __cinit__(self):
         self.damage = []
         self.groups = {}
+        self.worked = {}
         self.known_lost = []
         self.dropped = []
         self.missing = []
@@ -206,10 +208,21 @@ cdef class Recovery:
                 raise MemoryError
             t.queues[id].next = max(t.queues[id].next, value)
         elif kind == META_COMMIT:
-            self.groups.setdefault(id, {})[body[12:n]] = value
+            self._committed(id, body[12:n], value)
         elif kind == META_LOST:
             memcpy(pair, body + 4, 16)
             self.known_lost.append((id, pair[0], pair[1]))
+        return 0
+
+    cdef int _committed(self, uint32_t id, bytes name, uint64_t position) except -1:
+        # Of what is kept of a group that shares work, only the last counts; it has a name each.
+        cdef dict positions = self.groups.setdefault(id, {})
+        if name.startswith(WORK):
+            length = int.from_bytes(name[len(WORK) : len(WORK) + 2], "little")
+            key = id, name[: len(WORK) + 2 + length]
+            positions.pop(self.worked.pop(key, None), None)
+            self.worked[key] = name
+        positions[name] = position
         return 0
 
     # The log.

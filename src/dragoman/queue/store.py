@@ -23,14 +23,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from dragoman.clock import SYSTEM_CLOCK, Clock
 from dragoman.errors import CorruptionError, DragomanError, StorageError, UsageError
-from dragoman.queue.arguments import group_bytes, position_of
+from dragoman.queue.arguments import WORK, group_bytes, position_of
 from dragoman.queue.consumer import Consumer, lost_position
 from dragoman.queue.directory import StoreDirectory, direct_alignment, prepare
 from dragoman.queue.engine import Engine
 from dragoman.queue.epochs import EPOCH, Epochs
 from dragoman.queue.files import Files
 from dragoman.queue.report import Damage
+from dragoman.queue.workers import (
+    LEASE_MS,
+    WINDOW,
+    Kept,
+    KeyOf,
+    Work,
+    Workers,
+    kept_name,
+    kept_of,
+    kept_parts,
+    workers_of,
+)
 
 LOG = logging.getLogger(__name__)
 UPKEEP_S = 1.0
@@ -198,7 +211,13 @@ class QueueStore(Engine):
         self._complaints: dict[str, float] = {}
         self._ended = threading.Event()
         self._kept = threading.Lock()
+        # By queue id. Beside groups' names those that keep what workers need (``WORK``), which
+        # ``_worked`` finds by queue id and group.
         self._groups: dict[int, dict[bytes, int]] = {}
+        self._worked: dict[tuple[int, bytes], bytes] = {}
+        self._working = threading.Lock()
+        self._work = Work(self)
+        self._clock: Clock = SYSTEM_CLOCK
         self.path = Path(path)
         self.durability = durability
         self.read_only = read_only
@@ -249,7 +268,8 @@ class QueueStore(Engine):
         self._replay()
         if not self.read_only:
             for number, group, position in self.recovery.beyond:
-                self._commit(number, group, position)
+                if not group.startswith(WORK):
+                    self._commit(number, group, position)
             self._thread("dragoman-queue-journal", self._run_journal)
             if self.recovery.stale:
                 self._leave_journal()
@@ -260,6 +280,7 @@ class QueueStore(Engine):
             self.recovery.damage.append((EPOCH, 0, 0, 0, 0, "not what was written"))
         if not self.read_only and (self._epochs.damaged or not self.recovery.in_order):
             self._epochs.begin(self._lengths())
+        self._find_work()
         if not self.read_only:
             self._thread("dragoman-queue-upkeep", self._run_upkeep)
             self._thread("dragoman-queue-compaction", self._run_compaction)
@@ -366,6 +387,8 @@ class QueueStore(Engine):
     def _upkeep(self) -> int:
         if not self._directory.locked:
             self._poison_removed()
+        for group in self._work.known():
+            group.save(wait=False)
         with self._kept:
             self._sync_meta(self._level != 0)
             if self._retention_messages is not None:
@@ -490,7 +513,10 @@ class QueueStore(Engine):
             position = position_of(position, self.length(queue))
             if number == 0:
                 return  # position 0 of a queue that nobody has put to
+            self._work.reset(number, name)
             with self._committing:
+                if (number, name) in self._worked:
+                    self._keep(number, name, b"")
                 self._commit(number, name, position)
                 self._groups.setdefault(number, {})[name] = position
             if self._level == 2:
@@ -530,10 +556,106 @@ class QueueStore(Engine):
 
     def groups(self, queue: str | bytes) -> dict[bytes, int]:
         """Committed positions by group."""
-        return dict(self._groups.get(self._id(queue), {}))
+        positions = list(self._groups.get(self._id(queue), {}).items())
+        return {name: position for name, position in positions if not name.startswith(WORK)}
 
     def _forget(self, id: int) -> None:
-        self._groups.pop(id, None)
+        self._work.forget(id)
+        for name in self._groups.pop(id, {}):
+            if name.startswith(WORK) and (parts := kept_parts(name)) is not None:
+                self._worked.pop((id, parts[0]), None)
+
+    # Groups that share work.
+
+    def workers(
+        self,
+        queue: str | bytes,
+        group: str | bytes,
+        *,
+        lease_ms: int = LEASE_MS,
+        attempts_max: int | None = None,
+        dead_letter: str | bytes | None = None,
+        ordered_by: KeyOf | str | None = None,
+        window: int = WINDOW,
+    ) -> Workers:
+        """Takes messages of ``queue`` for ``group``, sharing the work with all others that are made
+        for it: each message is with one of them at a time.
+
+        A message is one worker's for ``lease_ms``; unless it is settled until then, it is given
+        again. After ``attempts_max`` attempts it is put to the queue ``dead_letter`` instead (the
+        two go together; without them there is no end of attempts). ``ordered_by``: messages with
+        one key are given one after the other, each when the one before is done: how many bytes at
+        the beginning are the key, or what ends it, or a function of the message. ``window``: so
+        many messages from the oldest that is not done on are worked on at once.
+
+        All workers of a group have the same settings but for ``lease_ms``; UsageError otherwise.
+        """
+        return workers_of(
+            self,
+            queue,
+            group,
+            lease_ms=lease_ms,
+            attempts_max=attempts_max,
+            dead_letter=dead_letter,
+            ordered_by=ordered_by,
+            window=window,
+        )
+
+    def _find_work(self) -> None:
+        # What was kept of groups that share work, and says so of messages that are there.
+        lost = {(number, name): length for number, name, length in self.recovery.beyond}
+        for number, positions in self._groups.items():
+            for name in [name for name in positions if name.startswith(WORK)]:
+                position = positions.pop(name)
+                parts = kept_parts(name)
+                if parts is None:
+                    continue
+                length = lost.get((number, name))
+                kept = kept_of(parts[1], position if length is None else None)
+                if length is not None:
+                    # Before anything is put in the place of what was lost.
+                    kept = None if kept is None else kept.cut(length)
+                    if not self.read_only:
+                        self._keep(number, parts[0], b"" if kept is None else kept.encode())
+                elif kept is not None:
+                    positions[name] = kept.high
+                    self._worked[number, parts[0]] = name
+
+    def _kept_work(self, id: int, group: bytes) -> Kept | None:
+        name = self._worked.get((id, group))
+        parts = None if name is None else kept_parts(name)
+        return None if parts is None else kept_of(parts[1])
+
+    def _keep_work(self, id: int, group: bytes, floor: int, body: bytes, alone: bool) -> None:
+        # A group's position, and unless that is all, what else is to outlive the process.
+        with self._committing:
+            if self._name(id) is None:
+                return  # deleted meanwhile
+            self._commit(id, group, floor)
+            self._groups.setdefault(id, {})[group] = floor
+            if not alone:
+                self._keep(id, group, body)
+
+    def _keep(self, id: int, group: bytes, body: bytes) -> None:
+        # In place of what was kept of the group before. With ``_committing``.
+        old = self._worked.pop((id, group), None)
+        name = kept_name(group, body)
+        kept = kept_of(body)
+        high = 0 if kept is None else kept.high
+        self._commit(id, name, high)
+        positions = self._groups.setdefault(id, {})
+        if old is not None:
+            positions.pop(old, None)
+        if body:
+            positions[name] = high
+            self._worked[id, group] = name
+
+    def sync(self) -> None:
+        """Everything put, committed and acknowledged before the call is durable when it returns."""
+        with self._using(True):
+            for group in self._work.known():
+                group.save()
+            self._sync_all()
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> list[Damage]:
         """Read every segment from its first byte to its last and say what is not as written.
@@ -591,6 +713,8 @@ class QueueStore(Engine):
             self._close_uses()
             failure: DragomanError | None = None
             if not self.read_only:
+                for group in self._work.known():
+                    group.save(exact=True)
                 try:
                     self._sync_all()
                     self._flush_log()
