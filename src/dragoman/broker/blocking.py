@@ -22,9 +22,11 @@ from typing import Any, Self, TypeVar
 import uvloop
 
 from dragoman.broker.owned import CLOSED, FORKED
+from dragoman.broker.workers import BlockingWorkers
 from dragoman.errors import DragomanError, UsageError
 from dragoman.queue.consumer import Consumer
-from dragoman.queue.interface import AsyncReadable, Counts
+from dragoman.queue.interface import AsyncReadable, Counts, KeyOf
+from dragoman.queue.workers import LEASE_MS, WINDOW
 
 T = TypeVar("T")
 Name = str | bytes
@@ -153,6 +155,31 @@ class BlockingStore:
     def consumer(self, queue: Name, group: Name) -> Consumer:
         """See ``MessageStore.consumer``."""
         return Consumer(self, queue, group)
+
+    def workers(
+        self,
+        queue: Name,
+        group: Name,
+        *,
+        lease_ms: int = LEASE_MS,
+        attempts_max: int | None = None,
+        dead_letter: Name | None = None,
+        ordered_by: KeyOf | str | None = None,
+        window: int = WINDOW,
+    ) -> BlockingWorkers:
+        """See ``QueueStore.workers``."""
+        return BlockingWorkers(
+            self._wait,
+            lambda: self._store.workers(
+                queue,
+                group,
+                lease_ms=lease_ms,
+                attempts_max=attempts_max,
+                dead_letter=dead_letter,
+                ordered_by=ordered_by,
+                window=window,
+            ),
+        )
 
     def _begin(self, queue: Name, group: Name) -> tuple[Any, int]:
         return self._wait(self._store._begin(queue, group))

@@ -22,6 +22,7 @@ import msgspec
 from dragoman.broker import messages as wire
 from dragoman.broker.delivery import Batch, Delivery
 from dragoman.broker.owned import CLOSED, Owned
+from dragoman.broker.workers import ServedWorkers
 from dragoman.errors import (
     ConnectError,
     CorruptionError,
@@ -42,6 +43,8 @@ from dragoman.queue.arguments import (
     range_of,
 )
 from dragoman.queue.consumer import AsyncConsumer
+from dragoman.queue.interface import KeyOf
+from dragoman.queue.workers import LEASE_MS, WINDOW, settings_of
 
 T = TypeVar("T")
 Name = str | bytes
@@ -155,7 +158,7 @@ class ServedStore(Owned):
                 process = self._server or await self._ready(left_ms)
                 body = wire.encode(make(process))
                 called = self._caller.call(method, body, timeout_ms=left_ms)
-                if method == "queue.wait":
+                if method in ("queue.wait", "queue.take"):
                     self._waits.add(called)
                     called.add_done_callback(self._waits.discard)
                 return _reply(decoder, await called)
@@ -455,6 +458,35 @@ class ServedStore(Owned):
 
     async def _commit_as(self, queue: Name, group: Name, position: int, life: bytes) -> None:
         await self._commit_in(queue, group, position, life)
+
+    async def workers(
+        self,
+        queue: Name,
+        group: Name,
+        *,
+        lease_ms: int = LEASE_MS,
+        attempts_max: int | None = None,
+        dead_letter: Name | None = None,
+        ordered_by: KeyOf | str | None = None,
+        window: int = WINDOW,
+    ) -> ServedWorkers:
+        """See ``QueueStore.workers``. ``ordered_by`` is no function: it would have to travel."""
+        self._check_open()
+        name, group_name = queue_bytes(queue), group_bytes(group)
+        if callable(ordered_by):
+            raise UsageError(
+                "ordered_by of a served store is how many bytes are the key, or what ends it: a"
+                " function does not travel"
+            )
+        settings = settings_of(
+            name,
+            lease_ms=lease_ms,
+            attempts_max=attempts_max,
+            dead_letter=dead_letter,
+            ordered_by=ordered_by,
+            window=window,
+        )
+        return ServedWorkers(self, name, group_name, settings, self._timeout_ms)
 
     async def commit(self, queue: Name, group: Name, position: int) -> None:
         """See ``MessageStore.commit``."""

@@ -144,6 +144,32 @@ class Groups(Asking):
     queue: bytes
 
 
+class Take(Asking):
+    """Messages for a worker of a group, with the group's settings."""
+
+    queue: bytes
+    group: bytes
+    count: int
+    timeout_ms: int
+    lease_ms: int
+    attempts_max: int | None
+    dead_letter: bytes | None
+    ordered_by: int | bytes | None
+    window: int
+
+
+class Settle(Asking):
+    """What became of messages that a worker took."""
+
+    queue: bytes
+    group: bytes
+    life: bytes
+    kind: int
+    milliseconds: int
+    offsets: list[int]
+    serials: list[int]
+
+
 class Trim(Asking):
     """What is to go of a queue."""
 
@@ -158,6 +184,7 @@ GOT = msgspec.msgpack.Decoder(tuple[bool, list[list[bytes]]])
 READ = msgspec.msgpack.Decoder(tuple[bool, list[list[bytes]], list[bytes]])
 BEGUN = msgspec.msgpack.Decoder(tuple[bytes, int])
 LOOKED = msgspec.msgpack.Decoder(list[tuple[int, int, bool]])
+TAKEN = msgspec.msgpack.Decoder(tuple[bytes, list[int], list[int], list[int], list[bytes]])
 LENGTH = msgspec.msgpack.Decoder(int)
 NAMED = msgspec.msgpack.Decoder(tuple[int, list[bytes]])
 GROUPED = msgspec.msgpack.Decoder(dict[bytes, int])

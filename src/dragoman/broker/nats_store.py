@@ -43,6 +43,7 @@ from dragoman.queue.arguments import (
     range_of,
 )
 from dragoman.queue.consumer import AsyncConsumer, lost_position
+from dragoman.queue.interface import AsyncGroupWorkers
 from dragoman.reasons import reason
 
 if TYPE_CHECKING:
@@ -376,6 +377,12 @@ class NatsStore(Owned):
 
     async def _commit_as(self, queue: Name, group: Name, position: int, life: bytes) -> None:
         await self._commit_in(queue, group, position, life if position else b"")
+
+    async def workers(self, queue: Name, group: Name, **_: Any) -> AsyncGroupWorkers:
+        """A store on JetStream has none: UsageError."""
+        raise UsageError(
+            f"{self.where}: a store on JetStream has no workers yet: serve a QueueStore for them"
+        )
 
     async def commit(self, queue: Name, group: Name, position: int) -> None:
         """See ``MessageStore.commit``."""

@@ -22,6 +22,7 @@ import msgspec
 
 from dragoman.broker import messages as wire
 from dragoman.broker.producers import Outcome, Producers
+from dragoman.broker.sharing import Sharing
 from dragoman.errors import (
     DragomanError,
     OverloadError,
@@ -93,6 +94,7 @@ class StoreService:
         self._waiters: dict[bytes, list[_Waiter]] = {}
         self._waiting = 0
         self._waiters_max = waiters_max
+        self._sharing = Sharing(store, waiters_max)
         self._looking: asyncio.TimerHandle | None = None
         self._closing = False
         self._counts = {"puts": 0, "messages_put": 0, "put_calls": 0, "gets": 0, "repeated": 0}
@@ -109,6 +111,8 @@ class StoreService:
             "queue.wait": self._handler(wire.Wait, self._wait),
             "queue.names": self._handler(wire.Names, self._names),
             "queue.commit": self._handler(wire.Commit, self._commit),
+            "queue.take": self._handler(wire.Take, self._sharing.take),
+            "queue.settle": self._handler(wire.Settle, self._sharing.settle),
             "queue.groups": self._handler(wire.Groups, self._groups),
             "queue.trim": self._handler(wire.Trim, self._trim),
             "queue.sync": self._handler(wire.Asking, self._sync),
@@ -225,6 +229,8 @@ class StoreService:
         if self._waiters:
             for queue in self._waiters.keys() & set(queues):
                 self._wake(queue)
+        if self._sharing.waiting:
+            self._sharing.wake()
 
     def _delete(self, request: wire.Delete) -> Reply:
         outcome, new = self._begin(request)
@@ -427,7 +433,11 @@ class StoreService:
         return self._run(self._keeper, self._store.sync)
 
     def _statistics(self, _: wire.Asking) -> bytes:
-        mine = {**self._counts, "producers": len(self._producers), "waiting": self._waiting}
+        mine = {
+            **self._counts,
+            "producers": len(self._producers),
+            "waiting": self._waiting + self._sharing.waiting,
+        }
         return wire.encode((asdict(self._store.statistics()), mine))
 
     def _run(
@@ -459,6 +469,7 @@ class StoreService:
     def stop_waiting(self) -> None:
         """Answer all who wait for messages; nobody waits from now on."""
         self._closing = True
+        self._sharing.stop_waiting()
         if self._looking is not None:
             self._looking.cancel()
         for waiters in list(self._waiters.values()):
@@ -474,6 +485,7 @@ class StoreService:
                 await asyncio.wait(tasks)
             else:
                 await asyncio.sleep(0)
+        await self._sharing.close()
         for pool in (self._putter, self._keeper, self._readers):
             pool.shutdown()
 

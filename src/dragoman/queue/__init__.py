@@ -5,7 +5,12 @@
 
 from dragoman.queue.aio import AsyncQueueStore
 from dragoman.queue.consumer import AsyncConsumer, Consumer
-from dragoman.queue.interface import AsyncMessageStore, MessageStore
+from dragoman.queue.interface import (
+    AsyncGroupWorkers,
+    AsyncMessageStore,
+    GroupWorkers,
+    MessageStore,
+)
 from dragoman.queue.leases import Message
 from dragoman.queue.repair import repair, verify
 from dragoman.queue.report import Damage, RepairReport
@@ -14,10 +19,12 @@ from dragoman.queue.workers import Workers
 
 __all__ = [
     "AsyncConsumer",
+    "AsyncGroupWorkers",
     "AsyncMessageStore",
     "AsyncQueueStore",
     "Consumer",
     "Damage",
+    "GroupWorkers",
     "Message",
     "MessageStore",
     "QueueStore",

@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 
 from dragoman.errors import DragomanError, UsageError
 from dragoman.queue.consumer import AsyncConsumer
+from dragoman.queue.interface import KeyOf
 from dragoman.queue.leases import Message
 from dragoman.queue.store import WAIT_S, QueueStore, Statistics
-from dragoman.queue.workers import LOOK_S, Workers, timeout_of
+from dragoman.queue.workers import LEASE_MS, LOOK_S, WINDOW, Workers, timeout_of
 
 T = TypeVar("T")
 TOGETHER_MAX = 4096
@@ -219,11 +220,28 @@ class AsyncQueueStore:
         await self._run(self.store._commit_as, queue, group, position, life)
 
     async def workers(
-        self, queue: str | bytes, group: str | bytes, **settings: Any
+        self,
+        queue: str | bytes,
+        group: str | bytes,
+        *,
+        lease_ms: int = LEASE_MS,
+        attempts_max: int | None = None,
+        dead_letter: str | bytes | None = None,
+        ordered_by: KeyOf | str | None = None,
+        window: int = WINDOW,
     ) -> AsyncWorkers:
         """See ``QueueStore.workers``."""
         self._check()
-        return AsyncWorkers(self, self.store.workers(queue, group, **settings))
+        workers = self.store.workers(
+            queue,
+            group,
+            lease_ms=lease_ms,
+            attempts_max=attempts_max,
+            dead_letter=dead_letter,
+            ordered_by=ordered_by,
+            window=window,
+        )
+        return AsyncWorkers(self, workers)
 
     async def committed(self, queue: str | bytes, group: str | bytes) -> int:
         """See ``QueueStore.committed``."""

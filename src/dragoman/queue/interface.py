@@ -20,7 +20,7 @@ object was given for one queue are stored in the order given.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, Self, overload
 
 from dragoman.queue.leases import Message
@@ -28,6 +28,8 @@ from dragoman.queue.leases import Message
 # Text stands for its UTF-8.
 Name = str | bytes
 Request = tuple[Name, int, int]
+# Of messages that are to be done in order: see ``QueueStore.workers``.
+KeyOf = int | bytes | Callable[[bytes], Hashable]
 
 
 class Counts(Protocol):
@@ -167,6 +169,21 @@ class MessageStore(Protocol):
         """Reads ``queue`` for ``group``, from its committed position on."""
         ...
 
+    def workers(
+        self,
+        queue: Name,
+        group: Name,
+        *,
+        lease_ms: int = ...,
+        attempts_max: int | None = ...,
+        dead_letter: Name | None = ...,
+        ordered_by: KeyOf | str | None = ...,
+        window: int = ...,
+    ) -> GroupWorkers:
+        """Takes messages of ``queue`` for ``group``, each with one worker at a time; see
+        ``QueueStore.workers``."""
+        ...
+
     def commit(self, queue: Name, group: Name, position: int) -> None:
         """All before ``position`` is consumed by ``group`` (a name of 1 to 1,024 bytes). UsageError
         for a position beyond the queue's end."""
@@ -247,6 +264,20 @@ class AsyncMessageStore(Protocol):
 
     async def consumer(self, queue: Name, group: Name) -> AsyncGroupConsumer:
         """See ``MessageStore.consumer``."""
+        ...
+
+    async def workers(
+        self,
+        queue: Name,
+        group: Name,
+        *,
+        lease_ms: int = ...,
+        attempts_max: int | None = ...,
+        dead_letter: Name | None = ...,
+        ordered_by: KeyOf | str | None = ...,
+        window: int = ...,
+    ) -> AsyncGroupWorkers:
+        """See ``MessageStore.workers``."""
         ...
 
     async def commit(self, queue: Name, group: Name, position: int) -> None:

@@ -19,6 +19,13 @@ class Message:
         self, offset: int, attempts: int, body: bytes, serial: int, life: bytes
     ) -> None: ...
 
+def columns_of(
+    messages: list[Message],
+) -> tuple[list[int], list[int], list[int], list[bytes]]: ...
+def messages_from(
+    life: bytes, offsets: list[int], attempts: list[int], serials: list[int], bodies: list[bytes]
+) -> list[Message]: ...
+
 class Leases:
     mark: int
     @property

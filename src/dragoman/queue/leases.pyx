@@ -47,6 +47,34 @@ cdef class Message:
         return f"<Message offset={self.offset} attempts={self.attempts} {len(self.body)} bytes>"
 
 
+def columns_of(list messages):
+    """Offsets, attempts, serial numbers and bodies of messages, as they travel."""
+    cdef Message message
+    cdef list offsets = [], attempts = [], serials = [], bodies = []
+    for message in messages:
+        offsets.append(message.offset)
+        attempts.append(message.attempts)
+        serials.append(message.serial)
+        bodies.append(message.body)
+    return offsets, attempts, serials, bodies
+
+
+def messages_from(bytes life, list offsets, list attempts, list serials, list bodies):
+    """Messages of what ``columns_of`` made."""
+    cdef Message message
+    cdef list messages = []
+    cdef Py_ssize_t i
+    for i in range(len(offsets)):
+        message = Message.__new__(Message)
+        message.offset = offsets[i]
+        message.attempts = attempts[i]
+        message.serial = serials[i]
+        message.body = bodies[i]
+        message.life = life
+        messages.append(message)
+    return messages
+
+
 cdef class Leases:
     """The messages from ``floor`` on. ``attempts_max`` 0: there is no end of attempts."""
 

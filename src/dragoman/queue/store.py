@@ -31,12 +31,12 @@ from dragoman.queue.directory import StoreDirectory, direct_alignment, prepare
 from dragoman.queue.engine import Engine
 from dragoman.queue.epochs import EPOCH, Epochs
 from dragoman.queue.files import Files
+from dragoman.queue.interface import KeyOf
 from dragoman.queue.report import Damage
 from dragoman.queue.workers import (
     LEASE_MS,
     WINDOW,
     Kept,
-    KeyOf,
     Work,
     Workers,
     kept_name,

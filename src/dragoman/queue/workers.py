@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from dragoman.errors import DragomanError, OverloadError, UsageError
 from dragoman.queue.arguments import WORK, group_bytes, queue_bytes
+from dragoman.queue.interface import KeyOf
 from dragoman.queue.leases import ACK, EXTEND, NACK, Leases, Message
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 Name = str | bytes
-KeyOf = int | bytes | Callable[[bytes], Hashable]
 
 LEASE_MS = 30_000
 LEASE_MS_MAX = 24 * 3600 * 1000
@@ -231,6 +231,18 @@ def kept_of(body: bytes, position: int | None = None) -> Kept | None:
     return Kept(floor, mark, stream) if high == floor + len(stream) else None
 
 
+def _fitting(bodies: list[bytes], bytes_max: int) -> list[bytes]:
+    """As many as have so many bytes, one at least: the store reads some more."""
+    if sum(map(len, bodies)) <= bytes_max:
+        return bodies
+    size = 0
+    for number, body in enumerate(bodies):
+        size += len(body)
+        if size > bytes_max:
+            return bodies[: max(1, number)]
+    return bodies
+
+
 class Retired(Exception):
     """The group's state is another object's now."""
 
@@ -346,6 +358,7 @@ class WorkGroup:
             bodies += got
             if len(got) < wanted:
                 break
+        bodies = _fitting(bodies, bytes_max)
         return offsets[: len(bodies)], bodies
 
     def _new(self, count: int, due_s: float, bytes_max: int) -> list[Message]:
@@ -359,6 +372,7 @@ class WorkGroup:
             (bodies,) = self.store.get_many([(self.queue, leases.next, most)], bytes_max)
             if not bodies:
                 break
+            bodies = _fitting(bodies, bytes_max)
             keys = None if by is None else keys_of(bodies, by)
             end = leases.next + len(bodies)
             raised = end > leases.mark
@@ -386,6 +400,26 @@ class WorkGroup:
         return self._settle(
             lambda due: self.leases.settle_numbers(kind, offsets, serials, due), due_s
         )
+
+    def settle_at_once(
+        self, kind: int, offsets: list[int], serials: list[int], life: bytes, due_s: float
+    ) -> int | None:
+        """``settle_numbers``, unless it might wait for somebody or for the disk: None then."""
+        if self.store._level == 2 or kind == NACK or not self.lock.acquire(blocking=False):
+            return None
+        try:
+            if self.leases.dead:
+                return None
+            self._check()
+            if life != self.life:
+                return 0
+            now_s = self.store._clock.monotonic()
+            count = self.leases.settle_numbers(kind, offsets, serials, now_s + due_s)
+            if count:
+                self._note()
+            return count
+        finally:
+            self.lock.release()
 
     def _settle(self, settle: Callable[[float], int], due_s: float) -> int:
         store = self.store
@@ -530,7 +564,33 @@ class Work:
             self._groups.move_to_end(key)
             return made
 
-    def idle(self, queue: bytes, group: bytes) -> bool:
+    def settle_numbers(
+        self,
+        queue: bytes,
+        group: bytes,
+        kind: int,
+        offsets: list[int],
+        serials: list[int],
+        life: bytes,
+        due_s: float,
+        *,
+        at_once: bool = False,
+    ) -> int | None:
+        """``WorkGroup.settle_numbers`` of the group that there is, if any. ``at_once``: None if it
+        might have to wait for somebody or for the disk."""
+        store = self._store
+        with store._using(True):
+            known = self._groups.get((store._id(queue), group))
+            if known is None:
+                return 0
+            try:
+                if at_once:
+                    return known.settle_at_once(kind, offsets, serials, life, due_s)
+                return known.settle_numbers(kind, offsets, serials, life, due_s)
+            except Retired:
+                return 0
+
+    def idle(self, queue: bytes, group: bytes, settings: WorkSettings) -> bool:
         """Whether the group certainly has nothing to give right now."""
         store = self._store
         id = store._id(queue)
@@ -539,7 +599,8 @@ class Work:
             return id == 0
         leases = known.leases
         return (
-            leases.waiting == 0
+            known.settings.shared == settings.shared
+            and leases.waiting == 0
             and leases.next >= store.length(queue)
             and leases.alarm_s > store._clock.monotonic()
         )
@@ -645,18 +706,9 @@ class Workers:
         count: int = self._with(lambda group: group.settle(EXTEND, listed, lease_s), 0)
         return count
 
-    def settle_numbers(
-        self, kind: int, offsets: list[int], serials: list[int], life: bytes, due_s: float
-    ) -> int:
-        """``ack`` and the like by numbers, for who serves a store."""
-        count: int = self._with(
-            lambda group: group.settle_numbers(kind, offsets, serials, life, due_s), 0
-        )
-        return count
-
     def idle(self) -> bool:
         """Whether there certainly was nothing to take right now; never waits."""
-        return self._store._work.idle(self.queue, self.group)
+        return self._store._work.idle(self.queue, self.group, self.settings)
 
     def __repr__(self) -> str:
         return f"<Workers of queue {self.queue!r:.100}, group {self.group!r:.100}>"
