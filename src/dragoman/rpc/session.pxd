@@ -46,6 +46,12 @@ cdef class Session(Arriving):
     cdef bint _heard
     cdef int _quiet
     cdef Py_ssize_t _unsent
+    # What the kernel had not sent when the heartbeat looked last, and all that it had by then.
+    cdef int _queue
+    cdef int64_t _taken
+    cdef int _socket
+    # When the peer was told last that its frame is arriving.
+    cdef int64_t _told_us
     cdef int _fd
     cdef bint _eager
     cdef bint _direct
@@ -86,6 +92,7 @@ cdef class Session(Arriving):
     cdef void _hello(self, uint32_t features, bytes identity, bytes name)
     cdef int _read_hello(self) except -1
     cdef int _put_by(self) except -1
+    cdef bint _moves(self)
     cdef int _go_on(self) except -1
     cdef int _process(self) except -1
     cdef int _process_frames(self) except -1

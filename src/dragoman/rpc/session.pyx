@@ -17,6 +17,24 @@ from libc.errno cimport EAGAIN, EINTR, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
+cdef extern from *:
+    """
+    #include <sys/ioctl.h>
+    #ifdef __linux__
+    #include <linux/sockios.h>
+    #endif
+    /* Bytes that the other end's kernel has not taken, or -1. */
+    static inline int kernel_queue(int fd) {
+    #ifdef SIOCOUTQ
+        int n = 0;
+        if (ioctl(fd, SIOCOUTQ, &n) == 0)
+            return n;
+    #endif
+        return -1;
+    }
+    """
+    int kernel_queue(int fd) nogil
+
 cdef extern from "<sys/socket.h>" nogil:
     int MSG_DONTWAIT
     int MSG_NOSIGNAL
@@ -46,6 +64,8 @@ cdef bytes MAGIC = b"DRGM"
 cdef size_t OUT_BYTES_MAX = 64 * 1024 * 1024
 cdef int GOODBYE_TEXT_BYTES_MAX = 1024
 cdef double LINGER_S = 1.0
+# The sender of a frame that is arriving hears of it so often: its own pings may stand behind it.
+cdef int64_t ARRIVING_US = 200_000
 # A body from here on is written from where it is, instead of being copied to what gathers.
 cdef size_t APART_BYTES = 65536
 
@@ -59,6 +79,7 @@ cdef class Session(Arriving):
         self.out = Buffer()
         self.peer = "?"
         self._unsent = -1
+        self._socket = -1
 
     cdef int _configure(
         self, loop, uint32_t body_bytes_max, double heartbeat_s, Budget budget=None
@@ -191,10 +212,11 @@ cdef class Session(Arriving):
         self.transport = transport
         self.turn = turn_of(self.loop)
         self._fd = -1
-        if transport.get_extra_info("ssl_object") is None:
-            plain = transport.get_extra_info("socket")
-            if plain is not None:
-                self._fd = plain.fileno()
+        plain = transport.get_extra_info("socket")
+        if plain is not None:
+            self._socket = plain.fileno()
+            if transport.get_extra_info("ssl_object") is None:
+                self._fd = self._socket
         address = transport.get_extra_info("peername")
         if isinstance(address, tuple):
             self.peer = f"{address[0]}:{address[1]}"
@@ -278,6 +300,10 @@ cdef class Session(Arriving):
         if not self.closed:
             if not self.decoder.idle():
                 self.frame_begun(self.turn.wheel)
+                if self.read_us - self._told_us > min(ARRIVING_US, self.heartbeat_us // 4) \
+                        and self.ready and not self.paused:
+                    self._told_us = self.read_us
+                    self.control(F_PING, 0, 0, 0, b"")
             self.on_batch()
         return 0
 
@@ -375,6 +401,7 @@ cdef class Session(Arriving):
         self.closed = True
         self.ready = False
         self._fd = -1
+        self._socket = -1
         if self.failure is None:
             self.failure = LinkLost(
                 f"connection to {self.peer} lost" + (f": {reason(exc)}" if exc else ""),
@@ -409,6 +436,8 @@ cdef class Session(Arriving):
             if unsent != self._unsent:
                 self._unsent = unsent
                 self._heard = True
+        if not self._heard and self._moves():
+            self._heard = True
         if self.gathered() == 0:
             # An idle session keeps no memory that its busy times needed.
             self.out.release()
@@ -430,6 +459,24 @@ cdef class Session(Arriving):
                 self.lose("no sign of life within two heartbeat intervals")
                 return
         self.turn.wheel.schedule(self, self.turn.wheel.clock_us() + self.heartbeat_us // 2)
+
+    cdef bint _moves(self):
+        """Whether what the kernel had not sent at the last look has moved on since: bytes that
+        move are a sign of life. What goes into an empty queue is none, for a kernel takes it
+        whatever its program does.
+        """
+        cdef int queue, before = self._queue
+        cdef int64_t taken
+        if self._socket < 0 or self.closed or self.transport.is_closing():
+            return False
+        queue = kernel_queue(self._socket)
+        if queue < 0:
+            return False
+        taken = <int64_t>self.bytes_out - <int64_t>self.transport.get_write_buffer_size() - queue
+        moved = before > 0 and taken > self._taken
+        self._queue = queue
+        self._taken = taken
+        return moved
 
     cdef void fail(self, str why):
         """The peer broke the protocol: say why to both sides, and close at once."""
