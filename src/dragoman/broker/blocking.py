@@ -24,6 +24,7 @@ import uvloop
 from dragoman.broker.owned import CLOSED, FORKED
 from dragoman.broker.workers import BlockingWorkers
 from dragoman.errors import DragomanError, UsageError
+from dragoman.queue.arguments import listed
 from dragoman.queue.consumer import Consumer
 from dragoman.queue.interface import AsyncReadable, Counts, KeyOf
 from dragoman.queue.workers import LEASE_MS, WINDOW
@@ -126,7 +127,7 @@ class BlockingStore:
 
     def get_many(self, requests: Iterable[tuple[Name, int, int]]) -> list[list[bytes]]:
         """See ``MessageStore.get_many``."""
-        return self._wait(self._store.get_many(list(requests)))
+        return self._wait(self._store.get_many(listed(requests, "get_many takes requests")))
 
     def length(self, queue: Name) -> int:
         """See ``MessageStore.length``."""

@@ -37,10 +37,12 @@ from dragoman.errors import (
 from dragoman.queue.arguments import (
     before_of,
     group_bytes,
+    listed,
     message_bytes,
     puts_of,
     queue_bytes,
     range_of,
+    timeout_of,
 )
 from dragoman.queue.consumer import AsyncConsumer
 from dragoman.queue.interface import KeyOf
@@ -333,7 +335,7 @@ class ServedStore(Owned):
 
     async def get_many(self, requests: Iterable[tuple[Name, int, int]]) -> list[list[bytes]]:
         """See ``MessageStore.get_many``. Asked for in pieces of at most 16 MiB."""
-        ranges = [range_of(request) for request in requests]
+        ranges = [range_of(request) for request in listed(requests, "get_many takes requests")]
         results: list[list[bytes]] = []
         for at in range(0, len(ranges), RANGES_AT_ONCE):
             results += await self._get_ranges(ranges[at : at + RANGES_AT_ONCE])
@@ -395,6 +397,7 @@ class ServedStore(Owned):
         """See ``MessageStore.wait_for``. The server answers as soon as there is a message."""
         _, offset, _ = range_of((queue, offset, 0))
         name = queue_bytes(queue)
+        timeout_ms = timeout_of(timeout_ms)
         until_s = None if timeout_ms is None else self._loop.time() + timeout_ms / 1000
         left_ms = WAIT_MS
 

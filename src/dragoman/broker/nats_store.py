@@ -36,11 +36,13 @@ from dragoman.observe.faults import place_of
 from dragoman.queue.arguments import (
     before_of,
     group_bytes,
+    listed,
     message_bytes,
     position_of,
     puts_of,
     queue_bytes,
     range_of,
+    timeout_of,
 )
 from dragoman.queue.consumer import AsyncConsumer, lost_position
 from dragoman.queue.interface import AsyncGroupWorkers
@@ -213,7 +215,7 @@ class NatsStore(Owned):
     async def get_many(self, requests: Iterable[tuple[Name, int, int]]) -> list[list[bytes]]:
         """See ``MessageStore.get_many``."""
         self._check_open()
-        ranges = [range_of(request) for request in requests]
+        ranges = [range_of(request) for request in listed(requests, "get_many takes requests")]
 
         async def one(each: tuple[bytes, int, int]) -> list[bytes]:
             async with self._many:
@@ -310,6 +312,7 @@ class NatsStore(Owned):
     async def wait_for(self, queue: Name, offset: int, timeout_ms: float | None = None) -> int:
         """See ``MessageStore.wait_for``. The subject is listened to meanwhile."""
         name, offset, _ = range_of((queue, offset, 0))
+        timeout_ms = timeout_of(timeout_ms)
         until_s = None if timeout_ms is None else self._loop.time() + timeout_ms / 1000
         length = await self.length(name)
         if length > offset or (until_s is not None and self._loop.time() >= until_s):

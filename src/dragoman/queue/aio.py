@@ -14,6 +14,7 @@ from itertools import accumulate
 from typing import Any, TypeVar
 
 from dragoman.errors import DragomanError, UsageError
+from dragoman.queue.arguments import listed, range_of, timeout_of
 from dragoman.queue.consumer import AsyncConsumer
 from dragoman.queue.interface import KeyOf
 from dragoman.queue.leases import Message
@@ -33,6 +34,10 @@ class AsyncQueueStore:
     """
 
     def __init__(self, store: QueueStore, *, threads: int = 4) -> None:
+        if not isinstance(store, QueueStore):
+            raise UsageError(f"expected a QueueStore, not {type(store).__name__}")
+        if type(threads) is not int or not 1 <= threads <= 1024:
+            raise UsageError(f"threads is a whole number from 1 to 1024, not {threads!r:.100}")
         self.store = store
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool = ThreadPoolExecutor(threads, "dragoman-queue-async")
@@ -49,10 +54,12 @@ class AsyncQueueStore:
     async def put_many(self, queues: Any, messages: Iterable[bytes] | None = None) -> list[int]:
         """See ``QueueStore.put_many``."""
         if messages is None:
-            pairs = queues if isinstance(queues, list) else list(queues)
+            pairs = listed(queues, "put_many takes pairs of queue and message")
             return await self._put(pairs, None, len(pairs))
-        listed = messages if isinstance(messages, list) else list(messages)
-        return await self._put(queues, listed, len(listed))
+        bodies = listed(messages, "put_many takes a list of messages")
+        if not isinstance(queues, str | bytes):
+            queues = listed(queues, "put_many takes a queue or a list of them")
+        return await self._put(queues, bodies, len(bodies))
 
     async def _put(self, queues: Any, messages: list[bytes] | None, count: int) -> list[int]:
         loop = self._check()
@@ -173,6 +180,8 @@ class AsyncQueueStore:
     ) -> int:
         """See ``QueueStore.wait_for``."""
         loop = asyncio.get_running_loop()
+        _, offset, _ = range_of((queue, offset, 0))
+        timeout_ms = timeout_of(timeout_ms)
         until_s = None if timeout_ms is None else loop.time() + timeout_ms / 1000
         pause_s, pause_max_s = WAIT_S
         while (length := self.store.length(queue)) <= offset:

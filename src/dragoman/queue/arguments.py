@@ -6,6 +6,7 @@ elsewhere (``dragoman.broker``) and for what the engine leaves to Python.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,8 @@ GROUP_BYTES_MAX = 1024
 WORK = b"\0dragoman.workers\0"
 # What an offset may be: the format has 48 bits for it.
 OFFSET_MAX = (1 << 48) - 1
+# Ten years: what is longer is without end to all who wait.
+WAIT_MS_MAX = 3.2e11
 
 
 def queue_bytes(queue: Any) -> bytes:
@@ -72,6 +75,26 @@ def range_of(request: Any) -> tuple[bytes, int, int]:
     if offset < 0 or count < 0:
         raise UsageError(f"offset {offset} and count {count} must not be negative")
     return queue_bytes(queue), offset, count
+
+
+def timeout_of(timeout_ms: Any, name: str = "timeout_ms") -> float | None:
+    """How long to wait, None: without end; raises UsageError."""
+    if timeout_ms is None:
+        return None
+    if not isinstance(timeout_ms, int | float) or math.isnan(timeout_ms):
+        raise UsageError(f"{name} is a number of milliseconds, not {timeout_ms!r:.100}")
+    return min(max(0.0, timeout_ms), WAIT_MS_MAX)
+
+
+def listed(values: Any, what: str) -> list[Any]:
+    """The values as a list; raises UsageError, which says ``what`` was expected."""
+    if isinstance(values, list):
+        return values
+    try:
+        every = iter(values)
+    except TypeError:
+        raise UsageError(f"{what}, not {type(values).__name__}") from None
+    return list(every)
 
 
 def position_of(position: Any, length: int) -> int:

@@ -15,7 +15,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from dragoman.queue.fetch cimport Fetch
-from dragoman.queue.held cimport Use, enter, name_of, storage_error
+from dragoman.queue.held cimport Use, enter, listed, name_of, storage_error
 from dragoman.queue.puts cimport Item, Puts
 from dragoman.queue.reader cimport (
     Piece, Window, resolve, window_clear, window_done, window_free, window_place, window_submit,
@@ -57,7 +57,7 @@ cdef class Gets(Puts):
         in the middle gets fewer, those behind it get none.
         """
         cdef Store* s = &self.s
-        cdef list wanted = requests if PyList_CheckExact(requests) else list(requests)
+        cdef list wanted = listed(requests, "get_many takes requests")
         cdef Py_ssize_t n = len(wanted)
         cdef Py_ssize_t i, at = 0, size
         cdef const char* name

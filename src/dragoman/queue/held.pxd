@@ -6,6 +6,7 @@ from dragoman.queue.state cimport NAME_MAX, Store
 
 cdef int name_slowly(object queue, const char** name, Py_ssize_t* n) except -1
 cdef object storage_error(int error, str where)
+cdef list listed(object values, str what)
 
 
 cdef inline int name_of(object queue, const char** name, Py_ssize_t* n) except -1:

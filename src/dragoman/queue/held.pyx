@@ -15,6 +15,7 @@ import threading
 
 from dragoman.errors import StorageError, UsageError
 
+from cpython.list cimport PyList_CheckExact
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -58,6 +59,17 @@ cdef int name_slowly(object queue, const char** name, Py_ssize_t* n) except -1:
     if n[0] < 1 or n[0] > NAME_MAX:
         raise UsageError(f"a queue's name has 1 to 65536 bytes, not {n[0]}")
     return 0
+
+
+cdef list listed(object values, str what):
+    """The values as a list, the one that was given if it is one; ``what`` was expected."""
+    if PyList_CheckExact(values):
+        return <list>values
+    try:
+        values = iter(values)
+    except TypeError:
+        raise UsageError(f"{what}, not {type(values).__name__}") from None
+    return list(values)
 
 
 cdef object storage_error(int error, str where):

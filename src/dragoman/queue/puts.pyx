@@ -20,7 +20,7 @@ from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZ
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from dragoman.queue.held cimport OPEN, Held, Use, enter, name_of
+from dragoman.queue.held cimport OPEN, Held, Use, enter, listed, name_of
 from dragoman.queue.journal cimport frame_reserve, journal_put, journal_wait
 from dragoman.queue.log cimport log_adapt
 from dragoman.queue.meta cimport meta_queue
@@ -311,11 +311,11 @@ cdef class Puts(Held):
         if self.state != OPEN or s.read_only:
             self._refuse()
         if pairs:
-            first = queues if PyList_CheckExact(queues) else list(queues)
+            first = listed(queues, "put_many takes pairs of queue and message")
         else:
-            second = messages if PyList_CheckExact(messages) else list(messages)
+            second = listed(messages, "put_many takes a list of messages")
             one = isinstance(queues, (str, bytes))
-            first = second if one else (queues if PyList_CheckExact(queues) else list(queues))
+            first = second if one else listed(queues, "put_many takes a queue or a list of them")
             if len(first) != len(second):
                 raise UsageError(f"{len(first)} queues beside {len(second)} messages")
         n = PyList_GET_SIZE(first)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dragoman.errors import CorruptionError, StorageError, UsageError
+from dragoman.queue.choices import path_of
 from dragoman.queue.crc import crc32c
 from dragoman.queue.directory import (
     StoreDirectory,
@@ -59,7 +60,7 @@ def repair(
     what was lost raises CorruptionError. Raises what ``verify`` raises, LockedError when a process
     has the store open for writing, and CorruptionError for what is no store of this version.
     """
-    return _Repair(Path(path), keep, progress).run()
+    return _Repair(path_of(path), keep, progress).run()
 
 
 class _Repair:

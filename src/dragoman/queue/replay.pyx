@@ -9,6 +9,7 @@ Invariant: a message joins its queue only behind all before it, and only once.
 
 import os
 import re
+import stat
 
 from dragoman.queue.recovery import without
 from dragoman.queue.stretches import EVERYTHING
@@ -30,6 +31,9 @@ from dragoman.queue.table cimport bytes_add, index_append, tail_detach, tail_put
 
 crc_prepare()
 
+# What fits the number of a file, with room for those that are still to come.
+NUMBER_MAX = (1 << 32) - (1 << 20)
+NOT_OURS = "not a file of this store: it is left alone"
 FILE = re.compile(r"^(\d{10,})\.(seg|jnl)$")
 
 
@@ -378,16 +382,49 @@ cdef object recover(Store* s, object files, str path, bint repair):
     for name in os.listdir(s.disk.directory):
         found = FILE.match(name)
         if found:
-            (segments if found[2] == "seg" else r.journals).append(int(found[1]))
+            number = int(found[1])
+            of_a_kind = segments if found[2] == "seg" else r.journals
+            if 0 < number <= NUMBER_MAX and name == f"{number:010}.{found[2]}" and _is_file(s, name):
+                of_a_kind.append(number)
+            else:
+                r.damage.append((name, 0, 0, 0, 0, NOT_OURS))
     segments.sort()
     r.journals.sort()
+    _leave_strays(r, r.journals, b"DRGQJRNL", "jnl", 0, [])
     _touch_tails(s, r.journals)
     r.look_at_journal()
     r.read_meta()
     # A removed segment whose file is still there: the removal was cut short.
+    _leave_strays(r, segments, b"DRGQSEGM", "seg", r.evidence >> 32, r.dropped)
     r.read_segments(sorted(without(segments, set(), r.dropped)))
     r.settle()
     return r
+
+
+cdef bint _is_file(Store* s, str name) except -1:
+    # Anything else might even keep whoever opens it waiting.
+    return stat.S_ISREG(os.stat(name, dir_fd=s.disk.directory, follow_symlinks=False).st_mode)
+
+
+cdef int _leave_strays(
+    Replay r, list numbers, bytes magic, str kind, uint64_t known, list dropped
+) except -1:
+    # A file behind a gap that does not begin like one of this store is none of it: it proves
+    # nothing of those that would have to be before it. ``known``: up to where there are files.
+    whole = kind == "seg" and not any(damage[0] == "META" for damage in r.damage)
+    while len(numbers) > 1 or (numbers and whole):
+        number = numbers[len(numbers) - 1]
+        before = numbers[len(numbers) - 2] if len(numbers) > 1 else 0
+        if number <= known or before == number - 1:
+            return 0
+        if any(first <= number - 1 < end for first, end in dropped):
+            return 0
+        name = f"{number:010}.{kind}"
+        if file_header(window(r.s, r.path, name, r.s.direct), magic, r.identity, number):
+            return 0
+        r.damage.append((name, 0, 0, 0, 0, NOT_OURS))
+        numbers.pop()
+    return 0
 
 
 cdef int _touch_tails(Store* s, list journals) except -1:

@@ -19,13 +19,13 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from dragoman.clock import SYSTEM_CLOCK, Clock
 from dragoman.errors import CorruptionError, DragomanError, StorageError, UsageError
-from dragoman.queue.arguments import WORK, group_bytes, position_of
+from dragoman.queue.arguments import WORK, group_bytes, position_of, range_of, timeout_of
+from dragoman.queue.choices import checked, durability_of, path_of
 from dragoman.queue.consumer import Consumer, lost_position
 from dragoman.queue.directory import StoreDirectory, direct_alignment, prepare
 from dragoman.queue.engine import Engine
@@ -114,23 +114,6 @@ os.register_at_fork(after_in_child=_in_child)
 atexit.register(_at_exit)
 
 
-def durability_of(setting: str) -> tuple[int, int]:
-    """``none``, ``interval(100)`` (milliseconds) or ``always``, as the engine takes it."""
-    if setting == "none":
-        return 0, 0
-    if setting == "always":
-        return 2, 0
-    text = setting.removeprefix("interval")
-    number = text.strip("()")
-    if setting == "interval":
-        return 1, 100
-    if text != setting and text == f"({number})" and number.isdigit() and 1 <= int(number) <= 60000:
-        return 1, int(number)
-    raise UsageError(
-        f"durability is none, always, interval or interval(1 to 60000 ms), not {setting!r}"
-    )
-
-
 class QueueStore(Engine):
     """A directory of queues, open for writing by one process, or for reading by any number.
 
@@ -157,7 +140,7 @@ class QueueStore(Engine):
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
         *,
         durability: str = "interval(100)",
         memory_bytes: int = 1_400_000_000,
@@ -176,29 +159,21 @@ class QueueStore(Engine):
         files: Files | None = None,
     ) -> None:
         level, interval_ms = durability_of(durability)
-        if segment_bytes & (segment_bytes - 1) or not 1 << 16 <= segment_bytes <= 1 << 30:
-            raise UsageError(
-                f"segment_bytes is a power of two from 64 KiB to 1 GiB, not {segment_bytes}"
-            )
-        for name, value, least in (
-            ("memory_bytes", memory_bytes, 1 << 20),
-            ("cache_bytes", cache_bytes, 0),
-            ("journal_bytes", journal_bytes, 1 << 20),
-            ("expected_queues", expected_queues, 0),
-            ("compaction_bytes_s", compaction_bytes_s, 4096),
-            ("compaction_memory_bytes", compaction_memory_bytes, 65536),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise UsageError(f"{name} is a whole number of at least {least}, not {value!r}")
-        for name, limit in (
-            ("retention_s", retention_s),
-            ("retention_bytes", retention_bytes),
-            ("retention_messages", retention_messages),
-        ):
-            if limit is not None and not limit > 0:
-                raise UsageError(f"{name} is more than 0, not {limit!r}")
-        if compact_below is not None and not 0 < compact_below <= 0.9:
-            raise UsageError(f"compact_below is more than 0 and at most 0.9, not {compact_below!r}")
+        checked(
+            memory_bytes=memory_bytes,
+            cache_bytes=cache_bytes,
+            segment_bytes=segment_bytes,
+            journal_bytes=journal_bytes,
+            expected_queues=expected_queues,
+            retention_s=retention_s,
+            retention_bytes=retention_bytes,
+            retention_messages=retention_messages,
+            compact_below=compact_below,
+            compaction_bytes_s=compaction_bytes_s,
+            compaction_memory_bytes=compaction_memory_bytes,
+        )
+        if files is not None and not isinstance(files, Files):
+            raise UsageError(f"files is a Files, not {type(files).__name__}")
         self._compact_below = compact_below
         self._compaction_bytes_s = compaction_bytes_s
         self._compaction_memory_bytes = compaction_memory_bytes
@@ -218,7 +193,7 @@ class QueueStore(Engine):
         self._working = threading.Lock()
         self._work = Work(self)
         self._clock: Clock = SYSTEM_CLOCK
-        self.path = Path(path)
+        self.path = path_of(path)
         self.durability = durability
         self.read_only = read_only
         self._files = files if files is not None else Files()
@@ -255,7 +230,14 @@ class QueueStore(Engine):
             self._start()
         except OSError as error:
             self._abandon()
-            raise StorageError(f"{self.path}: {error.strerror}", errno=error.errno) from error
+            where = error.filename if isinstance(error.filename, str) else self.path
+            raise StorageError(f"{where}: {error.strerror}", errno=error.errno) from error
+        except MemoryError as error:
+            self._abandon()
+            raise UsageError(
+                f"{self.path}: {error or 'no memory'}: memory_bytes, cache_bytes or"
+                " expected_queues are more than the machine gives"
+            ) from None
         except BaseException:
             self._abandon()
             raise
@@ -326,6 +308,8 @@ class QueueStore(Engine):
     def wait_for(self, queue: str | bytes, offset: int, timeout_ms: float | None = None) -> int:
         """Wait until the queue is longer than ``offset``, at most ``timeout_ms`` (None: without
         end); returns its length then. It is looked at up to every 20 ms."""
+        _, offset, _ = range_of((queue, offset, 0))
+        timeout_ms = timeout_of(timeout_ms)
         until_s = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
         pause_s, pause_max_s = WAIT_S
         while (length := self.length(queue)) <= offset:
