@@ -21,7 +21,14 @@ from dragoman.broker.nats_names import Location, name_of, parse, token_of
 from dragoman.broker.nats_records import BLOCK, LAST, PART, Found, Places, Record, Search
 from dragoman.broker.nats_store import NatsStore
 from dragoman.broker.nats_stream import Streams
-from dragoman.errors import ConnectError, DragomanError, LinkLost, StorageError, UsageError
+from dragoman.errors import (
+    ConnectError,
+    CorruptionError,
+    DragomanError,
+    LinkLost,
+    StorageError,
+    UsageError,
+)
 from dragoman.queue import MessageStore, QueueStore
 from tests.broker.nats_servers import PROGRAM, NatsServer, nats_cluster, nats_server
 from tests.pace import pace
@@ -526,3 +533,34 @@ def test_queues_move_between_a_directory_and_jetstream(own: NatsServer, tmp_path
         assert store.get("whole", 0, 9999) == [b"%d" % i for i in range(3000)]
         assert store.groups("whole") == {b"g": 1234}
         assert (store.first_offset(b"\xff.*"), store.length(b"\xff.*")) == (7, 20)
+
+
+def test_a_stream_that_is_deleted_under_an_open_store_is_not_read_as_empty(own: NatsServer) -> None:
+    url = f"nats://127.0.0.1:{own.port}/deleted"
+    with broker.open_store(url, timeout_ms=3000) as store:
+        store.put_many("q", [b"1", b"2"])
+        consumer = store.consumer("q", "g")
+        _delete_stream(own, "deleted")
+        for call in (
+            lambda: store.length("q"),
+            lambda: store.get("other", 0, 1),
+            lambda: "q" in store,
+            lambda: list(store.queues()),
+            lambda: consumer.read(5),
+            store.statistics,
+        ):
+            with pytest.raises(CorruptionError, match="the stream is gone"):
+                call()
+        with pytest.raises(DragomanError):
+            store.put("q", b"3")
+
+
+def _delete_stream(server: NatsServer, name: str) -> None:
+    async def delete() -> None:
+        import nats
+
+        client = await nats.connect(f"nats://127.0.0.1:{server.port}")
+        await client.jetstream().delete_stream(name)
+        await client.close()
+
+    asyncio.run(delete())

@@ -159,7 +159,9 @@ class Streams:
         try:
             answer = await self.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
         except ApiError as error:
-            if error.number == NO_MESSAGE or error.status == 404:
+            if error.number != STREAM_NOT_FOUND and (
+                error.number == NO_MESSAGE or error.status == 404
+            ):
                 return None
             raise self.translated(error) from None
         message = answer["message"]
@@ -199,7 +201,9 @@ class Streams:
         try:
             answer = await self.api(f"STREAM.MSG.GET.{stream}", asked)
         except ApiError as error:
-            if error.number == NO_MESSAGE or error.status == 404:
+            if error.number != STREAM_NOT_FOUND and (
+                error.number == NO_MESSAGE or error.status == 404
+            ):
                 return None
             raise self.translated(error) from None
         got = answer["message"]

@@ -7,6 +7,7 @@ The only place that prints or exits. Each family of commands is a module of this
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from dragoman import __version__
+from dragoman.cli import streams
 from dragoman.cli.words import Commands, wrong_option
 from dragoman.errors import DragomanError, UsageError
 
@@ -65,9 +67,17 @@ def build() -> typer.Typer:
 
 def run() -> None:
     """Entry point of the ``dragoman`` command."""
+    streams.open_closed(stays=_stays(sys.argv[1:]))
     try:
         # Not standalone: what is wrong with the options is one line as well.
         code = build()(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # A reader of the output that went away ends a command quietly.
+        code = 0
+    except OSError as error:
+        where = error.filename or "standard output"
+        code = _report(f"{where}: {error.strerror or error}", 1)
     except UsageError as error:
         code = _report(error, 2)
     except DragomanError as error:
@@ -76,7 +86,13 @@ def run() -> None:
         code = _show(error)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    streams.give_up_output()
     sys.exit(code)
+
+
+def _stays(arguments: list[str]) -> bool:
+    """Whether it is a command that stays, whose output on starting nobody need want."""
+    return arguments[:1] in (["agent"], ["demo"]) or arguments[:2] == ["queue", "serve"]
 
 
 def _show(error: Any) -> int:
@@ -89,5 +105,6 @@ def _show(error: Any) -> int:
 
 
 def _report(error: DragomanError | str, code: int) -> int:
-    print(f"dragoman: {error}", file=sys.stderr)
+    with suppress(OSError):
+        print(f"dragoman: {error}", file=sys.stderr)
     return code

@@ -7,12 +7,14 @@ quietly.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from dragoman.cli import streams
 from dragoman.cli.queue_text import (
     Form,
     argument_bytes,
@@ -85,8 +88,7 @@ def _command(name: str) -> Callable[[F], F]:
             try:
                 return function(*arguments, **options)
             except BrokenPipeError:
-                # Nothing of what is still buffered can be written.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                streams.give_up_output()
                 raise typer.Exit(0) from None
 
         queue.command(name)(run)
@@ -107,6 +109,27 @@ def _changing(where: str) -> AbstractContextManager[MessageStore]:
     from dragoman.broker import open_store
 
     return open_store(where, create=False) if _is_path(where) else open_store(where)
+
+
+@contextlib.contextmanager
+def _perhaps_new(where: str, **options: Any) -> Iterator[MessageStore]:
+    """A store to put to, which is made if it is not there; one that came to nothing leaves none."""
+    from dragoman.broker import open_store
+
+    place = Path(where) if _is_path(where) else None
+    new = place is not None and not place.exists()
+    with open_store(where, **options) as store:
+        try:
+            yield store
+        except BaseException:
+            new = new and next(iter(store.queues()), None) is None
+            raise
+        else:
+            new = False
+        finally:
+            store.close()
+            if new and place is not None:
+                shutil.rmtree(place, ignore_errors=True)
 
 
 def _is_path(where: str) -> bool:
@@ -141,8 +164,6 @@ def put(
     durability: Durability = None,
 ) -> None:
     """Append messages: those given, or each line of standard input."""
-    from dragoman.broker import open_store
-
     if messages and frames:
         raise UsageError("--frames is about standard input; messages were given as well")
     options: dict[str, Any] = {}
@@ -155,7 +176,7 @@ def put(
     count = 0
     if not messages and sys.stdin.isatty():
         say("reading messages from the terminal, one a line; end with Ctrl-D")
-    with open_store(where, **options) as store:
+    with _perhaps_new(where, **options) as store:
         try:
             source = (
                 iter([[argument_bytes(message) for message in messages]])
@@ -531,7 +552,6 @@ def import_(
     durability: Durability = None,
 ) -> None:
     """Put the queues of an export into a store that has none of them, offsets and groups kept."""
-    from dragoman.broker import open_store
     from dragoman.broker.exchange import import_queues
 
     options = {"durability": durability} if durability is not None else {}
@@ -539,7 +559,7 @@ def import_(
         stream = sys.stdin.buffer if str(file) == "-" else file.open("rb")
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
-    with stream, open_store(where, **options) as store, _Display("import") as display:
+    with stream, _perhaps_new(where, **options) as store, _Display("import") as display:
         moved = import_queues(store, stream, display.count)
     say(
         f"imported {several(moved.queues, 'queue')}, {several(moved.messages, 'message')}, "

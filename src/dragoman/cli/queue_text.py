@@ -14,6 +14,7 @@ import re
 import struct
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO, Literal
 
 from dragoman.errors import StorageError, UsageError
@@ -118,7 +119,8 @@ def _frames(rest: bytearray) -> list[bytes]:
 
 def say(text: str) -> None:
     """A line for people, beside the output."""
-    print(text, file=sys.stderr)
+    with suppress(OSError):
+        print(text, file=sys.stderr)
 
 
 def several(count: int, what: str) -> str:
