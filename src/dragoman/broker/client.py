@@ -42,7 +42,7 @@ from dragoman.queue.arguments import (
     puts_of,
     queue_bytes,
     range_of,
-    timeout_of,
+    wait_ms_of,
 )
 from dragoman.queue.consumer import AsyncConsumer
 from dragoman.queue.interface import KeyOf
@@ -397,7 +397,7 @@ class ServedStore(Owned):
         """See ``MessageStore.wait_for``. The server answers as soon as there is a message."""
         _, offset, _ = range_of((queue, offset, 0))
         name = queue_bytes(queue)
-        timeout_ms = timeout_of(timeout_ms)
+        timeout_ms = wait_ms_of(timeout_ms)
         until_s = None if timeout_ms is None else self._loop.time() + timeout_ms / 1000
         left_ms = WAIT_MS
 

@@ -42,7 +42,7 @@ from dragoman.queue.arguments import (
     puts_of,
     queue_bytes,
     range_of,
-    timeout_of,
+    wait_ms_of,
 )
 from dragoman.queue.consumer import AsyncConsumer, lost_position
 from dragoman.queue.interface import AsyncGroupWorkers
@@ -312,7 +312,7 @@ class NatsStore(Owned):
     async def wait_for(self, queue: Name, offset: int, timeout_ms: float | None = None) -> int:
         """See ``MessageStore.wait_for``. The subject is listened to meanwhile."""
         name, offset, _ = range_of((queue, offset, 0))
-        timeout_ms = timeout_of(timeout_ms)
+        timeout_ms = wait_ms_of(timeout_ms)
         until_s = None if timeout_ms is None else self._loop.time() + timeout_ms / 1000
         length = await self.length(name)
         if length > offset or (until_s is not None and self._loop.time() >= until_s):

@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import Any, TypeVar
 
 from dragoman.errors import DragomanError, UsageError
-from dragoman.queue.arguments import listed, range_of, timeout_of
+from dragoman.queue.arguments import listed, range_of, wait_ms_of
 from dragoman.queue.consumer import AsyncConsumer
 from dragoman.queue.interface import KeyOf
 from dragoman.queue.leases import Message
@@ -181,7 +181,7 @@ class AsyncQueueStore:
         """See ``QueueStore.wait_for``."""
         loop = asyncio.get_running_loop()
         _, offset, _ = range_of((queue, offset, 0))
-        timeout_ms = timeout_of(timeout_ms)
+        timeout_ms = wait_ms_of(timeout_ms)
         until_s = None if timeout_ms is None else loop.time() + timeout_ms / 1000
         pause_s, pause_max_s = WAIT_S
         while (length := self.store.length(queue)) <= offset:

@@ -77,7 +77,7 @@ def range_of(request: Any) -> tuple[bytes, int, int]:
     return queue_bytes(queue), offset, count
 
 
-def timeout_of(timeout_ms: Any, name: str = "timeout_ms") -> float | None:
+def wait_ms_of(timeout_ms: Any, name: str = "timeout_ms") -> float | None:
     """How long to wait, None: without end; raises UsageError."""
     if timeout_ms is None:
         return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from dragoman.errors import PositionLost, UsageError
-from dragoman.queue.arguments import timeout_of
+from dragoman.queue.arguments import wait_ms_of
 from dragoman.queue.interface import AsyncReadable, Readable
 
 
@@ -54,7 +54,7 @@ class Consumer:
         What was trimmed meanwhile is passed over. Raises PositionLost, once, when the queue was
         deleted meanwhile, or its end was lost: the next read begins where the group does.
         """
-        timeout_of(wait_ms, "wait_ms")
+        wait_ms_of(wait_ms, "wait_ms")
         messages = self._read(count)
         if not messages and wait_ms and count:
             self._store.wait_for(self.queue, self.position, wait_ms)
@@ -122,7 +122,7 @@ class AsyncConsumer:
 
     async def read(self, count: int = 1, *, wait_ms: float = 0) -> list[bytes]:
         """See ``Consumer.read``."""
-        timeout_of(wait_ms, "wait_ms")
+        wait_ms_of(wait_ms, "wait_ms")
         messages = await self._read(count)
         if not messages and wait_ms and count:
             await self._store.wait_for(self.queue, self.position, wait_ms)

@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from dragoman.clock import SYSTEM_CLOCK, Clock
 from dragoman.errors import CorruptionError, DragomanError, StorageError, UsageError
-from dragoman.queue.arguments import WORK, group_bytes, position_of, range_of, timeout_of
+from dragoman.queue.arguments import WORK, group_bytes, position_of, range_of, wait_ms_of
 from dragoman.queue.choices import checked, durability_of, path_of
 from dragoman.queue.consumer import Consumer, lost_position
 from dragoman.queue.directory import StoreDirectory, direct_alignment, prepare
@@ -309,7 +309,7 @@ class QueueStore(Engine):
         """Wait until the queue is longer than ``offset``, at most ``timeout_ms`` (None: without
         end); returns its length then. It is looked at up to every 20 ms."""
         _, offset, _ = range_of((queue, offset, 0))
-        timeout_ms = timeout_of(timeout_ms)
+        timeout_ms = wait_ms_of(timeout_ms)
         until_s = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
         pause_s, pause_max_s = WAIT_S
         while (length := self.length(queue)) <= offset:
