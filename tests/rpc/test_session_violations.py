@@ -280,4 +280,4 @@ def test_a_connection_that_breaks_inside_a_frame_dispatches_nothing_partial(cut:
 
 
 def test_every_type_has_a_name() -> None:
-    assert sorted(KINDS.values()) == list(range(1, 15))
+    assert sorted(KINDS.values()) == list(range(1, 17))

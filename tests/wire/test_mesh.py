@@ -43,6 +43,9 @@ CASES: dict[str, Frame] = {
     "pong": (KINDS["PONG"], 0, 0, 0, 99, b""),
     "goodbye": (KINDS["GOODBYE"], 0, 0, 0, 0, b""),
     "order": (KINDS["ORDER"], 0, 0, 7, 0, b"account 4711"),
+    "piece": (KINDS["PIECE"], 0, 0, 7, 100_000, b"a part of a body"),
+    "piece_that_announces_a_body": (KINDS["PIECE"], 0, 0, 7, 100_000, b""),
+    "metadata": (KINDS["METADATA"], 0, 0, 7, 0, b"\6\4\0tenant4711"),
     "goodbye_with_a_reason": (KINDS["GOODBYE"], 0, 0, 0, 0, b"shutting down"),
 }
 HEADER = struct.Struct("<IBBHII")
@@ -113,7 +116,7 @@ def refused(frame: Frame, length: int | None = None, **options: int) -> str:
     return reasons.pop()
 
 
-@pytest.mark.parametrize("kind", [0, 15, 16, 128, 255])
+@pytest.mark.parametrize("kind", [0, 17, 18, 128, 255])
 def test_an_unknown_type_is_refused(kind: int) -> None:
     assert refused((kind, 0, 0, 0, 0, b"")) == f"unknown mesh frame type {kind}"
 
@@ -144,6 +147,8 @@ FIELDS = {
     "PONG": ("not", "not", "may"),
     "GOODBYE": ("not", "not", "not"),
     "ORDER": ("not", "must", "not"),
+    "PIECE": ("not", "must", "may"),
+    "METADATA": ("not", "must", "not"),
 }
 # The types whose flag 0 has a meaning.
 WITH_A_FLAG = {KINDS["REQUEST"], KINDS["ERROR"], KINDS["GOODBYE"]}
@@ -170,9 +175,9 @@ def test_a_field_that_a_type_does_not_use_is_0_and_one_it_needs_is_not(
 @pytest.mark.parametrize("name", KINDS)
 def test_a_body_is_as_long_as_its_type_allows(name: str) -> None:
     good = next(frame for frame in CASES.values() if frame[0] == KINDS[name])
-    least = {"HELLO": 32, "NAME": 1, "ORDER": 1}.get(name, 0)
+    least = {"HELLO": 32, "NAME": 1, "ORDER": 1, "METADATA": 1}.get(name, 0)
     most = {"HELLO": 1024, "NAME": 1024, "GOODBYE": 1024, "ORDER": 255}.get(name, 0)
-    if name in ("REQUEST", "REPLY", "ERROR"):
+    if name in ("REQUEST", "REPLY", "ERROR", "PIECE", "METADATA"):
         most = 4096
     for n in {least, most}:
         frame: Frame = (*good[:5], bytes(n))
@@ -225,9 +230,9 @@ def frames_of(name: str) -> st.SearchStrategy[Frame]:
     }
     target, id, value = FIELDS[name]
     body = st.just(b"")
-    if name in ("REQUEST", "REPLY", "ERROR", "GOODBYE"):
+    if name in ("REQUEST", "REPLY", "ERROR", "GOODBYE", "PIECE"):
         body = st.binary(max_size=200)
-    elif name in ("HELLO", "NAME", "ORDER"):
+    elif name in ("HELLO", "NAME", "ORDER", "METADATA"):
         body = st.binary(min_size=32, max_size=200)
     return st.tuples(
         st.just(KINDS[name]),

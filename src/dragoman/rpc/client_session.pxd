@@ -73,7 +73,13 @@ cdef class ClientSession(Session):
     cdef bint has_room(self, size_t n) noexcept
     cdef void tell_waiting(self, int waiting)
     cdef inline Slot* _take(self, Call call, uint32_t index) except NULL
+    cdef int _in_line(
+        self, uint8_t flags, uint16_t target, uint32_t id, bytes body, uint32_t timeout_ms,
+        bytes order_key
+    ) except -1
+    cdef bint _must_wait(self, size_t n, bytes order_key)
     cdef int _order(self, uint32_t id, bytes order_key) except -1
+    cdef int _take_piece(self) except -1
     cdef int _gain(self, uint32_t n) except -1
     cdef void _give_back(self)
     cdef inline Slot* _slot(self, uint32_t id) noexcept

@@ -9,7 +9,7 @@ a request leaves only against a credit; an id is not used again before 2**32 - 1
 never is 0.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -17,11 +17,12 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from dragoman.flow.waiting cimport Waiter
+from dragoman.rpc.pieces cimport APART_BYTES, Body, Incoming
 from dragoman.rpc.session cimport SPILL_BYTES, Session
 from dragoman.wire.mesh cimport (
     F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_NAME, F_ORDER, F_PING, F_PONG,
-    F_RECLAIM, F_REPLY, F_REQUEST, F_RETURN, FEATURE_NO_REPLY, FEATURE_ORDER, FLAG_NO_REPLY,
-    FLAG_RETRY_SAFE, HEADER_BYTES, MeshDecoder, put_header,
+    F_PIECE, F_RECLAIM, F_REPLY, F_REQUEST, F_RETURN, FEATURE_NO_REPLY, FEATURE_ORDER, FLAG_NO_REPLY,
+    FLAG_RETRY_SAFE, HEADER_BYTES, MeshDecoder, put_header, write_frame,
 )
 
 from dragoman.errors import ANSWERED, Code, ProtocolError, UsageError
@@ -191,8 +192,14 @@ cdef class ClientSession(Session):
     ) except -1:
         """Send a request against a credit (the caller has checked ``room`` and the body's length).
         """
-        cdef char* at = self.out.reserve(HEADER_BYTES + n)
-        cdef Slot* slot = self._take(call, 0)
+        cdef char* at
+        cdef Slot* slot
+        if n > APART_BYTES and self.goes_apart(n):
+            return self.submit_body(
+                call, 0, target, PyBytes_FromStringAndSize(body, n), timeout_ms, None
+            )
+        at = self.out.reserve(HEADER_BYTES + n)
+        slot = self._take(call, 0)
         call.session = self
         call.id = slot.id
         put_header(at, <uint32_t>n, F_REQUEST, 0, target, slot.id, timeout_ms)
@@ -213,6 +220,8 @@ cdef class ClientSession(Session):
         cdef char* at
         call.session = self
         call.id = slot.id
+        if self.in_pieces and self._must_wait(n, order_key):
+            return self._in_line(0, target, slot.id, body, timeout_ms, order_key)
         if order_key is not None:
             self._order(slot.id, order_key)
         if self.out.length + n >= SPILL_BYTES:
@@ -265,6 +274,8 @@ cdef class ClientSession(Session):
             id += 1
         self._next_id = id + 1
         self.credits -= 1
+        if self.in_pieces and self._must_wait(PyBytes_GET_SIZE(body), order_key):
+            return self._in_line(FLAG_NO_REPLY, target, id, body, timeout_ms, order_key)
         if order_key is not None:
             self._order(id, order_key)
         self.put(
@@ -283,6 +294,29 @@ cdef class ClientSession(Session):
             self._eager = False
             self.flush()
 
+    cdef bint _must_wait(self, size_t n, bytes order_key):
+        """Whether a request leaves in pieces, or behind one that does and has the same key."""
+        return (n > APART_BYTES and self.goes_apart(n)) or (
+            order_key is not None and self.bodies is not None and self.bodies.orders(order_key)
+        )
+
+    cdef int _in_line(
+        self, uint8_t flags, uint16_t target, uint32_t id, bytes body, uint32_t timeout_ms,
+        bytes order_key
+    ) except -1:
+        """Have a request leave in pieces when those before it have. Its credit is used at once."""
+        cdef Body item = Body.__new__(Body)
+        item.kind = F_REQUEST
+        item.flags = flags
+        item.target = target
+        item.id = id
+        item.body = body
+        item.order_key = order_key
+        if timeout_ms != 0xFFFFFFFF:
+            item.due_us = self.turn.now_us() + <int64_t>timeout_ms * 1000
+        write_frame(self.out, F_PIECE, 0, 0, id, <uint32_t>PyBytes_GET_SIZE(body), NULL, 0)
+        return self.add_body(item)
+
     cdef int _order(self, uint32_t id, bytes order_key) except -1:
         """Say that the request with this id, which follows, is one of a sequence."""
         return self.control(F_ORDER, 0, id, 0, order_key)
@@ -292,6 +326,9 @@ cdef class ClientSession(Session):
         or too many replies are owed (a server that answers nothing may grant credits without end).
         """
         cdef size_t gathered = self.gathered()
+        if self.bodies is not None:
+            # The body that is being sent is not in the way.
+            gathered = self.out.length + self._parts_bytes + self.bodies.behind()
         if gathered > self.out_bytes_max // 2 or (gathered and self.budget.pressure() > 0.0):
             self._choked = True
             return 0
@@ -303,10 +340,13 @@ cdef class ClientSession(Session):
 
     cdef void flush(self):
         Session.flush(self)
-        if self.gathered() == 0:
+        if self.out.length == 0 and self._parts_bytes == 0:
             if not self._broken:
+                # Those that wait to leave in pieces are known apart.
                 self._flushed_id = self._next_id - 1
-            if self._choked and not self.closed:
+            if self._choked and not self.closed and (
+                self.bodies is None or self.bodies.behind() <= self.out_bytes_max // 4
+            ):
                 self._choked = False
                 self.owner.on_credit(self)
 
@@ -318,6 +358,10 @@ cdef class ClientSession(Session):
         if slot == NULL or slot.call != <void*>call:
             return False
         slot.call = NULL
+        if self.bodies is not None:
+            self.bodies.withdraw(id)
+        if self.arriving is not None and self.arriving.open and self.arriving.id == id:
+            self.arriving._throw()
         self.control(F_CANCEL, 0, id, 0, b"")
         Py_DECREF(call)
         return True
@@ -374,6 +418,10 @@ cdef class ClientSession(Session):
         cdef Call call
         cdef int code
         cdef uint8_t kind = frame.kind
+        cdef const char* body
+        cdef size_t length
+        cdef bytes owner
+        cdef bint refused
         if not self.ready:
             if kind != F_HELLO:
                 raise ProtocolError(f"mesh frame type {kind} before HELLO")
@@ -381,6 +429,21 @@ cdef class ClientSession(Session):
             self.owner.on_ready(self)
             return True
         if kind == F_REPLY or kind == F_ERROR:
+            body = frame.body
+            length = frame.length
+            owner = frame.owner
+            refused = frame.refused
+            if self.arriving is not None and self.arriving.open and self.arriving.id == frame.id:
+                if kind == F_ERROR:
+                    self.arriving.drop()
+                else:
+                    length = self.arriving.length
+                    self.arriving.take(
+                        frame.id, length, frame.body, frame.length, not frame.refused
+                    )
+                    refused = self.arriving.thrown
+                    owner = self.arriving.whole()
+                    body = PyBytes_AS_STRING(owner) if owner is not None else NULL
             slot = self._slot(frame.id)
             if slot == NULL:
                 # Late or duplicate, and so are the credits it claims to bring.
@@ -395,13 +458,12 @@ cdef class ClientSession(Session):
             self._end(slot)
             Py_DECREF(call)
             call.session = None
-            if frame.refused:
+            if refused:
                 call.on_error(
-                    Code.OVERLOAD, False,
-                    f"no memory is left for a reply of {frame.length} bytes",
+                    Code.OVERLOAD, False, f"no memory is left for a reply of {length} bytes",
                 )
             elif kind == F_REPLY:
-                call.on_reply(frame.body, frame.length, frame.owner)
+                call.on_reply(body, length, owner)
             else:
                 code = frame.target
                 call.answered = code & ~0xFF == ANSWERED_BIT
@@ -410,6 +472,8 @@ cdef class ClientSession(Session):
                     frame.flags & FLAG_RETRY_SAFE,
                     frame.body[:frame.length].decode("utf-8", "replace"),
                 )
+        elif kind == F_PIECE:
+            self._take_piece()
         elif kind == F_CREDIT:
             self._gain(frame.value)
             if self._told_waiting:
@@ -435,6 +499,21 @@ cdef class ClientSession(Session):
         else:
             raise ProtocolError(f"mesh frame type {kind} from a server")
         return True
+
+    cdef int _take_piece(self) except -1:
+        """A piece of a reply has come."""
+        cdef MeshDecoder frame = self.decoder
+        cdef Slot* slot = self._slot(frame.id)
+        if frame.value > self.body_bytes_max:
+            raise ProtocolError(
+                f"a body of {frame.value} bytes in pieces, at most {self.body_bytes_max} allowed"
+            )
+        if self.arriving is None:
+            self.arriving = Incoming(self.budget)
+        # Nobody waits for it: it gets no memory.
+        return self.arriving.take(
+            frame.id, frame.value, frame.body, frame.length, slot != NULL and slot.call != NULL
+        )
 
     cdef int _gain(self, uint32_t n) except -1:
         if n > CREDITS_MAX or self.credits + n > CREDITS_MAX:
@@ -486,7 +565,8 @@ cdef class ClientSession(Session):
                 call = <Call>slot.call
                 call.index = slot.place - 1
                 # Unsent calls never reached the transport: they may go elsewhere.
-                unsent = <int32_t>(slot.id - self._flushed_id) > 0
+                unsent = <int32_t>(slot.id - self._flushed_id) > 0 \
+                    or (self.bodies is not None and self.bodies.has(slot.id))
                 self._end(slot)
                 Py_DECREF(call)
                 call.session = None

@@ -58,6 +58,8 @@ cdef class ServerSession(Session):
     # The value of the PING that waits for its PONG since a RECLAIM was due, 0 if there is none.
     cdef uint32_t _probe
     cdef bint _returned
+    # The requests of whose bodies all or some is yet to come, with the length of each.
+    cdef dict _announced
     cdef int _sessions_max
 
     cdef void reply(self, uint32_t id, const char* body, size_t n, int credits, bytes owner=*)
@@ -65,6 +67,10 @@ cdef class ServerSession(Session):
         self, uint32_t id, int code, bint retry_safe, str message, int credits, bint answered=*
     )
     cdef void credit(self, int n)
+    cdef int _take_piece(self) except -1
+    cdef bint _forget_body(self, uint32_t id) except -1
+    cdef bint _crowded(self)
+    cdef void _review_unread(self)
     cdef void owed(self, int credits)
     cdef int grant_owed(self) except -1
     cdef int _probed(self) except -1

@@ -7,16 +7,17 @@ Invariants: a request without a credit ends the session; while the caller does n
 or the handler holds the session, none of its requests is taken.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, realloc
 
 from dragoman.flow.credits cimport CreditPool, Holder
+from dragoman.rpc.pieces cimport APART_BYTES, Body, Incoming
 from dragoman.rpc.session cimport Session
 from dragoman.timers cimport Timed
 from dragoman.wire.mesh cimport (
-    F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_NAME, F_ORDER, F_PING, F_PONG,
-    F_RECLAIM, F_REPLY, F_REQUEST, F_RETURN, FEATURE_NO_REPLY, FEATURE_ORDER, FLAG_NO_REPLY,
+    F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_NAME, F_ORDER, F_PIECE, F_PING,
+    F_PONG, F_RECLAIM, F_REPLY, F_REQUEST, F_RETURN, FEATURE_NO_REPLY, FEATURE_ORDER, FLAG_NO_REPLY,
     FLAG_RETRY_SAFE, MeshDecoder, write_frame,
 )
 
@@ -30,6 +31,8 @@ log = logging.getLogger("dragoman.rpc")
 cdef int METHODS_MAX = 1024
 # Shorter replies are always taken.
 cdef size_t SMALL_BYTES = 4096
+# So much of short replies may wait beside a body that is being sent.
+cdef size_t BESIDE_BYTES = 262144
 cdef int ERROR_TEXT_BYTES_MAX = 4096
 cdef uint32_t CREDITS_MAX = 1 << 24
 cdef bytes NO_IDENTITY = b"\0" * 16
@@ -139,6 +142,7 @@ cdef class ServerSession(Session):
 
     cdef void reply(self, uint32_t id, const char* body, size_t n, int credits, bytes owner=None):
         """Answer a request; ``credits`` go back with it. ``owner``: see ``put``."""
+        cdef Body item
         if self.closed:
             return
         if n > self.peer_body_bytes_max:
@@ -160,7 +164,22 @@ cdef class ServerSession(Session):
                 f"{n} bytes of replies wait already for a caller that is slow to read", credits,
             )
             return
-        self.put(F_REPLY, 0, 0, id, credits, body, n, owner)
+        if n <= APART_BYTES or not self.goes_apart(n):
+            self.put(F_REPLY, 0, 0, id, credits, body, n, owner)
+            return
+        if self.bodies is not None and self.bodies.has(id):
+            self.fail(f"request id {id} is in use")
+            return
+        # The credit does not wait for the last piece: what follows relies on its having come.
+        self.owed(credits)
+        item = Body.__new__(Body)
+        item.kind = F_REPLY
+        item.id = id
+        if owner is None or <size_t>PyBytes_GET_SIZE(owner) != n:
+            owner = PyBytes_FromStringAndSize(body, n)
+        item.body = owner
+        self.add_body(item)
+        self._review_unread()
 
     cdef void error(
         self, uint32_t id, int code, bint retry_safe, str message, int credits,
@@ -196,17 +215,39 @@ cdef class ServerSession(Session):
     def pause_writing(self):
         """The caller does not read its replies: stop taking its requests."""
         Session.pause_writing(self)
-        self.hold(HOLD_UNREAD)
+        self._review_unread()
 
     def resume_writing(self):
         """The caller reads again."""
         Session.resume_writing(self)
-        self.release(HOLD_UNREAD)
+        self._review_unread()
+
+    cdef bint _crowded(self):
+        """Whether more waits than may beside the body which is being sent, if there is one."""
+        if self.bodies is None or self.bodies.count == 0:
+            return self.paused
+        return self.out.length > BESIDE_BYTES or (
+            self.bodies.count > 1 and (
+                self.bodies.behind() > self.out_bytes_max // 4 or self.budget.pressure() > 0.0
+            )
+        )
+
+    cdef void _review_unread(self):
+        """Take the caller's requests, or take none while too much waits for it to read."""
+        if self._crowded():
+            if not self._held & HOLD_UNREAD:
+                self.hold(HOLD_UNREAD)
+        elif self._held & HOLD_UNREAD:
+            self.release(HOLD_UNREAD)
 
     cdef bint on_frame(self) except -1:
         cdef MeshDecoder frame = self.decoder
         cdef uint8_t kind = frame.kind
         cdef int number
+        cdef const char* body
+        cdef size_t length
+        cdef bytes owner
+        cdef bint refused
         if not self.ready:
             if kind != F_HELLO:
                 raise ProtocolError(f"mesh frame type {kind} before HELLO")
@@ -228,11 +269,22 @@ cdef class ServerSession(Session):
                 raise ProtocolError("a request without reply, which this server does not offer")
             if self.order_id and self.order_id != frame.id:
                 raise ProtocolError(f"ORDER for id {self.order_id} before request {frame.id}")
-            if not self.pool.began(self.holder):
+            body = frame.body
+            length = frame.length
+            owner = frame.owner
+            refused = frame.refused
+            if self._announced is not None and frame.id in self._announced:
+                length = self._announced[frame.id]
+                self.arriving.take(frame.id, length, frame.body, frame.length, not frame.refused)
+                refused = self.arriving.thrown
+                owner = self.arriving.whole()
+                del self._announced[frame.id]
+                body = PyBytes_AS_STRING(owner) if owner is not None else NULL
+            elif not self.pool.began(self.holder):
                 raise ProtocolError("request without a credit")
             self.requests += 1
-            if frame.refused:
-                self._no_room(frame.id, frame.length)
+            if refused:
+                self._no_room(frame.id, length)
                 self.order_id = 0
                 return True
             number = self._methods[frame.target - 1]
@@ -240,14 +292,16 @@ cdef class ServerSession(Session):
                 self._unknown_method(frame.id)
             else:
                 self.handler.on_request(
-                    self, frame.id, number, frame.value,
-                    frame.body, frame.length, frame.owner,
+                    self, frame.id, number, frame.value, body, length, owner,
                 )
             self.order_id = 0
         elif self.order_id:
             raise ProtocolError(f"ORDER before mesh frame type {kind}")
+        elif kind == F_PIECE:
+            self._take_piece()
         elif kind == F_CANCEL:
-            self.handler.on_cancel(self, frame.id)
+            if not self._forget_body(frame.id):
+                self.handler.on_cancel(self, frame.id)
         elif kind == F_DEMAND:
             self.pool.demand(self.holder, min(frame.value, CREDITS_MAX))
             if self.pool._short:
@@ -284,6 +338,48 @@ cdef class ServerSession(Session):
         else:
             raise ProtocolError(f"mesh frame type {kind} from a client")
         return True
+
+    cdef int _take_piece(self) except -1:
+        """A piece of a request has come; the first uses its credit, and may be empty."""
+        cdef MeshDecoder frame = self.decoder
+        if self._announced is None:
+            self._announced = {}
+            self.arriving = Incoming(self.budget)
+        if frame.id not in self._announced:
+            if frame.value > self.body_bytes_max:
+                raise ProtocolError(
+                    f"a body of {frame.value} bytes in pieces, at most "
+                    f"{self.body_bytes_max} allowed"
+                )
+            if not self.pool.began(self.holder):
+                raise ProtocolError("request without a credit")
+            self._announced[frame.id] = frame.value
+        elif self._announced[frame.id] != frame.value:
+            raise ProtocolError(
+                f"a body of {frame.value} bytes in pieces, announced with "
+                f"{self._announced[frame.id]}"
+            )
+        if frame.length:
+            self.arriving.take(frame.id, frame.value, frame.body, frame.length, True)
+        return 0
+
+    cdef bint _forget_body(self, uint32_t id) except -1:
+        """The caller wants no reply to this request: what has come of its body is dropped, or what
+        has not been sent of the reply's. Whether there was anything of either.
+        """
+        if self._announced is not None and self._announced.pop(id, None) is not None:
+            if self.arriving.open and self.arriving.id == id:
+                self.arriving.drop()
+            self.error(
+                id, Code.CANCELLED, False, "cancelled by the caller", self.pool.done(self.holder)
+            )
+            return True
+        if self.bodies is not None and self.bodies.withdraw(id):
+            # Its credit has gone back.
+            self.error(id, Code.CANCELLED, False, "cancelled by the caller", 0)
+            self._review_unread()
+            return True
+        return False
 
     cdef void on_idle_check(self):
         """Find out whether the caller disregards a RECLAIM, and keeps from others what it does not
@@ -357,7 +453,8 @@ cdef class ServerSession(Session):
 
     cdef int on_midway(self) except -1:
         # Who has no credit gets no memory either.
-        if self.decoder.kind == F_REQUEST and self.holder.in_use >= self.holder.held:
+        if self.decoder.kind == F_REQUEST and self.holder.in_use >= self.holder.held \
+                and (self._announced is None or self.decoder.id not in self._announced):
             raise ProtocolError("request without a credit")
         return 0
 
@@ -396,6 +493,8 @@ cdef class ServerSession(Session):
     cdef void flush(self):
         self.grant_owed()
         Session.flush(self)
+        if self.bodies is not None or self._held:
+            self._review_unread()
 
     cdef void on_batch(self):
         self.handler.on_batch(self)
@@ -404,6 +503,11 @@ cdef class ServerSession(Session):
         if type(self.failure) is ProtocolError:
             log.warning("session ended: %s", self.failure)
         self._sessions.discard(self)
+        if self._announced:
+            # Their bodies will not come any more.
+            for _ in range(len(self._announced)):
+                self.owed(self.pool.done(self.holder))
+            self._announced.clear()
         if self.ready or self.holder.pool is not None:
             self.pool.leave(self.holder)
         self.handler.on_lost(self)

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from dragoman.budget cimport Budget
 from dragoman.rpc.arrival cimport Arriving
+from dragoman.rpc.pieces cimport Body, Incoming, Outgoing
 from dragoman.rpc.turn cimport Turn
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.mesh cimport MeshDecoder
@@ -30,6 +31,13 @@ cdef class Session(Arriving):
     cdef readonly str goodbye_reason
     cdef list _parts
     cdef size_t _parts_bytes
+    # Whether large bodies go in pieces to this peer; those that wait, and the one that comes.
+    cdef bint in_pieces
+    cdef bint _narrow
+    cdef int64_t _full_us
+    cdef bint _direct_piece
+    cdef Outgoing bodies
+    cdef Incoming arriving
     cdef int _held
     cdef bytes _stash
     cdef readonly uint32_t peer_features
@@ -65,7 +73,14 @@ cdef class Session(Arriving):
     cdef inline void mark(self)
     cdef bint _send_now(self, size_t n) except -1
     cdef ssize_t _try(self, const char* data, size_t n) noexcept
+    cdef inline void _notice(self) noexcept
     cdef inline size_t gathered(self) noexcept
+    cdef int add_body(self, Body body) except -1
+    cdef void _widen(self)
+    cdef void _pace_pieces(self)
+    cdef bint goes_apart(self, size_t n)
+    cdef int _pump(self, bint whole) except -1
+    cdef int _send_with(self, const char* at, size_t n) except -1
     cdef int put(
         self, uint8_t kind, uint8_t flags, uint16_t target, uint32_t id, uint32_t value,
         const char* body, size_t n, bytes owner

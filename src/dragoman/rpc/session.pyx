@@ -10,12 +10,12 @@ by ``out_bytes_max``; between two reads nothing is kept but the unfinished body,
 session is held, what came in the read that it was held in.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.buffer cimport PyBUF_WRITE
 from libc.errno cimport EAGAIN, EINTR, ENOBUFS, ENOMEM, errno
-from libc.stdint cimport int64_t, uint16_t, uint32_t
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
 cdef extern from *:
     """
@@ -39,16 +39,27 @@ cdef extern from "<sys/socket.h>" nogil:
     int MSG_DONTWAIT
     int MSG_NOSIGNAL
     ssize_t send(int fd, const void* data, size_t n, int flags)
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+    struct msghdr:
+        iovec* msg_iov
+        size_t msg_iovlen
+    ssize_t sendmsg(int fd, const msghdr* message, int flags)
 
 from dragoman.budget cimport Budget, process_budget
 from dragoman.rpc.arrival cimport Progress
+from dragoman.rpc.pieces cimport (
+    APART_BYTES, PIECE_BYTES_LEAST, PIECE_BYTES_MOST, WHOLE_BYTES, Body, Incoming, Outgoing,
+)
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.mesh cimport (
-    F_GOODBYE, F_HELLO, F_PING, FLAG_VIOLATION, HEADER_BYTES, HELLO_BYTES, MESH_ERROR,
-    MESH_NEED_MORE, MESH_VERSION, put_header, write_frame,
+    F_GOODBYE, F_HELLO, F_PING, FEATURE_PIECES, FLAG_VIOLATION, HEADER_BYTES, HELLO_BYTES,
+    MESH_ERROR, MESH_NEED_MORE, MESH_VERSION, put_header, write_frame,
 )
 
 import logging
+import socket
 import struct
 
 from dragoman.observe.faults import log_fault
@@ -60,14 +71,21 @@ log = logging.getLogger("dragoman.rpc")
 # What this process holds for its peers.
 cdef Budget of_process = process_budget()
 HELLO = struct.Struct("<4sHHII16s")
+# Not named in Python 3.11.
+cdef int TCP_NOTSENT_LOWAT = 25
+# Bodies in pieces are numbered apart from frames in pieces.
+cdef uint64_t BODIES = <uint64_t>1 << 63
 cdef bytes MAGIC = b"DRGM"
 cdef size_t OUT_BYTES_MAX = 64 * 1024 * 1024
 cdef int GOODBYE_TEXT_BYTES_MAX = 1024
 cdef double LINGER_S = 1.0
 # The sender of a frame that is arriving hears of it so often: its own pings may stand behind it.
 cdef int64_t ARRIVING_US = 200_000
-# A body from here on is written from where it is, instead of being copied to what gathers.
-cdef size_t APART_BYTES = 65536
+# So much of a body leaves in a turn, however fast the peer.
+cdef size_t PUMP_BYTES = 1048576
+# A piece is to take so long: shorter ones cost speed, longer ones keep small calls waiting.
+cdef int64_t PIECE_US_LEAST = 1000
+cdef int64_t PIECE_US_MOST = 4000
 
 
 cdef class Session(Arriving):
@@ -89,6 +107,7 @@ cdef class Session(Arriving):
         self.decoder = MeshDecoder(0)
         self.budget = of_process if budget is None else budget
         self.decoder.budget = self.budget
+        self.decoder.split_pieces = True
         self.out.budget = self.budget
         self.body_bytes_max = body_bytes_max
         # Four of the largest bodies at least (see ``flush`` for those that we send), or one slow
@@ -115,12 +134,20 @@ cdef class Session(Arriving):
         """End of the turn: everything gathered leaves in one write."""
         cdef size_t n = self.gathered()
         cdef list parts
-        if n == 0 or self.closed:
+        if self.closed or (n == 0 and self.bodies is None):
             return
         if self.paused:
             if n > self.out_bytes_max and n > 4 * self._largest:
                 self.lose(f"{n} bytes wait for a peer that does not read")
             return
+        if self.bodies is not None:
+            if self.bodies.count:
+                self._pump(False)
+                return
+            if self._narrow:
+                self._widen()
+            if n == 0:
+                return
         self.bytes_out += n
         self.writes += 1
         if self._parts is None:
@@ -166,14 +193,124 @@ cdef class Session(Arriving):
     cdef ssize_t _try(self, const char* data, size_t n) noexcept:
         """Have the kernel take ``data``; notices a connection that is broken."""
         cdef ssize_t sent = send(self._fd, data, n, MSG_DONTWAIT | MSG_NOSIGNAL)
-        if sent < 0 and errno != EAGAIN and errno != EINTR \
-                and errno != ENOBUFS and errno != ENOMEM:
-            self._broken = True
+        if sent < 0:
+            self._notice()
         return sent
+
+    cdef inline void _notice(self) noexcept:
+        """The kernel has taken nothing: does it ever?"""
+        if errno != EAGAIN and errno != EINTR and errno != ENOBUFS and errno != ENOMEM:
+            self._broken = True
 
     cdef inline size_t gathered(self) noexcept:
         """Bytes that wait for the end of the turn, or for the peer to read."""
-        return self.out.length + self._parts_bytes
+        cdef size_t n = self.out.length + self._parts_bytes
+        if self.bodies is not None:
+            n += self.bodies.bytes
+        return n
+
+    cdef int add_body(self, Body body) except -1:
+        """Queue a frame with a large body, which leaves in pieces, after those before it."""
+        cdef size_t n = PyBytes_GET_SIZE(body.body)
+        if n > self._largest:
+            self._largest = n
+        if self.bodies is None:
+            self.bodies = Outgoing(self.budget)
+            self._pace_pieces()
+        if not self._narrow:
+            # The transport is to say when it has nothing left, not when it has much.
+            self._narrow = True
+            self.transport.set_write_buffer_limits(*((0, 0) if self._fd >= 0 else (65536, 16384)))
+        self.bodies.add(body)
+        self.mark()
+        if not self.paused:
+            self.flush()
+        return 0
+
+    cdef int _pump(self, bint whole) except -1:
+        """What has gathered leaves, and pieces of bodies as long as the kernel takes them; all of
+        them if ``whole``.
+        """
+        cdef Body body
+        cdef size_t n, done = 0
+        while self.bodies.count and (whole or not self.paused and done < PUMP_BYTES):
+            body = self.bodies.first()
+            n = self.bodies.head(self.out, body, self.turn.now_us())
+            self._send_with(PyBytes_AS_STRING(body.body) + body.sent, n)
+            if self._broken:
+                # It has not been sent whole, nor will it be.
+                return 0
+            self.bodies.passed(body, n)
+            done += n
+        if self.bodies.count == 0:
+            self._widen()
+        elif not self.paused:
+            self.mark()
+        return 0
+
+    cdef bint goes_apart(self, size_t n):
+        """Whether a body of ``n`` bytes, more than APART_BYTES, goes in pieces."""
+        return self.in_pieces and (
+            n > WHOLE_BYTES or self.paused or (self.bodies is not None and self.bodies.count)
+        )
+
+    cdef void _pace_pieces(self):
+        """Have the kernel hold hardly more than a piece which it has not sent, so that a small
+        frame that joins it is soon on its way.
+        """
+        cdef object plain = self.transport.get_extra_info("socket")
+        if plain.family == socket.AF_UNIX:
+            return
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, self.bodies.piece_bytes)
+        except OSError:
+            # The connection is gone, or the kernel does not know it: slower, but right.
+            return
+
+    cdef void _widen(self):
+        """No body is to be sent any more."""
+        self._narrow = False
+        self.transport.set_write_buffer_limits()
+
+    cdef int _send_with(self, const char* at, size_t n) except -1:
+        """Write what has gathered and ``n`` bytes behind it."""
+        cdef iovec parts[2]
+        cdef msghdr message
+        cdef ssize_t sent = 0
+        cdef size_t left
+        cdef bytes rest
+        cdef char* to
+        self.bytes_out += self.out.length + n
+        self.writes += 1
+        if self._fd >= 0 and not self.transport.is_closing() \
+                and not self.transport.get_write_buffer_size():
+            parts[0].iov_base = self.out.data
+            parts[0].iov_len = self.out.length
+            parts[1].iov_base = <void*>at
+            parts[1].iov_len = n
+            memset(&message, 0, sizeof(message))
+            message.msg_iov = parts
+            message.msg_iovlen = 2
+            sent = sendmsg(self._fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+            if sent < 0:
+                # Full, or broken: the transport finds out.
+                self._notice()
+                sent = 0
+        elif self.transport.is_closing():
+            self._broken = True
+        left = self.out.length + n - sent
+        if left:
+            rest = PyBytes_FromStringAndSize(NULL, left)
+            to = PyBytes_AS_STRING(rest)
+            if <size_t>sent < self.out.length:
+                memcpy(to, self.out.data + sent, self.out.length - sent)
+                memcpy(to + self.out.length - sent, at, n)
+            else:
+                memcpy(to, at + n - left, left)
+        self.out.clear()
+        if left:
+            self.transport.write(rest)
+        return 0
 
     cdef int put(
         self, uint8_t kind, uint8_t flags, uint16_t target, uint32_t id, uint32_t value,
@@ -200,7 +337,7 @@ cdef class Session(Arriving):
             memcpy(at + HEADER_BYTES, body, n)
             self.out.length += HEADER_BYTES + n
         self.mark()
-        if self.gathered() > SPILL_BYTES and not self.paused:
+        if self.out.length + self._parts_bytes > SPILL_BYTES and not self.paused:
             self.flush()
         return 0
 
@@ -228,7 +365,13 @@ cdef class Session(Arriving):
     def get_buffer(self, sizehint):
         """Where the next read goes: the loop's buffer, or the large body being put together."""
         cdef size_t room = 0
-        cdef char* at = self.decoder.direct(&room)
+        cdef char* at
+        if self.decoder.piece_left:
+            at = self.arriving.direct(self.decoder.piece_left, &room) \
+                if self.arriving is not None else NULL
+            self._direct_piece = at != NULL
+        else:
+            at = self.decoder.direct(&room)
         if at != NULL:
             self._direct = True
             return PyMemoryView_FromMemory(at, room, PyBUF_WRITE)
@@ -245,7 +388,13 @@ cdef class Session(Arriving):
         try:
             if self._direct:
                 self._direct = False
-                self.decoder.direct_received(n)
+                if self._direct_piece:
+                    self._direct_piece = False
+                    self.arriving.have += n
+                    self.decoder.piece_left -= n
+                    self.decoder.receive(NULL, 0)
+                else:
+                    self.decoder.direct_received(n)
             else:
                 self.decoder.receive(self.turn.read_buffer, n)
             self.turn.begin_slice(self.read_us)
@@ -298,7 +447,7 @@ cdef class Session(Arriving):
             self.lose(f"internal error: {type(error).__name__}")
             return 0
         if not self.closed:
-            if not self.decoder.idle():
+            if not self.decoder.idle() or (self.arriving is not None and self.arriving.open):
                 self.frame_begun(self.turn.wheel)
                 if self.read_us - self._told_us > min(ARRIVING_US, self.heartbeat_us // 4) \
                         and self.ready and not self.paused:
@@ -308,6 +457,13 @@ cdef class Session(Arriving):
         return 0
 
     cdef bint progress(self, Progress* frame) noexcept:
+        if self.arriving is not None and self.arriving.open and not self.closed:
+            # All its pieces are one frame, which the others between them do not keep from arriving.
+            frame.frame = BODIES + self.arriving.number
+            frame.have = self.arriving.have + self.decoder.have()
+            frame.length = self.arriving.length
+            frame.reading = not self._held
+            return True
         if self.closed or self.decoder.idle():
             return False
         frame.frame = self.decoder.pieced
@@ -372,6 +528,8 @@ cdef class Session(Arriving):
     def pause_writing(self):
         """The transport's buffer is full: frames gather here, within bounds."""
         self.paused = True
+        if self._narrow:
+            self._full_us = self.turn.wheel.clock_us()
         self._count_queue()
 
     cdef void _count_queue(self):
@@ -389,9 +547,20 @@ cdef class Session(Arriving):
 
     def resume_writing(self):
         """The transport's buffer has room again."""
+        cdef int64_t took_us
         self.paused = False
+        # The peer has taken something.
+        self._heard = True
+        if self._narrow:
+            took_us = self.turn.wheel.clock_us() - self._full_us
+            if took_us < PIECE_US_LEAST and self.bodies.piece_bytes < PIECE_BYTES_MOST:
+                self.bodies.piece_bytes *= 2
+                self._pace_pieces()
+            elif took_us > PIECE_US_MOST and self.bodies.piece_bytes > PIECE_BYTES_LEAST:
+                self.bodies.piece_bytes //= 2
+                self._pace_pieces()
         self._count_queue()
-        if self.gathered():
+        if self.gathered() or (self.bodies is not None and self.bodies.count):
             self.mark()
 
     def connection_lost(self, exc):
@@ -416,9 +585,13 @@ cdef class Session(Arriving):
         self._parts = None
         self.budget.give(self._parts_bytes)
         self._parts_bytes = 0
+        if self.arriving is not None:
+            self.arriving.drop()
         self.turn.wheel.cancel(self)
         self.end_watch()
         self.on_closed()
+        if self.bodies is not None:
+            self.bodies.drop()
 
     cdef void on_due(self):
         """Twice a heartbeat interval: ping a peer that was silent for a half, give it up an
@@ -484,6 +657,10 @@ cdef class Session(Arriving):
             return
         if self.failure is None:
             self.failure = ProtocolError(f"{self.peer}: {why}", endpoint=self.peer)
+        if self.bodies is not None and self.bodies.count:
+            # The transport is full because we keep it so, not because the peer does not read.
+            self.paused = False
+            self.bodies.drop()
         if self.ready and not self.paused:
             # The reason is to reach the peer, if it reads; one that does not is not waited for.
             self.bid_goodbye(why, FLAG_VIOLATION)
@@ -531,6 +708,8 @@ cdef class Session(Arriving):
         if self.failure is None:
             self.failure = LinkLost(f"connection to {self.peer} closed", endpoint=self.peer)
         self.paused = False
+        if self.bodies is not None and self.bodies.count:
+            self._pump(True)
         self.flush()
         self.transport.close()
         self.connection_lost(None)
@@ -551,7 +730,8 @@ cdef class Session(Arriving):
         self.control(
             F_HELLO, 0, 0, 0,
             HELLO.pack(
-                MAGIC, MESH_VERSION, MESH_VERSION, features, self.body_bytes_max, identity
+                MAGIC, MESH_VERSION, MESH_VERSION, features | FEATURE_PIECES,
+                self.body_bytes_max, identity,
             ) + name,
         )
 
@@ -569,5 +749,8 @@ cdef class Session(Arriving):
         self.peer_identity = identity
         self.peer_body_bytes_max = body_bytes_max
         self.decoder.body_bytes_max = self.body_bytes_max
+        # Within a process nothing is gained by it.
+        self.in_pieces = features & FEATURE_PIECES \
+            and self.transport.get_extra_info("socket") is not None
         self.ready = True
         return 0

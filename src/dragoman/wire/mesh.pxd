@@ -23,7 +23,9 @@ cdef enum:
     F_PONG = 12
     F_GOODBYE = 13
     F_ORDER = 14
-    F_LAST = 14
+    F_PIECE = 15
+    F_METADATA = 16
+    F_LAST = 16
 
     # flags: of ERROR, of REQUEST, of GOODBYE
     FLAG_RETRY_SAFE = 1
@@ -33,6 +35,8 @@ cdef enum:
     # features that HELLO announces
     FEATURE_NO_REPLY = 1
     FEATURE_ORDER = 2
+    FEATURE_PIECES = 4
+    FEATURE_METADATA = 8
 
     # what next_frame returns
     MESH_NEED_MORE = 0
@@ -86,6 +90,9 @@ cdef class MeshDecoder:
     cdef size_t _skip
     # How many frames have come in pieces.
     cdef uint64_t pieced
+    # PIECE frames are described as they come, each as any number of shorter ones.
+    cdef bint split_pieces
+    cdef size_t piece_left
 
     cdef void receive(self, const char* data, size_t n) noexcept
     cdef int next_frame(self) except -2
@@ -101,6 +108,7 @@ cdef class MeshDecoder:
     cdef int _refuse(self) noexcept
     cdef void _pass_over(self) noexcept
     cdef size_t have(self) noexcept
+    cdef int _more_of_piece(self) noexcept
     cdef bytes rest(self)
     cdef int _grow(self, size_t wanted) except -1
     cdef int _check(self) except -2

@@ -5,7 +5,7 @@ little-endian, and a body:
 
     offset width field   meaning
     0      u32   length  bytes of body after the header
-    4      u8    type    1..14
+    4      u8    type    1..16
     5      u8    flags   by type; unknown bits are refused
     6      u16   target  REQUEST: method id; ERROR: error code; NAME: the method id being named;
     else 0
@@ -36,37 +36,39 @@ cdef size_t GROW_BYTES = 65536
 cdef uint32_t SMALL_BYTES = 4096
 cdef uint32_t TEXT_BODY_MAX = 1024
 cdef uint32_t KEY_BODY_MAX = 255
+cdef uint32_t PIECE_BODY_MAX = 1048576
+cdef uint32_t METADATA_BODY_MAX = 4096
 cdef uint32_t ERROR_BODY_MAX = 4096
 
 KINDS = {
     "HELLO": F_HELLO, "NAME": F_NAME, "REQUEST": F_REQUEST, "REPLY": F_REPLY, "ERROR": F_ERROR,
     "CANCEL": F_CANCEL, "CREDIT": F_CREDIT, "DEMAND": F_DEMAND, "RECLAIM": F_RECLAIM,
     "RETURN": F_RETURN, "PING": F_PING, "PONG": F_PONG, "GOODBYE": F_GOODBYE,
-    "ORDER": F_ORDER,
+    "ORDER": F_ORDER, "PIECE": F_PIECE, "METADATA": F_METADATA,
 }
 VERSION = MESH_VERSION
 MAGIC = b"DRGM"
 FIELDS = ((1, "target"), (2, "id"), (4, "value"))
 
 # What each type may carry, by its number: HELLO, NAME, REQUEST, REPLY, ERROR, CANCEL, CREDIT,
-# DEMAND, RECLAIM, RETURN, PING, PONG, GOODBYE, ORDER. The smallest and the largest body
+# DEMAND, RECLAIM, RETURN, PING, PONG, GOODBYE, ORDER, PIECE, METADATA. The smallest and the largest body
 # (0xFFFFFFFF: the session's limit).
-cdef uint32_t BODY_MIN[15]
-BODY_MIN[:] = [0, HELLO_BYTES, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
-cdef uint32_t BODY_MAX[15]
+cdef uint32_t BODY_MIN[17]
+BODY_MIN[:] = [0, HELLO_BYTES, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1]
+cdef uint32_t BODY_MAX[17]
 BODY_MAX[:] = [
     0, TEXT_BODY_MAX, TEXT_BODY_MAX, 0xFFFFFFFF, 0xFFFFFFFF, ERROR_BODY_MAX, 0, 0, 0, 0, 0, 0, 0,
-    TEXT_BODY_MAX, KEY_BODY_MAX,
+    TEXT_BODY_MAX, KEY_BODY_MAX, PIECE_BODY_MAX, METADATA_BODY_MAX,
 ]
-cdef uint8_t FLAGS_MAX[15]
+cdef uint8_t FLAGS_MAX[17]
 FLAGS_MAX[:] = [
-    0, 0, 0, FLAG_NO_REPLY, 0, FLAG_RETRY_SAFE, 0, 0, 0, 0, 0, 0, 0, FLAG_VIOLATION, 0,
+    0, 0, 0, FLAG_NO_REPLY, 0, FLAG_RETRY_SAFE, 0, 0, 0, 0, 0, 0, 0, FLAG_VIOLATION, 0, 0, 0,
 ]
 # Which of target (1), id (2) and value (4) must be zero, and which must not be.
-cdef uint8_t MUST_BE_ZERO[15]
-MUST_BE_ZERO[:] = [7, 7, 6, 0, 1, 0, 5, 3, 3, 3, 3, 3, 3, 7, 5]
-cdef uint8_t MUST_BE_SET[15]
-MUST_BE_SET[:] = [0, 0, 1, 7, 2, 3, 2, 4, 0, 4, 0, 0, 0, 0, 2]
+cdef uint8_t MUST_BE_ZERO[17]
+MUST_BE_ZERO[:] = [7, 7, 6, 0, 1, 0, 5, 3, 3, 3, 3, 3, 3, 7, 5, 1, 5]
+cdef uint8_t MUST_BE_SET[17]
+MUST_BE_SET[:] = [0, 0, 1, 7, 2, 3, 2, 4, 0, 4, 0, 0, 0, 0, 2, 2, 2]
 
 
 cdef int write_frame(
@@ -120,7 +122,8 @@ cdef class MeshDecoder:
 
     cdef bint idle(self) noexcept:
         """Whether no unfinished frame is held."""
-        return self._head_have == 0 and self._partial is None and self._skip == 0
+        return self._head_have == 0 and self._partial is None and self._skip == 0 \
+            and self.piece_left == 0
 
     cdef bint midway(self) noexcept:
         """Whether the body of an unfinished frame is being put together."""
@@ -188,7 +191,9 @@ cdef class MeshDecoder:
             )
             return MESH_ERROR
         limit = BODY_MAX[self.kind]
-        if limit == 0xFFFFFFFF or limit > self.body_bytes_max and self.kind == F_ERROR:
+        if limit == 0xFFFFFFFF or limit > self.body_bytes_max and (
+            self.kind == F_ERROR or self.kind == F_PIECE
+        ):
             limit = self.body_bytes_max
         if self.length > limit:
             self.error = (
@@ -248,6 +253,8 @@ cdef class MeshDecoder:
             self._pass_over()
             if self._skip:
                 return MESH_NEED_MORE
+        if self.piece_left:
+            return self._more_of_piece()
         if self._partial is None:
             available = self._end - self._at
             if self._head_have == 0 and available >= HEADER_BYTES:
@@ -285,6 +292,9 @@ cdef class MeshDecoder:
                 self.body = self._at
                 self._at += self.length
                 return MESH_FRAME
+            if self.kind == F_PIECE and self.split_pieces:
+                self.piece_left = self.length
+                return self._more_of_piece()
             want = available * 2 if available * 2 > GROW_BYTES else GROW_BYTES
             if want > self.length:
                 want = self.length
@@ -310,6 +320,19 @@ cdef class MeshDecoder:
         self._partial = None
         self._count(0)
         self.body = PyBytes_AS_STRING(self.owner)
+        return MESH_FRAME
+
+    cdef int _more_of_piece(self) noexcept:
+        """Describe what has come of a PIECE as if that were all of it."""
+        cdef size_t n = self._end - self._at
+        if n == 0:
+            return MESH_NEED_MORE
+        if n > self.piece_left:
+            n = self.piece_left
+        self.length = <uint32_t>n
+        self.body = self._at
+        self._at += n
+        self.piece_left -= n
         return MESH_FRAME
 
     cdef char* direct(self, size_t* n) noexcept:
