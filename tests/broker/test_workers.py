@@ -277,16 +277,3 @@ def test_workers_that_are_killed_lose_nothing(tmp_path: Path) -> None:
         assert set(done) == {b"%d" % i for i in range(count)}
         # Twice at most what the killed ones had.
         assert len(done) - count <= 4 * 7
-
-
-def test_a_store_on_jetstream_says_what_it_has_not(tmp_path: Path) -> None:
-    from tests.broker.nats_servers import PROGRAM, nats_server
-
-    if PROGRAM is None:
-        pytest.skip("nats-server is not installed (Debian's package nats-server)")
-    with (
-        nats_server(tmp_path) as server,
-        broker.open_store(f"nats://127.0.0.1:{server.port}/t") as store,
-        pytest.raises(UsageError, match="has no workers"),
-    ):
-        store.workers("q", "g")

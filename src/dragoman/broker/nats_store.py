@@ -23,6 +23,7 @@ from dragoman.broker.nats_names import Location, is_hashed, name_of, parse, toke
 from dragoman.broker.nats_reader import KEPT_S, PLACES_OF_MAX, Gone, Reader
 from dragoman.broker.nats_records import AROUND_BYTES, LAST, Found
 from dragoman.broker.nats_stream import Conflict, Streams
+from dragoman.broker.nats_workers import NatsWorkers, forget_consumers
 from dragoman.broker.nats_writer import Puts, Writer
 from dragoman.broker.owned import Owned
 from dragoman.errors import (
@@ -45,7 +46,8 @@ from dragoman.queue.arguments import (
     wait_ms_of,
 )
 from dragoman.queue.consumer import AsyncConsumer, lost_position
-from dragoman.queue.interface import AsyncGroupWorkers
+from dragoman.queue.interface import KeyOf
+from dragoman.queue.workers import LEASE_MS, WINDOW, settings_of
 from dragoman.reasons import reason
 
 if TYPE_CHECKING:
@@ -381,11 +383,30 @@ class NatsStore(Owned):
     async def _commit_as(self, queue: Name, group: Name, position: int, life: bytes) -> None:
         await self._commit_in(queue, group, position, life if position else b"")
 
-    async def workers(self, queue: Name, group: Name, **_: Any) -> AsyncGroupWorkers:
-        """A store on JetStream has none: UsageError."""
-        raise UsageError(
-            f"{self.where}: a store on JetStream has no workers yet: serve a QueueStore for them"
+    async def workers(
+        self,
+        queue: Name,
+        group: Name,
+        *,
+        lease_ms: int = LEASE_MS,
+        attempts_max: int | None = None,
+        dead_letter: Name | None = None,
+        ordered_by: KeyOf | str | None = None,
+        window: int = WINDOW,
+    ) -> NatsWorkers:
+        """See ``QueueStore.workers``; ``window`` counts records. The settings are the consumer's
+        that there is, if there is one."""
+        self._check_open()
+        name, group_name = queue_bytes(queue), group_bytes(group)
+        settings = settings_of(
+            name,
+            lease_ms=lease_ms,
+            attempts_max=attempts_max,
+            dead_letter=dead_letter,
+            ordered_by=ordered_by,
+            window=window,
         )
+        return NatsWorkers(self, name, group_name, settings)
 
     async def commit(self, queue: Name, group: Name, position: int) -> None:
         """See ``MessageStore.commit``."""
@@ -486,8 +507,9 @@ class NatsStore(Owned):
         kept_before = info["state"]["last_seq"] + 1 if info is not None else 1
         purged = await self._streams.purge(self._prefix, self._subject(name))
         self._forget(name)
-        for subject in (f"t.{token}", f"c.{token}.*", f"n.{token}"):
+        for subject in (f"t.{token}", f"c.{token}.*", f"n.{token}", f"w.{token}.>"):
             await self._streams.purge(self._meta, f"{self._meta}.{subject}", kept_before)
+        await forget_consumers(self._streams, self._prefix, name)
         return purged > 0
 
     # The rest.

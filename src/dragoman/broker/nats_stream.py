@@ -96,14 +96,21 @@ class Streams:
         body: bytes,
         headers: dict[str, str] | None,
         until_s: float,
+        *,
+        foreign: bool = False,
     ) -> Msg | None:
-        """One try; None when no server answers."""
+        """One try; None when no server answers. ``foreign``: the answer has another subject than
+        it was sent to, so that it cannot be told from others by that."""
         import nats.errors
 
         left_s = until_s - self._loop.time()
         try:
             return await self._client.request(
-                subject, body, timeout=max(0.01, min(TRY_S, left_s)), headers=headers
+                subject,
+                body,
+                timeout=max(0.01, min(TRY_S, left_s)),
+                headers=headers,
+                old_style=foreign,
             )
         except (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError):
             raise UsageError("the store is closed") from None
