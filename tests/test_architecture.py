@@ -18,7 +18,9 @@ SOURCE = Path(__file__).parent.parent / "src" / "dragoman"
 # Lowest first; a part imports only from the lines above its own, or from itself.
 LEVELS = [
     {"hangup"},
-    {"errors", "reasons", "budget", "clock", "timers", "stopping", "accepting"},
+    {"errors"},
+    {"forking"},
+    {"reasons", "budget", "clock", "timers", "stopping", "accepting"},
     {"observe"},
     {"wire", "queue"},
     {"balance", "flow"},

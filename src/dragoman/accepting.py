@@ -25,6 +25,8 @@ import stat
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from dragoman.forking import opened
+
 log = logging.getLogger("dragoman.accepting")
 
 Factory = Callable[[], asyncio.BaseProtocol]
@@ -35,6 +37,8 @@ PAUSE_S: Final = 0.05
 # How often a pause is told, at most.
 TOLD_S: Final = 10.0
 RESERVED_MAX: Final = 64
+# So often another free port is looked for that a host's families can share.
+PORT_ATTEMPTS: Final = 20
 # How long a TLS handshake may take.
 TLS_HANDSHAKE_S: Final = 5.0
 
@@ -92,6 +96,7 @@ class Acceptor:
     def start(self) -> None:
         """Accept from now on."""
         for sock in self.sockets:
+            opened(sock.fileno())
             if sock.family != getattr(socket, "AF_UNIX", None):
                 # What is accepted has it too.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -197,24 +202,49 @@ async def listen(
     tls: ssl.SSLContext | None = None,
     reuse_port: bool = False,
 ) -> Acceptor | asyncio.Server:
-    """Accept on ``host`` (empty: all addresses) and ``port`` (0: any free one). Raises OSError."""
+    """Accept on ``host`` (empty or ``::``: all addresses of both families) and ``port`` (0: any
+    free one, the same for every address of the host). Raises OSError."""
+    if host == "::":
+        host = ""
     if getattr(loop, "virtual_time", False):
         # Simulated: there are no descriptors.
         return await loop.create_server(factory, host or None, port)
     found = await loop.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
+    for attempt in range(PORT_ATTEMPTS):
+        try:
+            return _accepting(loop, _bound_to(found, backlog, reuse_port), factory, tls)
+        except OSError as error:
+            # The port that one family had free may be taken in the other.
+            if port or error.errno != errno.EADDRINUSE or attempt == PORT_ATTEMPTS - 1:
+                raise
+    raise AssertionError
+
+
+def _bound_to(
+    found: Sequence[tuple[Any, ...]], backlog: int, reuse_port: bool
+) -> list[socket.socket]:
+    """Listening sockets, one for each address, all on one port. Raises OSError."""
     sockets: list[socket.socket] = []
+    port = 0
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):
-            sock = socket.socket(family, kind, protocol)
+            try:
+                sock = socket.socket(family, kind, protocol)
+            except OSError as error:
+                # A machine without IPv6, whose names have addresses of it all the same.
+                if error.errno == errno.EAFNOSUPPORT and len(found) > 1:
+                    continue
+                raise
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuse_port:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(address)
+            sock.bind((address[0], address[1] or port, *address[2:]))
+            port = port or sock.getsockname()[1]
         for sock in sockets:
             sock.listen(backlog)
             sock.setblocking(False)
@@ -222,7 +252,7 @@ async def listen(
         for sock in sockets:
             sock.close()
         raise
-    return _accepting(loop, sockets, factory, tls)
+    return sockets
 
 
 async def listen_unix(
@@ -233,10 +263,12 @@ async def listen_unix(
     backlog: int,
     tls: ssl.SSLContext | None = None,
 ) -> Acceptor:
-    """Accept on a Unix socket at ``path``, in the place of one that is left there. Raises
-    OSError."""
-    with contextlib.suppress(OSError):
+    """Accept on a Unix socket at ``path``, in the place of one that nobody listens on any more.
+    Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.stat(path).st_mode):
+            if _answers(path):
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
             os.remove(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -247,6 +279,19 @@ async def listen_unix(
         sock.close()
         raise
     return _accepting(loop, [sock], factory, tls)
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens on the Unix socket at ``path``."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except BlockingIOError:
+            pass  # its queue is full
+    return True
 
 
 def _accepting(

@@ -458,7 +458,7 @@ if child == 0:
     try:
         client.call("echo")
     except rpc.UsageError as error:
-        assert "before the fork" in str(error)
+        assert "forked from: open it anew" in str(error)
     client.close()
     with rpc.connect_sync(sys.argv[1]) as own:
         assert own.call("echo", b"child") == b"child"

@@ -20,6 +20,7 @@ cdef class Pool(Account):
         self, PoolCall call, bytes method, bytes body, int64_t due_us, bytes order_key
     ) except -1
     cdef inline void _watch(self)
+    cdef inline int _check_mine(self) except -1
     cdef void _sweep_calls(self)
 
 

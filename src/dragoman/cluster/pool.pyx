@@ -23,6 +23,7 @@ from dragoman.timers cimport Timed
 
 import asyncio
 
+from dragoman.forking import foreign
 from dragoman.cluster.statistics import EndpointStatistics, PoolStatistics
 from dragoman.rpc.arguments import (
     body_bytes, check_in_flight, method_name, order_key_bytes, timeout_us,
@@ -118,6 +119,7 @@ cdef class Pool(Account):
         batch.due_us = self._due(timeout_ms)
         batch.method = self._name(method)
         batch.order_key = None if order_key is None else order_key_bytes(order_key)
+        self._check_mine()
         batch.future = future = self._create_future()
         if PyList_GET_SIZE(data) == 0:
             future.set_result([])
@@ -182,6 +184,7 @@ cdef class Pool(Account):
     cdef inline int _launch(
         self, PoolCall call, bytes method, bytes body, int64_t due_us, bytes order_key
     ) except -1:
+        self._check_mine()
         call.method = method
         call.body_owner = body
         call.body_length = PyBytes_GET_SIZE(body)
@@ -190,6 +193,11 @@ cdef class Pool(Account):
         call.started_us = self.service.turn.now_us()
         self._watch()
         self.service.submit(call)
+        return 0
+
+    cdef inline int _check_mine(self) except -1:
+        if self.service.turn.foreign:
+            raise foreign(f"the pool of {self.name}")
         return 0
 
     cdef inline void _watch(self):
@@ -262,6 +270,8 @@ cdef class Pool(Account):
         line, else with LinkLost. Later calls fail with UnavailableError.
         """
         cdef Service service = self.service
+        if service.turn.foreign:
+            return
         closing = self._closing
         self._closing = None
         if closing is not None:
@@ -289,6 +299,7 @@ cdef class Pool(Account):
         """The pool's counters now, as a frozen PoolStatistics."""
         cdef Service service = self.service
         cdef Endpoint endpoint
+        self._check_mine()
         return PoolStatistics(
             requests=service.requests, replies=self.replies, failures=self.failures,
             refused=service.shed, retried=service.retried, expired=service.expired,

@@ -60,6 +60,8 @@ class RegisteredServer:
     async def close(self, *, drain_ms: int = 10_000) -> None:
         """Deregister, take nothing new, answer what is in progress, for ``drain_ms`` milliseconds
         at most; then close every connection. Never fails for a registry that is away."""
+        if self._server.foreign:
+            return
         unregistering = asyncio.create_task(self._handle.unregister(timeout_s=UNREGISTER_TIMEOUT_S))
         await self._server.close(drain_ms=drain_ms)
         await asyncio.gather(unregistering, return_exceptions=True)

@@ -34,11 +34,13 @@ from dragoman.dubbo.declaration import Declaration
 from dragoman.dubbo.native import PROTOCOL, Providers
 from dragoman.dubbo.stub import UNSET, Expose, Reference, Stub
 from dragoman.errors import RegistryError, UsageError
+from dragoman.forking import foreign
 from dragoman.registry import Registration, Registry, open_registry
 from dragoman.registry.base import Method, Watch, check_service
 from dragoman.registry.static import StaticRegistry, parse_dubbo
 from dragoman.rpc.address import Address
 from dragoman.rpc.options import MIB, ClientOptions, held_bytes_max
+from dragoman.rpc.turn import turn_of
 
 T = TypeVar("T")
 
@@ -134,6 +136,8 @@ class Hub:
 
     def pool(self, interface: str, group: str, version: str) -> JavaPool:
         """The pool of a service, which follows the registry from now on."""
+        if turn_of(self._loop).foreign:
+            raise foreign("the client")
         if self.closed:
             raise UsageError("the client is closed")
         check_service(interface)
@@ -261,6 +265,8 @@ class Hub:
 
     async def close(self, *, drain_ms: int) -> None:
         """Let what is under way end, and close everything."""
+        if turn_of(self._loop).foreign:
+            return
         self.closed = True
         pools = list(self._pools.values())
         await asyncio.gather(*(pool.close(drain_ms=drain_ms) for pool in pools))

@@ -35,6 +35,7 @@ import logging
 import random
 from functools import partial
 
+from dragoman.forking import opened
 from dragoman.reasons import reason
 from dragoman.rpc.address import Address
 from dragoman.rpc.backoff import Backoff
@@ -121,6 +122,9 @@ cdef class DubboConnection(Arriving):
         """The provider accepted the connection."""
         self.transport = transport
         self._heard = True
+        plain = transport.get_extra_info("socket")
+        if plain is not None:
+            opened(plain.fileno())
         self.owner.greeted.append(self)
         self.turn.wheel.schedule(self, self.turn.wheel.clock_us() + self.owner.heartbeat_us)
         log.info("connected to provider %s:%d", self.owner.host, self.owner.port)

@@ -26,11 +26,13 @@ from dragoman.dubbo.declaration import Declaration
 from dragoman.dubbo.request import ServerStatistics
 from dragoman.dubbo.serving import Provider
 from dragoman.errors import ConnectError, RegistryError, UsageError
+from dragoman.forking import foreign
 from dragoman.reasons import reason
 from dragoman.registry import Handle, Registration, Registry, open_registry
 from dragoman.registry.base import LIMIT_MAX, METHODS_MAX, Method
 from dragoman.registry.url import JAVA_REGISTRIES, default_weight
 from dragoman.rpc.address import Address
+from dragoman.rpc.turn import turn_of
 from dragoman.stopping import told_to_stop
 from dragoman.wire.descriptor import java_name
 
@@ -122,6 +124,10 @@ class Server:
         """Whether, as far as is known, the registry lists all services now."""
         return all(handle.registered for handle in self._handles)
 
+    def _check_mine(self) -> None:
+        if turn_of(self._loop).foreign:
+            raise foreign(f"the server at {self.address}")
+
     async def serve_forever(self) -> None:
         """Wait until the server is closed."""
         await asyncio.shield(self._closed)
@@ -129,16 +135,20 @@ class Server:
     def set_limit(self, limit: int) -> None:
         """From now on have at most ``limit`` calls at work; raises UsageError for what is none."""
         _check_number("limit", limit, 1, LIMIT_MAX)
+        self._check_mine()
         self._provider.set_limit(limit)
 
     def statistics(self) -> ServerStatistics:
         """The server's counters now."""
+        self._check_mine()
         return self._provider.statistics()
 
     async def close(self, *, drain_ms: int = DRAIN_MS) -> None:
         """Unregister, listen no longer, tell every peer to go elsewhere, finish what is at work,
         for ``drain_ms`` milliseconds at most; then close every connection. Never fails for a
         registry that is away."""
+        if turn_of(self._loop).foreign:
+            return
         if self._closing:
             await asyncio.shield(self._closed)
             return

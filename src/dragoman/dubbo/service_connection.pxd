@@ -34,6 +34,7 @@ cdef class ServiceConnection(Arriving):
     cdef bint paused
     # What it has put by until it is its turn; its decoder is within it.
     cdef bytes put_by
+    cdef int descriptor
     cdef size_t _queued
     cdef int owed
     cdef int64_t read_us

@@ -20,6 +20,8 @@ from dragoman.wire.dubbo cimport (
 
 import logging
 
+from dragoman.forking import closed, opened
+
 log = logging.getLogger("dragoman.dubbo")
 
 # What this process holds for its peers.
@@ -98,6 +100,10 @@ cdef class ServiceConnection(Arriving):
         name = transport.get_extra_info("peername")
         if isinstance(name, tuple) and len(name) >= 2:
             self.peer = f"{name[0]}:{name[1]}"
+        plain = transport.get_extra_info("socket")
+        if plain is not None:
+            self.descriptor = plain.fileno()
+            opened(self.descriptor)
         provider.connections.add(self)
         provider.connected += 1
         if provider.draining:
@@ -109,6 +115,8 @@ cdef class ServiceConnection(Arriving):
     def connection_lost(self, error):
         """The loop: the connection is gone. What runs goes on, and nobody hears of it."""
         self.closed = True
+        if self.descriptor:
+            closed(self.descriptor)
         self.provider.connections.discard(self)
         if self.put_by is not None:
             self.provider.budget.give(len(self.put_by))

@@ -29,6 +29,7 @@ import os
 from dragoman.errors import (
     ConnectError, LimitError, LinkLost, OverloadError, UnavailableError, UsageError, marked,
 )
+from dragoman.forking import foreign
 from dragoman.observe.faults import log_fault
 from dragoman.rpc.arguments import (
     body_bytes, check_in_flight, method_name, order_key_bytes, timeout_us,
@@ -210,6 +211,8 @@ cdef class Client(Account):
         ``n`` bytes.
         """
         cdef ClientSession session
+        if self.turn.foreign:
+            raise foreign(f"the client of {self.endpoint}")
         if type(method) is not str or (method is not self._method and method not in self._ids):
             method_name(method)
         call.begin(self, method, n, count, due_us)
@@ -479,7 +482,7 @@ cdef class Client(Account):
         milliseconds at the latest; those that have not ended then fail with LinkLost.
         """
         cdef ClientSession session
-        if self.closed and self._link.stopped and not self._leaving:
+        if self.turn.foreign or (self.closed and self._link.stopped and not self._leaving):
             return
         self._closing = True
         if self.session is not None and not self.waiting:
@@ -517,6 +520,8 @@ cdef class Client(Account):
 
     def statistics(self):
         """The client's counters now, as a frozen ClientStatistics."""
+        if self.turn.foreign:
+            raise foreign(f"the client of {self.endpoint}")
         return ClientStatistics(
             connected=self.session is not None, connections=self.connections, sent=self.sent,
             replies=self.replies, failures=self.failures, refused=self.refused, calls=self.calls,

@@ -15,14 +15,17 @@ import concurrent.futures
 import contextlib
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from types import BuiltinFunctionType
 from typing import Any, Generic, Protocol, TypeVar
 
 import uvloop
 
 from dragoman.errors import LinkLost, UsageError
+from dragoman.forking import foreign
 from dragoman.observe.faults import log_fault
 from dragoman.rpc.inbox import Inbox
 
@@ -74,6 +77,17 @@ class CallFuture(concurrent.futures.Future[Any]):
             log_fault(log, error, "a callback of a call's future raised")
 
 
+def check_threads() -> None:
+    """Raise UsageError where threads are none: greenlets in their place (gevent, eventlet) would
+    never run beside a loop."""
+    if not isinstance(threading._start_new_thread, BuiltinFunctionType):  # type: ignore[attr-defined]
+        raise UsageError(
+            "a blocking client needs a thread, and threading is patched to start none, as by "
+            "gevent's monkey.patch_all(): patch without threads, patch_all(thread=False), or use "
+            "rpc.connect on a loop in a process of its own"
+        )
+
+
 K = TypeVar("K", bound=Kept)
 
 
@@ -90,6 +104,7 @@ class LoopThread(Generic[K]):
         endpoint: str,
         make: Callable[[asyncio.AbstractEventLoop, Callable[[], Any]], K],
     ) -> None:
+        check_threads()
         self.endpoint = endpoint
         self.loop = uvloop.new_event_loop()
         self.inbox = Inbox(self.loop)
@@ -104,6 +119,8 @@ class LoopThread(Generic[K]):
 
     def start(self, timeout_ms: int) -> None:
         """Start the thread and connect; ends the thread if that fails."""
+        if sys.is_finalizing():
+            raise UsageError("a client cannot be made while the interpreter ends")
         self._thread.start()
         try:
             asyncio.run_coroutine_threadsafe(self._connect(timeout_ms), self.loop).result()
@@ -167,11 +184,7 @@ class LoopThread(Generic[K]):
     def forked(self) -> None:
         """This is a child of the process that the thread is in."""
         self._forked = self.closed = True
-        self.inbox.close(
-            lambda: UsageError(
-                f"the client of {self.endpoint} was made before the fork: connect in the child"
-            )
-        )
+        self.inbox.close(lambda: foreign(f"the client of {self.endpoint}"))
 
 
 _threads: weakref.WeakSet[LoopThread[Any]] = weakref.WeakSet()

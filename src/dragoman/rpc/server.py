@@ -18,12 +18,14 @@ from dragoman.accepting import Acceptor
 from dragoman.budget import Budget
 from dragoman.errors import ConnectError
 from dragoman.flow.credits import CreditPool
+from dragoman.forking import foreign
 from dragoman.reasons import reason
 from dragoman.rpc.address import Address
 from dragoman.rpc.dispatch import Dispatcher
 from dragoman.rpc.options import ServerOptions, held_bytes_max
 from dragoman.rpc.server_session import ServerSession
 from dragoman.rpc.statistics import ServerStatistics
+from dragoman.rpc.turn import turn_of
 
 Function = Callable[[bytes], Any]
 
@@ -83,13 +85,25 @@ class Server:
         except OSError as error:
             raise ConnectError(f"cannot listen on {options.address}: {reason(error)}") from None
 
+    @property
+    def foreign(self) -> bool:
+        """Whether it belongs to the process that this one was forked from."""
+        return turn_of(self._loop).foreign
+
+    def _check_mine(self) -> None:
+        if self.foreign:
+            raise foreign(f"the server at {self.address}")
+
     async def serve_forever(self) -> None:
         """Wait until the server is closed."""
+        self._check_mine()
         await asyncio.shield(self._closed)
 
     async def close(self, *, drain_ms: int = 10_000) -> None:
         """Take no new clients and no new requests; answer what is in progress, for ``drain_ms``
         milliseconds at most; then close every connection."""
+        if self.foreign:
+            return
         if self._closing:
             await asyncio.shield(self._closed)
             return
@@ -130,10 +144,12 @@ class Server:
 
     def set_limit(self, limit: int) -> None:
         """From now on take ``limit`` requests at once; raises UsageError for what is no limit."""
+        self._check_mine()
         self._pool.set_limit(replace(self._options, limit=limit).limit)
 
     def statistics(self) -> ServerStatistics:
         """The server's counters now."""
+        self._check_mine()
         pool = self._pool.statistics()
         return ServerStatistics(
             clients=len(self._sessions),

@@ -62,6 +62,7 @@ import logging
 import socket
 import struct
 
+from dragoman.forking import closed, opened
 from dragoman.observe.faults import log_fault
 from dragoman.reasons import reason
 from dragoman.errors import LinkLost, ProtocolError
@@ -352,6 +353,7 @@ cdef class Session(Arriving):
         plain = transport.get_extra_info("socket")
         if plain is not None:
             self._socket = plain.fileno()
+            opened(self._socket)
             if transport.get_extra_info("ssl_object") is None:
                 self._fd = self._socket
         address = transport.get_extra_info("peername")
@@ -570,6 +572,7 @@ cdef class Session(Arriving):
         self.closed = True
         self.ready = False
         self._fd = -1
+        closed(self._socket)
         self._socket = -1
         if self.failure is None:
             self.failure = LinkLost(

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dragoman.errors import UsageError
+from dragoman.forking import foreign
 from dragoman.rpc.address import Address
 from dragoman.rpc.client import DEFAULT, Client
 from dragoman.rpc.inbox import Waiter
@@ -26,6 +27,7 @@ from dragoman.rpc.opening import CONNECT_TIMEOUT_MS
 from dragoman.rpc.options import MIB, ClientOptions
 from dragoman.rpc.statistics import ClientStatistics
 from dragoman.rpc.stub import UNSET, sync_stub
+from dragoman.rpc.turn import turn_of
 
 if TYPE_CHECKING:
     from dragoman.rpc.client import Body
@@ -188,6 +190,8 @@ class SyncClient:
 
     def statistics(self) -> ClientStatistics:
         """The client's counters now."""
+        if turn_of(self._core.loop).foreign:
+            raise foreign(f"the client of {self.address}")
         return self._core.client.statistics()
 
     @property

@@ -17,6 +17,8 @@ cdef class Gathering(Timed):
 cdef class Turn:
     cdef readonly object loop
     cdef readonly Wheel wheel
+    # It belongs to the process that this one was forked from.
+    cdef readonly bint foreign
     cdef object call_soon
     cdef object _flush_method
     cdef list _marked

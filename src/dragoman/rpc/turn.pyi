@@ -12,6 +12,7 @@ class Turn:
 
     loop: asyncio.AbstractEventLoop
     wheel: Wheel
+    foreign: bool
     read_view: memoryview
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None: ...
 

@@ -40,6 +40,7 @@ cdef extern from *:
     """
     int64_t rough_moment() nogil
 
+import os
 from collections import deque
 
 READ_BYTES = 262144
@@ -270,3 +271,15 @@ cpdef Turn turn_of(loop):
             (<Turn>_turns.pop(other)).wheel.close()
         turn = _turns[loop] = Turn(loop)
     return turn
+
+
+def _in_child():
+    """Nothing that was made before the fork is this process's: its loops, and so what lives on
+    them, stay known as the parent's.
+    """
+    cdef Turn turn
+    for turn in _turns.values():
+        turn.foreign = True
+
+
+os.register_at_fork(after_in_child=_in_child)
