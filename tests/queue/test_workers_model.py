@@ -130,11 +130,11 @@ class Model:
     def nack(self) -> None:
         held, delay_s = self.held(), self.rng.choice([0, 0, 0.5, 3])
         now_s = self.clock.monotonic()
-        self.rng.choice(self.workers).nack(self.messages(held), delay_ms=1000 * delay_s)
+        worker = self.rng.choice(self.workers)
         for known in held:
-            if known.until_s:
-                known.until_s = 0.0
-                known.holder = None
+            # Refused where the group was let go of after the lease had ended.
+            if worker.nack(self.messages([known]), delay_ms=1000 * delay_s):
+                known.until_s, known.holder = 0.0, None
                 if known.given < MAX and delay_s:
                     known.later_s = now_s + delay_s
 
