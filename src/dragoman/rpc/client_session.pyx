@@ -21,7 +21,8 @@ from dragoman.rpc.pieces cimport APART_BYTES, Body, Incoming
 from dragoman.rpc.session cimport SPILL_BYTES, Session
 from dragoman.wire.mesh cimport (
     F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_NAME, F_ORDER, F_PING, F_PONG,
-    F_PIECE, F_RECLAIM, F_REPLY, F_REQUEST, F_RETURN, FEATURE_NO_REPLY, FEATURE_ORDER, FLAG_NO_REPLY,
+    F_PIECE, F_RECLAIM, F_REPLY, F_REQUEST, F_RETURN, FEATURE_NO_REPLY, FEATURE_ORDER,
+    FLAG_NO_REPLY,
     FLAG_RETRY_SAFE, HEADER_BYTES, MeshDecoder, put_header, write_frame,
 )
 

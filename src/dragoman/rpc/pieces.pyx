@@ -147,7 +147,9 @@ cdef class Incoming:
     def __dealloc__(self):
         self.budget.give(self._counted)
 
-    cdef int take(self, uint32_t id, size_t length, const char* at, size_t n, bint wanted) except -1:
+    cdef int take(
+        self, uint32_t id, size_t length, const char* at, size_t n, bint wanted
+    ) except -1:
         """A piece of the body of ``length`` bytes of this id has come. What is not ``wanted``, and
         what finds no room, is thrown away.
         """

@@ -50,7 +50,7 @@ cdef extern from "<sys/socket.h>" nogil:
 from dragoman.budget cimport Budget, process_budget
 from dragoman.rpc.arrival cimport Progress
 from dragoman.rpc.pieces cimport (
-    APART_BYTES, PIECE_BYTES_LEAST, PIECE_BYTES_MOST, WHOLE_BYTES, Body, Incoming, Outgoing,
+    APART_BYTES, PIECE_BYTES_LEAST, PIECE_BYTES_MOST, WHOLE_BYTES, Body, Outgoing,
 )
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.mesh cimport (

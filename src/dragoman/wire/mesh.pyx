@@ -51,8 +51,8 @@ MAGIC = b"DRGM"
 FIELDS = ((1, "target"), (2, "id"), (4, "value"))
 
 # What each type may carry, by its number: HELLO, NAME, REQUEST, REPLY, ERROR, CANCEL, CREDIT,
-# DEMAND, RECLAIM, RETURN, PING, PONG, GOODBYE, ORDER, PIECE, METADATA. The smallest and the largest body
-# (0xFFFFFFFF: the session's limit).
+# DEMAND, RECLAIM, RETURN, PING, PONG, GOODBYE, ORDER, PIECE, METADATA. The smallest and the
+# largest body (0xFFFFFFFF: the session's limit).
 cdef uint32_t BODY_MIN[17]
 BODY_MIN[:] = [0, HELLO_BYTES, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1]
 cdef uint32_t BODY_MAX[17]
