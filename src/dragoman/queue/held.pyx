@@ -29,9 +29,9 @@ from dragoman.queue.meta cimport meta_closed, meta_flush, meta_opened
 from dragoman.queue.recovery cimport mend
 from dragoman.queue.replay cimport recover
 from dragoman.queue.state cimport (
-    BATCH, BLOCK_CHUNKS_MAX, CURSORS, DONE, GATHERED, NAME_MAX, OVERCOPY, REMOVED, SECTOR,
-    SEGMENT_SLOTS, SPIN, Segment, Store, cond_init, flag_set, hash_name, pthread_cond_broadcast,
-    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, spin_lock,
+    BATCH, BLOCK_CHUNKS_MAX, CURSORS, DONE, GATHERED, NAME_MAX, OVERCOPY, REMOVED,
+    RING_BYTES_MAX, SECTOR, SEGMENT_SLOTS, SPIN, Segment, Store, cond_init, flag_set, hash_name,
+    pthread_cond_broadcast, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, spin_lock,
 )
 from dragoman.queue.table cimport table_close, table_find, table_open, table_touch
 
@@ -40,6 +40,8 @@ cdef extern from "Python.h":
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void**, size_t, size_t)
 
+# Blocks that wait for the disk may have so much, however little memory there is.
+cdef uint64_t RING_LEAST = 1048576
 # A frame of the journal may have so much, or an eighth of the journal, before puts wait.
 cdef uint64_t FRAME_MOST = 33554432
 
@@ -184,6 +186,8 @@ cdef class Held:
             or not set_freed(s)
         ):
             raise MemoryError("no memory for the store")
+        # What waits for a disk that takes nothing is of the memory too.
+        s.table.ring_bytes_max = max(RING_LEAST, min(RING_BYTES_MAX, memory_bytes // 4))
         if cache_bytes:
             while slots < cache_bytes // 512:
                 slots *= 2

@@ -47,6 +47,8 @@ from dragoman.queue.workers import (
 
 LOG = logging.getLogger(__name__)
 UPKEEP_S = 1.0
+# By so much a clock may be set without a word; twice a second at the most, in retention.
+CLOCK_SLACK_S = 5.0
 # After the journal could not be made shorter.
 UPKEEP_RETRY_S = 0.05
 COMPACTION_S = 1.0
@@ -88,6 +90,8 @@ class Statistics:
     open_files: int
     direct: bool
     poisoned: bool
+    # How far in the future the oldest segment is stamped; so long retention by age waits.
+    stamped_ahead_s: int
 
 
 _OPEN: weakref.WeakSet[QueueStore] = weakref.WeakSet()
@@ -183,6 +187,9 @@ class QueueStore(Engine):
         self._retention_bytes = retention_bytes
         self._retention_messages = retention_messages
         self._level = level
+        # The wall clock that retention goes by, and the monotonic one then.
+        self._believed = time.time(), time.monotonic()
+        self._ahead_s = 0
         self._complaints: dict[str, float] = {}
         self._ended = threading.Event()
         self._kept = threading.Lock()
@@ -324,7 +331,7 @@ class QueueStore(Engine):
     def statistics(self) -> Statistics:
         """Counters since opening, and sizes now."""
         with self._using():
-            return Statistics(**self._statistics())  # type: ignore[arg-type]
+            return Statistics(**self._statistics(), stamped_ahead_s=self._ahead_s)  # type: ignore[arg-type]
 
     # Upkeep.
 
@@ -378,11 +385,10 @@ class QueueStore(Engine):
             if self._retention_messages is not None:
                 self._trim_lengths(self._retention_messages)
             returned = self._remove_dead()
+            now_s = self._retention_clock()
             while (oldest := self._oldest()) is not None:
                 slot, newest_s = oldest
-                too_old = (
-                    self._retention_s is not None and newest_s < time.time() - self._retention_s
-                )
+                too_old = self._retention_s is not None and newest_s < now_s - self._retention_s
                 too_much = (
                     self._retention_bytes is not None
                     and self._statistics()["log_bytes"] > self._retention_bytes
@@ -400,6 +406,30 @@ class QueueStore(Engine):
                 self._rewrite_meta(self._committing, self._groups)
             self._reserve_meta()
         return returned
+
+    def _retention_clock(self) -> float:
+        # The wall clock as far as it is believed: one that jumps ahead, as a clock that was set
+        # wrongly does, is followed at twice the pace of time, so that an hour of it takes an hour
+        # and whoever looks at the log can set it right.
+        wall_s, now_s = time.time(), time.monotonic()
+        believed_s, at_s = self._believed
+        believed_s = min(wall_s, believed_s + 2 * (now_s - at_s) + CLOCK_SLACK_S)
+        self._believed = believed_s, now_s
+        if self._retention_s is None:
+            return believed_s
+        if wall_s - believed_s > CLOCK_SLACK_S:
+            self._complain(
+                StorageError("the clock jumped ahead: retention follows it at twice the pace")
+            )
+        oldest = self._oldest()
+        self._ahead_s = max(0, round(oldest[1] - wall_s)) if oldest is not None else 0
+        if self._ahead_s > CLOCK_SLACK_S:
+            self._complain(
+                StorageError(
+                    "the oldest messages are stamped in the future: retention by age waits for them"
+                )
+            )
+        return believed_s
 
     def _renew_meta(self) -> None:
         with self._kept:
