@@ -438,3 +438,27 @@ def test_a_consumer_that_was_there_before_its_queue_reads_it_from_the_start(
     assert consumer.read(5, wait_ms=5000) == [b"1", b"2"]
     consumer.commit()
     assert store.committed("q", "g") == 2
+
+
+def test_a_consumer_is_iterated_up_to_the_queues_end(store: MessageStore) -> None:
+    messages = [b"%d" % i for i in range(600)]
+    store.put_many("q", messages)
+    consumer = store.consumer("q", "g")
+    for number, message in enumerate(consumer):
+        assert message == messages[number]
+        assert consumer.position == number + 1
+        if number == 299:
+            break
+    consumer.commit()
+    assert store.committed("q", "g") == 300
+    assert list(consumer) == messages[300:]
+    assert list(consumer) == []
+    assert "'q' at 600" in repr(consumer)
+
+
+def test_a_store_says_what_and_where_it_is(world: World) -> None:
+    store = world.open()
+    assert "open" in repr(store)
+    store.close()
+    assert "closed" in repr(store)
+    assert "0x" not in repr(store)

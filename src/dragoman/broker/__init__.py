@@ -12,12 +12,42 @@ from dragoman.broker.blocking import BlockingStore
 from dragoman.broker.client import ServedStatistics, ServedStore
 from dragoman.broker.opening import open_async, open_store
 from dragoman.broker.serving import BrokerServer, serve
+from dragoman.errors import (
+    ConnectError,
+    CorruptionError,
+    DeadlineError,
+    DragomanError,
+    LinkError,
+    LinkLost,
+    LockedError,
+    OverloadError,
+    PositionLost,
+    RegistryError,
+    RemoteError,
+    StorageError,
+    UnavailableError,
+    UsageError,
+)
 
 __all__ = [
     "BlockingStore",
     "BrokerServer",
+    "ConnectError",
+    "CorruptionError",
+    "DeadlineError",
+    "DragomanError",
+    "LinkError",
+    "LinkLost",
+    "LockedError",
+    "OverloadError",
+    "PositionLost",
+    "RegistryError",
+    "RemoteError",
     "ServedStatistics",
     "ServedStore",
+    "StorageError",
+    "UnavailableError",
+    "UsageError",
     "open_async",
     "open_store",
     "serve",

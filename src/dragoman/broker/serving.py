@@ -45,6 +45,9 @@ class BrokerServer:
         await self._server.close(drain_ms=drain_ms)
         await self._service.close()
 
+    def __repr__(self) -> str:
+        return f"<BrokerServer of {self._service._store!r} on {self.address}>"
+
     async def __aenter__(self) -> BrokerServer:
         return self
 

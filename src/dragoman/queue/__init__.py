@@ -3,6 +3,14 @@
 ``QueueStore`` is what to open. It stands alone: nothing of the mesh is imported.
 """
 
+from dragoman.errors import (
+    CorruptionError,
+    DragomanError,
+    LockedError,
+    PositionLost,
+    StorageError,
+    UsageError,
+)
 from dragoman.queue.aio import AsyncQueueStore
 from dragoman.queue.consumer import AsyncConsumer, Consumer
 from dragoman.queue.interface import (
@@ -23,13 +31,19 @@ __all__ = [
     "AsyncMessageStore",
     "AsyncQueueStore",
     "Consumer",
+    "CorruptionError",
     "Damage",
+    "DragomanError",
     "GroupWorkers",
+    "LockedError",
     "Message",
     "MessageStore",
+    "PositionLost",
     "QueueStore",
     "RepairReport",
     "Statistics",
+    "StorageError",
+    "UsageError",
     "Workers",
     "repair",
     "verify",

@@ -317,6 +317,9 @@ class AsyncQueueStore:
             self._loop = loop
         return loop
 
+    def __repr__(self) -> str:
+        return f"<AsyncQueueStore of {self.store!r}>"
+
     async def __aenter__(self) -> AsyncQueueStore:
         return self
 

@@ -9,11 +9,15 @@ the group does.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from dragoman.errors import PositionLost, UsageError
 from dragoman.queue.arguments import wait_ms_of
 from dragoman.queue.interface import AsyncReadable, Readable
+
+# What iterating reads at a time.
+TOGETHER = 256
 
 
 def lost_position(
@@ -91,6 +95,24 @@ class Consumer:
             self._begin_again()
             raise
 
+    def __iter__(self) -> Iterator[bytes]:
+        """The messages one after the other, up to the queue's end as it is when it comes to it.
+
+        Read ahead a few at a time; ``position``, and so what ``commit`` commits, is behind the one
+        that was given last.
+        """
+        while messages := self._read(TOGETHER):
+            self.position -= len(messages)
+            life = self._life
+            for message in messages:
+                if self._life != life:
+                    break  # begun again meanwhile
+                self.position += 1
+                yield message
+
+    def __repr__(self) -> str:
+        return f"<Consumer {self.group!r:.60} of {self.queue!r:.60} at {self.position}>"
+
     def _begin_again(self) -> None:
         self._life, self.position = self._store._begin(self.queue, self.group)
 
@@ -157,6 +179,20 @@ class AsyncConsumer:
         except PositionLost:
             await self._begin_again()
             raise
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """See ``Consumer.__iter__``."""
+        while messages := await self._read(TOGETHER):
+            self.position -= len(messages)
+            life = self._life
+            for message in messages:
+                if self._life != life:
+                    break
+                self.position += 1
+                yield message
+
+    def __repr__(self) -> str:
+        return f"<AsyncConsumer {self.group!r:.60} of {self.queue!r:.60} at {self.position}>"
 
     async def _begin_again(self) -> None:
         self._life, self.position = await self._store._begin(self.queue, self.group)

@@ -54,6 +54,8 @@ class GroupConsumer(Protocol):
         """Everything read so far is consumed."""
         ...
 
+    def __iter__(self) -> Iterator[bytes]: ...
+
 
 class AsyncGroupConsumer(Protocol):
     """``GroupConsumer`` for asyncio."""
@@ -67,6 +69,8 @@ class AsyncGroupConsumer(Protocol):
     async def commit(self) -> None:
         """Everything read so far is consumed."""
         ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
 class GroupWorkers(Protocol):
