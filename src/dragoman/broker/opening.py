@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import os
 import re
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 from urllib.parse import parse_qs, unquote
 
 from dragoman import rpc
@@ -19,6 +19,7 @@ from dragoman.broker.client import ServedStore
 from dragoman.broker.messages import DEFAULT_NAME, REPLY_BYTES_MAX
 from dragoman.errors import UsageError
 from dragoman.queue import AsyncQueueStore, MessageStore, QueueStore
+from dragoman.queue.files import Files
 from dragoman.queue.interface import AsyncReadable
 from dragoman.rpc.options import MIB
 
@@ -34,10 +35,46 @@ EXPECTED = (
 )
 
 
+class DirectoryOptions(TypedDict, total=False):
+    """Those of ``QueueStore``."""
+
+    durability: str
+    memory_bytes: int
+    cache_bytes: int
+    segment_bytes: int
+    journal_bytes: int
+    expected_queues: int
+    retention_s: float | None
+    retention_bytes: int | None
+    retention_messages: int | None
+    compact_below: float | None
+    compaction_bytes_s: int
+    compaction_memory_bytes: int
+    read_only: bool
+    create: bool
+    files: Files | None
+
+
+class StoreOptions(DirectoryOptions, total=False):
+    """What ``open_store`` takes, of whatever store; which takes what, it says when it opens."""
+
+    timeout_ms: int
+    connect_timeout_ms: int
+    bytes_max: int
+    tls: Any
+    server_hostname: str | None
+    heartbeat_ms: int
+    # Of nats.connect.
+    name: str
+    token: str
+    user_credentials: Any
+    nkeys_seed: str
+
+
 @overload
-def open_store(where: str, **options: Any) -> MessageStore: ...
+def open_store(where: str, **options: Unpack[StoreOptions]) -> MessageStore: ...
 @overload
-def open_store(where: os.PathLike[str], **options: Any) -> QueueStore: ...
+def open_store(where: os.PathLike[str], **options: Unpack[DirectoryOptions]) -> QueueStore: ...
 def open_store(where: str | os.PathLike[str], **options: Any) -> MessageStore:
     """Open the store at ``where``, for threads; close it when done, or use it in ``with``.
 
@@ -61,11 +98,13 @@ def open_store(where: str | os.PathLike[str], **options: Any) -> MessageStore:
     return BlockingStore(lambda: open_async(text, **options))
 
 
-async def open_async(where: str | os.PathLike[str], **options: Any) -> AsyncReadable:
+async def open_async(
+    where: str | os.PathLike[str], **options: Unpack[StoreOptions]
+) -> AsyncReadable:
     """``open_store`` for asyncio; use it in ``async with``, or ``await store.close()``."""
     text = _local(where)
     if text is None:
-        return AsyncQueueStore(await asyncio.to_thread(_open_local, where, options))
+        return AsyncQueueStore(await asyncio.to_thread(_open_local, where, {**options}))
     scheme, _, rest = text.partition(":")
     if scheme == "nats":
         return await _open_nats(text, **options)
