@@ -81,10 +81,13 @@ def test_a_child_that_lives_holds_no_port_and_no_connection() -> None:
 
         def wait() -> None:
             ours.close()
+            theirs.send(b"!")
             theirs.recv(1)
 
         child = in_child(wait)
         try:
+            # Forking is over when the child says so.
+            assert ours.recv(1) == b"!"
             await client.close()
             await server.close(drain_ms=0)
             # Nobody else holds it, so it can be had.
