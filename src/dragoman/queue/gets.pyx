@@ -10,7 +10,7 @@ Invariant: what does not have the right checksum is never returned.
 from dragoman.errors import CorruptionError, UsageError
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.list cimport PyList_CheckExact, PyList_GET_ITEM
+from cpython.list cimport PyList_GET_ITEM
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 

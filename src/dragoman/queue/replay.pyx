@@ -384,7 +384,8 @@ cdef object recover(Store* s, object files, str path, bint repair):
         if found:
             number = int(found[1])
             of_a_kind = segments if found[2] == "seg" else r.journals
-            if 0 < number <= NUMBER_MAX and name == f"{number:010}.{found[2]}" and _is_file(s, name):
+            named = 0 < number <= NUMBER_MAX and name == f"{number:010}.{found[2]}"
+            if named and _is_file(s, name):
                 of_a_kind.append(number)
             else:
                 r.damage.append((name, 0, 0, 0, 0, NOT_OURS))
