@@ -10,6 +10,7 @@ import statistics
 import time
 
 import pytest
+from tests.pace import pace
 from tests.rpc.peers import RUNNERS, RawSocket, settle, until
 from tests.rpc.slow_link import slow_link
 from tests.simulation.mesh import frame, hello
