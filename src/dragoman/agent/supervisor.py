@@ -255,6 +255,7 @@ class Supervisor:
             return
         if sock is None:
             host, port = listen_address(address)
+            await self._wait_for_one_that_drains(address)
         else:
             self._admin_socket = None
             host, port = sock.getsockname()[:2]
@@ -268,6 +269,17 @@ class Supervisor:
         )
         await self._admin.start()
         self.admin_port = self._admin.port
+
+    async def _wait_for_one_that_drains(self, address: str) -> None:
+        # The agent before, if it was told to stop and gave no sockets, keeps its admin port as long
+        # as it drains.
+        config = self._config
+        if not isinstance(config, ConsumerConfig) or not config.takeover or self._inherited:
+            return
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + config.drain_ms / 1000 + GRACE_S
+        while not is_free(address) and not self._stop.is_set() and loop.time() < until_s:
+            await asyncio.sleep(MEETING_PAUSE_S)
 
     async def _serve(self, crew: Crew) -> int:
         starting = asyncio.create_task(self._tell_ready(crew))

@@ -106,7 +106,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, order=True):
     def __post_init__(self) -> None:
         check_interface(self.interface)
         if not _is_host(self.host):
-            raise UsageError(f"host {self.host!r}: expected a host name or an IP address")
+            raise UsageError(f"host {shown(self.host)!r}: expected a host name or an IP address")
         if not 0 < self.port < 65536:
             raise UsageError(f"port {self.port} of {self.host}: expected 1 to 65535")
         value = _value_of(self)
@@ -270,9 +270,9 @@ def parse_address(text: str, *, bare: bool = False) -> tuple[str, int]:
     else:
         well_formed = bare or ":" not in host
     if not (colon and well_formed and _is_host(host) and _PORT.fullmatch(port)):
-        raise UsageError(f"address {text!r}: expected host:port")
+        raise UsageError(f"address {shown(text)!r}: expected host:port")
     if int(port) > 65535:
-        raise UsageError(f"address {text!r}: expected a port from 1 to 65535")
+        raise UsageError(f"address {shown(text)!r}: expected a port from 1 to 65535")
     return host, int(port)
 
 
