@@ -380,7 +380,8 @@ def test_an_agent_that_drains_or_is_just_taken_over_from_is_waited_for(small: Sm
         assert await serves(port)
         for each in both:
             if each.runs:
-                assert await each.stop(30.0) == 0
+                # The one that waits may not have come to where it takes signals.
+                assert await each.stop(30.0) in (0, -signal.SIGTERM)
             else:
                 assert each.returncode in (0, 2), each.tail()
 
