@@ -24,7 +24,7 @@ cdef extern from "<sys/socket.h>" nogil:
 
 from dragoman.budget cimport Budget, process_budget
 from dragoman.rpc.arrival cimport Progress
-from dragoman.rpc.turn cimport turn_of
+from dragoman.rpc.turn cimport TAKEN_BYTES, turn_of
 from dragoman.wire.mesh cimport (
     F_GOODBYE, F_HELLO, F_PING, FLAG_VIOLATION, HEADER_BYTES, HELLO_BYTES, MESH_ERROR,
     MESH_NEED_MORE, MESH_VERSION, put_header, write_frame,
@@ -209,6 +209,7 @@ cdef class Session(Arriving):
         cdef char* at = self.decoder.direct(&room)
         if at != NULL:
             self._direct = True
+            room = min(room, <size_t>TAKEN_BYTES)
             return PyMemoryView_FromMemory(at, room, PyBUF_WRITE)
         self._direct = False
         return self.turn.read_view
@@ -228,6 +229,9 @@ cdef class Session(Arriving):
                 self.decoder.receive(self.turn.read_buffer, n)
             self.turn.begin_slice(self.read_us)
             self._process()
+            if self.has_taken(n) and not self.closed:
+                self.hold(HOLD_TURN)
+                self.turn.line_up(self)
         finally:
             self.turn.read_ends(self.read_us)
 
