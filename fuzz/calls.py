@@ -10,7 +10,6 @@ these were; nothing else is raised and nothing takes 100 ms.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import random
@@ -36,6 +35,7 @@ from dragoman.wire.invocation import (
 )
 from dragoman.wire.java import Bean
 from fuzz.dubbo import mutate
+from fuzz.running import main
 
 # What one input may take, in pieces of work (tests/calibration.py).
 PIECES_MAX = 25
@@ -182,24 +182,5 @@ def check(source: random.Random) -> None:
     assert not too_many_pieces(time.thread_time() - start, PIECES_MAX), "too slow"
 
 
-def main() -> None:
-    """Run for ``--seconds``; prints the seed of an input that breaks it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    seed = options.seed
-    end = time.monotonic() + options.seconds
-    while time.monotonic() < end:
-        for _ in range(100):
-            try:
-                check(random.Random(seed))
-            except BaseException:
-                print(f"seed {seed} breaks it")
-                raise
-            seed += 1
-    print(f"{seed - options.seed} inputs, no fault; the next seed is {seed}")
-
-
 if __name__ == "__main__":
-    main()
+    main(lambda seed: check(random.Random(seed)), __doc__)

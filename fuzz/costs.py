@@ -8,7 +8,6 @@ slice of a loop's time; the question itself takes a small part of that, whatever
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import random
@@ -23,6 +22,7 @@ from dragoman.dubbo.replies import Replies
 from dragoman.dubbo.requests import METHODS, Requests
 from dragoman.errors import ProtocolError, UsageError
 from dragoman.wire import invocation
+from fuzz.running import main
 
 # A slice of 20 ms, and a part of it, in pieces of work (tests/calibration.py).
 SLICE_PIECES = 5.0
@@ -101,23 +101,5 @@ def check(source: random.Random) -> None:
             )
 
 
-def main() -> None:
-    """Run for ``--seconds``; prints the seed of an input that breaks it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    seed = options.seed
-    end = time.monotonic() + options.seconds
-    while time.monotonic() < end:
-        try:
-            check(random.Random(seed))
-        except BaseException:
-            print(f"seed {seed} breaks it")
-            raise
-        seed += 1
-    print(f"{seed - options.seed} inputs, no fault; the next seed is {seed}")
-
-
 if __name__ == "__main__":
-    main()
+    main(lambda seed: check(random.Random(seed)), __doc__)

@@ -11,11 +11,9 @@ taken is taken in hessian2 as well, and its JSON is what Python's ``json`` reads
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import random
-import resource
 import time
 
 from tests.calibration import too_many_pieces
@@ -31,6 +29,7 @@ from dragoman.wire.invocation_fastjson2 import (
 from dragoman.wire.jsonb_reader import JsonbReader
 from dragoman.wire.jsonb_writer import encode
 from fuzz.hessian2 import value
+from fuzz.running import main
 
 # What one input may take, in pieces of work (tests/calibration.py).
 PIECES_MAX = 50
@@ -175,30 +174,5 @@ def check(source: random.Random, variants: int = 8) -> int:
     return 2 * (variants + 1)
 
 
-def main() -> None:
-    """Run for ``--seconds`` or ``--inputs``; prints the seed of an input that breaks it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--inputs", type=int, default=0, help="instead of the seconds")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    end = time.monotonic() + options.seconds
-    seed = options.seed
-    inputs = 0
-    first = 0
-    while seed % 100 or (inputs < options.inputs if options.inputs else time.monotonic() < end):
-        try:
-            inputs += check(random.Random(seed))
-        except BaseException:
-            print(f"seed {seed} breaks it")
-            raise
-        seed += 1
-        if seed - options.seed == 2000:
-            first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    last = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    grown = f"; memory {first} KiB after 2,000 seeds, {last} KiB at most" if first else ""
-    print(f"{inputs} inputs, no fault; the next seed is {seed}{grown}")
-
-
 if __name__ == "__main__":
-    main()
+    main(lambda seed: check(random.Random(seed)), __doc__)

@@ -10,12 +10,10 @@ the same again; JSON is what Python's ``json`` reads; nothing takes 100 ms or mu
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import decimal
 import json
 import random
-import resource
 import time
 import uuid
 from typing import Any
@@ -25,6 +23,7 @@ from tests.calibration import too_many_pieces
 from dragoman.errors import ProtocolError, UsageError
 from dragoman.wire.hessian2 import Hessian2Reader, Hessian2Scanner, encode
 from dragoman.wire.java import Bean, BigInteger, Date, Long, TypedList, TypedMap
+from fuzz.running import main
 
 # What one input may take, in pieces of work (tests/calibration.py).
 PIECES_MAX = 25
@@ -226,30 +225,5 @@ def check(source: random.Random, variants: int = 8) -> int:
     return variants + 1
 
 
-def main() -> None:
-    """Run for ``--seconds`` or ``--inputs``; prints the seed of an input that breaks it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--inputs", type=int, default=0, help="instead of the seconds")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    end = time.monotonic() + options.seconds
-    seed = options.seed
-    inputs = 0
-    first = 0
-    while seed % 100 or (inputs < options.inputs if options.inputs else time.monotonic() < end):
-        try:
-            inputs += check(random.Random(seed))
-        except BaseException:
-            print(f"seed {seed} breaks it")
-            raise
-        seed += 1
-        if seed - options.seed == 2000:
-            first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    last = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    grown = f"; memory {first} KiB after 2,000 seeds, {last} KiB at most" if first else ""
-    print(f"{inputs} inputs, no fault; the next seed is {seed}{grown}")
-
-
 if __name__ == "__main__":
-    main()
+    main(lambda seed: check(random.Random(seed)), __doc__)

@@ -9,7 +9,6 @@ value of its text; time is linear in the bytes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import time
@@ -21,6 +20,7 @@ from tests.calibration import too_many_pieces
 from dragoman.errors import UsageError
 from dragoman.wire.jsonnumber import natural_number
 from dragoman.wire.jsonoutline import Outline
+from fuzz.running import main
 
 # What one input may take, in pieces of work (tests/calibration.py).
 PIECES_MAX = 25
@@ -88,23 +88,5 @@ def check(source: random.Random) -> None:
     assert not too_many_pieces(time.thread_time() - start, PIECES_MAX), "too slow"
 
 
-def main() -> None:
-    """Run for ``--seconds``; prints the seed of an input that breaks it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    seed = options.seed
-    end = time.monotonic() + options.seconds
-    while time.monotonic() < end:
-        try:
-            check(random.Random(seed))
-        except BaseException:
-            print(f"seed {seed} breaks it")
-            raise
-        seed += 1
-    print(f"{seed - options.seed} inputs, no fault; the next seed is {seed}")
-
-
 if __name__ == "__main__":
-    main()
+    main(lambda seed: check(random.Random(seed)), __doc__)

@@ -10,12 +10,10 @@ a seed, on a simulated network: a provider's link on one side, a served provider
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import random
 import struct
-import time
 from typing import Any
 
 from dragoman.dubbo.service_connection import Connected
@@ -23,6 +21,7 @@ from tests.simulation.loop import SimulatedLoop, simulate
 
 from dragoman.budget import process_budget
 from dragoman.dubbo.link import DubboLink
+from fuzz.running import main
 
 HOST = "peer"
 # A connection's buffers of little use, a frame in progress and what one write leaves unsent.
@@ -126,25 +125,5 @@ def once(seed: int) -> None:
     assert budget.used == before, (seed, budget.used, before)
 
 
-def attack(*, seed: int, inputs: int = 0, seconds: float = 0.0) -> int:
-    """Try ``inputs`` inputs, or as many as fit into ``seconds``; returns how many were tried."""
-    until_s = time.monotonic() + seconds
-    tried = 0
-    while tried < inputs or time.monotonic() < until_s:
-        once(seed + tried)
-        tried += 1
-    return tried
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    options = parser.parse_args()
-    print(f"seed {options.seed}")
-    print(f"{attack(seed=options.seed, seconds=options.seconds)} inputs, no fault")
-
-
 if __name__ == "__main__":
-    main()
+    main(once, __doc__)

@@ -9,7 +9,6 @@ raised, nothing takes 100 ms, and nothing is accepted after an error.
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 
@@ -17,6 +16,7 @@ from tests.calibration import too_many_pieces
 
 from dragoman.errors import ProtocolError
 from dragoman.wire.mesh import KINDS, MeshDecoder, encode
+from fuzz.running import main
 
 BODY_BYTES_MAX = 300
 # What one input may take, in pieces of work (tests/calibration.py).
@@ -73,8 +73,8 @@ def verdict(pieces: list[bytes]) -> tuple[list[Frame], bool]:
     return found, False
 
 
-def once(data: bytes, source: random.Random) -> None:
-    """Check the invariant for one input."""
+def check(data: bytes, source: random.Random) -> None:
+    """Check the invariant for these bytes."""
     started_s = time.thread_time()
     single, failed = verdict([data[i : i + 1] for i in range(len(data))])
     cuts = sorted(source.randrange(len(data) + 1) for _ in range(3))
@@ -93,27 +93,12 @@ def once(data: bytes, source: random.Random) -> None:
     assert not too_many_pieces(time.thread_time() - started_s, PIECES_MAX), data
 
 
-def attack(*, seed: int, inputs: int = 0, seconds: float = 0.0) -> int:
-    """Try ``inputs`` inputs, or as many as fit into ``seconds``; returns how many were tried."""
+def once(seed: int) -> None:
+    """Check the invariant for one seed."""
     source = random.Random(seed)
-    until_s = time.monotonic() + seconds
-    tried = 0
-    while tried < inputs or time.monotonic() < until_s:
-        data = b"".join(some_frame(source) for _ in range(source.randrange(1, 5)))
-        once(mutate(data, source), source)
-        tried += 1
-    return tried
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    options = parser.parse_args()
-    print(f"seed {options.seed}")
-    print(f"{attack(seed=options.seed, seconds=options.seconds)} inputs, no fault")
+    data = b"".join(some_frame(source) for _ in range(source.randrange(1, 5)))
+    check(mutate(data, source), source)
 
 
 if __name__ == "__main__":
-    main()
+    main(once, __doc__)

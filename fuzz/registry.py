@@ -11,10 +11,8 @@ simulated loop whose network knows none of the hosts.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
-import time
 from collections import defaultdict
 
 from tests.simulation.loop import SimulatedLoop, simulate
@@ -25,6 +23,7 @@ from dragoman.errors import NotFoundError, ProtocolError, UnavailableError
 from dragoman.registry.base import Registration, decode_entry
 from dragoman.registry.changes import Snapshots
 from dragoman.registry.dubbo_url import read_provider
+from fuzz.running import main
 
 PREFIX = "/p"
 INTERFACES = ["a.B", "a.C", "x", "*", "a.B:1.0", "%2A", "a.B%2F", "g", "é", "a" * 512]
@@ -153,25 +152,5 @@ def once(seed: int) -> None:
     simulate(seed, work)
 
 
-def attack(*, seed: int, inputs: int = 0, seconds: float = 0.0) -> int:
-    """Try ``inputs`` inputs, or as many as fit into ``seconds``; returns how many were tried."""
-    until_s = time.monotonic() + seconds
-    tried = 0
-    while tried < inputs or time.monotonic() < until_s:
-        once(seed + tried)
-        tried += 1
-    return tried
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    options = parser.parse_args()
-    print(f"seed {options.seed}")
-    print(f"{attack(seed=options.seed, seconds=options.seconds)} inputs, no fault")
-
-
 if __name__ == "__main__":
-    main()
+    main(once, __doc__)

@@ -10,7 +10,6 @@ simulated network: an input is a seed, and happens again from it.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import logging
@@ -26,6 +25,7 @@ from tests.simulation.rpc import at_rest, simulate_rpc
 from dragoman import rpc
 from dragoman.errors import DragomanError
 from fuzz.mesh import mutate
+from fuzz.running import main
 
 # What one input may take, in pieces of work (tests/calibration.py).
 PIECES_MAX = 1200
@@ -213,38 +213,17 @@ async def against_client(loop: SimulatedLoop) -> None:
 def once(seed: int) -> None:
     """Check the invariant for one seed."""
     started_s = time.thread_time()
+    # What is refused is logged; here that is nearly everything.
+    logging.disable(logging.CRITICAL)
     try:
         simulate_rpc(seed, against_server if seed % 2 else against_client)
     except Exception as error:
         raise AssertionError(f"seed {seed}: {error!r}") from error
+    finally:
+        logging.disable(logging.NOTSET)
     spent_s = time.thread_time() - started_s
     assert not too_many_pieces(spent_s, PIECES_MAX), f"seed {seed} took too long"
 
 
-def attack(*, seed: int, inputs: int = 0, seconds: float = 0.0) -> int:
-    """Try ``inputs`` inputs, or as many as fit into ``seconds``; returns how many were tried."""
-    until_s = time.monotonic() + seconds
-    tried = 0
-    # What is refused is logged; here that is nearly everything.
-    logging.disable(logging.CRITICAL)
-    try:
-        while tried < inputs or time.monotonic() < until_s:
-            once(seed + tried)
-            tried += 1
-    finally:
-        logging.disable(logging.NOTSET)
-    return tried
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    options = parser.parse_args()
-    print(f"seed {options.seed}")
-    print(f"{attack(seed=options.seed, seconds=options.seconds)} inputs, no fault")
-
-
 if __name__ == "__main__":
-    main()
+    main(once, __doc__)

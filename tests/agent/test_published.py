@@ -210,7 +210,7 @@ def test_a_call_without_types_gets_those_published(body: bytes, sent: list[str] 
         assert (interface, group, version, method) == (*SERVICE, "add")
         return Signature(["long", "double"], {}) if count == 2 else None
 
-    payload = json_call(b"/com.example.Sums/add", b"blue", b"1.0", body, known)[3]
+    payload = b"".join(json_call(b"/com.example.Sums/add", b"blue", b"1.0", body, known)[3])
     names, _, call = payload.rpartition(b"\0")
     assert names.split(b"\0") == [b"com.example.Sums", b"add", b"blue", b"1.0"]
     assert json.loads(call).get("types") == sent
@@ -227,9 +227,9 @@ def test_a_call_with_objects_gets_the_types_of_their_fields() -> None:
         return Signature(["a.Order"], fields)
 
     for body in (b'{"args": [{"when": "x"}]}', b'{"types": ["a.Order"], "args": [{"when": "x"}]}'):
-        payload = json_call(b"/com.example.Sums/add", b"", b"", body, known)[3]
+        payload = b"".join(json_call(b"/com.example.Sums/add", b"", b"", body, known)[3])
         call = json.loads(payload.rpartition(b"\0")[2])
         assert (call["types"], call["fields"]) == (["a.Order"], fields)
     body = b'{"types": ["int"], "args": [1]}'
-    payload = json_call(b"/com.example.Sums/add", b"", b"", body, known)[3]
+    payload = b"".join(json_call(b"/com.example.Sums/add", b"", b"", body, known)[3])
     assert payload.endswith(body)

@@ -1,18 +1,18 @@
 """One large call through real agents beside many small ones, which hardly notice.
 
 Small calls come by a timetable, whether earlier ones have been answered or not, and each takes from
-when it was due: where a loop stands still, all that were due meanwhile are late. So many without a
-large call are the baseline, of the same run; then as many or more while there is always a large
-one. A slower machine and busy neighbours make both slower. Whoever is not measured has a process of
-its own, and is no slower for a large call: the caller of these, and the provider, which reads no
-argument and has its results ready. The processors are shared all the same, by six processes on two
-of them perhaps. The goal is 1.5 times the baseline; the bound adds a piece of work (20 ms). One
-loop that stands still for a large call (a second and more) is far beyond both.
+when it was due: where a loop stands still, all that were due meanwhile are late. So many beside
+large calls that go through other agents to another provider are what the processors cost, of which
+there may be two for all; then as many beside the same large calls through the same agents. Whoever
+is not measured has a process of its own, and is no slower for a large call: the caller of these,
+and the provider, which reads no argument and has its results ready. The goal is 1.5 times, with one
+piece of work added. One loop that stands still for a large call (a second and more) is far beyond.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import time
@@ -24,7 +24,7 @@ import pytest
 
 from dragoman.wire import invocation
 from tests.dubbo.test_large_calls import RESULTS, SHAPES
-from tests.faults.chain import Chain, Program, chain, start
+from tests.faults.chain import Program, chain, start
 from tests.faults.http import Client, call, client
 from tests.pace import pace
 
@@ -32,7 +32,9 @@ EVERY_S = 0.004
 CALLS = 500
 CONNECTIONS = 16
 GOAL = 1.5
-SLICE_MS = 20.0
+# In turn, and all counted, since what interrupts a processor does not do so each time.
+TURNS_MOST = 4
+PIECE_MS = 2.0
 HESSIAN2 = 2
 SMALL = call("small", b'{"args":[1]}')
 
@@ -55,16 +57,47 @@ while True:
 
 
 # A provider of its own, which keeps nothing of what it is sent but its beginning. Replies are files
-# in its directory; a short request that holds the name of one gets it, all others get `done`.
+# in its directory; a short request that holds the name of one gets it, all others get `done`. It
+# takes in and sends a piece a turn, so that it is not what others wait for.
 PROVIDER = """
-import asyncio, os, struct, sys
+import asyncio, collections, functools, os, struct, sys
+import uvloop
 
-def frame(id, body, flags):
-    return struct.pack(">HBBQI", 0xDABB, flags, 20, id, len(body)) + body
+PIECE = 65536
+
+@functools.cache
+def reply(name):
+    with open(os.path.join(sys.argv[1], name), "rb") as file:
+        return memoryview(file.read())
 
 class Provider(asyncio.Protocol):
     def connection_made(self, transport):
         self.transport, self.data, self.skip = transport, b"", 0
+        self.out, self.paused, self.due = collections.deque(), False, False
+
+    def send(self, id, body, flags):
+        self.out.append(struct.pack(">HBBQI", 0xDABB, flags, 20, id, len(body)))
+        self.out.extend(body[at:at + PIECE] for at in range(0, len(body), PIECE))
+        if not self.due:
+            self.go_on()
+
+    def go_on(self):
+        self.due = False
+        sent = 0
+        while self.out and not self.paused and sent < PIECE:
+            sent += len(self.out[0])
+            self.transport.write(self.out.popleft())
+        if self.out and not self.paused:
+            self.due = True
+            asyncio.get_running_loop().call_soon(self.go_on)
+
+    def pause_writing(self):
+        self.paused = True
+
+    def resume_writing(self):
+        self.paused = False
+        if not self.due:
+            self.go_on()
 
     def data_received(self, data):
         passed = min(self.skip, len(data))
@@ -81,20 +114,19 @@ class Provider(asyncio.Protocol):
             self.data = self.data[16 + length:]
             if flags & 0x20:
                 if flags & 0x40:
-                    self.transport.write(frame(id, body, flags & 0x1F | 0x20))
+                    self.send(id, body, flags & 0x1F | 0x20)
                 continue
             name = "done"
             if length <= 4096 and b"large-" in body:
                 name = body[body.index(b"large-"):].split(b"!")[0].decode()
-            with open(os.path.join(sys.argv[1], name), "rb") as file:
-                self.transport.write(frame(id, file.read(), flags & 0x1F))
+            self.send(id, reply(name), flags & 0x1F)
 
 async def main():
     server = await asyncio.get_running_loop().create_server(Provider, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
-asyncio.run(main())
+uvloop.run(main())
 """
 
 
@@ -102,20 +134,20 @@ asyncio.run(main())
 class Agents:
     """Two agents, and where the provider's replies are."""
 
-    chain: Chain
     consumer: Program
     replies: Path
 
 
-@pytest.fixture(scope="module")
-def agents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agents]:
+@contextlib.contextmanager
+def running(directory: Path) -> Iterator[Agents]:
     """A provider whose answers are as large as the caller asks, with both agents."""
-    replies = tmp_path_factory.mktemp("replies")
+    replies = directory / "replies"
+    replies.mkdir()
     (replies / "done").write_bytes(invocation.encode_reply("done", serialization=HESSIAN2))
     command = [sys.executable, "-c", PROVIDER, str(replies)]
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE) as provider,
-        chain(tmp_path_factory.mktemp("large")) as made,
+        chain(directory) as made,
     ):
         assert provider.stdout is not None
         port = int(provider.stdout.readline())
@@ -129,18 +161,28 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agents]:
 
         try:
             asyncio.run(begin())
-            yield Agents(made, consumer, replies)
+            yield Agents(consumer, replies)
         finally:
             provider.kill()
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Agents, Agents]]:
+    """The agents that small calls go through, and others."""
+    with (
+        running(tmp_path_factory.mktemp("same")) as same,
+        running(tmp_path_factory.mktemp("others")) as others,
+    ):
+        yield same, others
 
 
 def p(sorted_ms: list[float], part: float) -> float:
     return sorted_ms[int(len(sorted_ms) * part)]
 
 
-async def small_calls(port: int, until: subprocess.Popen[bytes] | None) -> list[float]:
-    """What small calls take from when each was due, in milliseconds, sorted: ``CALLS`` of them, or
-    as many as there are until a process ends."""
+async def small_calls(port: int, until: subprocess.Popen[bytes]) -> list[float]:
+    """What small calls take from when each was due, in milliseconds: ``CALLS`` of them, or more
+    until a process ends."""
     took: list[float] = []
     connections: asyncio.Queue[Client] = asyncio.Queue()
 
@@ -160,14 +202,14 @@ async def small_calls(port: int, until: subprocess.Popen[bytes] | None) -> list[
         begun_s = time.monotonic()
         async with asyncio.TaskGroup() as group:
             number = 0
-            while number < CALLS or (until is not None and until.poll() is None):
+            while number < CALLS or until.poll() is None:
                 due_s = begun_s + number * EVERY_S
                 await asyncio.sleep(max(0.0, due_s - time.monotonic()))
                 group.create_task(one(due_s))
                 number += 1
 
     await connected(CONNECTIONS)
-    return sorted(took)
+    return took
 
 
 # Both ways; the others are for the long runs.
@@ -183,8 +225,9 @@ ASKED = [f"argument-{name}" for name in ARGUMENTS] + [
     [pytest.param(each, marks=() if each in QUICK else pytest.mark.slow) for each in ASKED],
 )
 def test_small_calls_are_answered_beside_large_ones(
-    agents: Agents, asked: str, tmp_path: Path
+    both: tuple[Agents, Agents], asked: str, tmp_path: Path
 ) -> None:
+    same, others = both
     kind, _, shape = asked.partition("-")
     path = tmp_path / "body"
     if kind == "argument":
@@ -193,27 +236,28 @@ def test_small_calls_are_answered_beside_large_ones(
         name = f"large-{shape}"
         path.write_text(f'{{"args":["{name}!"]}}')
         reply = invocation.encode_reply(RESULTS[shape](), serialization=HESSIAN2)
-        (agents.replies / name).write_bytes(reply)
+        for agents in both:
+            (agents.replies / name).write_bytes(reply)
     target = call("large", b"").split(b" ")[1].decode()
 
-    async def scenario() -> str:
-        port = agents.consumer.port
-        await small_calls(port, None)
-        before = await small_calls(port, None)
-        command = [sys.executable, "-c", CALLER, str(port), target, str(path), "200"]
-        with subprocess.Popen(command) as caller:  # noqa: ASYNC220
-            beside = await small_calls(port, caller)
+    async def beside(agents: Agents) -> list[float]:
+        arguments = [str(agents.consumer.port), target, str(path), "200"]
+        with subprocess.Popen([sys.executable, "-c", CALLER, *arguments]) as caller:  # noqa: ASYNC220
+            took = await small_calls(same.consumer.port, caller)
         assert caller.returncode == 0
-        figures = (
-            f"median {p(before, 0.5):.2f} -> {p(beside, 0.5):.2f} ms,"
-            f" p99 {p(before, 0.99):.2f} -> {p(beside, 0.99):.2f} ms of {len(beside)}"
-        )
-        print(asked, figures)
-        within = GOAL * p(before, 0.99) + SLICE_MS * pace()
-        return "" if p(beside, 0.99) <= within else figures
+        return took
 
-    tries = [asyncio.run(scenario())]
-    while tries[-1] and len(tries) < 3:
-        # What interrupts a processor does not do so each time.
-        tries.append(asyncio.run(scenario()))
-    assert not tries[-1], tries
+    apart: list[float] = []
+    together: list[float] = []
+    figures = []
+    for _ in range(TURNS_MOST):
+        apart = sorted(apart + asyncio.run(beside(others)))
+        together = sorted(together + asyncio.run(beside(same)))
+        figures.append(
+            f"through others and the same: median {p(apart, 0.5):.2f} -> {p(together, 0.5):.2f} ms,"
+            f" p99 {p(apart, 0.99):.2f} -> {p(together, 0.99):.2f} ms of {len(together)}"
+        )
+        print(asked, figures[-1])
+        if p(together, 0.99) <= GOAL * p(apart, 0.99) + PIECE_MS * pace():
+            return
+    raise AssertionError(figures)

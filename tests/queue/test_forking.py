@@ -162,6 +162,25 @@ def test_a_child_opens_another_store_and_the_same_one_later(tmp_path: Path) -> N
         assert again.get("q", 3000) == [b"child"]
 
 
+def test_a_grandchild_keeps_what_its_parent_has_opened_since(tmp_path: Path) -> None:
+    store = filled(tmp_path / "a", "always")
+    store.get("q", 0, 3000)
+
+    def grandchild(mine: list[int]) -> None:
+        for descriptor in mine:
+            os.fstat(descriptor)
+        with pytest.raises(UsageError, match=FOREIGN):
+            store.length("q")
+
+    def child() -> None:
+        # They get the numbers that the store's descriptors had.
+        mine = [os.open(os.devnull, os.O_RDONLY) for _ in range(40)]
+        assert ended(in_child(lambda: grandchild(mine))) == 0
+
+    assert ended(in_child(child)) == 0
+    store.close()
+
+
 def fork_against(path: Path, durability: str, rounds: int) -> None:
     """Forks while threads put, get and commit: no child hangs, nothing is lost."""
     store = filled(path, durability)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 import pytest
-from fuzz.registry import attack
+from fuzz.registry import once
+from fuzz.running import attack
 
 from dragoman.errors import ProtocolError
 from dragoman.registry.base import decode_entry
@@ -16,7 +17,7 @@ def test_whatever_is_listed_the_directory_knows_just_that(
     seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
-    assert attack(seed=seed, inputs=5) == 5
+    assert attack(once, seed=seed, inputs=5) == (seed + 5, 5)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fuzz.rpc import attack
+from fuzz.rpc import once
+from fuzz.running import attack
 
 
 def test_strange_peers_harm_nobody_but_themselves() -> None:
-    assert attack(seed=1, inputs=1500) == 1500
+    assert attack(once, seed=1, inputs=1500) == (1501, 1500)

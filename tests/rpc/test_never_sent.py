@@ -108,7 +108,9 @@ def test_a_batch_whose_time_passes_says_which_of_it_was_sent() -> None:
             assert late.value.retry_safe
             with pytest.raises(rpc.BatchError) as caught:
                 await first
-            assert safe([caught.value.errors[n] for n in range(4)]) == [False] * 2 + [True] * 2
+            said = safe([caught.value.errors[n] for n in range(4)])
+            # The server's own deadline may free its places just before ours: then all were sent.
+            assert said in ([False] * 2 + [True] * 2, [False] * 4)
 
     run(work)
 

@@ -9,7 +9,8 @@ import struct
 from itertools import pairwise
 
 import pytest
-from fuzz.mesh import attack
+from fuzz.mesh import once
+from fuzz.running import attack
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.wire.pieces import ways
@@ -274,4 +275,4 @@ def test_any_bytes_are_frames_or_refused(data: bytes) -> None:
 
 
 def test_mutated_frames_never_crash_the_decoder() -> None:
-    attack(seed=1, inputs=4000)
+    attack(once, seed=1, inputs=4000)

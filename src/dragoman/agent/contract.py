@@ -120,6 +120,8 @@ MEMBERS: Final = tuple(field.encode_name for field in msgspec.structs.fields(Jso
 _decoder = msgspec.json.Decoder(JsonCall)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 # Interface, group, version, method and number of arguments -> what providers publish of it.
+# What is to be joined to a payload.
+Parts = tuple[bytes | memoryview, ...]
 Published = Callable[[str, str, str, str, int], Signature | None]
 
 
@@ -280,11 +282,11 @@ def json_call(
     body: bytes | memoryview,
     published: Published | None = None,
     looked: Outline | None = None,
-) -> tuple[str, str, str, bytes, bool]:
+) -> tuple[str, str, str, Parts, bool]:
     """Interface, group, version, the payload for the provider's agent, and whether there is no
     result to wait for, of a call by the JSON contract. ``looked``: its outline, if it is known.
 
-    The payload is ``interface NUL method NUL group NUL version NUL`` and the JSON body. A call
+    The payload, in parts to be joined, is ``interface NUL method NUL group NUL version NUL`` and the JSON body. A call
     without types gets those that ``published`` knows, if it does. Raises
     UsageError for what is malformed, NotFoundError for a path that is not
     ``/{interface}/{method}``.
@@ -304,6 +306,7 @@ def json_call(
         raise UsageError(f"body: {_complaint(bytes(said))}") from None
     wanted_group = _group("group", group or call.group.encode())
     wanted_version = _group("version", version or call.version.encode())
+    parts: Parts = (body or b"{}",)
     # What a large call's arguments are is not looked at: there may be objects in them.
     if published is not None and (
         (call.types is None and call.args)
@@ -312,15 +315,9 @@ def json_call(
     ):
         known = published(interface, wanted_group, wanted_version, method, len(call.args))
         if known is not None and (call.types is None or known.fields):
-            body = _with_types(body, call.types or known.types, known.fields, end)
-    payload = b"%s\0%s\0%s\0%s\0%s" % (
-        interface.encode(),
-        method.encode(),
-        wanted_group.encode(),
-        wanted_version.encode(),
-        body or b"{}",
-    )
-    return interface, wanted_group, wanted_version, payload, call.oneway
+            parts = _with_types(body, call.types or known.types, known.fields, end)
+    names = "\0".join((interface, method, wanted_group, wanted_version, "")).encode()
+    return interface, wanted_group, wanted_version, (names, *parts), call.oneway
 
 
 def outline_of(body: bytes | memoryview) -> Outline:
@@ -347,7 +344,7 @@ def _with_types(
     types: list[str] | None,
     fields: dict[str, dict[str, str]],
     end: int,
-) -> bytes:
+) -> Parts:
     """The JSON call with its types named, and those of beans' fields, all else as it was; ``end``:
     where its last brace is, if that is known."""
     added: dict[str, Any] = {}
@@ -357,12 +354,13 @@ def _with_types(
         added["fields"] = fields
     if end >= 0:
         if not added:
-            return bytes(body)
+            return (body,)
         # Of two members the last one counts: there may be one that is null.
-        return b"%s,%s%s" % (body[:end], msgspec.json.encode(added)[1:-1], body[end:])
+        said = memoryview(body)
+        return said[:end], b",", msgspec.json.encode(added)[1:-1], said[end:]
     members = _fields(body)
     members |= {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in added.items()}
-    return msgspec.json.encode(members)
+    return (msgspec.json.encode(members),)
 
 
 def called(service: str, json: bool, body: bytes) -> str:

@@ -2,8 +2,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from dragoman.budget cimport Budget
 from dragoman.cluster.service cimport Service, ServiceCall
-from dragoman.rpc.turn cimport Turn
-from dragoman.timers cimport Timed
+from dragoman.rpc.turn cimport Gathering, Turn
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.http1_request cimport RequestDecoder
 
@@ -14,8 +13,16 @@ cdef class Looking:
     cdef bytes group
     cdef bytes version
     cdef object outline
+    # What the call is, once that is known; and its payload, of which so much has been joined.
+    cdef tuple described
+    cdef object parts
+    cdef Py_ssize_t part_at
+    cdef bytes payload
+    cdef Py_ssize_t joined
 
     cdef bint go_on(self)
+    cdef int _begin_join(self) except -1
+    cdef bint _join(self) except -1
     cdef void _refuse(self, IngressConnection connection, error)
 
 
@@ -63,7 +70,7 @@ cdef class Ingress:
     )
 
 
-cdef class IngressConnection(Timed):
+cdef class IngressConnection(Gathering):
     cdef Ingress ingress
     cdef object transport
     cdef object _write
@@ -104,7 +111,7 @@ cdef class IngressConnection(Timed):
     cdef bint _begin_form(self, HttpCall call) except -1
     cdef bint _begin_json(self, HttpCall call) except -1
     cdef bint _begin_query(self, HttpCall call) except -1
-    cdef int _begin_call(self, HttpCall call, tuple described) except -1
+    cdef int _begin_call(self, HttpCall call, tuple described, bytes joined=*) except -1
 
 
 cdef class HttpCall(ServiceCall):

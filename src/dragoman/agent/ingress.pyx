@@ -14,7 +14,8 @@ cimport cython
 from cpython.buffer cimport PyBUF_READ
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.string cimport memcpy
 
 cdef extern from "<sys/socket.h>" nogil:
     int MSG_DONTWAIT
@@ -23,6 +24,7 @@ cdef extern from "<sys/socket.h>" nogil:
 
 from dragoman.budget cimport Budget, process_budget
 from dragoman.observe.histogram cimport Histogram
+from dragoman.rpc.client_session cimport ClientSession
 from dragoman.rpc.turn cimport turn_of
 from dragoman.wire.form cimport FORM_REPEATED, FormField, find_field
 from dragoman.wire.http1_encode cimport (
@@ -55,7 +57,7 @@ cdef enum:
     BODY_GRACE_US = 5_000_000
 
     # A longer JSON call is looked through in pieces of so much, a turn of the loop each.
-    PIECE_BYTES = 524288
+    PIECE_BYTES = 131072
 
     # A failed call's line: at most this often for a kind, this many kinds, this far into a body.
     TELL_US = 1_000_000
@@ -254,7 +256,7 @@ cdef class Ingress:
         self.errors[name] = self.errors.get(name, 0) + 1
 
 
-cdef class IngressConnection(Timed):
+cdef class IngressConnection(Gathering):
     """One HTTP connection: an ``asyncio.Protocol``."""
 
     def __init__(self, Ingress ingress not None):
@@ -298,6 +300,13 @@ cdef class IngressConnection(Timed):
             self._pump()
         finally:
             self.ingress.turn.read_ends(self._active_us)
+        if self.has_taken(len(data)) and not self.closed:
+            self.transport.pause_reading()
+            self.ingress.turn.line_up(self)
+
+    cdef void take_turn(self):
+        if not self.closed and not self._paused and not self._blocked:
+            self.transport.resume_reading()
 
     def eof_received(self):
         """The client writes no more; it may still wait for responses."""
@@ -566,13 +575,14 @@ cdef class IngressConnection(Timed):
         ))
         return True
 
-    cdef int _begin_call(self, HttpCall call, tuple described) except -1:
-        interface, group, version, payload, oneway = described
+    cdef int _begin_call(self, HttpCall call, tuple described, bytes joined=None) except -1:
+        """``joined``: the payload, if its parts have been joined."""
+        interface, group, version, parts, oneway = described
         call.service = self.ingress.directory.find(interface, group, version)
         call.method = JSON_METHOD
         call.json = True
         call.accepted = oneway
-        call.body_owner = payload
+        call.body_owner = b"".join(parts) if joined is None else joined
         call.body = PyBytes_AS_STRING(call.body_owner)
         call.body_length = len(call.body_owner)
         return 0
@@ -746,8 +756,8 @@ cdef bytes whole_bytes(const char* body, Py_ssize_t n, bytes owner):
 
 
 cdef class Looking:
-    """What looks through a large JSON call a piece at a time, and then begins it; others are
-    answered between the pieces. See ``Ingress.look_through``."""
+    """What looks through a large JSON call a piece at a time, joins its payload a piece at a time,
+    and then begins it; others are answered between the pieces. See ``Ingress.look_through``."""
 
     def __init__(self, HttpCall call, bytes path, bytes group, bytes version):
         self.call = call
@@ -766,18 +776,48 @@ cdef class Looking:
             return True
         ingress = connection.ingress
         try:
-            if not contract.look(self.outline, PIECE_BYTES):
+            if self.described is None:
+                if contract.look(self.outline, PIECE_BYTES):
+                    self.described = contract.json_call(
+                        self.path, self.group, self.version, call.body_owner, ingress.published,
+                        self.outline,
+                    )
+                    self._begin_join()
                 return False
-            connection._begin_call(call, contract.json_call(
-                self.path, self.group, self.version, call.body_owner, ingress.published,
-                self.outline,
-            ))
+            if not self._join():
+                return False
+            connection._begin_call(call, self.described, self.payload)
         except DragomanError as error:
             self._refuse(connection, error)
             return True
         call.count(call.body_length)
         call.service.submit(call)
         return True
+
+    cdef int _begin_join(self) except -1:
+        cdef Py_ssize_t n = 0
+        self.parts = deque(map(memoryview, self.described[3]))
+        for part in self.parts:
+            n += len(part)
+        self.payload = PyBytes_FromStringAndSize(NULL, n)
+        self.call.count(self.call.body_length + n)
+        return 0
+
+    cdef bint _join(self) except -1:
+        """Copy a piece: memory that is new takes longer than the bytes. Whether it was the last."""
+        cdef const unsigned char[::1] part
+        cdef Py_ssize_t n, left = PIECE_BYTES
+        while self.parts and left:
+            part = self.parts[0]
+            n = min(left, part.shape[0] - self.part_at)
+            memcpy(PyBytes_AS_STRING(self.payload) + self.joined, &part[self.part_at], n)
+            self.joined += n
+            self.part_at += n
+            left -= n
+            if self.part_at == part.shape[0]:
+                self.parts.popleft()
+                self.part_at = 0
+        return not self.parts
 
     cdef void _refuse(self, IngressConnection connection, error):
         cdef Ingress ingress = connection.ingress
@@ -806,6 +846,11 @@ cdef class HttpCall(ServiceCall):
             self.counts_in.take(n)
             self.counts_in.give(self.counted)
             self.counted = n
+
+    cdef int put(self, ClientSession session, uint16_t target, uint32_t timeout_ms) except -1:
+        if self.body_length > APART_BYTES and len(self.body_owner) == self.body_length:
+            return session.submit_body(self, 0, target, self.body_owner, timeout_ms, None)
+        return ServiceCall.put(self, session, target, timeout_ms)
 
     cdef int connection_says(self) noexcept:
         """The response's ``connection`` field."""

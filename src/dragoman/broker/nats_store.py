@@ -10,6 +10,7 @@ programs put to a queue.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
@@ -25,7 +26,7 @@ from dragoman.broker.nats_records import AROUND_BYTES, LAST, Found
 from dragoman.broker.nats_stream import Conflict, Streams
 from dragoman.broker.nats_workers import NatsWorkers, forget_consumers
 from dragoman.broker.nats_writer import Puts, Writer
-from dragoman.broker.owned import Owned
+from dragoman.broker.owned import CLOSED, Owned
 from dragoman.errors import (
     ConnectError,
     CorruptionError,
@@ -313,6 +314,8 @@ class NatsStore(Owned):
 
     async def wait_for(self, queue: Name, offset: int, timeout_ms: float | None = None) -> int:
         """See ``MessageStore.wait_for``. The subject is listened to meanwhile."""
+        import nats.errors
+
         name, offset, _ = range_of((queue, offset, 0))
         timeout_ms = wait_ms_of(timeout_ms)
         until_s = None if timeout_ms is None else self._loop.time() + timeout_ms / 1000
@@ -325,7 +328,10 @@ class NatsStore(Owned):
             heard.set()
 
         # What is published is heard before it is stored: soon after, it is there.
-        subscription = await self._client.subscribe(self._subject(name), cb=hear)
+        try:
+            subscription = await self._client.subscribe(self._subject(name), cb=hear)
+        except (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError):
+            raise UsageError(CLOSED) from None
         pause_s = 0.0
         try:
             while True:
@@ -344,7 +350,8 @@ class NatsStore(Owned):
                     continue
         finally:
             if not self._client.is_closed:
-                await subscription.unsubscribe()
+                with contextlib.suppress(nats.errors.Error):  # closed meanwhile
+                    await subscription.unsubscribe()
 
     async def queues(self) -> AsyncIterator[bytes]:
         """See ``MessageStore.queues``; in no order."""

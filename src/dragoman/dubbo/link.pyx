@@ -158,6 +158,13 @@ cdef class DubboConnection(Arriving):
             self._process()
         finally:
             self.turn.read_ends(self.owner.read_us)
+        if self.has_taken(len(data)) and not self.closed:
+            self.transport.pause_reading()
+            self.turn.line_up(self)
+
+    cdef void take_turn(self):
+        if not self.closed:
+            self.transport.resume_reading()
 
     cdef int _process(self) except -1:
         cdef DubboDecoder frame = self.decoder

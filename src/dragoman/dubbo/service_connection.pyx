@@ -216,6 +216,10 @@ cdef class ServiceConnection(Arriving):
             elif frame.is_request:
                 provider.serve(self)
             # A reply answers nothing that this side asked: dropped.
+        if self.has_taken(len(data)) and not self.closed and not self.paused:
+            self.put_by = b""
+            self.transport.pause_reading()
+            provider.turn.line_up(self)
         if outcome == DUBBO_ERROR and not self.closed:
             # Telnet, HTTP, or a frame that is none: there is no way back into step.
             provider.refused += 1

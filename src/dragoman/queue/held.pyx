@@ -346,8 +346,8 @@ cdef class Held:
         """After a fork, in the child: nothing here is this process's."""
         cdef Store* s = &self.s
         cdef uint32_t i
-        if self.state == CLOSED and s.segments == NULL:
-            return
+        if self.state == FOREIGN or (self.state == CLOSED and s.segments == NULL):
+            return  # the numbers of descriptors may be those of others by now
         self.state = FOREIGN
         if s.disk == NULL or s.disk.context != NULL:
             return  # what the descriptors of a double are is for it to say

@@ -188,10 +188,13 @@ class ZookeeperClient:
             return
         self._closed = True
         self._unanswered.cancel()
-        self.connected = False
+        # Without a connection there is no session that could be ended, only one that runs out.
+        in_session, self.connected = self.connected, False
         if self._replacing is not None:
             self._replacing.cancel()
         stopped = self._retire(self._kazoo)
+        if not in_session:
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await asyncio.shield(stopped)

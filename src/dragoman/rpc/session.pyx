@@ -52,7 +52,7 @@ from dragoman.rpc.arrival cimport Progress
 from dragoman.rpc.pieces cimport (
     APART_BYTES, PIECE_BYTES_LEAST, PIECE_BYTES_MOST, WHOLE_BYTES, Body, Outgoing,
 )
-from dragoman.rpc.turn cimport turn_of
+from dragoman.rpc.turn cimport TAKEN_BYTES, turn_of
 from dragoman.wire.mesh cimport (
     F_GOODBYE, F_HELLO, F_PING, FEATURE_PIECES, FLAG_VIOLATION, HEADER_BYTES, HELLO_BYTES,
     MESH_ERROR, MESH_NEED_MORE, MESH_VERSION, put_header, write_frame,
@@ -376,6 +376,7 @@ cdef class Session(Arriving):
             at = self.decoder.direct(&room)
         if at != NULL:
             self._direct = True
+            room = min(room, <size_t>TAKEN_BYTES)
             return PyMemoryView_FromMemory(at, room, PyBUF_WRITE)
         self._direct = False
         return self.turn.read_view
@@ -401,6 +402,9 @@ cdef class Session(Arriving):
                 self.decoder.receive(self.turn.read_buffer, n)
             self.turn.begin_slice(self.read_us)
             self._process()
+            if self.has_taken(n) and not self.closed:
+                self.hold(HOLD_TURN)
+                self.turn.line_up(self)
         finally:
             self.turn.read_ends(self.read_us)
 

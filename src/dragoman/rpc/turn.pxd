@@ -3,13 +3,21 @@ from libc.stdint cimport int64_t, uint32_t
 from dragoman.timers cimport Timed, Wheel
 
 
+cdef enum:
+    # What one connection reads in a turn.
+    TAKEN_BYTES = 1048576
+
+
 cdef class Gathering(Timed):
     cdef bint _marked
+    # What has been read since it last waited for its turn.
+    cdef Py_ssize_t _since_turn
     # Whether it waits for its turn, and since when.
     cdef bint _waits
     cdef int64_t _waits_us
 
     cdef void flush(self)
+    cdef bint has_taken(self, Py_ssize_t n) noexcept
     cdef void take_turn(self)
     cdef void still_here(self)
 

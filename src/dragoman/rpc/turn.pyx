@@ -12,7 +12,9 @@ is flushed right after it, a few times over; what is marked then waits for the n
 A connection that brings more than a few milliseconds of work is dealt with in **slices**, between
 which the loop turns to the others: it puts the rest by and waits in the turn's line
 (``line_up``). Who is not in line is served as its bytes come. Work that was only begun in a slice,
-as a task, has not shown yet what it takes: so many may be begun at a time as took no longer.
+as a task, has not shown yet what it takes: so many may be begun at a time as took no longer. And a
+loop reads on from a socket as long as there is something, megabytes of it: after ``TAKEN_BYTES`` a
+connection reads no more until it has been in line.
 
 Invariant: the read buffer holds nothing between two reads; it is handed to one transport's read and
 used up before any other code runs.
@@ -72,8 +74,17 @@ cdef class Gathering(Timed):
     cdef void flush(self):
         """Write what was gathered; must not raise."""
 
+    cdef bint has_taken(self, Py_ssize_t n) noexcept:
+        """``n`` more bytes have been read: whether that is all for now. It is then to stop reading
+        until it has had its turn (``Turn.line_up``)."""
+        self._since_turn += n
+        if self._since_turn < TAKEN_BYTES:
+            return False
+        self._since_turn = 0
+        return True
+
     cdef void take_turn(self):
-        """Go on with what was put by, for a slice."""
+        """Go on with what was put by, for a slice, and with reading."""
 
     cdef void still_here(self):
         """It has waited in line for a while: its peer is to hear something."""
