@@ -286,8 +286,8 @@ def json_call(
     """Interface, group, version, the payload for the provider's agent, and whether there is no
     result to wait for, of a call by the JSON contract. ``looked``: its outline, if it is known.
 
-    The payload, in parts to be joined, is ``interface NUL method NUL group NUL version NUL`` and the JSON body. A call
-    without types gets those that ``published`` knows, if it does. Raises
+    The payload, in parts to be joined, is ``interface NUL method NUL group NUL version NUL`` and
+    the JSON body. A call without types gets those that ``published`` knows, if it does. Raises
     UsageError for what is malformed, NotFoundError for a path that is not
     ``/{interface}/{method}``.
     """
