@@ -202,7 +202,7 @@ def _complaint(body: bytes) -> str:
 
 def query_call(
     path: bytes, group: bytes, version: bytes, query: bytes, published: Published | None = None
-) -> tuple[str, str, str, bytes, bool]:
+) -> tuple[str, str, str, Parts, bool]:
     """``json_call`` for a GET, whose query holds the arguments.
 
     Either ``args``, a JSON list, or any number of ``arg``, each a value: as text where its type
@@ -286,8 +286,8 @@ def json_call(
     """Interface, group, version, the payload for the provider's agent, and whether there is no
     result to wait for, of a call by the JSON contract. ``looked``: its outline, if it is known.
 
-    The payload, in parts to be joined, is ``interface NUL method NUL group NUL version NUL`` and the JSON body. A call
-    without types gets those that ``published`` knows, if it does. Raises
+    The payload, in parts to be joined, is ``interface NUL method NUL group NUL version NUL`` and
+    the JSON body. A call without types gets those that ``published`` knows, if it does. Raises
     UsageError for what is malformed, NotFoundError for a path that is not
     ``/{interface}/{method}``.
     """
