@@ -202,7 +202,7 @@ def _complaint(body: bytes) -> str:
 
 def query_call(
     path: bytes, group: bytes, version: bytes, query: bytes, published: Published | None = None
-) -> tuple[str, str, str, bytes, bool]:
+) -> tuple[str, str, str, Parts, bool]:
     """``json_call`` for a GET, whose query holds the arguments.
 
     Either ``args``, a JSON list, or any number of ``arg``, each a value: as text where its type
