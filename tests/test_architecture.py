@@ -228,3 +228,16 @@ def test_what_cython_imports_is_used(path: Path) -> None:
     names = [name.strip() for part in imported for name in part.strip("()").split(",")]
     unused = [n for n in names if n.isidentifier() and len(re.findall(rf"\b{n}\b", text)) < 2]
     assert unused == []
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in CODE if path.suffix == ".pyx"], ids=lambda path: path.name
+)
+def test_what_is_called_when_an_object_is_freed_is_still_there(path: Path) -> None:
+    """The collector of garbage takes an object's attributes before the object is freed, so a
+    ``__dealloc__`` that uses any belongs to a class that keeps them (``no_gc_clear``)."""
+    text = path.read_text()
+    for found in re.finditer(r"^((?:@.*\n)*)cdef class (\w+).*\n((?:(?: .*)?\n)*)", text, re.M):
+        freed = re.search(r"    def __dealloc__\(self\):\n((?:(?: {8}.*)?\n)*)", found[3])
+        if freed and re.search(r"self\.\w+\(|self\.\w+\.\w+\(", freed[1]):
+            assert "@cython.no_gc_clear" in found[1], found[2]

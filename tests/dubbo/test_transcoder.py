@@ -263,6 +263,8 @@ def test_a_process_that_is_killed_fails_its_call_with_a_reason_and_the_next_call
         async with beside() as one:
             pid = await one.hold()
             call = one.call(LONG)
+            # A shorter one would pass it on the way.
+            await one.under_way(2)
             other = one.call()
             await one.under_way(3)
             os.kill(pid, signal.SIGCONT)

@@ -5,6 +5,7 @@ The demo provider uses it for the 50 ms that its service takes. uvloop's own tim
 suffices and the head is always due first. The invariant: nothing comes back early, and in order.
 """
 
+cimport cython
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.errno cimport errno
 from libc.stdint cimport uint64_t
@@ -37,6 +38,7 @@ cdef class Owner:
         return 0
 
 
+@cython.no_gc_clear
 cdef class DelayLine:
     """A queue whose entries come back to their owners ``delay_ns`` after they were put in.
 

@@ -10,6 +10,7 @@ with ``_leave``; memory and descriptors are let go of only when no use is left. 
 threads are none: they are waited for instead.
 """
 
+cimport cython
 import os
 import threading
 
@@ -84,6 +85,7 @@ cdef bint set_freed(Store* s) noexcept nogil:
     return s.freed != NULL
 
 
+@cython.no_gc_clear
 cdef class Held:
     """A store's memory, files and lock, from opening to closing."""
 

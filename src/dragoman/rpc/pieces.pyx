@@ -8,6 +8,7 @@ order in which they were added; a body counts in the budget for what is left of 
 receiver for what has come of it.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int64_t, uint32_t
@@ -138,6 +139,7 @@ cdef class Outgoing:
         self._keys.clear()
 
 
+@cython.no_gc_clear
 cdef class Incoming:
     """The body that comes in pieces. ``open`` while it is incomplete."""
 

@@ -80,7 +80,7 @@ cdef class Session(Arriving):
     cdef void _pace_pieces(self)
     cdef bint goes_apart(self, size_t n)
     cdef int _pump(self, bint whole) except -1
-    cdef int _send_with(self, const char* at, size_t n) except -1
+    cdef int _send_with(self, Body body, size_t n) except -1
     cdef int put(
         self, uint8_t kind, uint8_t flags, uint16_t target, uint32_t id, uint32_t value,
         const char* body, size_t n, bytes owner

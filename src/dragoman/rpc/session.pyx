@@ -237,7 +237,7 @@ cdef class Session(Arriving):
         while self.bodies.count and (whole or not self.paused and done < PUMP_BYTES):
             body = self.bodies.first()
             n = self.bodies.head(self.out, body, self.turn.now_us())
-            self._send_with(PyBytes_AS_STRING(body.body) + body.sent, n)
+            self._send_with(body, n)
             if self._broken:
                 # It has not been sent whole, nor will it be.
                 return 0
@@ -273,21 +273,19 @@ cdef class Session(Arriving):
         self._narrow = False
         self.transport.set_write_buffer_limits()
 
-    cdef int _send_with(self, const char* at, size_t n) except -1:
-        """Write what has gathered and ``n`` bytes behind it."""
+    cdef int _send_with(self, Body body, size_t n) except -1:
+        """Write what has gathered, and behind it the next ``n`` bytes of ``body``."""
         cdef iovec parts[2]
         cdef msghdr message
+        cdef size_t before = self.out.length
         cdef ssize_t sent = 0
-        cdef size_t left
-        cdef bytes rest
-        cdef char* to
-        self.bytes_out += self.out.length + n
+        self.bytes_out += before + n
         self.writes += 1
         if self._fd >= 0 and not self.transport.is_closing() \
                 and not self.transport.get_write_buffer_size():
             parts[0].iov_base = self.out.data
-            parts[0].iov_len = self.out.length
-            parts[1].iov_base = <void*>at
+            parts[0].iov_len = before
+            parts[1].iov_base = PyBytes_AS_STRING(body.body) + body.sent
             parts[1].iov_len = n
             memset(&message, 0, sizeof(message))
             message.msg_iov = parts
@@ -299,18 +297,17 @@ cdef class Session(Arriving):
                 sent = 0
         elif self.transport.is_closing():
             self._broken = True
-        left = self.out.length + n - sent
-        if left:
-            rest = PyBytes_FromStringAndSize(NULL, left)
-            to = PyBytes_AS_STRING(rest)
-            if <size_t>sent < self.out.length:
-                memcpy(to, self.out.data + sent, self.out.length - sent)
-                memcpy(to + self.out.length - sent, at, n)
-            else:
-                memcpy(to, at + n - left, left)
+        if <size_t>sent < before:
+            self.transport.write(
+                PyBytes_FromStringAndSize(self.out.data + sent, before - sent)
+            )
+            sent = before
         self.out.clear()
-        if left:
-            self.transport.write(rest)
+        if <size_t>sent < before + n:
+            # From where it is.
+            self.transport.write(
+                memoryview(body.body)[body.sent + sent - before:body.sent + n]
+            )
         return 0
 
     cdef int put(

@@ -5,6 +5,7 @@ turn of its loop, and takes it out in one piece. The invariant: ``length <= capa
 ``data[:length]`` is what has been written since the last ``take`` or ``clear``.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
@@ -18,6 +19,7 @@ cdef size_t LEAST_BYTES = 512
 cdef size_t LARGE_BYTES = 1048576
 
 
+@cython.no_gc_clear
 cdef class Buffer:
     """Bytes gathered by encoders. ``bytes(buffer)`` copies them, ``take()`` also empties it."""
 

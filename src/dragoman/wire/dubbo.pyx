@@ -15,6 +15,7 @@ memory for an unfinished one grows with the bytes that came and not with the len
 decoder that failed stays failed.
 """
 
+cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -244,6 +245,7 @@ cdef class Taken:
         PyBuffer_FillInfo(buffer, self, self.body, self.length, True, flags)
 
 
+@cython.no_gc_clear
 cdef class DubboDecoder:
     """Takes what a connection received and hands out frames.
 

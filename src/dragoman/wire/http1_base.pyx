@@ -10,6 +10,7 @@ The invariant: ``data[position:end]`` is what has not been read. While ``in_head
 that did not come whole is gathered in ``held``.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcpy
 
@@ -68,6 +69,7 @@ class HttpError(ProtocolError):
         self.reason = reason
 
 
+@cython.no_gc_clear
 cdef class MessageDecoder:
     """The common part of both decoders; not used by itself.
 

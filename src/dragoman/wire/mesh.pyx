@@ -17,6 +17,7 @@ Used by ``rpc``; decoding has three outcomes: a frame, "need more", or an error,
 the decoder stays dead (no resynchronisation).
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
@@ -84,6 +85,7 @@ cdef int write_frame(
     return 0
 
 
+@cython.no_gc_clear
 cdef class MeshDecoder:
     """Bytes in, frames out. ``body_bytes_max`` bounds the body of requests, replies and errors.
 
