@@ -50,8 +50,12 @@ class BuildExtensions(build_ext):
     def run(self) -> None:
         from Cython.Build import cythonize
 
+        # Cython looks at the sources only; what it is told here makes other C, too.
+        told_s = Path(__file__).stat().st_mtime
+        made_of = (Path(each.sources[0]).with_suffix(".c") for each in self.extensions)
         made = cythonize(
             self.extensions,
+            force=any(each.exists() and each.stat().st_mtime < told_s for each in made_of),
             include_path=[str(SOURCE)],
             nthreads=CORES,
             annotate=os.environ.get("DRAGOMAN_ANNOTATE") == "1",
@@ -62,6 +66,8 @@ class BuildExtensions(build_ext):
                 "initializedcheck": False,
                 "cdivision": True,
                 "embedsignature": True,
+                # What inspect.signature and completion read, at no cost of a call.
+                "embedsignature.format": "clinic",
                 "binding": False,
                 "freethreading_compatible": False,
             },

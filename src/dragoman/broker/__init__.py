@@ -52,3 +52,7 @@ __all__ = [
     "open_store",
     "serve",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,7 +10,8 @@ import asyncio
 import inspect
 import os
 import re
-from typing import Any, TypedDict, Unpack, overload
+from collections.abc import Callable
+from typing import Any, TypedDict, Unpack, get_type_hints, overload
 from urllib.parse import parse_qs, unquote
 
 from dragoman import rpc
@@ -75,7 +76,7 @@ class StoreOptions(DirectoryOptions, total=False):
 def open_store(where: str, **options: Unpack[StoreOptions]) -> MessageStore: ...
 @overload
 def open_store(where: os.PathLike[str], **options: Unpack[DirectoryOptions]) -> QueueStore: ...
-def open_store(where: str | os.PathLike[str], **options: Any) -> MessageStore:
+def open_store(where: str | os.PathLike[str], **options: Unpack[StoreOptions]) -> MessageStore:
     """Open the store at ``where``, for threads; close it when done, or use it in ``with``.
 
     | where | which store | options |
@@ -94,7 +95,7 @@ def open_store(where: str | os.PathLike[str], **options: Any) -> MessageStore:
     """
     text = _local(where)
     if text is None:
-        return _open_local(where, options)
+        return _open_local(where, {**options})
     return BlockingStore(lambda: open_async(text, **options))
 
 
@@ -113,6 +114,22 @@ async def open_async(
     if scheme == "unix":
         return await _open_served(text, **options)
     return await _open_served(rest.removeprefix("//").rstrip("/"), **options)
+
+
+def _show_options(function: Callable[..., Any]) -> None:
+    """Have ``inspect.signature`` and completion name the options, as type checkers do."""
+    known = inspect.signature(function, eval_str=True)
+    named = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=..., annotation=kind)
+        for name, kind in get_type_hints(StoreOptions).items()
+    ]
+    where = known.parameters["where"]
+    signature = known.replace(parameters=[where, *named])
+    function.__signature__ = signature  # type: ignore[attr-defined]
+
+
+_show_options(open_store)
+_show_options(open_async)
 
 
 def _open_local(where: str | os.PathLike[str], options: dict[str, Any]) -> QueueStore:

@@ -6,6 +6,8 @@ The invariant: a server that is closed in order has answered what it took, and i
 from __future__ import annotations
 
 import asyncio
+import inspect
+import ssl
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +70,19 @@ async def serve(
     name: str = DEFAULT_NAME,
     limit: int = 10_000,
     bytes_max: int = 64 * MIB,
-    **options: Any,
+    buffers_bytes_max: int = 256 * MIB,
+    clients_max: int = 100_000,
+    body_bytes_max: int = REQUEST_BYTES_MAX,
+    heartbeat_ms: int = 5000,
+    reuse_port: bool = False,
+    tls: ssl.SSLContext | None = None,
+    advertise: str | None = None,
+    weight: int = 1,
+    group: str = "",
+    version: str = "",
+    zone: str = "",
+    lease_ttl_s: int = 10,
+    register_timeout_ms: int = 5000,
 ) -> BrokerServer:
     """Serve ``store`` on ``address`` (``host:port``, port 0 for any; or ``unix:/path``); close the
     server when done with it, or use it in ``async with``, and then the store.
@@ -78,34 +92,55 @@ async def serve(
     - ``limit``: requests taken at once; half of them may wait for messages to come.
     - ``bytes_max``: while the requests in progress are more than this, clients that send more are
       not read. In memory small messages take up to fifteen times that.
-    - The other ``options`` are those of ``rpc.serve``, or with a registry of ``cluster.serve``.
+    - ``buffers_bytes_max``, ``clients_max``, ``body_bytes_max`` (the longest request taken),
+      ``heartbeat_ms``, ``reuse_port`` and ``tls``: see ``rpc.serve``.
+    - ``advertise`` and what follows are about the registry: see ``cluster.serve``.
 
     Raises ConnectError when the address cannot be listened on, RegistryError when it is not
     registered in time, UsageError for options out of range.
     """
     if not isinstance(store, QueueStore):
         raise UsageError(f"serve: expected a QueueStore, not {type(store).__name__}")
+    listening: dict[str, Any] = {
+        "limit": limit,
+        "bytes_max": bytes_max,
+        "buffers_bytes_max": buffers_bytes_max,
+        "clients_max": clients_max,
+        "body_bytes_max": body_bytes_max,
+        "heartbeat_ms": heartbeat_ms,
+        "reuse_port": reuse_port,
+        "tls": tls,
+    }
+    registering: dict[str, Any] = {
+        "advertise": advertise,
+        "weight": weight,
+        "group": group,
+        "version": version,
+        "zone": zone,
+        "lease_ttl_s": lease_ttl_s,
+        "register_timeout_ms": register_timeout_ms,
+    }
+    if registry is None:
+        for option, value in registering.items():
+            if value != _DEFAULTS[option].default:
+                raise UsageError(f"{option} is for the registry: say which one, by registry=")
     service = StoreService(store, waiters_max=max(1, limit // 2))
-    options = {"body_bytes_max": REQUEST_BYTES_MAX, **options}
     handlers = service.handlers()
     server: rpc.Server | RegisteredServer
     try:
         if registry is None:
-            server = await rpc.serve(handlers, address, limit=limit, bytes_max=bytes_max, **options)
+            server = await rpc.serve(handlers, address, **listening)
         else:
             # Late, since it takes a while and few need it: registries speak HTTP.
             from dragoman import cluster
 
             server = await cluster.serve(
-                handlers,
-                address,
-                name=name,
-                registry=registry,
-                limit=limit,
-                bytes_max=bytes_max,
-                **options,
+                handlers, address, name=name, registry=registry, **listening, **registering
             )
     except (asyncio.CancelledError, Exception):
         await service.close()
         raise
     return BrokerServer(service, server)
+
+
+_DEFAULTS = inspect.signature(serve).parameters

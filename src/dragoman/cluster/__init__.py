@@ -20,3 +20,7 @@ __all__ = [
     "connect",
     "serve",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -28,7 +28,6 @@ from dragoman.cluster.statistics import EndpointStatistics, PoolStatistics
 from dragoman.rpc.arguments import (
     body_bytes, check_in_flight, method_name, order_key_bytes, timeout_us,
 )
-from dragoman.rpc.client import DEFAULT
 from dragoman.rpc.iteration import replies_in_order
 
 # How long a cancelled call may go unnoticed.
@@ -38,7 +37,8 @@ cdef Py_ssize_t NAMES_MAX = 4096
 
 
 cdef class Pool(Account):
-    """All servers of one service. Get one from ``cluster.connect``; not thread-safe, like its loop.
+    """Pool(loop, service, *, timeout_ms=None)\n--\n
+    All servers of one service. Get one from ``cluster.connect``; not thread-safe, like its loop.
 
     ``timeout_ms`` is what a call may take unless it says otherwise, or None.
     """
@@ -54,7 +54,7 @@ cdef class Pool(Account):
 
     # Calling
 
-    def call(self, method, body=b"", *, timeout_ms=DEFAULT, order_key=None):
+    def call(self, method, body=b"", *, timeout_ms=..., order_key=None):
         """Call ``method`` with ``body`` on one of the servers; returns a future of the reply
         (bytes).
 
@@ -82,7 +82,7 @@ cdef class Pool(Account):
         self._launch(call, name, data, due_us, key)
         return future
 
-    def call_soon(self, method, body, callback, *, timeout_ms=DEFAULT, order_key=None):
+    def call_soon(self, method, body, callback, *, timeout_ms=..., order_key=None):
         """``call`` without a future: ``callback(reply, error)`` is called once, one of the two is
         None. It runs on the loop, perhaps before this returns when the call fails at once.
         """
@@ -99,7 +99,7 @@ cdef class Pool(Account):
         call.callback = callback
         self._launch(call, name, data, due_us, key)
 
-    def call_many(self, method, bodies, *, timeout_ms=DEFAULT, order_key=None):
+    def call_many(self, method, bodies, *, timeout_ms=..., order_key=None):
         """Call ``method`` once for each of ``bodies``, each on a server of its own choice; returns
         one future of the list of replies, in the order of ``bodies``.
 
@@ -128,7 +128,7 @@ cdef class Pool(Account):
         batch.begin()
         return future
 
-    def notify(self, method, body=b"", *, timeout_ms=DEFAULT, order_key=None):
+    def notify(self, method, body=b"", *, timeout_ms=..., order_key=None):
         """Have ``method`` run with ``body`` on one of the servers, without a reply: nobody hears of
         its outcome, nor of its loss with the connection.
 
@@ -147,7 +147,7 @@ cdef class Pool(Account):
         if call.error is not None:
             raise call.error
 
-    def map(self, method, bodies, *, in_flight=100, timeout_ms=DEFAULT):
+    def map(self, method, bodies, *, in_flight=100, timeout_ms=...):
         """Iterate (``async for``) over the replies to ``bodies``, in their order, with at most
         ``in_flight`` calls under way: bodies are taken from their iterable (or asynchronous
         iterable) only as replies are taken here. A call that fails raises its error in its place;
@@ -158,7 +158,7 @@ cdef class Pool(Account):
 
     cdef inline int64_t _due(self, timeout_ms) except -1:
         """When a call made now must have ended, or 0."""
-        if timeout_ms is DEFAULT:
+        if timeout_ms is ...:
             return self.service.turn.now_us() + self._timeout_us if self._timeout_us else 0
         if timeout_ms is None:
             return 0

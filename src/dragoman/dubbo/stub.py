@@ -21,7 +21,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 # "As it was told when it was made."
-UNSET: Any = object()
+UNSET: Any = ...
 Expose = Callable[[Caller], Any]
 
 

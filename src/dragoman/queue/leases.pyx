@@ -30,7 +30,8 @@ ACK, NACK, EXTEND = 0, 1, 2
 
 
 cdef class Message:
-    """A message that a worker was given: ``offset``, ``body``, and ``attempts``, how many times it
+    """Message(offset, attempts, body, serial, life)\n--\n
+    A message that a worker was given: ``offset``, ``body``, and ``attempts``, how many times it
     was given so far, this time included."""
 
     def __init__(self, int64_t offset, int attempts, bytes body, uint32_t serial, bytes life):

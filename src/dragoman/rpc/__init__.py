@@ -61,3 +61,7 @@ __all__ = [
     "service",
     "with_options",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

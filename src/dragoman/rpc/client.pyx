@@ -37,19 +37,20 @@ from dragoman.rpc.arguments import (
 from dragoman.rpc.iteration import replies_in_order
 from dragoman.rpc.link import Link
 from dragoman.rpc.statistics import ClientStatistics
-from dragoman.rpc.stub import UNSET, async_stub
+from dragoman.rpc.stub import async_stub
 
 log = logging.getLogger("dragoman.rpc")
 
-# "As the client was told when it was made."
-DEFAULT = object()
+# "As the client was told when it was made". A literal, so that signatures may say so.
+DEFAULT = ...
 cdef uint32_t TIMEOUT_MS_NONE = 0xFFFFFFFF
 # How long a cancelled call may go unnoticed.
 cdef int64_t SWEEP_US = 20_000
 
 
 cdef class Client(Account):
-    """A connection to a server. Get one from ``rpc.connect``; not thread-safe, like its loop."""
+    """Client(loop, options, create_future=None)\n--\n
+    A connection to a server. Get one from ``rpc.connect``; not thread-safe, like its loop."""
 
     def __init__(self, loop, options, create_future=None):
         self._options = options
@@ -78,7 +79,7 @@ cdef class Client(Account):
 
     # Calling
 
-    def call(self, method, body=b"", *, timeout_ms=DEFAULT, order_key=None):
+    def call(self, method, body=b"", *, timeout_ms=..., order_key=None):
         """Call ``method`` with ``body``; returns a future of the reply (bytes).
 
         The future fails with a DragomanError: the callee's (RemoteError, NotFoundError, ...),
@@ -107,7 +108,7 @@ cdef class Client(Account):
         self._launch(call, method, PyBytes_GET_SIZE(data), 1, due_us)
         return future
 
-    def call_soon(self, method, body, callback, *, timeout_ms=DEFAULT, order_key=None):
+    def call_soon(self, method, body, callback, *, timeout_ms=..., order_key=None):
         """``call`` without a future: ``callback(reply, error)`` is called once, one of the two is
         None. It runs on the loop, perhaps before this returns when the call fails at once.
         """
@@ -127,7 +128,7 @@ cdef class Client(Account):
         call.body = data
         self._launch(call, method, PyBytes_GET_SIZE(data), 1, due_us)
 
-    def call_many(self, method, bodies, *, timeout_ms=DEFAULT, order_key=None):
+    def call_many(self, method, bodies, *, timeout_ms=..., order_key=None):
         """Call ``method`` once for each of ``bodies``; returns one future of the list of replies,
         in the order of ``bodies``.
 
@@ -159,7 +160,7 @@ cdef class Client(Account):
         self._launch(call, method, 0, call.unanswered, due_us)
         return future
 
-    def notify(self, method, body=b"", *, timeout_ms=DEFAULT, order_key=None):
+    def notify(self, method, body=b"", *, timeout_ms=..., order_key=None):
         """Have ``method`` run with ``body``, without a reply: nobody hears of its outcome, nor of
         its loss with the connection.
 
@@ -176,7 +177,7 @@ cdef class Client(Account):
         if call.error is not None:
             raise call.error
 
-    def map(self, method, bodies, *, in_flight=100, timeout_ms=DEFAULT):
+    def map(self, method, bodies, *, in_flight=100, timeout_ms=...):
         """Iterate (``async for``) over the replies to ``bodies``, in their order, with at most
         ``in_flight`` calls under way: bodies are taken from their iterable (or asynchronous
         iterable) only as replies are taken here. A call that fails raises its error in its place;
@@ -185,7 +186,7 @@ cdef class Client(Account):
         check_in_flight(in_flight)
         return replies_in_order(self, method, bodies, in_flight, timeout_ms)
 
-    def service(self, declared, *, timeout_ms=UNSET, order_key=UNSET):
+    def service(self, declared, *, timeout_ms=..., order_key=...):
         """An object with the methods of the service that the class ``declared`` declares, to be
         awaited. The options are those of its calls.
         """
@@ -193,7 +194,7 @@ cdef class Client(Account):
 
     cdef inline int64_t _due(self, timeout_ms) except -1:
         """When a call made now must have ended, or 0."""
-        if timeout_ms is DEFAULT:
+        if timeout_ms is ...:
             return self.turn.now_us() + self._timeout_us if self._timeout_us else 0
         if timeout_ms is None:
             return 0

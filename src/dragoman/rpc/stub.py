@@ -19,7 +19,7 @@ from dragoman.wire.misfit import UNREADABLE
 T = TypeVar("T")
 
 # "As the client was told when it was made."
-UNSET: Any = object()
+UNSET: Any = ...
 
 
 class AsyncCaller(Protocol):

@@ -16,7 +16,7 @@ class Bean(dict[str, Any]):
     def __init__(
         self,
         java_class: str,
-        fields: Mapping[str, Any] | Iterable[tuple[str, Any]] = ...,
+        fields: Mapping[str, Any] | Iterable[tuple[str, Any]] = (),
         /,
         **more: Any,
     ) -> None: ...

@@ -74,7 +74,8 @@ cdef Bean new_bean(str java_class):
 
 
 cdef class Bean(dict):
-    """A Java object: a mapping from field names to values, with the name of its class.
+    """Bean(java_class, fields=(), /, **more)\n--\n
+    A Java object: a mapping from field names to values, with the name of its class.
 
     ``Bean("com.example.User", {"name": "Ann"}, age=7)``. An enum's constant is a bean whose only
     field is ``name``. Two beans are equal if class and fields are; a bean equals a plain mapping
