@@ -78,6 +78,8 @@ cdef class Session(Arriving):
     cdef int add_body(self, Body body) except -1
     cdef void _widen(self)
     cdef void _pace_pieces(self)
+    cdef bint _idles(self) noexcept
+    cdef void _lengthen_pieces(self)
     cdef bint goes_apart(self, size_t n)
     cdef int _pump(self, bint whole) except -1
     cdef int _send_with(self, Body body, size_t n) except -1

@@ -243,6 +243,8 @@ cdef class Session(Arriving):
                 return 0
             self.bodies.passed(body, n)
             done += n
+            if not self.paused and self._idles():
+                self._lengthen_pieces()
         if self.bodies.count == 0:
             self._widen()
         elif not self.paused:
@@ -267,6 +269,19 @@ cdef class Session(Arriving):
         except OSError:
             # The connection is gone, or the kernel does not know it: slower, but right.
             return
+
+    cdef bint _idles(self) noexcept:
+        """Whether the link has taken a piece as fast as we gave it, and waits for more."""
+        cdef int queue
+        if self._fd < 0 or self.bodies.piece_bytes >= PIECE_BYTES_MOST:
+            return False
+        queue = kernel_queue(self._fd)
+        return 0 <= queue < <int>self.bodies.piece_bytes // 4
+
+    cdef void _lengthen_pieces(self):
+        if self.bodies.piece_bytes < PIECE_BYTES_MOST:
+            self.bodies.piece_bytes *= 2
+            self._pace_pieces()
 
     cdef void _widen(self):
         """No body is to be sent any more."""
@@ -556,9 +571,8 @@ cdef class Session(Arriving):
         self._heard = True
         if self._narrow:
             took_us = self.turn.wheel.clock_us() - self._full_us
-            if took_us < PIECE_US_LEAST and self.bodies.piece_bytes < PIECE_BYTES_MOST:
-                self.bodies.piece_bytes *= 2
-                self._pace_pieces()
+            if took_us < PIECE_US_LEAST or self._idles():
+                self._lengthen_pieces()
             elif took_us > PIECE_US_MOST and self.bodies.piece_bytes > PIECE_BYTES_LEAST:
                 self.bodies.piece_bytes //= 2
                 self._pace_pieces()
