@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,34 @@ def test_closing_a_pool_drains_it_or_ends_what_is_under_way() -> None:
             ends = await asyncio.gather(*calls, return_exceptions=True)
             assert kinds(ends) == {"LinkLost": 4, "UnavailableError": 4}
             assert_quiet(pool)
+
+    run(work)
+
+
+def test_a_closed_pool_keeps_no_connection_for_what_was_withdrawn() -> None:
+    async def work() -> None:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def stubborn(body: bytes) -> bytes:
+            begun.set()
+            while not go_on.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await go_on.wait()
+            return body
+
+        server = await rpc.serve({"stubborn": stubborn}, "127.0.0.1:0")
+        pool = await cluster.connect("s", endpoints=[server.address])
+        call = pool.call("stubborn")
+        await begun.wait()
+        call.cancel()
+        while pool.statistics().calls:
+            await asyncio.sleep(0.005)
+        await pool.close(drain_ms=0)
+        while server.statistics().clients:
+            await asyncio.sleep(0.005)
+        assert server.statistics().in_progress == 1
+        go_on.set()
+        await server.close()
 
     run(work)
 

@@ -11,13 +11,48 @@ from dragoman.cluster.opening import connect, serve
 from dragoman.cluster.pool import Pool
 from dragoman.cluster.server import RegisteredServer
 from dragoman.cluster.statistics import EndpointStatistics, PoolStatistics
+from dragoman.cluster.sync import SyncPool, connect_sync
+from dragoman.errors import (
+    BatchError,
+    CancelledByCaller,
+    ConnectError,
+    DeadlineError,
+    DragomanError,
+    LimitError,
+    LinkError,
+    LinkLost,
+    NotFoundError,
+    OverloadError,
+    ProtocolError,
+    RegistryError,
+    RemoteError,
+    UnavailableError,
+    UsageError,
+)
 
 __all__ = [
+    "BatchError",
+    "CancelledByCaller",
+    "ConnectError",
+    "DeadlineError",
+    "DragomanError",
     "EndpointStatistics",
+    "LimitError",
+    "LinkError",
+    "LinkLost",
+    "NotFoundError",
+    "OverloadError",
     "Pool",
     "PoolStatistics",
+    "ProtocolError",
     "RegisteredServer",
+    "RegistryError",
+    "RemoteError",
+    "SyncPool",
+    "UnavailableError",
+    "UsageError",
     "connect",
+    "connect_sync",
     "serve",
 ]
 

@@ -5,7 +5,7 @@ from dragoman.cluster.service cimport Service, ServiceCall
 
 cdef class Account:
     cdef readonly object loop
-    cdef Service service
+    cdef Service _service
     cdef list _futures
     cdef list _callbacks
     cdef readonly uint64_t replies

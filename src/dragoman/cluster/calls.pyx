@@ -185,7 +185,7 @@ cdef class Batch:
         cdef Py_ssize_t count = PyList_GET_SIZE(self.bodies)
         self.replies = [None] * count
         self.unanswered = count
-        self.account.service.more += count
+        self.account._service.more += count
         self.feed()
 
     cdef BatchItem _item(self):
@@ -199,17 +199,17 @@ cdef class Batch:
         item.body = PyBytes_AS_STRING(body)
         item.body_length = PyBytes_GET_SIZE(body)
         item.order_key = self.order_key
-        item.started_us = self.account.service.turn.now_us()
+        item.started_us = self.account._service.turn.now_us()
         item.due_us = self.due_us
         # One for all has found a place.
         item.patient = self.made > 0
         self.made += 1
-        self.account.service.more -= 1
+        self.account._service.more -= 1
         return item
 
     cdef void feed(self):
         """Make requests until one has to wait, or all if they are ordered."""
-        cdef Service service = self.account.service
+        cdef Service service = self.account._service
         cdef Py_ssize_t count = PyList_GET_SIZE(self.bodies)
         cdef BatchItem item
         while self.made < count:
@@ -249,7 +249,7 @@ cdef class Batch:
 
     cdef void drop(self):
         """Make no more requests."""
-        self.account.service.more -= PyList_GET_SIZE(self.bodies) - self.made
+        self.account._service.more -= PyList_GET_SIZE(self.bodies) - self.made
         self.made = PyList_GET_SIZE(self.bodies)
 
     cdef void ended(self, BatchItem item, bytes reply, error):
@@ -269,7 +269,7 @@ cdef class Batch:
 
     cdef bint _keep(self, Py_ssize_t n) noexcept:
         """Whether there is room for a reply until the last one has come."""
-        cdef Budget budget = self.account.service.peers.budget
+        cdef Budget budget = self.account._service.peers.budget
         if n <= SMALL_BYTES:
             return True
         if not budget.admits(n):
@@ -296,7 +296,7 @@ cdef class Batch:
 
     cdef inline void _hand_over(self) noexcept:
         """The replies are the caller's from now on, or nobody's."""
-        (<Budget>self.account.service.peers.budget).give(self.kept_bytes)
+        (<Budget>self.account._service.peers.budget).give(self.kept_bytes)
         self.kept_bytes = 0
 
 

@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from dragoman.balance.policies import POLICIES
-from dragoman.cluster.member import Member
-from dragoman.cluster.options import Options
-from dragoman.cluster.peer import peers_of
 from dragoman.cluster.pool import Pool
+from dragoman.cluster.pools import CONNECT_TIMEOUT_MS, PoolOptions, open_pool
 from dragoman.cluster.server import PROTOCOL, RegisteredServer
-from dragoman.cluster.service import Service
-from dragoman.errors import RegistryError, UnavailableError, UsageError
+from dragoman.errors import UsageError
 from dragoman.registry import Registration, Registry, format_address, open_registry
 from dragoman.registry.base import parse_address
 from dragoman.rpc.address import Address
 from dragoman.rpc.opening import serve as listen
-from dragoman.rpc.options import MIB, ClientOptions
+from dragoman.rpc.options import MIB
 from dragoman.rpc.server import Function
 
-POLL_S = 0.002
-# When enough servers are connected, how long the others are waited for, so that the first calls
-# find them all.
-SETTLE_S = 0.1
-WEIGHT_MAX = 1_000_000
 ANY_HOST = ("", "0.0.0.0", "::")
-
-
-def _members(endpoints: Iterable[str | Address] | Mapping[str, float]) -> list[Member]:
-    """The servers that ``endpoints`` names; raises UsageError."""
-    if isinstance(endpoints, str):
-        raise UsageError("endpoints: expected a list of addresses, or a dict of their weights")
-    weights = endpoints if isinstance(endpoints, Mapping) else dict.fromkeys(endpoints, 1)
-    members = []
-    for address, weight in weights.items():
-        parsed = address if isinstance(address, Address) else Address.parse(address)
-        if type(weight) not in (int, float) or not 0 < weight <= WEIGHT_MAX:
-            raise UsageError(f"endpoints: expected a weight up to {WEIGHT_MAX}, not {weight!r}")
-        members.append(Member(str(parsed), weight))
-    return members
 
 
 async def connect(
@@ -62,7 +38,7 @@ async def connect(
     body_bytes_max: int = 64 * MIB,
     heartbeat_ms: int = 5000,
     servers_min: int = 1,
-    connect_timeout_ms: int = 5000,
+    connect_timeout_ms: int = CONNECT_TIMEOUT_MS,
     tls: ssl.SSLContext | None = None,
     server_hostname: str | None = None,
 ) -> Pool:
@@ -90,14 +66,13 @@ async def connect(
     Raises UnavailableError when so many servers are not connected within ``connect_timeout_ms``,
     RegistryError when the registry has not even answered, UsageError for options out of range.
     """
-    if (registry is None) == (endpoints is None):
-        raise UsageError("connect: expected either a registry or endpoints")
-    if policy not in POLICIES:
-        raise UsageError(f"policy: expected one of {', '.join(POLICIES)}, not {policy!r}")
-    members = None if endpoints is None else _members(endpoints)
-    # One check for what a client and a pool have in common.
-    checked = ClientOptions(
-        address=Address(host=name),
+    options = PoolOptions(
+        name=name,
+        registry=registry,
+        endpoints=endpoints,
+        group=group,
+        version=version,
+        policy=policy,
         timeout_ms=timeout_ms,
         on_full=on_full,
         calls_max=calls_max,
@@ -107,84 +82,11 @@ async def connect(
         buffers_bytes_max=buffers_bytes_max,
         body_bytes_max=body_bytes_max,
         heartbeat_ms=heartbeat_ms,
+        servers_min=servers_min,
         tls=tls,
         server_hostname=server_hostname,
     )
-    loop = asyncio.get_running_loop()
-    # A server has one connection from here, whatever the number of pools that it is in.
-    peers = peers_of(loop, checked.held_bytes_max)
-    service = Service(
-        loop,
-        name.encode(),
-        Options(
-            policy=policy,
-            queue_max=checked.waiting_max,
-            body_bytes_max=checked.body_bytes_max,
-            on_full=checked.on_full,
-            calls_max=checked.calls_max,
-            bytes_max=checked.bytes_max,
-            waiting_bytes_max=checked.waiting_bytes_max,
-            heartbeat_ms=checked.heartbeat_ms,
-            identity=peers.identity,
-            tls=tls,
-            server_hostname=server_hostname,
-            pings=True,
-            peers=peers,
-        ),
-    )
-    pool = Pool(loop, service, timeout_ms=timeout_ms)
-    if registry is None:
-        pool.update(members or ())
-    else:
-        _follow(pool, name, registry, group, version)
-    try:
-        await connected(pool, servers_min, connect_timeout_ms / 1000)
-    except BaseException:
-        await pool.close(drain_ms=0)
-        raise
-    return pool
-
-
-def _follow(pool: Pool, name: str, registry: str | Registry, group: str, version: str) -> None:
-    """Keep the pool's servers to those that the registry lists."""
-    opened = open_registry(registry) if isinstance(registry, str) else registry
-
-    def take_over(registrations: Sequence[Registration]) -> None:
-        pool.update(
-            [
-                each
-                for each in registrations
-                if each.protocol in (PROTOCOL, "mesh")
-                and (each.group, each.version) == (group, version)
-            ]
-        )
-
-    watch = opened.watch(name, take_over)
-    pool.unread(lambda: watch.why_unread)
-    pool.on_close(watch.close if opened is registry else opened.close)
-
-
-async def connected(pool: Pool, servers_min: int, timeout_s: float) -> None:
-    """Return when enough servers are connected; see ``connect``, whose errors it raises."""
-    loop = asyncio.get_running_loop()
-    until_s = loop.time() + timeout_s
-    settled_s = None
-    while servers_min:
-        connected, connecting = pool.ready()
-        now_s = loop.time()
-        if connected >= servers_min:
-            settled_s = settled_s or now_s + SETTLE_S
-            if not connecting or now_s >= settled_s:
-                return
-        elif now_s >= until_s:
-            within = f"within {timeout_s * 1000:g} ms"
-            if not pool.known:
-                raise RegistryError(f"no list of {pool.name} {within}: the registry is silent")
-            why = "; ".join(f"{where}: {reason}" for where, reason in pool.reasons().items())
-            raise UnavailableError(
-                f"{connected} servers of {pool.name} connected {within}: {why or 'none is listed'}"
-            )
-        await asyncio.sleep(POLL_S)
+    return await open_pool(options, connect_timeout_ms)
 
 
 async def serve(

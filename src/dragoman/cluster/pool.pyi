@@ -1,12 +1,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
+from typing import TypeVar
 
 from dragoman.cluster.member import Listed
 from dragoman.cluster.service import Service
 from dragoman.cluster.statistics import PoolStatistics
 from dragoman.errors import DragomanError
 
+T = TypeVar("T")
 Body = bytes | bytearray | memoryview
 
 class Pool:
@@ -24,6 +26,7 @@ class Pool:
         service: Service,
         *,
         timeout_ms: float | None = None,
+        create_future: Callable[[], object] | None = None,
     ) -> None: ...
     def call(
         self,
@@ -86,8 +89,21 @@ class Pool:
         """Iterate over the replies to ``bodies``, in their order, with at most ``in_flight`` calls
         under way."""
 
+    def service(
+        self,
+        declared: Callable[..., T],
+        *,
+        timeout_ms: float | None = ...,
+        order_key: bytes | str | None = ...,
+    ) -> T:
+        """An object with the methods of the service that the class ``declared`` declares (see
+        ``rpc.service``), to be awaited: each call goes to a server of its own choice. The options
+        are those of its calls; ``rpc.with_options`` changes them. Raises UsageError if ``declared``
+        declares no service."""
+
     def unread(self, why: Callable[[], str]) -> None:
         """Have ``why()`` say why the registry has not told who serves, until it has."""
+
     def update(self, endpoints: Sequence[Listed]) -> None:
         """The servers there are from now on."""
 

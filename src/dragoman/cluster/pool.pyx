@@ -29,6 +29,7 @@ from dragoman.rpc.arguments import (
     body_bytes, check_in_flight, method_name, order_key_bytes, timeout_us,
 )
 from dragoman.rpc.iteration import replies_in_order
+from dragoman.rpc.stub import async_stub
 
 # How long a cancelled call may go unnoticed.
 cdef int64_t SWEEP_US = 20_000
@@ -37,16 +38,20 @@ cdef Py_ssize_t NAMES_MAX = 4096
 
 
 cdef class Pool(Account):
-    """Pool(loop, service, *, timeout_ms=None)\n--\n
+    """Pool(loop, service, *, timeout_ms=None, create_future=None)\n--\n
     All servers of one service. Get one from ``cluster.connect``; not thread-safe, like its loop.
 
-    ``timeout_ms`` is what a call may take unless it says otherwise, or None.
+    ``timeout_ms`` is what a call may take unless it says otherwise, or None. ``create_future``
+    makes the futures of calls, the loop's own unless it is given: they need set_result,
+    set_exception, done and cancelled.
     """
 
-    def __init__(self, loop, Service service not None, *, timeout_ms=None):
-        self.service = service
+    def __init__(
+        self, loop, Service service not None, *, timeout_ms=None, create_future=None,
+    ):
+        self._service = service
         self.name = service.name
-        self._create_future = loop.create_future
+        self._create_future = loop.create_future if create_future is None else create_future
         self._timeout_us = 0 if timeout_ms is None else timeout_us(timeout_ms)
         self._names = {}
         self._sweep = Sweep()
@@ -156,13 +161,19 @@ cdef class Pool(Account):
         check_in_flight(in_flight)
         return replies_in_order(self, method, bodies, in_flight, timeout_ms)
 
+    def service(self, declared, *, timeout_ms=..., order_key=...):
+        """An object with the methods of the service that the class ``declared`` declares, to be
+        awaited: each call goes to a server of its own choice. The options are those of its calls.
+        """
+        return async_stub(self, declared, timeout_ms, order_key)
+
     cdef inline int64_t _due(self, timeout_ms) except -1:
         """When a call made now must have ended, or 0."""
         if timeout_ms is ...:
-            return self.service.turn.now_us() + self._timeout_us if self._timeout_us else 0
+            return self._service.turn.now_us() + self._timeout_us if self._timeout_us else 0
         if timeout_ms is None:
             return 0
-        return self.service.turn.now_us() + <int64_t>timeout_us(timeout_ms)
+        return self._service.turn.now_us() + <int64_t>timeout_us(timeout_ms)
 
     cdef inline bytes _name(self, method):
         """A method's name as it travels."""
@@ -190,26 +201,26 @@ cdef class Pool(Account):
         call.body_length = PyBytes_GET_SIZE(body)
         call.order_key = order_key
         call.due_us = due_us
-        call.started_us = self.service.turn.now_us()
+        call.started_us = self._service.turn.now_us()
         self._watch()
-        self.service.submit(call)
+        self._service.submit(call)
         return 0
 
     cdef inline int _check_mine(self) except -1:
-        if self.service.turn.foreign:
+        if self._service.turn.foreign:
             raise foreign(f"the pool of {self.name}")
         return 0
 
     cdef inline void _watch(self):
         """Look after cancelled calls from now on."""
         if not self._sweep.armed():
-            self.service.turn.wheel.schedule(
-                self._sweep, self.service.turn.now_us() + SWEEP_US
+            self._service.turn.wheel.schedule(
+                self._sweep, self._service.turn.now_us() + SWEEP_US
             )
 
     cdef void _sweep_calls(self):
         """Notice the calls that were cancelled."""
-        cdef Service service = self.service
+        cdef Service service = self._service
         service.sweep()
         if service.calls or service.lined:
             # With many of them the sweeps are further apart.
@@ -225,27 +236,27 @@ cdef class Pool(Account):
         """The servers there are from now on: anything with an ``address`` and a ``weight``. Called
         with what the registry says; new ones are connected to, those gone are let go.
         """
-        self.service.update(endpoints)
+        self._service.update(endpoints)
 
     def unread(self, why):
         """Have ``why()`` say why the registry has not told who serves, until it has."""
-        self.service.why_unread = why
+        self._service.why_unread = why
 
     @property
     def known(self):
         """Whether the registry has said who serves."""
-        return self.service.known
+        return self._service.known
 
     @property
     def closed(self):
         """Whether it has been closed."""
-        return self.service.closed
+        return self._service.closed
 
     def ready(self):
         """How many servers are connected, and how many are still being connected to."""
         cdef Endpoint endpoint
         cdef int connected = 0, connecting = 0
-        for endpoint in self.service.endpoints.values():
+        for endpoint in self._service.endpoints.values():
             if endpoint.ready():
                 connected += 1
             elif endpoint.state == "connecting":
@@ -257,7 +268,7 @@ cdef class Pool(Account):
         cdef Endpoint endpoint
         return {
             endpoint.address: endpoint.reason or endpoint.state
-            for endpoint in self.service.endpoints.values() if not endpoint.ready()
+            for endpoint in self._service.endpoints.values() if not endpoint.ready()
         }
 
     def on_close(self, closing):
@@ -269,7 +280,7 @@ cdef class Pool(Account):
         milliseconds at the latest; those that have not ended then fail: with UnavailableError in
         line, else with LinkLost. Later calls fail with UnavailableError.
         """
-        cdef Service service = self.service
+        cdef Service service = self._service
         if service.turn.foreign:
             return
         closing = self._closing
@@ -283,8 +294,12 @@ cdef class Pool(Account):
                         await asyncio.sleep(0.002)
             except TimeoutError:
                 pass
+        endpoints = list(service.endpoints.values())
         await service.close()
         service.abort()
+        for endpoint in endpoints:
+            # What was withdrawn, and not yet acknowledged, keeps no connection either.
+            (<Endpoint>endpoint).abort()
         if self._sweep.armed():
             service.turn.wheel.cancel(self._sweep)
 
@@ -297,7 +312,7 @@ cdef class Pool(Account):
 
     def statistics(self):
         """The pool's counters now, as a frozen PoolStatistics."""
-        cdef Service service = self.service
+        cdef Service service = self._service
         cdef Endpoint endpoint
         self._check_mine()
         return PoolStatistics(
@@ -315,7 +330,8 @@ cdef class Pool(Account):
                     sent=endpoint.requests, replies=endpoint.replies, failures=endpoint.failures,
                     latency_ms=endpoint.ewma_us / 1000.0,
                 )
-                for endpoint in service.endpoints.values()
+                # A copy: a synchronous client's other threads ask too.
+                for endpoint in list(service.endpoints.values())
             ]),
         )
 

@@ -133,9 +133,7 @@ cdef class JavaPool(Pool):
         self, loop, Service service not None, str interface not None, str group not None,
         str version not None, *, timeout_ms=None, create_future=None,
     ):
-        Pool.__init__(self, loop, service, timeout_ms=timeout_ms)
-        if create_future is not None:
-            self._create_future = create_future
+        Pool.__init__(self, loop, service, timeout_ms=timeout_ms, create_future=create_future)
         self.interface = interface
         self.group = group
         self.version = version
@@ -158,7 +156,7 @@ cdef class JavaPool(Pool):
         call.future = future
         call.caller = caller
         if caller.timeout_us:
-            due_us = self.service.turn.now_us() + caller.timeout_us
+            due_us = self._service.turn.now_us() + caller.timeout_us
         call.body = PyBytes_AS_STRING(body)
         self._launch(call, METHOD_ONE_WAY if caller.one_way else METHOD, body, due_us, None)
         return future

@@ -23,9 +23,9 @@ from typing import Any, Final, Literal, TypeVar, overload
 from dragoman.balance.policies import POLICIES
 from dragoman.budget import Budget
 from dragoman.cluster.directory import service_key
-from dragoman.cluster.opening import connected
 from dragoman.cluster.options import Options
 from dragoman.cluster.peer import Peers
+from dragoman.cluster.pools import connected
 from dragoman.cluster.selection import ANY, chosen, is_choice
 from dragoman.cluster.service import Service
 from dragoman.cluster.statistics import PoolStatistics

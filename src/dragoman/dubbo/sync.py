@@ -10,12 +10,10 @@ Invariants: every call ends once, at the latest when the client is closed; the t
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Callable, Coroutine, Mapping
-from types import TracebackType
 from typing import Any, TypeVar, overload
 
-from dragoman.cluster.opening import connected
+from dragoman.cluster.pools import connected
 from dragoman.cluster.statistics import PoolStatistics
 from dragoman.dubbo.calling import Caller
 from dragoman.dubbo.client import TIMEOUT_MS, Hub, Settings, echo_of, pool_of
@@ -24,12 +22,12 @@ from dragoman.errors import UsageError
 from dragoman.registry import Registration
 from dragoman.registry.base import Method
 from dragoman.registry.url import redact_url
-from dragoman.rpc.loop_thread import LoopThread
+from dragoman.rpc.loop_thread import LoopThread, OnLoopThread
 
 T = TypeVar("T")
 
 
-class SyncClient:
+class SyncClient(OnLoopThread[Hub]):
     """``Client`` for blocking calls, thread-safe. Use it in ``with``, or close it.
 
     ``source`` is a URL; the options are those of ``Client``. Do not call it from a coroutine, which
@@ -43,13 +41,12 @@ class SyncClient:
             settings = Settings(**options)
         except TypeError as error:
             raise UsageError(f"connect_sync: {error}") from None
-        self._core: LoopThread[Hub] = LoopThread(
-            redact_url(source), lambda loop, create: _LateHub(loop, source, settings, create)
+        self._start(
+            LoopThread(
+                redact_url(source), lambda loop, create: _LateHub(loop, source, settings, create)
+            ),
+            TIMEOUT_MS,
         )
-        self._core.start(TIMEOUT_MS)
-        self._inbox = self._core.inbox
-        # With the last reference, or with the interpreter.
-        weakref.finalize(self, self._core.stop, 0)
 
     def _wait(self, caller: Caller, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result: Any = self._inbox.call(caller, (args, kwargs), None, None)  # type: ignore[arg-type]
@@ -137,27 +134,6 @@ class SyncClient:
     ) -> tuple[Method, ...]:
         """See ``Client.methods``."""
         return self._run(self._core.client.methods(pool_of(service), timeout_ms))
-
-    @property
-    def closed(self) -> bool:
-        """Whether it has been closed."""
-        return self._core.closed
-
-    def close(self, *, drain_ms: int = 5000) -> None:
-        """See ``Client.close``; the client's thread ends."""
-        self._core.stop(drain_ms)
-
-    def __enter__(self) -> SyncClient:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # After an error of the caller's own nobody waits for what is under way.
-        self.close(drain_ms=5000 if kind is None else 0)
 
 
 class _LateHub(Hub):

@@ -19,12 +19,12 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from types import BuiltinFunctionType
-from typing import Any, Generic, Protocol, TypeVar
+from types import BuiltinFunctionType, TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import uvloop
 
-from dragoman.errors import LinkLost, UsageError
+from dragoman.errors import DragomanError, LinkLost, UsageError
 from dragoman.forking import foreign
 from dragoman.observe.faults import log_fault
 from dragoman.rpc.inbox import Inbox
@@ -84,7 +84,7 @@ def check_threads() -> None:
         raise UsageError(
             "a blocking client needs a thread, and threading is patched to start none, as by "
             "gevent's monkey.patch_all(): patch without threads, patch_all(thread=False), or use "
-            "rpc.connect on a loop in a process of its own"
+            "the asynchronous client (connect) on a loop in a process of its own"
         )
 
 
@@ -96,16 +96,21 @@ class LoopThread(Generic[K]):
     its user has, so that this can be let go.
 
     ``make(loop, inbox.create_future)`` gives the client; ``endpoint`` is what it is connected to,
-    for messages.
+    ``what`` what it is, for messages. ``refusal()`` is the error of calls after it was closed.
     """
 
     def __init__(
         self,
         endpoint: str,
         make: Callable[[asyncio.AbstractEventLoop, Callable[[], Any]], K],
+        *,
+        what: str | None = None,
+        refusal: Callable[[], DragomanError] | None = None,
     ) -> None:
         check_threads()
         self.endpoint = endpoint
+        self.what = what or f"the client of {endpoint}"
+        self._refusal = refusal or self._lost
         self.loop = uvloop.new_event_loop()
         self.inbox = Inbox(self.loop)
         self.client = make(self.loop, self.inbox.create_future)
@@ -129,8 +134,9 @@ class LoopThread(Generic[K]):
             raise
 
     async def _connect(self, timeout_ms: int) -> None:
-        self.inbox.bind(self.client)
+        # What the inbox calls may be there only once it has started.
         await self.client.start(timeout_ms)
+        self.inbox.bind(self.client)
 
     def _run(self) -> None:
         try:
@@ -156,11 +162,10 @@ class LoopThread(Generic[K]):
 
     def _refuse(self) -> None:
         self.closed = True
-        self.inbox.close(
-            lambda: LinkLost(
-                f"the client of {self.endpoint} is closed", endpoint=self.endpoint, retry_safe=True
-            )
-        )
+        self.inbox.close(self._refusal)
+
+    def _lost(self) -> DragomanError:
+        return LinkLost(f"{self.what} is closed", endpoint=self.endpoint, retry_safe=True)
 
     def _begin_to_stop(self, drain_ms: int) -> None:
         self._ending = self.loop.create_task(self._close_and_stop(drain_ms))
@@ -184,7 +189,44 @@ class LoopThread(Generic[K]):
     def forked(self) -> None:
         """This is a child of the process that the thread is in."""
         self._forked = self.closed = True
-        self.inbox.close(lambda: foreign(f"the client of {self.endpoint}"))
+        self.inbox.close(lambda: foreign(self.what))
+
+
+class OnLoopThread(Generic[K]):
+    """A synchronous client: what its user has. The thread ends with ``close``, with the last
+    reference to this, or with the interpreter."""
+
+    _core: LoopThread[K]
+
+    def _start(self, core: LoopThread[K], timeout_ms: int) -> None:
+        """Connect, and belong to this object from then on."""
+        core.start(timeout_ms)
+        self._core = core
+        self._inbox = core.inbox
+        weakref.finalize(self, core.stop, 0)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._core.closed
+
+    def close(self, *, drain_ms: int = 5000) -> None:
+        """Close all connections, once the calls made so far have ended, or in ``drain_ms``
+        milliseconds at the latest; those that have not ended then fail, and so do calls made later.
+        The client's thread ends."""
+        self._core.stop(drain_ms)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # After an error of the caller's own nobody waits for what is under way.
+        self.close(drain_ms=5000 if kind is None else 0)
 
 
 _threads: weakref.WeakSet[LoopThread[Any]] = weakref.WeakSet()

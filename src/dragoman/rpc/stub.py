@@ -1,8 +1,9 @@
 """The calling end of typed services: objects that have a service's methods.
 
-``Client.service`` and ``SyncClient.service`` make them from a class that ``rpc.service`` declared,
-or from a ``typing.Protocol``. A method of a stub packs its arguments, has the client call, and
-unpacks the result: awaited with an asynchronous client, at once with a synchronous one.
+``Client.service`` and ``SyncClient.service``, and those of pools, make them from a class that
+``rpc.service`` declared, or from a ``typing.Protocol``. A method of a stub packs its arguments, has
+the client call, and unpacks the result: awaited with an asynchronous client, at once with a
+synchronous one.
 """
 
 from __future__ import annotations
@@ -66,7 +67,12 @@ class Stub:
         return caller
 
     def __repr__(self) -> str:
-        return f"<stub of {self._declaration.name} at {self._client.address}>"
+        # A pool has a name, and many addresses.
+        where = getattr(self._client, "address", None) or self._client.name
+        return f"<stub of {self._declaration.name} at {where}>"
+
+    def __dir__(self) -> list[str]:
+        return [*self._methods, "with_options"]
 
     def with_options(self, *, timeout_ms: Any = UNSET, order_key: Any = UNSET) -> Stub:
         """See ``dragoman.rpc.with_options``."""

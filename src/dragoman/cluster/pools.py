@@ -1,0 +1,185 @@
+"""How a pool is made: its options, the servers it follows, and the waiting for the first of them.
+
+``cluster.opening`` makes pools on the caller's loop, ``cluster.sync`` on one in a thread.
+
+Invariant: options are checked before anything opens; a pool that does not come about leaves nothing
+open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dragoman.balance.policies import POLICIES
+from dragoman.cluster.member import Member
+from dragoman.cluster.options import Options
+from dragoman.cluster.peer import peers_of
+from dragoman.cluster.pool import Pool
+from dragoman.cluster.server import PROTOCOL
+from dragoman.cluster.service import Service
+from dragoman.errors import RegistryError, UnavailableError, UsageError
+from dragoman.registry import Registration, Registry, open_registry
+from dragoman.rpc.address import Address
+from dragoman.rpc.options import MIB, ClientOptions
+
+CONNECT_TIMEOUT_MS = 5000
+POLL_S = 0.002
+# When enough servers are connected, how long the others are waited for, so that the first calls
+# find them all.
+SETTLE_S = 0.1
+WEIGHT_MAX = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions:
+    """See ``cluster.connect``; raises UsageError for what is out of range."""
+
+    name: str
+    registry: str | Registry | None = None
+    endpoints: Iterable[str | Address] | Mapping[str, float] | None = None
+    group: str = ""
+    version: str = ""
+    policy: str = "demand"
+    timeout_ms: int | None = None
+    on_full: Literal["fail", "wait"] = "wait"
+    calls_max: int = 100_000
+    bytes_max: int = 256 * MIB
+    waiting_max: int = 100_000
+    waiting_bytes_max: int = 256 * MIB
+    buffers_bytes_max: int = 256 * MIB
+    body_bytes_max: int = 64 * MIB
+    heartbeat_ms: int = 5000
+    servers_min: int = 1
+    tls: ssl.SSLContext | None = None
+    server_hostname: str | None = None
+    # What is made of them: the named servers, and what a client and a pool have in common.
+    members: Sequence[Member] = field(init=False, repr=False)
+    checked: ClientOptions = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.registry is None) == (self.endpoints is None):
+            raise UsageError("connect: expected either a registry or endpoints")
+        if self.policy not in POLICIES:
+            raise UsageError(f"policy: expected one of {', '.join(POLICIES)}, not {self.policy!r}")
+        members = () if self.endpoints is None else _members(self.endpoints)
+        # Read once: an iterator would have nothing left.
+        object.__setattr__(self, "members", members)
+        object.__setattr__(self, "checked", self._as_client())
+
+    def _as_client(self) -> ClientOptions:
+        """One check for what a client and a pool have in common."""
+        return ClientOptions(
+            address=Address(host=self.name),
+            timeout_ms=self.timeout_ms,
+            on_full=self.on_full,
+            calls_max=self.calls_max,
+            bytes_max=self.bytes_max,
+            waiting_max=self.waiting_max,
+            waiting_bytes_max=self.waiting_bytes_max,
+            buffers_bytes_max=self.buffers_bytes_max,
+            body_bytes_max=self.body_bytes_max,
+            heartbeat_ms=self.heartbeat_ms,
+            tls=self.tls,
+            server_hostname=self.server_hostname,
+        )
+
+
+def _members(endpoints: Iterable[str | Address] | Mapping[str, float]) -> list[Member]:
+    """The servers that ``endpoints`` names; raises UsageError."""
+    if isinstance(endpoints, str):
+        raise UsageError("endpoints: expected a list of addresses, or a dict of their weights")
+    weights = endpoints if isinstance(endpoints, Mapping) else dict.fromkeys(endpoints, 1)
+    members = []
+    for address, weight in weights.items():
+        parsed = address if isinstance(address, Address) else Address.parse(address)
+        if type(weight) not in (int, float) or not 0 < weight <= WEIGHT_MAX:
+            raise UsageError(f"endpoints: expected a weight up to {WEIGHT_MAX}, not {weight!r}")
+        members.append(Member(str(parsed), weight))
+    return members
+
+
+async def open_pool(
+    options: PoolOptions, timeout_ms: int, create_future: Callable[[], Any] | None = None
+) -> Pool:
+    """The pool, connected; see ``cluster.connect``, whose errors it raises. ``create_future`` makes
+    the futures of its calls, the loop's own unless it is given."""
+    checked = options.checked
+    loop = asyncio.get_running_loop()
+    # A server has one connection from here, whatever the number of pools that it is in.
+    peers = peers_of(loop, checked.held_bytes_max)
+    service = Service(
+        loop,
+        options.name.encode(),
+        Options(
+            policy=options.policy,
+            queue_max=checked.waiting_max,
+            body_bytes_max=checked.body_bytes_max,
+            on_full=checked.on_full,
+            calls_max=checked.calls_max,
+            bytes_max=checked.bytes_max,
+            waiting_bytes_max=checked.waiting_bytes_max,
+            heartbeat_ms=checked.heartbeat_ms,
+            identity=peers.identity,
+            tls=checked.tls,
+            server_hostname=checked.server_hostname,
+            pings=True,
+            peers=peers,
+        ),
+    )
+    pool = Pool(loop, service, timeout_ms=options.timeout_ms, create_future=create_future)
+    if options.registry is None:
+        pool.update(options.members)
+    else:
+        _follow(pool, options.name, options.registry, options.group, options.version)
+    try:
+        await connected(pool, options.servers_min, timeout_ms / 1000)
+    except BaseException:
+        await pool.close(drain_ms=0)
+        raise
+    return pool
+
+
+def _follow(pool: Pool, name: str, registry: str | Registry, group: str, version: str) -> None:
+    """Keep the pool's servers to those that the registry lists."""
+    opened = open_registry(registry) if isinstance(registry, str) else registry
+
+    def take_over(registrations: Sequence[Registration]) -> None:
+        pool.update(
+            [
+                each
+                for each in registrations
+                if each.protocol in (PROTOCOL, "mesh")
+                and (each.group, each.version) == (group, version)
+            ]
+        )
+
+    watch = opened.watch(name, take_over)
+    pool.unread(lambda: watch.why_unread)
+    pool.on_close(watch.close if opened is registry else opened.close)
+
+
+async def connected(pool: Pool, servers_min: int, timeout_s: float) -> None:
+    """Return when enough servers are connected; see ``connect``, whose errors it raises."""
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + timeout_s
+    settled_s = None
+    while servers_min:
+        connected, connecting = pool.ready()
+        now_s = loop.time()
+        if connected >= servers_min:
+            settled_s = settled_s or now_s + SETTLE_S
+            if not connecting or now_s >= settled_s:
+                return
+        elif now_s >= until_s:
+            within = f"within {timeout_s * 1000:g} ms"
+            if not pool.known:
+                raise RegistryError(f"no list of {pool.name} {within}: the registry is silent")
+            why = "; ".join(f"{where}: {reason}" for where, reason in pool.reasons().items())
+            raise UnavailableError(
+                f"{connected} servers of {pool.name} connected {within}: {why or 'none is listed'}"
+            )
+        await asyncio.sleep(POLL_S)
