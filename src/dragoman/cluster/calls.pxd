@@ -44,6 +44,7 @@ cdef class Batch:
     cdef list replies
     cdef dict errors
     cdef bytes order_key
+    cdef bytes metadata
     cdef long long due_us
     cdef Py_ssize_t unanswered
     cdef Py_ssize_t made

@@ -95,6 +95,7 @@ cdef class FutureCall(PoolCall):
         self.future = None
         self.body_owner = None
         self.order_key = None
+        self.metadata = None
         self.lane = None
         self.failed_at = None
         if PyList_GET_SIZE(account._futures) < KEPT:
@@ -119,6 +120,7 @@ cdef class CallbackCall(PoolCall):
         self.callback = None
         self.body_owner = None
         self.order_key = None
+        self.metadata = None
         self.lane = None
         self.failed_at = None
         if PyList_GET_SIZE(account._callbacks) < KEPT:
@@ -144,7 +146,9 @@ cdef class Notification(PoolCall):
     """A request without a reply; when it is sent it has ended."""
 
     cdef int put(self, ClientSession session, uint16_t target, uint32_t timeout_ms) except -1:
-        return session.notify(target, self.body_owner, timeout_ms, self.order_key)
+        return session.notify(
+            target, self.body_owner, timeout_ms, self.order_key, self.metadata
+        )
 
     cdef void on_failure(self, int code, str message):
         """Whoever makes it looks at ``error`` when it has been made; later nobody does."""
@@ -199,6 +203,7 @@ cdef class Batch:
         item.body = PyBytes_AS_STRING(body)
         item.body_length = PyBytes_GET_SIZE(body)
         item.order_key = self.order_key
+        item.metadata = self.metadata
         item.started_us = self.account._service.turn.now_us()
         item.due_us = self.due_us
         # One for all has found a place.

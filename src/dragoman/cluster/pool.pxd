@@ -17,7 +17,8 @@ cdef class Pool(Account):
     cdef inline int64_t _due(self, timeout_ms) except -1
     cdef inline bytes _name(self, method)
     cdef inline int _launch(
-        self, PoolCall call, bytes method, bytes body, int64_t due_us, bytes order_key
+        self, PoolCall call, bytes method, bytes body, int64_t due_us, bytes order_key,
+        bytes metadata
     ) except -1
     cdef inline void _watch(self)
     cdef inline int _check_mine(self) except -1

@@ -1,5 +1,13 @@
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from types import TracebackType
 from typing import TypeVar
 
@@ -35,6 +43,7 @@ class Pool:
         *,
         timeout_ms: float | None = ...,
         order_key: bytes | str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> asyncio.Future[bytes]:
         """Call ``method`` with ``body`` on one of the servers; returns a future of the reply.
 
@@ -53,6 +62,7 @@ class Pool:
         *,
         timeout_ms: float | None = ...,
         order_key: bytes | str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         """``call`` without a future: ``callback(reply, error)`` is called once, one of the two is
         None."""
@@ -64,6 +74,7 @@ class Pool:
         *,
         timeout_ms: float | None = ...,
         order_key: bytes | str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> asyncio.Future[list[bytes]]:
         """Call ``method`` once for each of ``bodies``; returns one future of the list of replies,
         in the order of ``bodies``. It fails with BatchError if any call failed."""
@@ -75,6 +86,7 @@ class Pool:
         *,
         timeout_ms: float | None = ...,
         order_key: bytes | str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Have ``method`` run with ``body`` on one of the servers, without a reply."""
 
@@ -95,6 +107,7 @@ class Pool:
         *,
         timeout_ms: float | None = ...,
         order_key: bytes | str | None = ...,
+        metadata: Mapping[str, str] | None = ...,
     ) -> T:
         """An object with the methods of the service that the class ``declared`` declares (see
         ``rpc.service``), to be awaited: each call goes to a server of its own choice. The options

@@ -29,6 +29,7 @@ from dragoman.rpc.arguments import (
     body_bytes, check_in_flight, method_name, order_key_bytes, timeout_us,
 )
 from dragoman.rpc.iteration import replies_in_order
+from dragoman.rpc.metadata import metadata_bytes
 from dragoman.rpc.stub import async_stub
 
 # How long a cancelled call may go unnoticed.
@@ -59,7 +60,7 @@ cdef class Pool(Account):
 
     # Calling
 
-    def call(self, method, body=b"", *, timeout_ms=..., order_key=None):
+    def call(self, method, body=b"", *, timeout_ms=..., order_key=None, metadata=None):
         """Call ``method`` with ``body`` on one of the servers; returns a future of the reply
         (bytes).
 
@@ -68,8 +69,9 @@ cdef class Pool(Account):
         or LinkLost; ``retry_safe`` tells whether the call certainly never ran. Cancelling the
         future withdraws the call. ``timeout_ms`` bounds the whole call, with waiting and retries,
         and travels to the server (None: no bound). Calls with the same ``order_key`` (bytes or
-        str) go to one server while it lives, and are handled in the order made. Raises UsageError
-        for arguments that cannot be sent, and nothing else.
+        str) go to one server while it lives, and are handled in the order made. ``metadata``, a
+        small mapping of texts, is in the handler's ``rpc.current_request()``. Raises UsageError for
+        arguments that cannot be sent, and nothing else.
         """
         cdef FutureCall call
         cdef object future
@@ -77,6 +79,7 @@ cdef class Pool(Account):
         cdef int64_t due_us = self._due(timeout_ms)
         cdef bytes name = self._name(method)
         cdef bytes key = None if order_key is None else order_key_bytes(order_key)
+        cdef bytes beside = None if metadata is None else metadata_bytes(metadata)
         if PyList_GET_SIZE(self._futures):
             call = <FutureCall>self._futures.pop()
         else:
@@ -84,10 +87,10 @@ cdef class Pool(Account):
             call.account = self
         future = self._create_future()
         call.future = future
-        self._launch(call, name, data, due_us, key)
+        self._launch(call, name, data, due_us, key, beside)
         return future
 
-    def call_soon(self, method, body, callback, *, timeout_ms=..., order_key=None):
+    def call_soon(self, method, body, callback, *, timeout_ms=..., order_key=None, metadata=None):
         """``call`` without a future: ``callback(reply, error)`` is called once, one of the two is
         None. It runs on the loop, perhaps before this returns when the call fails at once.
         """
@@ -96,15 +99,16 @@ cdef class Pool(Account):
         cdef int64_t due_us = self._due(timeout_ms)
         cdef bytes name = self._name(method)
         cdef bytes key = None if order_key is None else order_key_bytes(order_key)
+        cdef bytes beside = None if metadata is None else metadata_bytes(metadata)
         if PyList_GET_SIZE(self._callbacks):
             call = <CallbackCall>self._callbacks.pop()
         else:
             call = CallbackCall.__new__(CallbackCall)
             call.account = self
         call.callback = callback
-        self._launch(call, name, data, due_us, key)
+        self._launch(call, name, data, due_us, key, beside)
 
-    def call_many(self, method, bodies, *, timeout_ms=..., order_key=None):
+    def call_many(self, method, bodies, *, timeout_ms=..., order_key=None, metadata=None):
         """Call ``method`` once for each of ``bodies``, each on a server of its own choice; returns
         one future of the list of replies, in the order of ``bodies``.
 
@@ -124,6 +128,7 @@ cdef class Pool(Account):
         batch.due_us = self._due(timeout_ms)
         batch.method = self._name(method)
         batch.order_key = None if order_key is None else order_key_bytes(order_key)
+        batch.metadata = None if metadata is None else metadata_bytes(metadata)
         self._check_mine()
         batch.future = future = self._create_future()
         if PyList_GET_SIZE(data) == 0:
@@ -133,7 +138,7 @@ cdef class Pool(Account):
         batch.begin()
         return future
 
-    def notify(self, method, body=b"", *, timeout_ms=..., order_key=None):
+    def notify(self, method, body=b"", *, timeout_ms=..., order_key=None, metadata=None):
         """Have ``method`` run with ``body`` on one of the servers, without a reply: nobody hears of
         its outcome, nor of its loss with the connection.
 
@@ -148,6 +153,7 @@ cdef class Pool(Account):
         self._launch(
             call, self._name(method), data, due_us,
             None if order_key is None else order_key_bytes(order_key),
+            None if metadata is None else metadata_bytes(metadata),
         )
         if call.error is not None:
             raise call.error
@@ -161,11 +167,11 @@ cdef class Pool(Account):
         check_in_flight(in_flight)
         return replies_in_order(self, method, bodies, in_flight, timeout_ms)
 
-    def service(self, declared, *, timeout_ms=..., order_key=...):
+    def service(self, declared, *, timeout_ms=..., order_key=..., metadata=...):
         """An object with the methods of the service that the class ``declared`` declares, to be
         awaited: each call goes to a server of its own choice. The options are those of its calls.
         """
-        return async_stub(self, declared, timeout_ms, order_key)
+        return async_stub(self, declared, timeout_ms, order_key, metadata)
 
     cdef inline int64_t _due(self, timeout_ms) except -1:
         """When a call made now must have ended, or 0."""
@@ -193,13 +199,15 @@ cdef class Pool(Account):
         return self._method_name
 
     cdef inline int _launch(
-        self, PoolCall call, bytes method, bytes body, int64_t due_us, bytes order_key
+        self, PoolCall call, bytes method, bytes body, int64_t due_us, bytes order_key,
+        bytes metadata
     ) except -1:
         self._check_mine()
         call.method = method
         call.body_owner = body
         call.body_length = PyBytes_GET_SIZE(body)
         call.order_key = order_key
+        call.metadata = metadata
         call.due_us = due_us
         call.started_us = self._service.turn.now_us()
         self._watch()

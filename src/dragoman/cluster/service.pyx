@@ -25,7 +25,7 @@ from dragoman.cluster.peer cimport Peer
 from dragoman.flow.breaker cimport RetryBudget
 from dragoman.flow.waiting cimport WaitingQueue
 from dragoman.rpc.client_session cimport Call, ClientSession
-from dragoman.wire.mesh cimport FEATURE_NO_REPLY, FEATURE_ORDER
+from dragoman.wire.mesh cimport FEATURE_METADATA, FEATURE_NO_REPLY, FEATURE_ORDER
 
 from dragoman.balance.policies import policy as make_policy
 from dragoman.cluster.options import NO_BOUND
@@ -362,6 +362,9 @@ cdef class Service(Endpoints):
             return
         if call.order_key is not None and not session.peer_features & FEATURE_ORDER:
             self._end(call, C_MALFORMED, f"{endpoint.address} does not offer ordered calls")
+            return
+        if call.metadata is not None and not session.peer_features & FEATURE_METADATA:
+            self._end(call, C_MALFORMED, f"{endpoint.address} does not take metadata")
             return
         if call.due_us:
             left_us = call.due_us - now

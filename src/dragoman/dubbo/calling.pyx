@@ -158,7 +158,7 @@ cdef class JavaPool(Pool):
         if caller.timeout_us:
             due_us = self._service.turn.now_us() + caller.timeout_us
         call.body = PyBytes_AS_STRING(body)
-        self._launch(call, METHOD_ONE_WAY if caller.one_way else METHOD, body, due_us, None)
+        self._launch(call, METHOD_ONE_WAY if caller.one_way else METHOD, body, due_us, None, None)
         return future
 
     cdef object read_reply(self, JavaCall call, const char* body, Py_ssize_t n):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dragoman.rpc.arguments import check_in_flight
@@ -36,13 +36,14 @@ class BlockingCalls(OnLoopThread[K]):
         *,
         timeout_ms: float | None = _default,
         order_key: bytes | str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> bytes:
         """Call ``method`` with ``body`` and wait for the reply.
 
         The errors and options are those of the asynchronous ``call``. What interrupts the waiting,
         as Ctrl-C does, withdraws the call.
         """
-        return self._inbox.call(method, body, timeout_ms, order_key)
+        return self._inbox.call(method, body, timeout_ms, order_key, metadata)
 
     def call_many(
         self,
@@ -51,10 +52,11 @@ class BlockingCalls(OnLoopThread[K]):
         *,
         timeout_ms: float | None = _default,
         order_key: bytes | str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> list[bytes]:
         """Call ``method`` once for each of ``bodies``; the replies, in the order of ``bodies``.
         Raises BatchError if any call failed."""
-        return self._inbox.call_many(method, list(bodies), timeout_ms, order_key)
+        return self._inbox.call_many(method, list(bodies), timeout_ms, order_key, metadata)
 
     def call_future(
         self,
@@ -63,11 +65,12 @@ class BlockingCalls(OnLoopThread[K]):
         *,
         timeout_ms: float | None = _default,
         order_key: bytes | str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> concurrent.futures.Future[bytes]:
         """Begin a call; returns a future for threads. Cancelling it withdraws the call. Its
         callbacks run on the client's thread, and must not wait for calls there."""
         future = CallFuture()
-        self._inbox.submit(future, method, body, timeout_ms, order_key)
+        self._inbox.submit(future, method, body, timeout_ms, order_key, metadata)
         return future
 
     def notify(
@@ -77,9 +80,10 @@ class BlockingCalls(OnLoopThread[K]):
         *,
         timeout_ms: float | None = _default,
         order_key: bytes | str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Have ``method`` run with ``body``, without a reply (see the asynchronous one)."""
-        self._inbox.notify(method, body, timeout_ms, order_key)
+        self._inbox.notify(method, body, timeout_ms, order_key, metadata)
 
     def map(
         self,
@@ -116,9 +120,10 @@ class BlockingCalls(OnLoopThread[K]):
         *,
         timeout_ms: float | None = UNSET,
         order_key: bytes | str | None = UNSET,
+        metadata: Mapping[str, str] | None = UNSET,
     ) -> T:
         """An object with the methods of the service that the class ``declared`` declares, which
         wait for their results (see ``rpc.service``). For type checkers declare a ``Protocol`` with
         plain methods. The options are those of its calls; ``rpc.with_options`` changes them."""
-        stub: T = sync_stub(self, declared, timeout_ms, order_key)
+        stub: T = sync_stub(self, declared, timeout_ms, order_key, metadata)
         return stub

@@ -195,6 +195,7 @@ cdef class FutureCall(ClientCall):
     cdef void recycle(self):
         self.future = None
         self.order_key = None
+        self.metadata = None
         if self.account._free < KEPT:
             self.account._free += 1
             self._behind = self.account._free_futures
@@ -230,6 +231,7 @@ cdef class CallbackCall(ClientCall):
     cdef void recycle(self):
         self.callback = None
         self.order_key = None
+        self.metadata = None
         if self.account._free < KEPT:
             self.account._free += 1
             self._behind = self.account._free_callbacks
@@ -251,7 +253,9 @@ cdef class Notification(ClientCall):
         self.done = True
         if self._wheel is not None:
             self._wheel.cancel(self)
-        return session.notify(target, self.body, timeout_ms, self.order_key)
+        return session.notify(
+            target, self.body, timeout_ms, self.order_key, self.metadata
+        )
 
     cdef void fail(self, error):
         """Whoever makes it looks at ``error`` when it has been made; later nobody does."""
@@ -303,7 +307,7 @@ cdef class BatchCall(ClientCall):
         account.sent += end - first
         if self.unsent == 0:
             account.withdraw(self)
-        if self.order_key is None:
+        if self.order_key is None and self.metadata is None:
             return session.submit_many(
                 self, self.bodies, first, end, target, timeout_ms, self.ids
             )

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TypeVar
 
@@ -34,6 +34,7 @@ class Client(Account):
         *,
         timeout_ms: float | None = ...,
         order_key: bytes | str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> asyncio.Future[bytes]:
         """Call ``method`` with ``body``; returns a future of the reply.
 
@@ -51,6 +52,7 @@ class Client(Account):
         *,
         timeout_ms: float | None = ...,
         order_key: bytes | str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         """``call`` without a future: ``callback(reply, error)`` is called once, one of the two is
         None."""
@@ -62,6 +64,7 @@ class Client(Account):
         *,
         timeout_ms: float | None = ...,
         order_key: bytes | str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> asyncio.Future[list[bytes]]:
         """Call ``method`` once for each of ``bodies``; returns one future of the list of replies,
         in the order of ``bodies``. It fails with BatchError if any call failed, or with the error
@@ -74,6 +77,7 @@ class Client(Account):
         *,
         timeout_ms: float | None = ...,
         order_key: bytes | str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Have ``method`` run with ``body``, without a reply."""
 
@@ -94,6 +98,7 @@ class Client(Account):
         *,
         timeout_ms: float | None = ...,
         order_key: bytes | str | None = ...,
+        metadata: Mapping[str, str] | None = ...,
     ) -> T:
         """An object with the methods of the service that the class ``declared`` declares (see
         ``rpc.service``), to be awaited. The options are those of its calls; ``rpc.with_options``

@@ -20,7 +20,7 @@ from dragoman.rpc.calls cimport (
 )
 from dragoman.rpc.client_session cimport ClientSession
 from dragoman.timers cimport Timed
-from dragoman.wire.mesh cimport FEATURE_NO_REPLY, FEATURE_ORDER
+from dragoman.wire.mesh cimport FEATURE_METADATA, FEATURE_NO_REPLY, FEATURE_ORDER
 
 import asyncio
 import logging
@@ -36,6 +36,7 @@ from dragoman.rpc.arguments import (
 )
 from dragoman.rpc.iteration import replies_in_order
 from dragoman.rpc.link import Link
+from dragoman.rpc.metadata import metadata_bytes
 from dragoman.rpc.statistics import ClientStatistics
 from dragoman.rpc.stub import async_stub
 
@@ -79,15 +80,16 @@ cdef class Client(Account):
 
     # Calling
 
-    def call(self, method, body=b"", *, timeout_ms=..., order_key=None):
+    def call(self, method, body=b"", *, timeout_ms=..., order_key=None, metadata=None):
         """Call ``method`` with ``body``; returns a future of the reply (bytes).
 
         The future fails with a DragomanError: the callee's (RemoteError, NotFoundError, ...),
         DeadlineError, OverloadError (no room, or no place in line), LinkLost or ConnectError;
         ``retry_safe`` tells whether the call certainly never ran. Cancelling the future withdraws
         the call. ``timeout_ms`` bounds the whole call and travels to the server (None: no bound);
-        calls with the same ``order_key`` (bytes or str) are handled in the order made. Raises
-        UsageError for arguments that cannot be sent, and nothing else.
+        calls with the same ``order_key`` (bytes or str) are handled in the order made;
+        ``metadata``, a small mapping of texts, is in the handler's ``rpc.current_request()``.
+        Raises UsageError for arguments that cannot be sent, and nothing else.
         """
         cdef FutureCall call
         cdef object future
@@ -102,13 +104,15 @@ cdef class Client(Account):
             call = FutureCall.__new__(FutureCall)
         if order_key is not None:
             call.order_key = order_key_bytes(order_key)
+        if metadata is not None:
+            call.metadata = metadata_bytes(metadata)
         future = PyObject_Call(self._future, (), self._future_with)
         call.future = future
         call.body = data
         self._launch(call, method, PyBytes_GET_SIZE(data), 1, due_us)
         return future
 
-    def call_soon(self, method, body, callback, *, timeout_ms=..., order_key=None):
+    def call_soon(self, method, body, callback, *, timeout_ms=..., order_key=None, metadata=None):
         """``call`` without a future: ``callback(reply, error)`` is called once, one of the two is
         None. It runs on the loop, perhaps before this returns when the call fails at once.
         """
@@ -124,11 +128,13 @@ cdef class Client(Account):
             call = CallbackCall.__new__(CallbackCall)
         if order_key is not None:
             call.order_key = order_key_bytes(order_key)
+        if metadata is not None:
+            call.metadata = metadata_bytes(metadata)
         call.callback = callback
         call.body = data
         self._launch(call, method, PyBytes_GET_SIZE(data), 1, due_us)
 
-    def call_many(self, method, bodies, *, timeout_ms=..., order_key=None):
+    def call_many(self, method, bodies, *, timeout_ms=..., order_key=None, metadata=None):
         """Call ``method`` once for each of ``bodies``; returns one future of the list of replies,
         in the order of ``bodies``.
 
@@ -149,6 +155,8 @@ cdef class Client(Account):
                 call.largest = PyBytes_GET_SIZE(<object>PyList_GET_ITEM(data, i))
         if order_key is not None:
             call.order_key = order_key_bytes(order_key)
+        if metadata is not None:
+            call.metadata = metadata_bytes(metadata)
         future = PyObject_Call(self._future, (), self._future_with)
         call.future = future
         call.bodies = data
@@ -160,7 +168,7 @@ cdef class Client(Account):
         self._launch(call, method, 0, call.unanswered, due_us)
         return future
 
-    def notify(self, method, body=b"", *, timeout_ms=..., order_key=None):
+    def notify(self, method, body=b"", *, timeout_ms=..., order_key=None, metadata=None):
         """Have ``method`` run with ``body``, without a reply: nobody hears of its outcome, nor of
         its loss with the connection.
 
@@ -172,6 +180,8 @@ cdef class Client(Account):
         cdef int64_t due_us = self._due(timeout_ms)
         if order_key is not None:
             call.order_key = order_key_bytes(order_key)
+        if metadata is not None:
+            call.metadata = metadata_bytes(metadata)
         call.body = data
         self._launch(call, method, PyBytes_GET_SIZE(data), 1, due_us)
         if call.error is not None:
@@ -186,11 +196,11 @@ cdef class Client(Account):
         check_in_flight(in_flight)
         return replies_in_order(self, method, bodies, in_flight, timeout_ms)
 
-    def service(self, declared, *, timeout_ms=..., order_key=...):
+    def service(self, declared, *, timeout_ms=..., order_key=..., metadata=...):
         """An object with the methods of the service that the class ``declared`` declares, to be
         awaited. The options are those of its calls.
         """
-        return async_stub(self, declared, timeout_ms, order_key)
+        return async_stub(self, declared, timeout_ms, order_key, metadata)
 
     cdef inline int64_t _due(self, timeout_ms) except -1:
         """When a call made now must have ended, or 0."""
@@ -307,6 +317,9 @@ cdef class Client(Account):
             return 0
         if call.order_key is not None and not session.peer_features & FEATURE_ORDER:
             call.refuse(UsageError(f"{self.endpoint} does not offer ordered calls"))
+            return 0
+        if call.metadata is not None and not session.peer_features & FEATURE_METADATA:
+            call.refuse(UsageError(f"{self.endpoint} does not take metadata"))
             return 0
         if type(call) is Notification and not session.peer_features & FEATURE_NO_REPLY:
             call.refuse(UsageError(f"{self.endpoint} does not offer calls without reply"))

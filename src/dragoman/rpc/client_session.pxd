@@ -8,6 +8,8 @@ cdef class Call(Waiter):
     cdef ClientSession session
     cdef uint32_t id
     cdef uint32_t index
+    # What travels beside its body, or None.
+    cdef bytes metadata
     # Whether the error that it got is the callee's own answer (errors.ANSWERED).
     cdef bint answered
 
@@ -60,7 +62,7 @@ cdef class ClientSession(Session):
         uint32_t timeout_ms, uint32_t* ids
     ) except -1
     cdef int notify(
-        self, uint16_t target, bytes body, uint32_t timeout_ms, bytes order_key
+        self, uint16_t target, bytes body, uint32_t timeout_ms, bytes order_key, bytes metadata
     ) except -1
     cdef void at_once(self)
     cdef void sent_at_once(self)
@@ -75,7 +77,7 @@ cdef class ClientSession(Session):
     cdef inline Slot* _take(self, Call call, uint32_t index) except NULL
     cdef int _in_line(
         self, uint8_t flags, uint16_t target, uint32_t id, bytes body, uint32_t timeout_ms,
-        bytes order_key
+        bytes order_key, bytes metadata
     ) except -1
     cdef bint _must_wait(self, size_t n, bytes order_key)
     cdef int _order(self, uint32_t id, bytes order_key) except -1

@@ -20,10 +20,10 @@ from dragoman.flow.waiting cimport Waiter
 from dragoman.rpc.pieces cimport APART_BYTES, Body, Incoming
 from dragoman.rpc.session cimport SPILL_BYTES, Session
 from dragoman.wire.mesh cimport (
-    F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_NAME, F_ORDER, F_PING, F_PONG,
-    F_PIECE, F_RECLAIM, F_REPLY, F_REQUEST, F_RETURN, FEATURE_NO_REPLY, FEATURE_ORDER,
-    FLAG_NO_REPLY,
-    FLAG_RETRY_SAFE, HEADER_BYTES, MeshDecoder, put_header, write_frame,
+    F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_METADATA, F_NAME, F_ORDER, F_PIECE,
+    F_PING, F_PONG, F_RECLAIM, F_REPLY, F_REQUEST, F_RETURN, FEATURE_METADATA, FEATURE_NO_REPLY,
+    FEATURE_ORDER, FLAG_NO_REPLY, FLAG_RETRY_SAFE, HEADER_BYTES, MeshDecoder, put_header,
+    write_frame,
 )
 
 from dragoman.errors import ANSWERED, Code, ProtocolError, UsageError
@@ -121,7 +121,9 @@ cdef class ClientSession(Session):
     def connection_made(self, transport):
         """Say hello."""
         Session.connection_made(self, transport)
-        self._hello(FEATURE_NO_REPLY | FEATURE_ORDER, self._identity, self._name)
+        self._hello(
+            FEATURE_NO_REPLY | FEATURE_ORDER | FEATURE_METADATA, self._identity, self._name
+        )
 
     cdef uint16_t method_id(self, bytes name) except 0:
         """The small id of a method; the first use names it to the server, in the same write. Raises
@@ -222,7 +224,11 @@ cdef class ClientSession(Session):
         call.session = self
         call.id = slot.id
         if self.in_pieces and self._must_wait(n, order_key):
-            return self._in_line(0, target, slot.id, body, timeout_ms, order_key)
+            return self._in_line(
+                0, target, slot.id, body, timeout_ms, order_key, call.metadata
+            )
+        if call.metadata is not None:
+            self.control(F_METADATA, 0, slot.id, 0, call.metadata)
         if order_key is not None:
             self._order(slot.id, order_key)
         if self.out.length + n >= SPILL_BYTES:
@@ -267,7 +273,7 @@ cdef class ClientSession(Session):
         return 0
 
     cdef int notify(
-        self, uint16_t target, bytes body, uint32_t timeout_ms, bytes order_key
+        self, uint16_t target, bytes body, uint32_t timeout_ms, bytes order_key, bytes metadata
     ) except -1:
         """Send a request that nobody will answer, against a credit."""
         cdef uint32_t id = self._next_id
@@ -276,7 +282,11 @@ cdef class ClientSession(Session):
         self._next_id = id + 1
         self.credits -= 1
         if self.in_pieces and self._must_wait(PyBytes_GET_SIZE(body), order_key):
-            return self._in_line(FLAG_NO_REPLY, target, id, body, timeout_ms, order_key)
+            return self._in_line(
+                FLAG_NO_REPLY, target, id, body, timeout_ms, order_key, metadata
+            )
+        if metadata is not None:
+            self.control(F_METADATA, 0, id, 0, metadata)
         if order_key is not None:
             self._order(id, order_key)
         self.put(
@@ -303,7 +313,7 @@ cdef class ClientSession(Session):
 
     cdef int _in_line(
         self, uint8_t flags, uint16_t target, uint32_t id, bytes body, uint32_t timeout_ms,
-        bytes order_key
+        bytes order_key, bytes metadata
     ) except -1:
         """Have a request leave in pieces when those before it have. Its credit is used at once."""
         cdef Body item = Body.__new__(Body)
@@ -313,6 +323,7 @@ cdef class ClientSession(Session):
         item.id = id
         item.body = body
         item.order_key = order_key
+        item.metadata = metadata
         if timeout_ms != 0xFFFFFFFF:
             item.due_us = self.turn.now_us() + <int64_t>timeout_ms * 1000
         write_frame(self.out, F_PIECE, 0, 0, id, <uint32_t>PyBytes_GET_SIZE(body), NULL, 0)

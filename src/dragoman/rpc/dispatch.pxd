@@ -50,6 +50,7 @@ cdef class Work(Timed):
     cdef bytes body
     cdef Py_ssize_t body_bytes
     cdef bint no_reply
+    cdef dict metadata
     cdef bint unwanted
     cdef object task
     cdef object _awaited

@@ -20,7 +20,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t
 from dragoman.rpc.server_session cimport HOLD_HANDLER, Handler, ServerSession
 from dragoman.rpc.turn cimport Turn, turn_of
 from dragoman.timers cimport Timed
-from dragoman.wire.mesh cimport FEATURE_NO_REPLY, FEATURE_ORDER
+from dragoman.wire.mesh cimport FEATURE_METADATA, FEATURE_NO_REPLY, FEATURE_ORDER
 
 import asyncio
 import inspect
@@ -59,7 +59,7 @@ cdef class Dispatcher(Handler):
     """
 
     def __init__(self, loop, functions, *, int64_t bytes_max, executor=None):
-        self.features = FEATURE_NO_REPLY | FEATURE_ORDER
+        self.features = FEATURE_NO_REPLY | FEATURE_ORDER | FEATURE_METADATA
         self.loop = loop
         self.turn = turn_of(loop)
         self._functions = functions
@@ -141,6 +141,7 @@ cdef class Dispatcher(Handler):
         self.turn.request_method = method
         self.turn.request_timeout_ms = timeout_ms
         self.turn.request_no_reply = session.no_reply
+        self.turn.request_metadata = session.metadata
         try:
             result = method.function(owner)
         except BaseException as error:
@@ -181,6 +182,7 @@ cdef class Dispatcher(Handler):
         work.id = id
         work.method = method
         work.no_reply = session.no_reply
+        work.metadata = session.metadata
         work.body_bytes = n
         work.timeout_ms = timeout_ms
         work.started_us = session.read_us
@@ -339,6 +341,7 @@ cdef class Work(Timed):
         turn.request_method = self.method
         turn.request_timeout_ms = self.timeout_ms
         turn.request_no_reply = self.no_reply
+        turn.request_metadata = self.metadata
         try:
             result = self.method.function(body)
         except BaseException as error:
@@ -470,7 +473,7 @@ def current_request():
             left_ms = turn.request_timeout_ms
             return RequestInfo(
                 method.name, session.peer, None if left_ms == TIMEOUT_MS_NONE else left_ms,
-                turn.request_no_reply,
+                turn.request_no_reply, dict(turn.request_metadata or ()),
             )
     if work is None:
         raise UsageError("current_request() is for handlers of requests")
@@ -478,5 +481,7 @@ def current_request():
     if work.timeout_ms != TIMEOUT_MS_NONE:
         passed_us = work.dispatcher.turn.wheel.clock_us() - work.started_us
         left_ms = max(0, work.timeout_ms - passed_us // 1000)
-    return RequestInfo(work.method.name, work.session.peer, left_ms, work.no_reply)
+    return RequestInfo(
+        work.method.name, work.session.peer, left_ms, work.no_reply, dict(work.metadata or ())
+    )
 

@@ -25,19 +25,35 @@ class Inbox:
     def close(self, make_error: Callable[[], Exception]) -> None:
         """From now on whatever is put in fails with what ``make_error()`` gives."""
 
-    def call(self, method: str, body: Any, timeout_ms: Any, order_key: Any) -> bytes:
+    def call(
+        self, method: str, body: Any, timeout_ms: Any, order_key: Any, metadata: Any = None
+    ) -> bytes:
         """``Client.call`` from any thread; waits for the reply."""
 
-    def call_many(self, method: str, bodies: Any, timeout_ms: Any, order_key: Any) -> list[bytes]:
+    def call_many(
+        self, method: str, bodies: Any, timeout_ms: Any, order_key: Any, metadata: Any = None
+    ) -> list[bytes]:
         """``Client.call_many`` from any thread; waits for the replies."""
 
-    def notify(self, method: str, body: Any, timeout_ms: Any, order_key: Any) -> None:
+    def notify(
+        self, method: str, body: Any, timeout_ms: Any, order_key: Any, metadata: Any = None
+    ) -> None:
         """``Client.notify`` from any thread; waits until the client has taken it."""
 
-    def start(self, method: str, body: Any, timeout_ms: Any, order_key: Any) -> Waiter:
+    def start(
+        self, method: str, body: Any, timeout_ms: Any, order_key: Any, metadata: Any = None
+    ) -> Waiter:
         """Begin a call; returns its Waiter."""
 
-    def submit(self, future: Any, method: str, body: Any, timeout_ms: Any, order_key: Any) -> None:
+    def submit(
+        self,
+        future: Any,
+        method: str,
+        body: Any,
+        timeout_ms: Any,
+        order_key: Any,
+        metadata: Any = None,
+    ) -> None:
         """Begin a call that ends in ``future``, which must take a result after it was cancelled."""
 
     def take_all(self) -> None:

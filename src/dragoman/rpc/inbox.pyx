@@ -38,6 +38,7 @@ cdef class Waiter:
     cdef object body
     cdef object timeout_ms
     cdef object order_key
+    cdef object metadata
     cdef object future
 
     def __cinit__(self):
@@ -147,7 +148,7 @@ cdef class Inbox:
             self._wake(self._take_all)
         return 0
 
-    cdef Waiter _waiter(self, function, method, body, timeout_ms, order_key):
+    cdef Waiter _waiter(self, function, method, body, timeout_ms, order_key, metadata=None):
         cdef Waiter waiter
         if PyList_GET_SIZE(self._kept):
             waiter = <Waiter>self._kept.pop()
@@ -159,6 +160,7 @@ cdef class Inbox:
         waiter.body = body
         waiter.timeout_ms = timeout_ms
         waiter.order_key = order_key
+        waiter.metadata = metadata
         return waiter
 
     cdef int _check_thread(self) except -1:
@@ -166,41 +168,43 @@ cdef class Inbox:
             raise UsageError("a callback on the client's own thread cannot wait for a call")
         return 0
 
-    def call(self, method, body, timeout_ms, order_key):
+    def call(self, method, body, timeout_ms, order_key, metadata=None):
         """``Client.call`` from any thread; waits for the reply."""
         cdef Waiter waiter
         self._check_thread()
-        waiter = self._waiter(self._client_call, method, body, timeout_ms, order_key)
+        waiter = self._waiter(self._client_call, method, body, timeout_ms, order_key, metadata)
         self._put(waiter)
         reply = waiter.wait()
         if PyList_GET_SIZE(self._kept) < KEPT:
             self._kept.append(waiter)
         return reply
 
-    def call_many(self, method, bodies, timeout_ms, order_key):
+    def call_many(self, method, bodies, timeout_ms, order_key, metadata=None):
         """``Client.call_many`` from any thread; waits for the replies."""
         cdef Waiter waiter
         self._check_thread()
-        waiter = self._waiter(self._client_call_many, method, bodies, timeout_ms, order_key)
+        waiter = self._waiter(
+            self._client_call_many, method, bodies, timeout_ms, order_key, metadata
+        )
         self._put(waiter)
         return waiter.wait()
 
-    def notify(self, method, body, timeout_ms, order_key):
+    def notify(self, method, body, timeout_ms, order_key, metadata=None):
         """``Client.notify`` from any thread; waits until the client has taken it."""
         cdef Waiter waiter
         self._check_thread()
-        waiter = self._waiter(self._client_notify, method, body, timeout_ms, order_key)
+        waiter = self._waiter(self._client_notify, method, body, timeout_ms, order_key, metadata)
         self._put(waiter)
         waiter.wait()
 
-    def start(self, method, body, timeout_ms, order_key):
+    def start(self, method, body, timeout_ms, order_key, metadata=None):
         """Begin a call; returns its Waiter."""
         cdef Waiter waiter
-        waiter = self._waiter(self._client_call, method, body, timeout_ms, order_key)
+        waiter = self._waiter(self._client_call, method, body, timeout_ms, order_key, metadata)
         self._put(waiter)
         return waiter
 
-    def submit(self, future, method, body, timeout_ms, order_key):
+    def submit(self, future, method, body, timeout_ms, order_key, metadata=None):
         """Begin a call that ends in ``future``, which must take a result after it was cancelled."""
         cdef Waiter waiter = Waiter.__new__(Waiter)
         waiter.function = self._client_call
@@ -208,6 +212,7 @@ cdef class Inbox:
         waiter.body = body
         waiter.timeout_ms = timeout_ms
         waiter.order_key = order_key
+        waiter.metadata = metadata
         waiter.future = future
         self._put(waiter)
 
@@ -224,10 +229,16 @@ cdef class Inbox:
             function = waiter.function
             self._launching = waiter
             try:
-                result = function(
-                    waiter.method, waiter.body,
-                    timeout_ms=waiter.timeout_ms, order_key=waiter.order_key,
-                )
+                if waiter.metadata is None:
+                    result = function(
+                        waiter.method, waiter.body,
+                        timeout_ms=waiter.timeout_ms, order_key=waiter.order_key,
+                    )
+                else:
+                    result = function(
+                        waiter.method, waiter.body, timeout_ms=waiter.timeout_ms,
+                        order_key=waiter.order_key, metadata=waiter.metadata,
+                    )
             except BaseException as error:
                 (waiter if waiter.future is None else waiter.future).set_exception(error)
             else:

@@ -22,6 +22,7 @@ cdef class Body:
     cdef int64_t due_us
     cdef bytes body
     cdef bytes order_key
+    cdef bytes metadata
     cdef size_t sent
 
 

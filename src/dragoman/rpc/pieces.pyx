@@ -15,7 +15,9 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy
 
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.mesh cimport F_ORDER, F_PIECE, F_REQUEST, HEADER_BYTES, put_header, write_frame
+from dragoman.wire.mesh cimport (
+    F_METADATA, F_ORDER, F_PIECE, F_REQUEST, HEADER_BYTES, put_header, write_frame,
+)
 
 from collections import OrderedDict
 
@@ -94,6 +96,11 @@ cdef class Outgoing:
             )
             out.length += HEADER_BYTES
             return n
+        if body.metadata is not None:
+            write_frame(
+                out, F_METADATA, 0, 0, body.id, 0, PyBytes_AS_STRING(body.metadata),
+                PyBytes_GET_SIZE(body.metadata),
+            )
         if body.order_key is not None:
             write_frame(
                 out, F_ORDER, 0, 0, body.id, 0, PyBytes_AS_STRING(body.order_key),

@@ -52,6 +52,9 @@ cdef class ServerSession(Session):
     cdef bint no_reply
     cdef uint32_t order_id
     cdef bytes order_key
+    # Of the request that comes next, and what was said beside it.
+    cdef uint32_t metadata_id
+    cdef dict metadata
     # What the handler keeps for this session.
     cdef dict work
     cdef int _owed
@@ -67,6 +70,7 @@ cdef class ServerSession(Session):
         self, uint32_t id, int code, bint retry_safe, str message, int credits, bint answered=*
     )
     cdef void credit(self, int n)
+    cdef inline void _beside_nothing(self)
     cdef int _take_piece(self) except -1
     cdef bint _forget_body(self, uint32_t id) except -1
     cdef bint _crowded(self)

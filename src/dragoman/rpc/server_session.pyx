@@ -16,14 +16,15 @@ from dragoman.rpc.pieces cimport APART_BYTES, Body, Incoming
 from dragoman.rpc.session cimport Session
 from dragoman.timers cimport Timed
 from dragoman.wire.mesh cimport (
-    F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_NAME, F_ORDER, F_PIECE, F_PING,
-    F_PONG, F_RECLAIM, F_REPLY, F_REQUEST, F_RETURN, FEATURE_NO_REPLY, FEATURE_ORDER, FLAG_NO_REPLY,
-    FLAG_RETRY_SAFE, MeshDecoder, write_frame,
+    F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_METADATA, F_NAME, F_ORDER, F_PIECE,
+    F_PING, F_PONG, F_RECLAIM, F_REPLY, F_REQUEST, F_RETURN, FEATURE_METADATA, FEATURE_NO_REPLY,
+    FEATURE_ORDER, FLAG_NO_REPLY, FLAG_RETRY_SAFE, MeshDecoder, write_frame,
 )
 
 import logging
 
 from dragoman.errors import ANSWERED, Code, ProtocolError
+from dragoman.rpc.metadata import metadata_of
 
 cdef int ANSWERED_BIT = ANSWERED
 log = logging.getLogger("dragoman.rpc")
@@ -269,6 +270,8 @@ cdef class ServerSession(Session):
                 raise ProtocolError("a request without reply, which this server does not offer")
             if self.order_id and self.order_id != frame.id:
                 raise ProtocolError(f"ORDER for id {self.order_id} before request {frame.id}")
+            if self.metadata_id and self.metadata_id != frame.id:
+                raise ProtocolError(f"METADATA for id {self.metadata_id} before request {frame.id}")
             body = frame.body
             length = frame.length
             owner = frame.owner
@@ -285,7 +288,7 @@ cdef class ServerSession(Session):
             self.requests += 1
             if refused:
                 self._no_room(frame.id, length)
-                self.order_id = 0
+                self._beside_nothing()
                 return True
             number = self._methods[frame.target - 1]
             if number < 0:
@@ -294,9 +297,11 @@ cdef class ServerSession(Session):
                 self.handler.on_request(
                     self, frame.id, number, frame.value, body, length, owner,
                 )
-            self.order_id = 0
+            self._beside_nothing()
         elif self.order_id:
             raise ProtocolError(f"ORDER before mesh frame type {kind}")
+        elif self.metadata_id and (kind != F_ORDER or frame.id != self.metadata_id):
+            raise ProtocolError(f"METADATA before mesh frame type {kind}")
         elif kind == F_PIECE:
             self._take_piece()
         elif kind == F_CANCEL:
@@ -318,6 +323,11 @@ cdef class ServerSession(Session):
                 raise ProtocolError("ORDER, which this server does not offer")
             self.order_id = frame.id
             self.order_key = frame.body[:frame.length]
+        elif kind == F_METADATA:
+            if not self.handler.features & FEATURE_METADATA:
+                raise ProtocolError("METADATA, which this server does not offer")
+            self.metadata = metadata_of(frame.body[:frame.length])
+            self.metadata_id = frame.id
         elif kind == F_NAME:
             if frame.target != self._named + 1 or frame.target > METHODS_MAX:
                 raise ProtocolError(
@@ -338,6 +348,13 @@ cdef class ServerSession(Session):
         else:
             raise ProtocolError(f"mesh frame type {kind} from a client")
         return True
+
+    cdef inline void _beside_nothing(self):
+        """What was said beside a request was for that one."""
+        self.order_id = 0
+        if self.metadata_id:
+            self.metadata_id = 0
+            self.metadata = None
 
     cdef int _take_piece(self) except -1:
         """A piece of a request has come; the first uses its credit, and may be empty."""

@@ -44,3 +44,4 @@ class RequestInfo:
     peer: str  # the client's address
     timeout_ms: int | None  # what is left of the caller's time; None: no bound
     no_reply: bool  # whether nobody waits for a reply
+    metadata: dict[str, str]  # what the caller sent beside the body

@@ -8,7 +8,7 @@ synchronous one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -74,46 +74,62 @@ class Stub:
     def __dir__(self) -> list[str]:
         return [*self._methods, "with_options"]
 
-    def with_options(self, *, timeout_ms: Any = UNSET, order_key: Any = UNSET) -> Stub:
+    def with_options(
+        self, *, timeout_ms: Any = UNSET, order_key: Any = UNSET, metadata: Any = UNSET
+    ) -> Stub:
         """See ``dragoman.rpc.with_options``."""
-        options = _options(self._options, timeout_ms, order_key)
+        options = _options(self._options, timeout_ms, order_key, metadata)
         return Stub(self._make, self._client, self._declaration, options)
 
 
 def with_options(
-    stub: T, *, timeout_ms: float | None = UNSET, order_key: bytes | str | None = UNSET
+    stub: T,
+    *,
+    timeout_ms: float | None = UNSET,
+    order_key: bytes | str | None = UNSET,
+    metadata: Mapping[str, str] | None = UNSET,
 ) -> T:
     """A stub like ``stub`` whose calls have these options (see ``Client.call``). What is not given
     stays as it was. ``stub.with_options(...)`` does the same, without its type."""
     if not isinstance(stub, Stub):
         raise UsageError(f"with_options: expected what Client.service() gave, not {stub!r}")
-    made: Any = stub.with_options(timeout_ms=timeout_ms, order_key=order_key)
+    made: Any = stub.with_options(timeout_ms=timeout_ms, order_key=order_key, metadata=metadata)
     result: T = made
     return result
 
 
-def _options(old: dict[str, Any], timeout_ms: Any, order_key: Any) -> dict[str, Any]:
+def _options(old: dict[str, Any], timeout_ms: Any, order_key: Any, metadata: Any) -> dict[str, Any]:
     options = dict(old)
     if timeout_ms is not UNSET:
         options["timeout_ms"] = timeout_ms
     if order_key is not UNSET:
         options["order_key"] = order_key
+    if metadata is not UNSET:
+        options["metadata"] = metadata
     return options
 
 
 def async_stub(
-    client: AsyncCaller, declared: Any, timeout_ms: Any = UNSET, order_key: Any = UNSET
+    client: AsyncCaller,
+    declared: Any,
+    timeout_ms: Any = UNSET,
+    order_key: Any = UNSET,
+    metadata: Any = UNSET,
 ) -> Any:
     """A stub whose methods are awaited. Raises UsageError if ``declared`` declares no service."""
-    options = _options({}, timeout_ms, order_key)
+    options = _options({}, timeout_ms, order_key, metadata)
     return Stub(_async_method, client, Declaration.of(declared), options)
 
 
 def sync_stub(
-    client: SyncCaller, declared: Any, timeout_ms: Any = UNSET, order_key: Any = UNSET
+    client: SyncCaller,
+    declared: Any,
+    timeout_ms: Any = UNSET,
+    order_key: Any = UNSET,
+    metadata: Any = UNSET,
 ) -> Any:
     """A stub whose methods give results. Raises UsageError if ``declared`` declares no service."""
-    options = _options({}, timeout_ms, order_key)
+    options = _options({}, timeout_ms, order_key, metadata)
     return Stub(_sync_method, client, Declaration.of(declared), options)
 
 

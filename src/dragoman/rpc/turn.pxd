@@ -56,6 +56,7 @@ cdef class Turn:
     cdef object request_method
     cdef uint32_t request_timeout_ms
     cdef bint request_no_reply
+    cdef dict request_metadata
     cdef readonly object read_view
     cdef char* read_buffer
     cdef object _read_owner
