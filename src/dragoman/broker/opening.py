@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import re
 from collections.abc import Callable
 from typing import Any, TypedDict, Unpack, get_type_hints, overload
 from urllib.parse import parse_qs, unquote
@@ -30,7 +29,6 @@ CONNECT_TIMEOUT_MS = 5000
 # A reply of 16 MiB has one more message, that may be as large, and what goes around them.
 BODY_BYTES_MAX = 2 * REPLY_BYTES_MAX + 4 * MIB
 REGISTRIES = ("etcd", "static", "memory")
-ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}")
 EXPECTED = (
     "expected a path, dragoman://host:port, unix:/path, nats://host:port/prefix or"
     " etcd://host:port?store=name (static:// or memory:// likewise)"
@@ -154,11 +152,6 @@ def _local(where: str | os.PathLike[str]) -> str | None:
     scheme, separator, rest = where.partition("://")
     if where.startswith("unix:"):
         return where
-    if ADDRESS.fullmatch(where) and not os.path.exists(where):
-        raise UsageError(
-            f"{where!r} looks like an address, and there is no such path: dragoman://{where} is a"
-            f" served store, ./{where} a directory"
-        )
     if not separator or "/" in scheme or "." in scheme:
         return None
     if scheme not in ("dragoman", "tcp", "nats", *REGISTRIES) or not rest:
