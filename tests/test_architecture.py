@@ -20,7 +20,7 @@ LEVELS = [
     {"hangup"},
     {"errors"},
     {"forking"},
-    {"reasons", "budget", "clock", "timers", "stopping", "accepting"},
+    {"reasons", "budget", "clock", "timers", "stopping", "accepting", "opening"},
     {"observe"},
     {"wire", "queue"},
     {"balance", "flow"},

@@ -88,3 +88,14 @@ def test_an_address_without_its_scheme_makes_no_directory(where: str, place: Pat
     assert done.returncode == 2
     assert f"dragoman://{where}" in done.stderr
     assert os.listdir(place) == ["store"]
+
+
+@pytest.mark.parametrize(
+    "where", ["127.0.0.1:7400", "[::1]:7400", "dragoman://127.0.0.1:7400", "unix:/x", "nats://x/y"]
+)
+def test_what_serves_a_directory_makes_none_of_an_address(where: str, place: Path) -> None:
+    done = run(f"queue serve '{where}' --listen 127.0.0.1:0", place, "")
+    assert done.returncode == 2, done.stderr
+    assert f"./{where}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert os.listdir(place) == ["store"]

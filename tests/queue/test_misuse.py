@@ -67,6 +67,20 @@ def test_what_is_no_path_is_refused(path: Any) -> None:
             opening(path)
 
 
+@pytest.mark.parametrize("path", ["127.0.0.1:7400", "host:7400", "dragoman://host:7400", "unix:/x"])
+def test_an_address_is_no_path_unless_it_is_there(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="and there is no such path"):
+        QueueStore(path, **SMALL)
+    assert list(tmp_path.iterdir()) == []
+    with QueueStore(f"./{path}", **SMALL) as store:
+        store.put("q", b"x")
+    with QueueStore(path, create=False) as store:
+        assert store.length("q") == 1
+
+
 def test_a_path_may_be_bytes(tmp_path: Path) -> None:
     with QueueStore(os.fsencode(tmp_path / "store"), **SMALL) as store:
         store.put("q", b"x")
@@ -109,6 +123,47 @@ def test_a_stray_file_is_reported_once_and_left_alone(
             store.sync()
     assert (path / name).read_bytes() == content
     assert [damage.file for damage in verify(path)] == [name]
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 5000], ids=["empty", "full"])
+@pytest.mark.parametrize("durability", ["none", "always"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["0000000004.seg"],
+        ["0000000003.seg", "0000000004.seg", "0000000006.seg"],
+        ["0000000004.jnl"],
+        ["0000000003.jnl", "0000000005.jnl", "0000000003.seg"],
+    ],
+)
+def test_a_store_that_grows_to_a_stray_files_number_goes_on(
+    names: list[str], durability: str, content: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "store"
+    options = {**SMALL, "durability": durability, "journal_bytes": 1 << 20}
+    options["segment_bytes"] = 1 << 16
+    with QueueStore(path, **options) as store:
+        store.put("q", b"0")
+        for name in names:
+            (path / name).write_bytes(content)
+        for number in range(1, 100):
+            assert store.put("q", b"%d" % number * 6000) == number
+    expected = [b"0"] + [b"%d" % number * 6000 for number in range(1, 100)]
+    for _ in range(3):
+        with QueueStore(path, **options) as store:
+            assert store.get("q", 0, 1000) == expected
+            assert {damage.file for damage in store.damage} <= set(names)
+            assert not any(damage.messages for damage in store.damage)
+            for number in range(20):
+                message = b"%d" % number * 6000
+                store.put("q", message)
+                expected.append(message)
+            store.compact()
+            store._renew_meta()
+            store.sync()
+    assert {damage.file for damage in verify(path)} <= set(names)
+    for name in names:
+        assert (path / name).read_bytes() == content
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe", "link"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import re
 from collections.abc import Callable
 from typing import Any, TypedDict, Unpack, get_type_hints, overload
 from urllib.parse import parse_qs, unquote
@@ -19,6 +18,7 @@ from dragoman.broker.blocking import BlockingStore
 from dragoman.broker.client import ServedStore
 from dragoman.broker.messages import DEFAULT_NAME, REPLY_BYTES_MAX
 from dragoman.errors import UsageError
+from dragoman.opening import opening
 from dragoman.queue import AsyncQueueStore, MessageStore, QueueStore
 from dragoman.queue.files import Files
 from dragoman.queue.interface import AsyncReadable
@@ -29,7 +29,6 @@ CONNECT_TIMEOUT_MS = 5000
 # A reply of 16 MiB has one more message, that may be as large, and what goes around them.
 BODY_BYTES_MAX = 2 * REPLY_BYTES_MAX + 4 * MIB
 REGISTRIES = ("etcd", "static", "memory")
-ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}")
 EXPECTED = (
     "expected a path, dragoman://host:port, unix:/path, nats://host:port/prefix or"
     " etcd://host:port?store=name (static:// or memory:// likewise)"
@@ -82,13 +81,14 @@ def open_store(where: str | os.PathLike[str], **options: Unpack[StoreOptions]) -
     | where | which store | options |
     | --- | --- | --- |
     | a path | a ``QueueStore`` of this process | those of ``QueueStore`` |
-    | ``dragoman://host:port``, ``unix:/path`` | one that is served there | see below |
+    | ``dragoman://host:port``, ``tcp://host:port``, ``unix:/path`` | a served one | see below |
     | ``etcd://host:port?store=name`` | the served one that is registered so | see below |
     | ``nats://host:port[,host:port...]/prefix`` | one on NATS JetStream | ``broker.nats`` |
 
-    Options of served stores: ``timeout_ms`` (30,000): how long a call may take, with all that it is
-    tried again; ``connect_timeout_ms`` (5,000); ``bytes_max`` (256 MiB): puts that wait, more get
-    OverloadError; ``tls``, ``server_hostname`` and ``heartbeat_ms`` as of ``rpc.connect``.
+    Options of served stores: ``timeout_ms`` (30,000; unlike ``rpc.connect``, since a call is tried
+    again until then): how long a call may take; ``connect_timeout_ms`` (5,000); ``bytes_max``
+    (256 MiB): puts that wait, more get OverloadError; ``tls``, ``server_hostname`` and
+    ``heartbeat_ms`` as of ``rpc.connect``.
 
     Raises UsageError for what is none of these and for wrong options, ConnectError, RegistryError
     or UnavailableError when nobody answers, and what ``QueueStore`` raises.
@@ -99,6 +99,7 @@ def open_store(where: str | os.PathLike[str], **options: Unpack[StoreOptions]) -
     return BlockingStore(lambda: open_async(text, **options))
 
 
+@opening
 async def open_async(
     where: str | os.PathLike[str], **options: Unpack[StoreOptions]
 ) -> AsyncReadable:
@@ -151,14 +152,9 @@ def _local(where: str | os.PathLike[str]) -> str | None:
     scheme, separator, rest = where.partition("://")
     if where.startswith("unix:"):
         return where
-    if ADDRESS.fullmatch(where) and not os.path.exists(where):
-        raise UsageError(
-            f"{where!r} looks like an address, and there is no such path: dragoman://{where} is a"
-            f" served store, ./{where} a directory"
-        )
     if not separator or "/" in scheme or "." in scheme:
         return None
-    if scheme not in ("dragoman", "nats", *REGISTRIES) or not rest:
+    if scheme not in ("dragoman", "tcp", "nats", *REGISTRIES) or not rest:
         raise UsageError(f"{_redacted(where)!r}: {EXPECTED}")
     return where
 

@@ -15,6 +15,7 @@ from dragoman import rpc
 from dragoman.broker.messages import DEFAULT_NAME, REQUEST_BYTES_MAX
 from dragoman.broker.server import StoreService
 from dragoman.errors import UsageError
+from dragoman.opening import opening
 from dragoman.queue import QueueStore
 from dragoman.rpc.address import Address
 from dragoman.rpc.options import MIB
@@ -62,6 +63,7 @@ class BrokerServer:
         await self.close(drain_ms=10_000 if kind is None else 0)
 
 
+@opening
 async def serve(
     store: QueueStore,
     address: str | Address,

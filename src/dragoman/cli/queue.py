@@ -607,7 +607,7 @@ class _Display:
 
 @_command("serve")
 def serve(
-    path: Path_,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The store's directory")],
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0 takes a free one")
     ] = "127.0.0.1:7400",

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dragoman import broker
@@ -23,7 +22,7 @@ DRAIN_MS = 8000
 class Settings:
     """What the options say."""
 
-    path: Path
+    path: str
     listen: str
     registry: str | None
     name: str | None

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from dragoman.cluster.pool import Pool
 from dragoman.cluster.pools import CONNECT_TIMEOUT_MS, PoolOptions, open_pool
 from dragoman.cluster.server import PROTOCOL, RegisteredServer
 from dragoman.errors import UsageError
+from dragoman.opening import opening
 from dragoman.registry import Registration, Registry, format_address, open_registry
 from dragoman.registry.base import parse_address
 from dragoman.rpc.address import Address
 from dragoman.rpc.opening import serve as listen
 from dragoman.rpc.options import MIB
-from dragoman.rpc.server import Function
+from dragoman.rpc.service import Handlers
 
 ANY_HOST = ("", "0.0.0.0", "::")
 
 
+@opening
 async def connect(
     name: str,
     *,
@@ -89,8 +91,9 @@ async def connect(
     return await open_pool(options, connect_timeout_ms)
 
 
+@opening
 async def serve(
-    handler: Mapping[str, Function] | Function,
+    handler: Handlers,
     address: str | Address,
     *,
     name: str,
@@ -103,7 +106,14 @@ async def serve(
     lease_ttl_s: int = 10,
     register_timeout_ms: int = 5000,
     limit: int = 10_000,
-    **options: Any,
+    bytes_max: int = 256 * MIB,
+    buffers_bytes_max: int = 256 * MIB,
+    clients_max: int = 100_000,
+    body_bytes_max: int = 64 * MIB,
+    heartbeat_ms: int = 5000,
+    threads: int = 0,
+    reuse_port: bool = False,
+    tls: ssl.SSLContext | None = None,
 ) -> RegisteredServer:
     """``rpc.serve``, registered as a server of ``name`` where pools find it; close it when done
     with it, or use it in ``async with``: it is then deregistered, and drained.
@@ -115,7 +125,7 @@ async def serve(
     - ``lease_ttl_s``: how long it is listed after its process has died.
     - ``register_timeout_ms``: how long to wait until it is registered; 0: not at all, it is
       registered as soon as the registry answers.
-    - ``limit`` and the other ``options`` are those of ``rpc.serve``.
+    - ``limit`` and what follows are those of ``rpc.serve``.
 
     Raises ConnectError when the address cannot be listened on, RegistryError when it is not
     registered in time, UsageError for options out of range, or an address that pools cannot reach.
@@ -129,7 +139,19 @@ async def serve(
     )
     server = None
     try:
-        server = await listen(handler, wanted, limit=limit, **options)
+        server = await listen(
+            handler,
+            wanted,
+            limit=limit,
+            bytes_max=bytes_max,
+            buffers_bytes_max=buffers_bytes_max,
+            clients_max=clients_max,
+            body_bytes_max=body_bytes_max,
+            heartbeat_ms=heartbeat_ms,
+            threads=threads,
+            reuse_port=reuse_port,
+            tls=tls,
+        )
         registration = Registration(
             interface=name,
             host=host,

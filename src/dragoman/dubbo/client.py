@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Literal, TypeVar, overload
@@ -36,7 +36,7 @@ from dragoman.dubbo.stub import UNSET, Expose, Reference, Stub
 from dragoman.errors import RegistryError, UsageError
 from dragoman.forking import foreign
 from dragoman.registry import Registration, Registry, open_registry
-from dragoman.registry.base import Method, Watch, check_service
+from dragoman.registry.base import Method, Watch, check_service, parse_address
 from dragoman.registry.static import StaticRegistry, parse_dubbo
 from dragoman.rpc.address import Address
 from dragoman.rpc.options import MIB, ClientOptions, held_bytes_max
@@ -88,8 +88,21 @@ class Settings:
 
 
 def static_providers(url: str) -> list[Registration] | None:
-    """The providers that ``dubbo://host:port[?limit=...],...`` names; None for another URL."""
-    return parse_dubbo(url.removeprefix(STATIC)) if url.startswith(STATIC) else None
+    """The providers that ``dubbo://host:port[?limit=...],...`` names, or ``tcp://host:port``; None
+    for another URL. Raises UsageError for an address alone: it may be meant for a registry's."""
+    for scheme in (STATIC, "tcp://"):
+        if url.startswith(scheme):
+            return parse_dubbo(url.removeprefix(scheme))
+    if "://" not in url:
+        try:
+            parse_address(url)
+        except UsageError:
+            return None
+        raise UsageError(
+            f"{url!r} is an address alone: dubbo://{url} is a provider there, zookeeper://{url} a"
+            " registry"
+        )
+    return None
 
 
 class Hub:
@@ -301,10 +314,13 @@ class Client:
 
     ``source`` says where the providers are: a registry's URL (``zookeeper://host:2181``,
     ``etcd://...``, ``nacos://...``), an open Registry, which stays the caller's, or the providers
-    themselves (``dubbo://host:port,host:port``; ``?limit=...&weight=...`` may follow each, or it
-    is the URL that a provider has registered, ``dubbo://host:port/path?interface=...``).
+    themselves (``dubbo://host:port,host:port``, or ``tcp://...``; ``?limit=...&weight=...`` may
+    follow each, or it is the URL that a provider has registered,
+    ``dubbo://host:port/path?interface=...``).
 
     - ``timeout_ms``: how long a call may take unless it says otherwise (None: as long as it likes).
+      Unlike ``rpc.connect``, 5,000 by default: a provider of Dubbo is not told that nobody waits
+      for a call any more, nor does it show while it works that it lives.
     - ``policy``: which provider gets the next call, one of ``balance.policies.POLICIES``.
     - ``on_full``: what becomes of a call that finds no provider with room. "shed": it waits while
       some provider may take it, but from half of ``waiting_max`` on a growing proportion fails with
@@ -453,6 +469,12 @@ class Client:
         """Close all connections once the calls made so far have ended, or in ``drain_ms``
         milliseconds at the latest; those that have not ended then fail, and so do later ones."""
         await self._hub.close(drain_ms=drain_ms)
+
+    def __await__(self) -> Generator[Any, Any, Client]:
+        """``await Client(...)`` is the client: like all that is opened, it may be awaited or not
+        before ``async with``."""
+        return self
+        yield  # Nothing is waited for.
 
     async def __aenter__(self) -> Client:
         return self

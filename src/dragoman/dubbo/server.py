@@ -27,6 +27,7 @@ from dragoman.dubbo.request import ServerStatistics
 from dragoman.dubbo.serving import Provider
 from dragoman.errors import ConnectError, RegistryError, UsageError
 from dragoman.forking import foreign
+from dragoman.opening import opening
 from dragoman.reasons import reason
 from dragoman.registry import Handle, Registration, Registry, open_registry
 from dragoman.registry.base import LIMIT_MAX, METHODS_MAX, Method
@@ -39,6 +40,7 @@ from dragoman.wire.descriptor import java_name
 PROTOCOL: Final = "dubbo"
 SERIALIZATION: Final = "hessian2"
 DEFAULT_PORT: Final = 20880
+DEFAULT_HOST: Final = "127.0.0.1"
 APPLICATION: Final = "dragoman"
 # A real provider's pool.
 DEFAULT_LIMIT: Final = 200
@@ -213,11 +215,12 @@ class Server:
         await self.close(drain_ms=DRAIN_MS if kind is None else 0)
 
 
+@opening
 async def serve(
     services: object,
-    port: int = DEFAULT_PORT,
+    port: int | str | Address = DEFAULT_PORT,
     *,
-    host: str = "127.0.0.1",
+    host: str = DEFAULT_HOST,
     registry: str | Registry | None = None,
     advertise: str | None = None,
     limit: int = DEFAULT_LIMIT,
@@ -233,8 +236,9 @@ async def serve(
     idle_s: float = 180.0,
 ) -> Server:
     """Serve Dubbo on ``host`` and ``port`` (0: any free one) with ``services``: an object of a
-    class that ``dubbo.service`` declared, or a list of such objects. Close the server when done
-    with it, or use it in ``async with``.
+    class that ``dubbo.service`` declared, or a list of such objects. In place of the port may stand
+    the whole address, ``host:port``. Close the server when done with it, or use it in
+    ``async with``.
 
     - ``registry``: where the services are listed for consumers, a URL (``zookeeper://...``,
       ``etcd://...``) or an open Registry, which stays the caller's; None: nowhere.
@@ -260,14 +264,13 @@ async def serve(
     Raises ConnectError when the address cannot be listened on, RegistryError when it is not
     registered in time, UsageError for options out of range.
     """
-    _check_number("port", port, 0, 65535)
+    address = _address(port, host)
     _check_number("limit", limit, 1, LIMIT_MAX)
     _check_number("threads", 0 if threads is None else threads, 0, 10_000)
     _check_number("payload_bytes_max", payload_bytes_max, 1, 0x7FFFFFFF)
     _check_number("buffers_bytes_max", buffers_bytes_max, 1, 1 << 50)
     _check_number("values_max", values_max, 1, 1 << 40)
     _check_number("clients_max", clients_max, 1, 1 << 24)
-    address = Address(host, port)
     instances = list(services) if isinstance(services, list | tuple) else [services]
     if not instances:
         raise UsageError("serve: expected services")
@@ -276,7 +279,7 @@ async def serve(
     if registry is not None:
         registered = Address(*advertised(address, advertise))
     # Looked at before anything opens.
-    _registrations(bound, registered, port or 1, limit, weight or 1, zone)
+    _registrations(bound, registered, address.port or 1, limit, weight or 1, zone)
     opened = (
         open_registry(registry, lease_ttl_s=lease_ttl_s) if isinstance(registry, str) else registry
     )
@@ -318,11 +321,24 @@ async def serve(
 
 def run(
     services: object,
-    port: int = DEFAULT_PORT,
+    port: int | str | Address = DEFAULT_PORT,
     *,
     ready: Callable[[Server], object] | None = None,
     drain_ms: int = DRAIN_MS,
-    **options: Any,
+    host: str = DEFAULT_HOST,
+    registry: str | Registry | None = None,
+    advertise: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+    threads: int | None = None,
+    weight: int | None = None,
+    zone: str = "",
+    lease_ttl_s: int = 10,
+    register_timeout_ms: int = 5000,
+    payload_bytes_max: int = PAYLOAD_BYTES_MAX,
+    buffers_bytes_max: int = BUFFERS_BYTES_MAX,
+    values_max: int = VALUES_MAX,
+    clients_max: int = 100_000,
+    idle_s: float = 180.0,
 ) -> None:
     """``serve`` as a whole program: until SIGTERM or SIGINT, on a loop of its own; then it stops as
     ``Server.close`` does. A second signal ends the waiting. ``ready`` is called with the server
@@ -339,7 +355,24 @@ def run(
             stop.set()
 
         with told_to_stop(on_signal):
-            server = await serve(services, port, **options)
+            server = await serve(
+                services,
+                port,
+                host=host,
+                registry=registry,
+                advertise=advertise,
+                limit=limit,
+                threads=threads,
+                weight=weight,
+                zone=zone,
+                lease_ttl_s=lease_ttl_s,
+                register_timeout_ms=register_timeout_ms,
+                payload_bytes_max=payload_bytes_max,
+                buffers_bytes_max=buffers_bytes_max,
+                values_max=values_max,
+                clients_max=clients_max,
+                idle_s=idle_s,
+            )
             if ready is not None:
                 ready(server)
             await stop.wait()
@@ -347,6 +380,19 @@ def run(
                 await server.close(drain_ms=drain_ms)
 
     uvloop.run(main())
+
+
+def _address(port: int | str | Address, host: str) -> Address:
+    """Where to listen; raises UsageError."""
+    if not isinstance(port, str | Address):
+        _check_number("port", port, 0, 65535)
+        return Address(host, port)
+    address = port if isinstance(port, Address) else Address.parse(port)
+    if address.path:
+        raise UsageError(f"address {str(address)!r}: Dubbo is served on host:port")
+    if host not in (DEFAULT_HOST, address.host):
+        raise UsageError(f"host: {host!r}, but the address says {address.host!r}")
+    return address
 
 
 def _declaration_of(instance: Any) -> Declaration:

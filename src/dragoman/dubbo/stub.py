@@ -48,11 +48,19 @@ class Stub:
     def __repr__(self) -> str:
         return f"<stub of {self._pool.name}>"
 
-    def with_options(self, **options: Any) -> Stub:
+    def with_options(
+        self,
+        *,
+        timeout_ms: float | None = UNSET,
+        attachments: Mapping[str, str] | None = UNSET,
+        generic: bool = UNSET,
+    ) -> Stub:
         """See ``dragoman.dubbo.with_options``."""
-        return Stub(
-            self._pool, self._declaration, self._expose, {**self._options, **_given(options)}
-        )
+        options = {**self._options, **_given(timeout_ms, attachments, generic)}
+        return Stub(self._pool, self._declaration, self._expose, options)
+
+    def __dir__(self) -> list[str]:
+        return [*self._methods, "with_options"]
 
 
 class Reference:
@@ -87,15 +95,20 @@ class Reference:
     def __repr__(self) -> str:
         return f"<reference to {self._pool.name}>"
 
-    def with_options(self, **options: Any) -> Reference:
+    def with_options(
+        self,
+        *,
+        timeout_ms: float | None = UNSET,
+        attachments: Mapping[str, str] | None = UNSET,
+        generic: bool = UNSET,
+    ) -> Reference:
         """See ``dragoman.dubbo.with_options``."""
-        return Reference(self._pool, self._expose, {**self._options, **_given(options)})
+        options = {**self._options, **_given(timeout_ms, attachments, generic)}
+        return Reference(self._pool, self._expose, options)
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    for name in options:
-        if name not in ("timeout_ms", "attachments", "generic"):
-            raise UsageError(f"with_options: no option {name!r}")
+def _given(timeout_ms: Any, attachments: Any, generic: Any) -> dict[str, Any]:
+    options = {"timeout_ms": timeout_ms, "attachments": attachments, "generic": generic}
     return {name: value for name, value in options.items() if value is not UNSET}
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from dragoman.cluster.pools import connected
 from dragoman.cluster.statistics import PoolStatistics
@@ -23,6 +23,7 @@ from dragoman.registry import Registration
 from dragoman.registry.base import Method
 from dragoman.registry.url import redact_url
 from dragoman.rpc.loop_thread import LoopThread, OnLoopThread
+from dragoman.rpc.options import MIB
 
 T = TypeVar("T")
 
@@ -34,13 +35,37 @@ class SyncClient(OnLoopThread[Hub]):
     would block the loop. After a fork it belongs to the parent; the child makes its own.
     """
 
-    def __init__(self, source: str, **options: Any) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        timeout_ms: int | None = TIMEOUT_MS,
+        policy: str = "demand",
+        on_full: Literal["shed", "wait", "fail"] = "shed",
+        calls_max: int = 100_000,
+        bytes_max: int = 256 * MIB,
+        waiting_max: int = 100_000,
+        waiting_bytes_max: int = 256 * MIB,
+        buffers_bytes_max: int = 256 * MIB,
+        body_bytes_max: int = 16 * MIB,
+        connections: int = 1,
+        heartbeat_ms: int = 5000,
+    ) -> None:
         if not isinstance(source, str):
             raise UsageError(f"connect_sync: expected a URL, not {source!r}")
-        try:
-            settings = Settings(**options)
-        except TypeError as error:
-            raise UsageError(f"connect_sync: {error}") from None
+        settings = Settings(
+            timeout_ms=timeout_ms,
+            policy=policy,
+            on_full=on_full,
+            calls_max=calls_max,
+            bytes_max=bytes_max,
+            waiting_max=waiting_max,
+            waiting_bytes_max=waiting_bytes_max,
+            buffers_bytes_max=buffers_bytes_max,
+            body_bytes_max=body_bytes_max,
+            connections=connections,
+            heartbeat_ms=heartbeat_ms,
+        )
         self._start(
             LoopThread(
                 redact_url(source), lambda loop, create: _LateHub(loop, source, settings, create)
@@ -157,7 +182,34 @@ class _LateHub(Hub):
             await super().close(drain_ms=drain_ms)
 
 
-def connect_sync(source: str, **options: Any) -> SyncClient:
+def connect_sync(
+    source: str,
+    *,
+    timeout_ms: int | None = TIMEOUT_MS,
+    policy: str = "demand",
+    on_full: Literal["shed", "wait", "fail"] = "shed",
+    calls_max: int = 100_000,
+    bytes_max: int = 256 * MIB,
+    waiting_max: int = 100_000,
+    waiting_bytes_max: int = 256 * MIB,
+    buffers_bytes_max: int = 256 * MIB,
+    body_bytes_max: int = 16 * MIB,
+    connections: int = 1,
+    heartbeat_ms: int = 5000,
+) -> SyncClient:
     """A client for blocking calls from any thread; see ``Client`` for ``source``, the options and
     the errors."""
-    return SyncClient(source, **options)
+    return SyncClient(
+        source,
+        timeout_ms=timeout_ms,
+        policy=policy,
+        on_full=on_full,
+        calls_max=calls_max,
+        bytes_max=bytes_max,
+        waiting_max=waiting_max,
+        waiting_bytes_max=waiting_bytes_max,
+        buffers_bytes_max=buffers_bytes_max,
+        body_bytes_max=body_bytes_max,
+        connections=connections,
+        heartbeat_ms=heartbeat_ms,
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ WHOLE = (
     ("compaction_bytes_s", 4096, PIB),
     ("compaction_memory_bytes", 65536, PIB),
 )
+ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}")
+URL = re.compile(r"(unix:|[a-z][a-z0-9+]*://)")
 LIMITS = ("retention_s", "retention_bytes", "retention_messages")
 WHOLE_LIMITS = ("retention_bytes", "retention_messages")
 
@@ -59,7 +62,24 @@ def path_of(path: Any) -> Path:
         raise UsageError(f"no path of a queue store: {text!r:.100}") from None
     if not text or "\0" in text:
         raise UsageError(f"no path of a queue store: {text!r:.100}")
+    if isinstance(path, str) and not os.path.exists(path):
+        check_no_address(path)
     return Path(text)
+
+
+def check_no_address(path: str) -> None:
+    """Raise UsageError for the address of a store that is elsewhere, where there is no such path: a
+    directory of that name is meant by nobody."""
+    if ADDRESS.fullmatch(path):
+        raise UsageError(
+            f"{path!r} looks like an address, and there is no such path: dragoman://{path} is a"
+            f" served store, ./{path} a directory"
+        )
+    if URL.match(path):
+        raise UsageError(
+            f"{path!r:.100} looks like a URL, and there is no such path: broker.open_store opens a"
+            f" store that is elsewhere, ./{path:.100} is a directory"
+        )
 
 
 def checked(**options: Any) -> None:

@@ -13,6 +13,8 @@ cdef int journal_wait(Store* s, uint64_t frame) noexcept nogil
 cdef int journal_tails(Store* s, uint32_t birth) noexcept nogil
 cdef int log_flushed(Store* s) noexcept nogil
 cdef int journal_end(Store* s) noexcept nogil
+cdef bint journal_stray(Store* s, uint32_t number) noexcept nogil
+cdef bint journal_is_stray(Store* s, uint32_t number) noexcept nogil
 cdef void journal_run(Store* s) noexcept nogil
 cdef uint32_t journal_files_max(Store* s) noexcept nogil
 cdef void journal_measure(Store* s) noexcept nogil

@@ -10,6 +10,7 @@ sync of both; a frame that could not be written is written again at the same pla
 sync nothing is ever acknowledged again.
 """
 
+from libc.errno cimport EEXIST
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -209,6 +210,26 @@ cdef void journal_measure(Store* s) noexcept nogil:
         pthread_cond_signal(&s.upkeep)
 
 
+cdef bint journal_stray(Store* s, uint32_t number) noexcept nogil:
+    """Note that the file of this number is not the journal's: it is left alone; False: too many."""
+    if journal_is_stray(s, number):
+        return True
+    if s.journal_strays_count == 16:
+        return False
+    s.journal_strays[s.journal_strays_count] = number
+    s.journal_strays_count += 1
+    return True
+
+
+cdef bint journal_is_stray(Store* s, uint32_t number) noexcept nogil:
+    """Whether that was noted."""
+    cdef uint32_t i
+    for i in range(s.journal_strays_count):
+        if s.journal_strays[i] == number:
+            return True
+    return False
+
+
 cdef int _roll(Store* s) noexcept nogil:
     # The next file, made durable before anything is written to it.
     cdef char name[FILE_NAME]
@@ -229,10 +250,25 @@ cdef int _roll(Store* s) noexcept nogil:
         s.journal_file += 1
         journal_measure(s)
         pthread_mutex_unlock(&s.lock)
-    number = s.journal_file
-    file_name(number, b"jnl", name)
     if posix_memalign(&header, SECTOR, SECTOR) != 0:
         return -12
+    while True:
+        number = s.journal_file
+        file_name(number, b"jnl", name)
+        fd = s.disk.open(s.disk, name, O_RDWR | O_CREAT | O_EXCL | (O_DIRECT if s.direct else 0))
+        if fd != -EEXIST:
+            break
+        # It is none of ours.
+        pthread_mutex_lock(&s.lock)
+        if not journal_stray(s, s.journal_file):
+            pthread_mutex_unlock(&s.lock)
+            break
+        s.journal_file += 1
+        journal_measure(s)
+        pthread_mutex_unlock(&s.lock)
+    if fd < 0:
+        free(header)
+        return fd
     memset(header, 0, SECTOR)
     memcpy(header, b"DRGQJRNL", 8)
     (<char*>header)[8] = 1
@@ -240,10 +276,6 @@ cdef int _roll(Store* s) noexcept nogil:
     memcpy(<char*>header + 32, &number, 8)
     check = crc(0, header, 60)
     memcpy(<char*>header + 60, &check, 4)
-    fd = s.disk.open(s.disk, name, O_RDWR | O_CREAT | O_EXCL | (O_DIRECT if s.direct else 0))
-    if fd < 0:
-        free(header)
-        return fd
     error = s.disk.write(s.disk, fd, <char*>header, SECTOR, 0)
     free(header)
     if error == 0:

@@ -14,7 +14,9 @@ from libc.stdint cimport uint32_t, uint64_t
 from dragoman.queue.compaction cimport compact
 from dragoman.queue.gets cimport Gets
 from dragoman.queue.held cimport OPEN, Use, enter, storage_error
-from dragoman.queue.journal cimport journal_files_max, journal_measure, journal_tails, log_flushed
+from dragoman.queue.journal cimport (
+    journal_files_max, journal_is_stray, journal_measure, journal_tails, log_flushed,
+)
 from dragoman.queue.meta cimport meta_dropped, meta_flush, meta_lost
 from dragoman.queue.rewrite cimport rewrite
 from dragoman.queue.segments cimport file_name, slot_remove
@@ -304,10 +306,11 @@ cdef class Kept(Gets):
                 # What has left the tails meanwhile is durable in blocks before the files go.
                 error = log_flushed(s)
             while error == 0 and s.journal_oldest < needed and s.journal_oldest < current:
-                file_name(s.journal_oldest, b"jnl", name)
-                error = s.disk.unlink(s.disk, name)
-                if error == -2:
-                    error = 0
+                if not journal_is_stray(s, s.journal_oldest):
+                    file_name(s.journal_oldest, b"jnl", name)
+                    error = s.disk.unlink(s.disk, name)
+                    if error == -2:
+                        error = 0
                 if error == 0:
                     s.journal_oldest += 1
             pthread_mutex_lock(&s.lock)

@@ -9,13 +9,14 @@ that an index entry points to never change until ``gather_start`` has passed the
 sealed and synced before the next one exists.
 """
 
+from libc.errno cimport EEXIST, ENOMEM
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from posix.fcntl cimport O_CREAT, O_EXCL, O_RDWR
 
 from dragoman.queue.crc cimport crc, crc_prepare
-from dragoman.queue.meta cimport meta_flush
+from dragoman.queue.meta cimport meta_dropped, meta_flush
 from dragoman.queue.segments cimport Header, file_name, header_seal, slot_of
 from dragoman.queue.state cimport (
     BATCH, BLOCK_HEADER, CHUNK_DATA, DIRECTORY_ENTRY, DONE, FILE_NAME, FLAG_UNIFORM, GATHERED,
@@ -33,6 +34,8 @@ cdef extern from "fcntl.h" nogil:
 crc_prepare()
 
 cdef uint64_t RETRY_MS = 50
+# No file has a higher number (see ``replay``).
+cdef uint64_t NUMBER_TOP = 0xFFF00000
 
 
 # Writing. All of this runs in the writer's thread, without the lock unless said.
@@ -151,11 +154,22 @@ cdef int _begin(Store* s, bint patient) noexcept nogil:
     cdef int fd, slot, error
     cdef uint64_t number = s.number + 1
     cdef uint32_t check
-    file_name(number, b"seg", name)
     while True:
+        file_name(number, b"seg", name)
         fd = s.disk.open(
             s.disk, name, O_RDWR | O_CREAT | O_EXCL | (O_DIRECT if s.direct else 0)
         )
+        if fd == -EEXIST and number < NUMBER_TOP:
+            # It is none of ours: the number counts as that of a segment that is no more.
+            pthread_mutex_lock(&s.lock)
+            error = 0 if meta_dropped(s, number) == DONE else -ENOMEM
+            pthread_mutex_unlock(&s.lock)
+            if error == 0:
+                error = meta_flush(s, True)
+            if error == 0:
+                number += 1
+                continue
+            fd = error
         if fd >= 0:
             error = s.disk.sync_directory(s.disk)
             if error == 0:

@@ -20,6 +20,7 @@ from libc.string cimport memcpy, memset
 
 from dragoman.queue.ahead cimport touching_begin, touching_end
 from dragoman.queue.crc cimport crc, crc_place, crc_prepare
+from dragoman.queue.journal cimport journal_stray
 from dragoman.queue.recovery cimport Recovery
 from dragoman.queue.state cimport (
     DONE, NO_MEMORY, PLACE_LOST, QUEUE_ALIVE, QUEUE_DIRTY, SECTOR, WAIT, Bytes, Pending, Queue,
@@ -58,6 +59,16 @@ cdef class Replay(Recovery):
         fields[1] = small[3]
         memcpy(&fields[2], head + 16, 40)
         return True
+
+    cdef bint has_frames(self, Window w, uint64_t number) except -1:
+        """Whether anything of this file is the journal's."""
+        cdef uint64_t fields[7]
+        cdef uint64_t at = SECTOR
+        while at < w.length:
+            if self._frame(w, number, at, fields):
+                return True
+            at += SECTOR
+        return False
 
     cdef int look_at_journal(self) except -1:
         # The newest frames tell what of the rest had been synced.
@@ -389,9 +400,12 @@ cdef object recover(Store* s, object files, str path, bint repair):
                 of_a_kind.append(number)
             else:
                 r.damage.append((name, 0, 0, 0, 0, NOT_OURS))
+                if named and found[2] == "jnl":
+                    journal_stray(s, number)
     segments.sort()
     r.journals.sort()
     _leave_strays(r, r.journals, b"DRGQJRNL", "jnl", 0, [])
+    _leave_between(r)
     _touch_tails(s, r.journals)
     r.look_at_journal()
     r.read_meta()
@@ -425,6 +439,24 @@ cdef int _leave_strays(
             return 0
         r.damage.append((name, 0, 0, 0, 0, NOT_OURS))
         numbers.pop()
+    return 0
+
+
+cdef int _leave_between(Replay r) except -1:
+    # The journal has grown past such a file. One of its own has its header before the next is made,
+    # and the last one may have a part of it; should a header be damaged, frames show whose it is.
+    cdef char* at
+    last = max(r.journals, default=0)
+    for number in list(r.journals):
+        name = f"{number:010}.jnl"
+        w = window(r.s, r.path, name, r.s.direct)
+        if file_header(w, b"DRGQJRNL", r.identity, number) or r.has_frames(w, number):
+            continue
+        at = w.at(0, 8)
+        if number != last or (at != NULL and at[:8] not in (b"DRGQJRNL", bytes(8))):
+            r.damage.append((name, 0, 0, 0, 0, NOT_OURS))
+            journal_stray(r.s, number)
+            r.journals.remove(number)
     return 0
 
 

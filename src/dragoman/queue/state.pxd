@@ -364,6 +364,8 @@ cdef struct Store:
     uint64_t frame_written
     uint32_t journal_file
     uint32_t journal_oldest
+    uint32_t journal_strays[16]  # numbers between that are somebody else's files
+    uint32_t journal_strays_count
     int journal_fd
     uint64_t journal_offset
     uint64_t journal_file_bytes

@@ -81,7 +81,7 @@ def _registered(text: str) -> Registration:
 
 
 def _parse_endpoint(text: str) -> Registration:
-    address, _, query = text.strip().partition("?")
+    address, _, query = text.strip().removeprefix("tcp://").partition("?")
     fields: dict[str, str | int] = {}
     for pair in filter(None, query.split("&")):
         name, _, value = pair.partition("=")

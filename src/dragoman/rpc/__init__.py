@@ -24,6 +24,7 @@ from dragoman.errors import (
     UnavailableError,
     UsageError,
 )
+from dragoman.rpc.address import Address
 from dragoman.rpc.client import Client
 from dragoman.rpc.dispatch import current_request
 from dragoman.rpc.opening import connect, serve
@@ -34,6 +35,7 @@ from dragoman.rpc.stub import with_options
 from dragoman.rpc.sync import SyncClient, connect_sync
 
 __all__ = [
+    "Address",
     "BatchError",
     "CancelledByCaller",
     "Client",

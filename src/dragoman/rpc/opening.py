@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from typing import Literal
 
+from dragoman.opening import opening
 from dragoman.rpc.address import Address
 from dragoman.rpc.client import Client
 from dragoman.rpc.options import MIB, ClientOptions, ServerOptions
@@ -15,6 +16,7 @@ from dragoman.rpc.service import Handlers, functions_of
 CONNECT_TIMEOUT_MS = 5000
 
 
+@opening
 async def connect(
     address: str | Address,
     *,
@@ -76,6 +78,7 @@ async def connect(
     return client
 
 
+@opening
 async def serve(
     handler: Handlers,
     address: str | Address,
