@@ -31,6 +31,7 @@ from fuzz.running import main
 PIECES_MAX = 1200
 AT = "server:1"
 LIMIT = 10
+METADATA = (b"\1k\1\0v", b"\6tenant\4\0blue", b"\1k\0\0\1l\0\0", b"\0\0\0", b"\1k\xff\xff")
 
 
 def some_number(source: random.Random, most: int) -> int:
@@ -38,6 +39,19 @@ def some_number(source: random.Random, most: int) -> int:
     if source.random() < 0.03:
         return source.choice((0, 255, 65535, (1 << 31) - 1, 1 << 31, (1 << 32) - 1))
     return source.randrange(1, most)
+
+
+def in_pieces(source: random.Random, frames: list[bytes], id: int, body: bytes) -> bytes:
+    """Put pieces of a body before its last part, which is returned; now and then they are wrong."""
+    length = len(body) if source.random() < 0.95 else source.choice((0, 1, 1001, 1 << 31))
+    ends = sorted(source.randrange(len(body) + 1) for _ in range(source.randrange(1, 4)))
+    for start, end in zip([0, *ends], ends, strict=False):
+        frames.append(frame("PIECE", body[start:end], id=id, value=length))
+        if source.random() < 0.2:
+            frames.append(frame("PING", value=7))
+        if source.random() < 0.05:
+            frames.append(frame("CANCEL", id=id))
+    return body[ends[-1] :]
 
 
 def client_frames(source: random.Random) -> list[bytes]:
@@ -48,12 +62,17 @@ def client_frames(source: random.Random) -> list[bytes]:
         what = source.random()
         if what < 0.6:
             id = (id + 1) & 0xFFFFFFFF if source.random() < 0.95 else some_number(source, 10)
+            body = source.randbytes(source.choice((0, 1, 20, 300)))
+            if source.random() < 0.2:
+                body = in_pieces(source, frames, id, body)
+            if source.random() < 0.2:
+                frames.append(frame("METADATA", source.choice(METADATA), id=id))
             if source.random() < 0.3:
                 frames.append(frame("ORDER", source.choice((b"a", b"b")), id=id))
             frames.append(
                 frame(
                     "REQUEST",
-                    source.randbytes(source.choice((0, 1, 20, 300))),
+                    body,
                     flags=int(source.random() < 0.2),
                     target=some_number(source, 4) & 0xFFFF,
                     id=id,
@@ -80,6 +99,8 @@ def server_frames(source: random.Random) -> list[bytes]:
         what = source.random()
         id, value = some_number(source, 30), source.randrange(2)
         body = source.randbytes(source.choice((0, 1, 20, 300)))
+        if what < 0.2:
+            body = in_pieces(source, frames, id, body)
         if what < 0.5:
             frames.append(frame("REPLY", body, id=id, value=value))
         elif what < 0.7:
@@ -99,7 +120,9 @@ def server_frames(source: random.Random) -> list[bytes]:
 async def converse(loop: SimulatedLoop, peer: RawPeer, frames: list[bytes]) -> None:
     """Send a HELLO and ``frames``, or something made of them, and leave somehow."""
     source = loop.random
-    first = hello(features=3, body_bytes_max=source.choice((0, 100, 1 << 24)))
+    first = hello(
+        features=source.choice((3, 7, 15)), body_bytes_max=source.choice((0, 100, 1 << 24))
+    )
     what = source.random()
     if what < 0.05:
         data = source.randbytes(source.randrange(200))
