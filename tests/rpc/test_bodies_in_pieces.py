@@ -8,6 +8,7 @@ import asyncio
 import random
 import statistics
 import time
+from pathlib import Path
 
 import pytest
 from tests.pace import pace
@@ -85,6 +86,43 @@ def test_bodies_of_many_callers_and_small_calls_between_arrive_whole(runner: str
             for expected, call in calls:
                 assert await call == expected
             await settle(client, other, server)
+
+    RUNNERS[runner](work())
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("address", [ANY, "unix:socket"])
+def test_bodies_of_all_sizes_are_mixed_and_cancelled_while_the_link_is_full(
+    address: str, runner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes whole and what goes in pieces, methods that are named in between, batches."""
+    monkeypatch.chdir(tmp_path)
+    sizes = [0, 10, 65535, 65536, 65537, 200_000, 262_144, 262_145, MIB, 5 * MIB + 3]
+
+    async def one(client: rpc.Client, number: int) -> None:
+        source = random.Random(number)
+        for _ in range(10):
+            size = source.choice(sizes)
+            body, length = blob(size), b"%d" % size
+            what = source.random()
+            if what < 0.4:
+                assert await client.call("echo", body) == body
+            elif what < 0.6:
+                assert await client.call("make", length) == body
+            elif what < 0.8:
+                answers = await client.call_many("length", [body, b"", body])
+                assert answers == [length, b"0", length]
+            else:
+                call = client.call("echo", body)
+                await asyncio.sleep(source.random() * 0.003)
+                call.cancel()
+
+    async def work() -> None:
+        server = await rpc.serve(FUNCTIONS, address)
+        async with server, await rpc.connect(server.address, timeout_ms=120_000) as client:
+            await asyncio.gather(*(one(client, number) for number in range(20)))
+            assert client.statistics().connections == 1
+            await settle(client, server)
 
     RUNNERS[runner](work())
 

@@ -82,6 +82,7 @@ cdef class Session(Arriving):
     cdef void _lengthen_pieces(self)
     cdef bint goes_apart(self, size_t n)
     cdef int _pump(self, bint whole) except -1
+    cdef int _write_parts(self) except -1
     cdef int _send_with(self, Body body, size_t n) except -1
     cdef int put(
         self, uint8_t kind, uint8_t flags, uint16_t target, uint32_t id, uint32_t value,

@@ -134,7 +134,6 @@ cdef class Session(Arriving):
     cdef void flush(self):
         """End of the turn: everything gathered leaves in one write."""
         cdef size_t n = self.gathered()
-        cdef list parts
         if self.closed or (n == 0 and self.bodies is None):
             return
         if self.paused:
@@ -157,6 +156,11 @@ cdef class Session(Arriving):
                     self._broken = True
                 self.transport.write(self.out.take())
             return
+        self._write_parts()
+
+    cdef int _write_parts(self) except -1:
+        """What has gathered with bodies apart leaves, in the order in which it came."""
+        cdef list parts
         if self._fd < 0 or self.transport.is_closing():
             self._broken = self.transport.is_closing()
         elif self.transport.get_write_buffer_size() == 0:
@@ -234,6 +238,11 @@ cdef class Session(Arriving):
         """
         cdef Body body
         cdef size_t n, done = 0
+        if self._parts is not None:
+            # All of it was there before.
+            self.bytes_out += self.out.length + self._parts_bytes
+            self.writes += 1
+            self._write_parts()
         while self.bodies.count and (whole or not self.paused and done < PUMP_BYTES):
             body = self.bodies.first()
             n = self.bodies.head(self.out, body, self.turn.now_us())
