@@ -123,6 +123,11 @@ def test_bodies_of_all_sizes_are_mixed_and_cancelled_while_the_link_is_full(
             await asyncio.gather(*(one(client, number) for number in range(20)))
             assert client.statistics().connections == 1
             await settle(client, server)
+            await client.close()
+            await until(lambda: server.statistics().clients == 0)
+            # What is kept for the next write is not more than that.
+            assert client.statistics().buffers_bytes == 0
+            assert server.statistics().buffers_bytes == 0
 
     RUNNERS[runner](work())
 

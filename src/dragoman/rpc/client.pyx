@@ -541,6 +541,7 @@ cdef class Client(Account):
             replies=self.replies, failures=self.failures, refused=self.refused, calls=self.calls,
             bytes=self.bytes, waiting=self.waiting, waiting_bytes=self.waiting_bytes,
             credits=self.session.credits if self.session is not None else 0,
+            buffers_bytes=self.budget.used,
         )
 
 

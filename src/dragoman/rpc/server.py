@@ -160,4 +160,5 @@ class Server:
             bytes=self._dispatcher.bytes,
             limit=pool["limit"],
             granted=pool["granted"],
+            buffers_bytes=self._budget.used,
         )

@@ -20,6 +20,7 @@ class ClientStatistics:
     waiting: int  # calls in line
     waiting_bytes: int
     credits: int  # further requests that the server takes now
+    buffers_bytes: int  # held for the server now, of ``buffers_bytes_max``
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class ServerStatistics:
     bytes: int  # their bodies
     limit: int  # requests that are taken at once
     granted: int  # credits that clients hold
+    buffers_bytes: int  # held for clients now, of ``buffers_bytes_max``
 
 
 @dataclass(frozen=True)
