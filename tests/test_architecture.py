@@ -20,7 +20,7 @@ LEVELS = [
     {"hangup"},
     {"errors"},
     {"forking"},
-    {"reasons", "budget", "clock", "timers", "stopping", "accepting", "opening"},
+    {"reasons", "budget", "clock", "timers", "stopping", "accepting", "opening", "unclosed"},
     {"observe"},
     {"wire", "queue"},
     {"balance", "flow"},

@@ -17,6 +17,7 @@ import pytest
 import uvloop
 
 from dragoman import broker, cluster, dubbo, rpc
+from dragoman.errors import Code, ResultError, from_code
 from dragoman.opening import Opening, opening
 from dragoman.queue import QueueStore
 from tests.rpc.peers import RUNNERS
@@ -261,6 +262,18 @@ def test_default_times_agree_or_the_docstring_says_why() -> None:
         assert parameters(opened.close) == {"drain_ms": 5000}
     for opened in (rpc.Server, cluster.RegisteredServer, dubbo.Server, broker.BrokerServer):
         assert parameters(opened.close) == {"drain_ms": 10_000}
+
+
+def test_every_error_that_may_come_is_exported() -> None:
+    answered = {from_code(code, "", retry_safe=False).__class__ for code in Code} - {ResultError}
+    lost = {rpc.ConnectError, rpc.LinkError, rpc.UsageError, rpc.ProtocolError}
+    for module in (rpc, cluster, dubbo, broker):
+        for kind in answered | lost:
+            assert kind.__name__ in module.__all__, (module, kind)
+            assert getattr(module, kind.__name__) is kind
+    for module in (cluster, dubbo, broker):
+        assert "RegistryError" in module.__all__
+    assert "ResultError" in dubbo.__all__
 
 
 def test_type_checkers_know_both_uses_and_refuse_a_misspelt_option() -> None:

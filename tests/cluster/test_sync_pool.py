@@ -212,8 +212,9 @@ def test_a_pool_that_is_forgotten_ends_its_thread() -> None:
         pool = cluster.connect_sync("s", endpoints=[server.address])
         assert pool.call("echo", b"x") == b"x"
         gone = weakref.ref(pool)
-        del pool
-        gc.collect()
+        with pytest.warns(ResourceWarning, match="unclosed <SyncPool"):
+            del pool
+            gc.collect()
         assert gone() is None
         eventually(lambda: server.statistics().clients == 0)
 
@@ -251,6 +252,24 @@ assert pool.call("echo", b"x") == b"x"
 future = pool.call_future("slow")
 print("end")
 """
+INTERRUPTED = """
+import signal, sys, threading, time
+from dragoman import cluster
+done = threading.Event()
+def interrupt():
+    while not any(t.name == "dragoman-rpc s" for t in threading.enumerate()):
+        time.sleep(0.01)
+    # Again if it came just before the main thread waited, which it then does not wake.
+    while not done.wait(10):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+threading.Thread(target=interrupt).start()
+try:
+    cluster.connect_sync("s", endpoints=["127.0.0.1:1"], connect_timeout_ms=3_600_000)
+except KeyboardInterrupt:
+    done.set()
+    assert not any(t.name == "dragoman-rpc s" for t in threading.enumerate())
+    print("end")
+"""
 PATCHED = """
 import threading
 def start(*_, **__): raise AssertionError("never")
@@ -263,7 +282,10 @@ except cluster.UsageError as error:
 """
 
 
-@pytest.mark.parametrize("script", [FORKS, ENDS, PATCHED], ids=["fork", "exit", "greenlets"])
+SCRIPTS = {"fork": FORKS, "exit": ENDS, "interrupt": INTERRUPTED, "greenlets": PATCHED}
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_forks_the_end_of_the_interpreter_and_greenlets_are_as_a_clients(script: str) -> None:
     with served() as server:
         done = subprocess.run(
@@ -276,6 +298,7 @@ def test_forks_the_end_of_the_interpreter_and_greenlets_are_as_a_clients(script:
         assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
         assert "Fatal" not in done.stderr
         assert "Warning" not in done.stderr
+        assert "destroyed" not in done.stderr
 
 
 def test_it_has_the_options_of_the_asynchronous_one() -> None:

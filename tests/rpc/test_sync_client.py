@@ -418,8 +418,9 @@ def test_a_client_that_is_forgotten_ends_its_thread() -> None:
         client = rpc.connect_sync(server.address)
         assert client.call("echo", b"x") == b"x"
         gone = weakref.ref(client)
-        del client
-        gc.collect()
+        with pytest.warns(ResourceWarning, match="unclosed <SyncClient"):
+            del client
+            gc.collect()
         assert gone() is None
         eventually(lambda: server.statistics().clients == 0)
 

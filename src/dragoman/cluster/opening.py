@@ -17,6 +17,7 @@ from dragoman.rpc.address import Address
 from dragoman.rpc.opening import serve as listen
 from dragoman.rpc.options import MIB
 from dragoman.rpc.service import Handlers
+from dragoman.unclosed import unwatch, watch
 
 ANY_HOST = ("", "0.0.0.0", "::")
 
@@ -88,7 +89,9 @@ async def connect(
         tls=tls,
         server_hostname=server_hostname,
     )
-    return await open_pool(options, connect_timeout_ms)
+    pool = await open_pool(options, connect_timeout_ms)
+    watch(pool)
+    return pool
 
 
 @opening
@@ -174,6 +177,8 @@ async def serve(
         if opened is not registry:
             await opened.close()
         raise
+    unwatch(server)
+    watch(registered)
     return registered
 
 

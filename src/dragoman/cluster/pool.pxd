@@ -5,6 +5,7 @@ from dragoman.timers cimport Timed
 
 
 cdef class Pool(Account):
+    cdef object __weakref__
     cdef readonly str name
     cdef object _create_future
     cdef int64_t _timeout_us

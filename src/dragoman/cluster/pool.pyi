@@ -133,6 +133,7 @@ class Pool:
         """Close all connections, once the calls made so far have ended, or in ``drain_ms``
         milliseconds at the latest; those that have not ended then fail."""
 
+    def _told(self) -> str: ...
     async def __aenter__(self) -> Pool: ...
     async def __aexit__(
         self,

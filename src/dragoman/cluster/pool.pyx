@@ -311,6 +311,24 @@ cdef class Pool(Account):
         if self._sweep.armed():
             service.turn.wheel.cancel(self._sweep)
 
+    def _told(self):
+        """How it stands, for a person."""
+        cdef Service service = self._service
+        cdef Endpoint endpoint
+        if service.turn.foreign:
+            return "of another process"
+        if service.closed:
+            return "closed"
+        endpoints = list(service.endpoints.values())
+        connected = sum([1 for endpoint in endpoints if endpoint.ready()])
+        return (
+            f"{connected} of {len(endpoints)} servers connected, {service.calls} calls, "
+            f"{service.lined} waiting"
+        )
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {self.name}, {self._told()}>"
+
     async def __aenter__(self):
         return self
 

@@ -41,6 +41,16 @@ class RegisteredServer:
         """Whether, as far as is known, the registry lists it now."""
         return self._handle.registered
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed, or is being closed."""
+        return self._server.closed
+
+    def __repr__(self) -> str:
+        name = self.registration.interface
+        listed = "registered" if self.registered else "not registered"
+        return f"<RegisteredServer of {name}, {listed}, {self._server!r}>"
+
     async def ready(self, timeout_s: float | None = None) -> None:
         """Return once it is registered; raises RegistryError with the reason after the time."""
         await self._handle.ready(timeout_s)

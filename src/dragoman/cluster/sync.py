@@ -84,17 +84,22 @@ class _LatePool:
         self._options = options
         self._create_future = create_future
         self.pool: Pool | None = None
+        self._opening: asyncio.Task[None] | None = None
 
     async def start(self, timeout_ms: int) -> None:
         """Make the pool, and connect."""
+        self._opening = asyncio.current_task()
         pool = self.pool = await open_pool(self._options, timeout_ms, self._create_future)
         # What the inbox calls: the pool's own, without a step between.
         self.call, self.call_many, self.notify = pool.call, pool.call_many, pool.notify
 
     async def close(self, *, drain_ms: int) -> None:
-        """Close the pool, if there is one."""
+        """Close the pool; or end its opening, which nobody waits for any more."""
         if self.pool is not None:
             await self.pool.close(drain_ms=drain_ms)
+        elif self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
 
 
 class SyncPool(BlockingCalls[_LatePool]):
@@ -124,6 +129,9 @@ class SyncPool(BlockingCalls[_LatePool]):
         pool = self._core.client.pool
         assert pool is not None
         return pool
+
+    def __repr__(self) -> str:
+        return f"<SyncPool {self.name}, {'closed' if self.closed else self._pool._told()}>"
 
     def statistics(self) -> PoolStatistics:
         """The pool's counters now."""

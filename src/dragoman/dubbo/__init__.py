@@ -23,6 +23,7 @@ from dragoman.dubbo.serving import current_request
 from dragoman.dubbo.stub import Reference, invoke, send, with_options
 from dragoman.dubbo.sync import SyncClient, connect_sync
 from dragoman.errors import (
+    CancelledByCaller,
     ConnectError,
     DeadlineError,
     DragomanError,
@@ -54,6 +55,7 @@ from dragoman.wire.java import (
 __all__ = [
     "Bean",
     "BigInteger",
+    "CancelledByCaller",
     "Client",
     "ConnectError",
     "Date",

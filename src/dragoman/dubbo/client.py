@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -38,9 +39,11 @@ from dragoman.forking import foreign
 from dragoman.registry import Registration, Registry, open_registry
 from dragoman.registry.base import Method, Watch, check_service, parse_address
 from dragoman.registry.static import StaticRegistry, parse_dubbo
+from dragoman.registry.url import redact_url
 from dragoman.rpc.address import Address
 from dragoman.rpc.options import MIB, ClientOptions, held_bytes_max
 from dragoman.rpc.turn import turn_of
+from dragoman.unclosed import warn, watch
 
 T = TypeVar("T")
 
@@ -135,6 +138,17 @@ class Hub:
         self._pools: dict[bytes, JavaPool] = {}
         self._watches: dict[JavaPool, Watch] = {}
         self.closed = False
+        self.source = source.location if isinstance(source, Registry) else redact_url(source)
+
+    def told(self) -> str:
+        """How it stands, for a person."""
+        if turn_of(self._loop).foreign:
+            return "of another process"
+        if self.closed:
+            return "closed"
+        pools = list(self._pools.values())
+        calls = sum(pool.statistics().calls for pool in pools)
+        return f"open, {len(pools)} services, {calls} calls"
 
     async def start(self, timeout_ms: int) -> None:
         """What ``LoopThread`` awaits first of all: nothing is connected before it is used."""
@@ -233,16 +247,32 @@ class Hub:
             "attachments": attachments,
             "generic": generic,
         }
+        pool = self._pool_for(declared, group, version)
         if isinstance(declared, str):
-            pool = self.pool(declared, group or "", version or "")
             return Reference(pool, expose, options)
+        return Stub(pool, Declaration.of(declared), expose, options)
+
+    def _pool_for(self, declared: Any, group: str | None, version: str | None) -> JavaPool:
+        if isinstance(declared, str):
+            return self.pool(declared, group or "", version or "")
         declaration = Declaration.of(declared)
-        pool = self.pool(
+        return self.pool(
             declaration.interface,
             declaration.group if group is None else group,
             declaration.version if version is None else version,
         )
-        return Stub(pool, declaration, expose, options)
+
+    def pool_of(self, service: Any) -> JavaPool:
+        """The pool behind what ``Client.service`` gave, or of what it is given: a class, or an
+        interface; raises UsageError for anything else."""
+        if isinstance(service, Stub | Reference):
+            pool: JavaPool = service._pool
+            return pool
+        if not isinstance(service, str | type):
+            raise UsageError(
+                f"expected what Client.service() gave, its class or its interface, not {service!r}"
+            )
+        return self._pool_for(service, None, None)
 
     async def services(self) -> dict[str, list[Registration]]:
         """Every interface with its providers; see ``Client.services``."""
@@ -299,14 +329,6 @@ def _named(registration: Registration, pool: JavaPool) -> Registration | None:
     for name, asked in (("group", pool.group), ("version", pool.version)):
         fields[name] = "" if asked == ANY else asked.partition(",")[0].strip()
     return Registration(**fields)
-
-
-def pool_of(service: Any) -> JavaPool:
-    """The pool behind what ``Client.service`` gave; raises UsageError for anything else."""
-    if isinstance(service, Stub | Reference):
-        pool: JavaPool = service._pool
-        return pool
-    raise UsageError(f"expected what Client.service() gave, not {service!r}")
 
 
 class Client:
@@ -372,6 +394,16 @@ class Client:
         except RuntimeError:
             raise UsageError("a Client is made where a loop runs; see SyncClient") from None
         self._hub = Hub(loop, source, settings)
+        self._process = os.getpid()
+        watch(self)
+
+    def __del__(self) -> None:
+        hub = self.__dict__.get("_hub")
+        if hub is not None and not hub.closed and self._process == os.getpid():
+            warn(self)
+
+    def __repr__(self) -> str:
+        return f"<Client {self._hub.source}, {self._hub.told()}>"
 
     @overload
     def service(
@@ -439,15 +471,16 @@ class Client:
         """Return when ``providers_min`` providers of a service are connected. Raises
         UnavailableError with the reasons after the time, RegistryError if the registry is silent.
         Calls wait by themselves: this is for programs that want to know."""
-        await connected(pool_of(service), providers_min, timeout_ms / 1000)
+        await connected(self._hub.pool_of(service), providers_min, timeout_ms / 1000)
 
     async def echo(self, service: object, value: Any = "ok") -> Any:
         """Have a provider of a service give ``value`` back (``$echo``): its pool takes calls."""
-        return await echo_of(pool_of(service))(value)
+        return await echo_of(self._hub.pool_of(service))(value)
 
     def statistics(self, service: object) -> PoolStatistics:
-        """The counters of a service's pool now."""
-        return pool_of(service).statistics()
+        """The counters of a service's pool now. A service is here, as for ``ready``, ``echo`` and
+        ``methods``, what ``service`` gave, or what it was given: the class or the interface."""
+        return self._hub.pool_of(service).statistics()
 
     async def services(self) -> dict[str, list[Registration]]:
         """Every interface that the registry lists, with its providers. Raises RegistryError."""
@@ -458,7 +491,7 @@ class Client:
     ) -> tuple[Method, ...]:
         """What the providers of a service publish of its methods, with their Java types; nothing
         where they do not. Raises RegistryError, also when they are not told in time."""
-        return await self._hub.methods(pool_of(service), timeout_ms)
+        return await self._hub.methods(self._hub.pool_of(service), timeout_ms)
 
     @property
     def closed(self) -> bool:

@@ -35,6 +35,7 @@ from dragoman.registry.url import JAVA_REGISTRIES, default_weight
 from dragoman.rpc.address import Address
 from dragoman.rpc.turn import turn_of
 from dragoman.stopping import told_to_stop
+from dragoman.unclosed import watch
 from dragoman.wire.descriptor import java_name
 
 PROTOCOL: Final = "dubbo"
@@ -115,6 +116,24 @@ class Server:
         if timeout_ms:
             for handle in self._handles:
                 await handle.ready(timeout_ms / 1000)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed, or is being closed."""
+        return self._closing
+
+    def __repr__(self) -> str:
+        if turn_of(self._loop).foreign:
+            state = "of another process"
+        elif self._closing:
+            state = "closed" if self._closed.done() else "closing"
+        else:
+            state = (
+                f"listening, {self._provider.open_connections} clients,"
+                f" {self._provider.in_progress} calls in progress"
+            )
+        names = ", ".join(service.interface for service in self._services)
+        return f"<Server of {names} on {self.address}, {state}>"
 
     @property
     def registrations(self) -> list[Registration]:
@@ -316,6 +335,7 @@ async def serve(
         elif opened is not None and opened is not registry:
             await opened.close()
         raise
+    watch(server)
     return server
 
 

@@ -46,7 +46,7 @@ class Stub:
         return found
 
     def __repr__(self) -> str:
-        return f"<stub of {self._pool.name}>"
+        return f"<stub of {self._pool.name}, {self._pool._told()}>"
 
     def with_options(
         self,
@@ -93,7 +93,7 @@ class Reference:
         return self._expose(Caller(self._pool, name, None, options))
 
     def __repr__(self) -> str:
-        return f"<reference to {self._pool.name}>"
+        return f"<reference to {self._pool.name}, {self._pool._told()}>"
 
     def with_options(
         self,

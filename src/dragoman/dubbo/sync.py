@@ -15,9 +15,9 @@ from typing import Any, Literal, TypeVar, overload
 
 from dragoman.cluster.pools import connected
 from dragoman.cluster.statistics import PoolStatistics
-from dragoman.dubbo.calling import Caller
-from dragoman.dubbo.client import TIMEOUT_MS, Hub, Settings, echo_of, pool_of
-from dragoman.dubbo.stub import UNSET, Exposed, Reference
+from dragoman.dubbo.calling import Caller, JavaPool
+from dragoman.dubbo.client import TIMEOUT_MS, Hub, Settings, echo_of
+from dragoman.dubbo.stub import UNSET, Exposed, Reference, Stub
 from dragoman.errors import UsageError
 from dragoman.registry import Registration
 from dragoman.registry.base import Method
@@ -87,6 +87,20 @@ class SyncClient(OnLoopThread[Hub]):
             raise UsageError("the client is closed")
         return asyncio.run_coroutine_threadsafe(work, self._core.loop).result()
 
+    def _pool_of(self, service: object) -> JavaPool:
+        """See ``Hub.pool_of``; on the client's thread if it may have to be made."""
+        if isinstance(service, Stub | Reference):
+            return self._core.client.pool_of(service)
+
+        async def find() -> JavaPool:
+            return self._core.client.pool_of(service)
+
+        return self._run(find())
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else self._core.client.told()
+        return f"<SyncClient {self._core.endpoint}, {state}>"
+
     @overload
     def service(
         self,
@@ -140,15 +154,16 @@ class SyncClient(OnLoopThread[Hub]):
         self, service: object, *, timeout_ms: int = TIMEOUT_MS, providers_min: int = 1
     ) -> None:
         """See ``Client.ready``."""
-        self._run(connected(pool_of(service), providers_min, timeout_ms / 1000))
+        pool = self._pool_of(service)
+        self._run(connected(pool, providers_min, timeout_ms / 1000))
 
     def echo(self, service: object, value: Any = "ok") -> Any:
         """See ``Client.echo``."""
-        return self._wait(echo_of(pool_of(service)), (value,), {})
+        return self._wait(echo_of(self._pool_of(service)), (value,), {})
 
     def statistics(self, service: object) -> PoolStatistics:
         """See ``Client.statistics``."""
-        return pool_of(service).statistics()
+        return self._pool_of(service).statistics()
 
     def services(self) -> dict[str, list[Registration]]:
         """See ``Client.services``."""
@@ -158,7 +173,8 @@ class SyncClient(OnLoopThread[Hub]):
         self, service: object, *, timeout_ms: float | None = TIMEOUT_MS
     ) -> tuple[Method, ...]:
         """See ``Client.methods``."""
-        return self._run(self._core.client.methods(pool_of(service), timeout_ms))
+        pool = self._pool_of(service)
+        return self._run(self._core.client.methods(pool, timeout_ms))
 
 
 class _LateHub(Hub):

@@ -5,6 +5,7 @@ from dragoman.timers cimport Timed
 
 
 cdef class Client(Account):
+    cdef object __weakref__
     cdef readonly object address
     cdef object _future
     cdef dict _future_with

@@ -111,6 +111,7 @@ class Client(Account):
         """Close the connection, once the calls made so far have ended, or in ``drain_ms``
         milliseconds at the latest; those that have not ended then fail with LinkLost."""
 
+    def _told(self) -> str: ...
     async def __aenter__(self) -> Client: ...
     async def __aexit__(
         self,

@@ -525,6 +525,19 @@ cdef class Client(Account):
         ))
         self.turn.wheel.cancel(self._sweep)
 
+    def _told(self):
+        """How it stands, for a person."""
+        if self.turn.foreign:
+            return "of another process"
+        if self.closed:
+            return "closed"
+        state = "connected" if self.session is not None else \
+            f"not connected ({self.reason or 'connecting'})"
+        return f"{state}, {self.calls} calls, {self.waiting} waiting"
+
+    def __repr__(self):
+        return f"<Client {self.endpoint}, {self._told()}>"
+
     async def __aenter__(self):
         return self
 

@@ -28,6 +28,7 @@ from dragoman.errors import DragomanError, LinkLost, UsageError
 from dragoman.forking import foreign
 from dragoman.observe.faults import log_fault
 from dragoman.rpc.inbox import Inbox
+from dragoman.unclosed import warn
 
 log = logging.getLogger("dragoman.rpc")
 
@@ -204,6 +205,11 @@ class OnLoopThread(Generic[K]):
         self._core = core
         self._inbox = core.inbox
         weakref.finalize(self, core.stop, 0)
+
+    def __del__(self) -> None:
+        core = self.__dict__.get("_core")
+        if core is not None and not core.closed:
+            warn(self)
 
     @property
     def closed(self) -> bool:

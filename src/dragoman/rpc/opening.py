@@ -12,6 +12,7 @@ from dragoman.rpc.client import Client
 from dragoman.rpc.options import MIB, ClientOptions, ServerOptions
 from dragoman.rpc.server import Server
 from dragoman.rpc.service import Handlers, functions_of
+from dragoman.unclosed import watch
 
 CONNECT_TIMEOUT_MS = 5000
 
@@ -75,6 +76,7 @@ async def connect(
     )
     client = Client(asyncio.get_running_loop(), options)
     await client.start(connect_timeout_ms)
+    watch(client)
     return client
 
 
@@ -133,4 +135,5 @@ async def serve(
     functions = functions_of(handler)
     server = Server(asyncio.get_running_loop(), functions, options)
     await server.start()
+    watch(server)
     return server

@@ -86,6 +86,23 @@ class Server:
             raise ConnectError(f"cannot listen on {options.address}: {reason(error)}") from None
 
     @property
+    def closed(self) -> bool:
+        """Whether it has been closed, or is being closed."""
+        return self._closing
+
+    def __repr__(self) -> str:
+        if self.foreign:
+            state = "of another process"
+        elif self._closing:
+            state = "closed" if self._closed.done() else "closing"
+        else:
+            state = (
+                f"listening, {len(self._sessions)} clients,"
+                f" {self._dispatcher.in_progress} requests in progress"
+            )
+        return f"<Server {self.address}, {state}>"
+
+    @property
     def foreign(self) -> bool:
         """Whether it belongs to the process that this one was forked from."""
         return turn_of(self._loop).foreign

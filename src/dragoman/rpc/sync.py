@@ -83,6 +83,10 @@ class SyncClient(BlockingCalls[Client]):
             raise foreign(f"the client of {self.address}")
         return self._core.client.statistics()
 
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else self._core.client._told()
+        return f"<SyncClient {self.address}, {state}>"
+
     @property
     def closed(self) -> bool:
         """Whether the client has been closed, or has lost its only connection."""
