@@ -94,6 +94,7 @@ def test_close_against_everything(world: World) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_close_against_everything_for_minutes(world: World) -> None:
     close_against(world, 40)
 
@@ -261,6 +262,59 @@ def test_a_store_that_is_used_on_another_loop_says_so(world: World) -> None:
     assert loop.run_until_complete(store.length("q")) == 1
     loop.run_until_complete(store.close())
     loop.close()
+
+
+def test_a_store_that_is_dropped_is_told_and_closed(world: World) -> None:
+    if isinstance(world, Local) and type(world) is Local:
+        pytest.skip("see tests/queue/test_closing.py")
+    store = world.open()
+    assert isinstance(store, BlockingStore)
+    store.put("q", b"x")
+    thread = store._thread
+    with pytest.warns(ResourceWarning, match="BlockingStore of .*was dropped and not closed"):
+        del store
+        gc.collect()
+    thread.join(LONG_S)
+    assert not thread.is_alive()
+    again = world.open()
+    assert again.length("q") == 1
+    again.close()
+
+
+def test_an_asynchronous_store_that_is_dropped_is_told_and_closed(world: World) -> None:
+    async def run() -> None:
+        store: AsyncMessageStore = await opening_of(world)()
+        await store.put("q", b"x")
+        with pytest.warns(ResourceWarning, match="was dropped and not closed"):
+            del store
+            gc.collect()
+        again: AsyncMessageStore = await opening_of(world)()
+        assert await again.length("q") == 1
+        await again.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=LONG_S)
+
+    asyncio.run(run())
+
+
+def test_a_process_that_ends_says_nothing_of_its_stores(world: World, tmp_path: Path) -> None:
+    if isinstance(world, Served):
+        where = f"dragoman://{world.serving.address}"
+    elif isinstance(world, OnNats):
+        where = world.url
+    else:
+        where = str(tmp_path / "another")
+    program = AT_EXIT.replace('sys.modules["held"] = Holder(store)  # type: ignore', "")
+    done = subprocess.run(
+        [sys.executable, "-W", "always::ResourceWarning", "-c", program, where],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        timeout=LONG_S,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 
 from dragoman.errors import UsageError
 from dragoman.queue import AsyncQueueStore, QueueStore, Workers
+from dragoman.queue.background import run_upkeep
 
 CLOSED = "the store is closed"
 DURABILITIES = ["none", "interval(5)", "always"]
@@ -176,9 +177,12 @@ def test_close_against_everything(durability: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("durability", DURABILITIES)
 def test_close_against_everything_for_minutes(durability: str, tmp_path: Path) -> None:
-    close_against(tmp_path, durability, rounds=200)
+    # Each round adds to the store and reads all of it: a few in each, or it would take hours.
+    for number in range(20):
+        close_against(tmp_path / str(number), durability, rounds=10)
 
 
 def test_closing_from_within_a_call_is_refused_instead_of_waiting_for_itself(
@@ -280,8 +284,57 @@ def test_a_process_ends_whatever_its_last_objects_do(
         assert store.get("q", 0, 9) == [b"first"]
 
 
-def test_a_store_that_nobody_closed_is_told(tmp_path: Path) -> None:
-    program = "import sys; from dragoman.queue import QueueStore; s = QueueStore(sys.argv[1])"
+@pytest.mark.parametrize("kind", [QueueStore, lambda path: AsyncQueueStore(QueueStore(path))])
+def test_a_store_that_is_dropped_is_told_and_closed(kind: Any, tmp_path: Path) -> None:
+    threads = threading.active_count()
+    store = kind(tmp_path)
+    if isinstance(store, QueueStore):
+        store.put("q", b"m")
+        store.workers("q", "g").take()
+    with pytest.warns(ResourceWarning, match=f"{tmp_path.name}.*was dropped and not closed"):
+        del store
+        gc.collect()
+    assert threading.active_count() == threads
+    with QueueStore(tmp_path) as again:
+        assert again.damage == []
+
+
+def test_a_store_may_be_dropped_by_its_own_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped = threading.Event()
+
+    class Collecting:
+        def await_upkeep(self, _: int) -> bool:
+            assert dropped.wait(60)
+            gc.collect()
+            return False
+
+    monkeypatch.setattr(
+        "dragoman.queue.store.run_upkeep",
+        lambda store, _, ended: run_upkeep(store, Collecting(), ended),  # type: ignore[arg-type]
+    )
+    store = QueueStore(tmp_path)
+    store.put("q", b"m")
+    thread = next(each for each in store._threads if "upkeep" in each.name)
+    gc.disable()
+    try:
+        with pytest.warns(ResourceWarning):
+            del store
+            dropped.set()
+            thread.join(60)
+    finally:
+        gc.enable()
+    assert not thread.is_alive()
+    QueueStore(tmp_path).close()
+
+
+@pytest.mark.parametrize("closing", ["s.close()", "del s; gc.collect()", "pass"])
+def test_a_process_that_ends_says_nothing_of_its_stores(closing: str, tmp_path: Path) -> None:
+    program = (
+        "import gc, sys, warnings; from dragoman.queue import QueueStore;"
+        " s = QueueStore(sys.argv[1]); s.put('q', b'm'); " + closing
+    )
     done = subprocess.run(
         [sys.executable, "-W", "default", "-c", program, str(tmp_path)],
         capture_output=True,
@@ -290,7 +343,9 @@ def test_a_store_that_nobody_closed_is_told(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0
-    assert "ResourceWarning" in done.stderr and str(tmp_path) in done.stderr
+    assert ("ResourceWarning" in done.stderr) == ("del" in closing), done.stderr
+    with QueueStore(tmp_path) as again:
+        assert again.get("q", 0) == [b"m"]
 
 
 def test_stores_come_and_go_without_leaving_descriptors_or_threads(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,63 +178,6 @@ def test_a_grandchild_keeps_what_its_parent_has_opened_since(tmp_path: Path) -> 
 
     assert ended(in_child(child)) == 0
     store.close()
-
-
-def fork_against(path: Path, durability: str, rounds: int) -> None:
-    """Forks while threads put, get and commit: no child hangs, nothing is lost."""
-    store = filled(path, durability)
-    stop = threading.Event()
-    faults: list[BaseException] = []
-    offsets: list[int] = []
-
-    def work(call: Callable[[], object]) -> None:
-        try:
-            while not stop.is_set():
-                call()
-        except BaseException as error:
-            faults.append(error)
-
-    names = ["get", "get_many", "commit", "groups", "put_many", "sync", "upkeep", "verify"]
-    threads = [
-        threading.Thread(target=work, args=(lambda name=name: CALLS[name](store),))
-        for name in names
-    ]
-    threads.append(
-        threading.Thread(target=work, args=(lambda: offsets.append(store.put("p", b"x")),))
-    )
-    for thread in threads:
-        thread.start()
-
-    def child() -> None:
-        for name in ("put", "get", "commit", "statistics"):
-            with pytest.raises(UsageError, match=FOREIGN):
-                CALLS[name](store)
-        store.close()
-
-    try:
-        for _ in range(rounds):
-            assert ended(in_child(child)) == 0
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert faults == []
-    store.close()
-    assert offsets == list(range(len(offsets))) and offsets
-    with QueueStore(path) as again:
-        assert again.damage == [] and again.verify() == []
-        assert again.length("p") == len(offsets)
-
-
-@pytest.mark.parametrize("durability", DURABILITIES)
-def test_fork_against_everything(durability: str, tmp_path: Path) -> None:
-    fork_against(tmp_path, durability, rounds=20)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("durability", DURABILITIES)
-def test_fork_against_everything_for_minutes(durability: str, tmp_path: Path) -> None:
-    fork_against(tmp_path, durability, rounds=2000)
 
 
 def test_a_child_has_no_descriptor_of_the_store(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_upkeep_by_itself_gives_space_back_and_does_not_complain_all_the_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     # The journal is at its bound, too: nothing leaves it while the log cannot be written.
-    monkeypatch.setattr("dragoman.queue.store.UPKEEP_S", 0.05)
+    monkeypatch.setattr("dragoman.queue.background.UPKEEP_S", 0.05)
     files = SmallDisk(1500)
     with QueueStore(
         tmp_path,

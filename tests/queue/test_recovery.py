@@ -36,9 +36,9 @@ WRITER = """
 import sys, random
 sys.path.insert(0, ".")
 from tests.queue.test_recovery import SMALL, message
-from dragoman.queue import QueueStore, store as module
+from dragoman.queue import QueueStore, background, store as module
 module.META_DEAD_BYTES = 3000
-module.COMPACTION_S = module.UPKEEP_S = 0.01
+background.COMPACTION_S = background.UPKEEP_S = 0.01
 store = QueueStore(sys.argv[1], durability=sys.argv[2], compact_below=0.7, **SMALL)
 rng = random.Random(int(sys.argv[3]))
 while True:

@@ -12,6 +12,7 @@ import atexit
 import concurrent.futures
 import logging
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -42,7 +43,6 @@ def _at_exit() -> None:
     for store in list(_OPEN):
         if os.getpid() != store._process:
             continue
-        warnings.warn(f"{store!r} was not closed", ResourceWarning, stacklevel=1)
         try:
             store.close()
         except DragomanError as error:
@@ -66,7 +66,10 @@ class BlockingStore:
         # Held while a call is given to the loop: none comes after ``_closed``.
         self._calling = threading.Lock()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="dragoman-broker", daemon=True)
+        # It does not keep the store: one that is dropped is closed.
+        self._thread = threading.Thread(
+            target=_run, args=(self._loop,), name="dragoman-broker", daemon=True
+        )
         self._thread.start()
         try:
             self._store = self._wait(_opened(opening))
@@ -74,13 +77,6 @@ class BlockingStore:
             self._stop()
             raise
         _OPEN.add(self)
-
-    def _run(self) -> None:
-        try:
-            self._loop.run_forever()
-            self._loop.run_until_complete(_end_all())
-        finally:
-            self._loop.close()
 
     def _stop(self) -> None:
         with self._calling:
@@ -250,6 +246,21 @@ class BlockingStore:
             _OPEN.discard(self)
             self._loop.stop()
 
+    def __del__(self) -> None:
+        store = getattr(self, "_store", None)
+        if (
+            store is None
+            or self._closed
+            or os.getpid() != self._process
+            or sys.is_finalizing()
+            or self._loop.is_closed()
+        ):
+            return
+        warnings.warn(f"{self!r} was dropped and not closed", ResourceWarning, stacklevel=1)
+        # Wherever this is run: nobody waits for it.
+        self._closed = True
+        asyncio.run_coroutine_threadsafe(_close_dropped(store), self._loop)
+
     def __repr__(self) -> str:
         store = self._store if hasattr(self, "_store") else "opening"
         return f"<BlockingStore of {store!r}>"
@@ -264,6 +275,23 @@ class BlockingStore:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+        loop.run_until_complete(_end_all())
+    finally:
+        loop.close()
+
+
+async def _close_dropped(store: AsyncReadable) -> None:
+    try:
+        await store.close()
+    except DragomanError as error:
+        LOG.error("%r: closing what was dropped: %s", store, error)
+    finally:
+        asyncio.get_running_loop().stop()
 
 
 async def _end_all() -> None:

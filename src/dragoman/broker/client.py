@@ -119,10 +119,10 @@ class ServedStore(Owned):
             return self._server
         if self._opening is None:
             self._opening = self._loop.create_task(self._open(timeout_ms))
-            self._opening.add_done_callback(self._opened)
+            self._opening.add_done_callback(self._answered)
         return await asyncio.shield(self._opening)
 
-    def _opened(self, task: asyncio.Task[bytes]) -> None:
+    def _answered(self, task: asyncio.Task[bytes]) -> None:
         self._opening = None
         if not task.cancelled() and task.exception() is None:
             self._server = task.result()

@@ -646,4 +646,5 @@ async def open_nats(
     except (DragomanError, asyncio.CancelledError):
         await _close(client)
         raise
+    store._opened = True
     return store

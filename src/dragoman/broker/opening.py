@@ -180,6 +180,7 @@ async def _open_served(
     except BaseException:
         await client.close(drain_ms=0)
         raise
+    store._opened = True
     return store
 
 
@@ -211,6 +212,7 @@ async def _open_registered(
     except BaseException:
         await pool.close(drain_ms=0)
         raise
+    store._opened = True
     return store
 
 

@@ -8,7 +8,10 @@ its end, whoever waits for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import sys
+import warnings
 
 from dragoman.errors import UsageError
 
@@ -24,6 +27,8 @@ class Owned:
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
         self._closing: asyncio.Task[None] | None = None
+        # Whoever has it now is to close it.
+        self._opened = False
 
     @property
     def _closed(self) -> bool:
@@ -57,6 +62,19 @@ class Owned:
             self._flush()
             self._closing = self._loop.create_task(self._close())
         await asyncio.shield(self._closing)
+
+    def __del__(self) -> None:
+        loop = getattr(self, "_loop", None)
+        if loop is None or not self._opened or self._closed or sys.is_finalizing():
+            return
+        if os.getpid() != self._process:
+            return
+        warnings.warn(f"{self!r} was dropped and not closed", ResourceWarning, stacklevel=1)
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the connection
+            loop.call_soon_threadsafe(self._close_dropped)
+
+    def _close_dropped(self) -> None:
+        self._closing = self._loop.create_task(self._close())
 
     def _flush(self) -> None:
         pass

@@ -73,3 +73,7 @@ cdef class Using:
     cdef Held store
     cdef Use use
     cdef bint writing
+
+
+cdef class Part:
+    cdef Store* s

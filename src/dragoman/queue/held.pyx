@@ -31,8 +31,9 @@ from dragoman.queue.recovery cimport mend
 from dragoman.queue.replay cimport recover
 from dragoman.queue.state cimport (
     BATCH, BLOCK_CHUNKS_MAX, CURSORS, DONE, GATHERED, NAME_MAX, OVERCOPY, REMOVED,
-    RING_BYTES_MAX, SECTOR, SEGMENT_SLOTS, SPIN, Segment, Store, cond_init, flag_set, hash_name,
-    pthread_cond_broadcast, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, spin_lock,
+    RING_BYTES_MAX, SECTOR, SEGMENT_SLOTS, SPIN, Segment, Store, cond_init, cond_wait_ms, flag_set,
+    hash_name, pthread_cond_broadcast, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
+    spin_lock,
 )
 from dragoman.queue.table cimport table_close, table_find, table_open, table_touch
 
@@ -283,15 +284,11 @@ cdef class Held:
         if result != DONE:
             raise MemoryError
 
-    def _run_writer(self):
-        """The log's thread."""
-        with nogil:
-            log_run(&self.s)
-
-    def _run_journal(self):
-        """The journal's thread."""
-        with nogil:
-            journal_run(&self.s)
+    def _threads_part(self):
+        """What its threads run."""
+        cdef Part part = Part.__new__(Part)
+        part.s = &self.s
+        return part
 
     # Uses.
 
@@ -463,3 +460,31 @@ cdef class Using:
 
     def __exit__(self, *_):
         self.store._leave(&self.use)
+
+
+cdef class Part:
+    """What a store's own threads have of it, so that it can be let go while they run: whoever lets
+    go of the store waits for them first."""
+
+    def write_log(self):
+        """The log's thread."""
+        with nogil:
+            log_run(self.s)
+
+    def write_journal(self):
+        """The journal's thread."""
+        with nogil:
+            journal_run(self.s)
+
+    def await_upkeep(self, uint64_t ms):
+        """Wait that long, or until the journal needs work (True) or the store closes."""
+        cdef Store* s = self.s
+        cdef bint due
+        with nogil:
+            pthread_mutex_lock(&s.lock)
+            if not s.closing and not s.journal_due:
+                cond_wait_ms(&s.upkeep, &s.lock, ms)
+            due = s.journal_due
+            s.journal_due = False
+            pthread_mutex_unlock(&s.lock)
+        return due

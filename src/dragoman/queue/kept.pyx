@@ -21,7 +21,7 @@ from dragoman.queue.meta cimport meta_dropped, meta_flush, meta_lost
 from dragoman.queue.rewrite cimport rewrite
 from dragoman.queue.segments cimport file_name, slot_remove
 from dragoman.queue.state cimport (
-    DONE, FILE_NAME, NO_MEMORY, WAIT, Store, cond_wait_ms, pthread_cond_broadcast,
+    DONE, FILE_NAME, NO_MEMORY, WAIT, Store, pthread_cond_broadcast,
     pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from dragoman.queue.table cimport tail_detach
@@ -270,19 +270,6 @@ cdef class Kept(Gets):
             error = s.disk.sync_directory(s.disk)
         if error < 0:
             raise storage_error(error, self.path)
-
-    def _await_upkeep(self, uint64_t ms):
-        """Wait that long, or until the journal needs work (True) or the store closes."""
-        cdef Store* s = &self.s
-        cdef bint due
-        with nogil:
-            pthread_mutex_lock(&s.lock)
-            if not s.closing and not s.journal_due:
-                cond_wait_ms(&s.upkeep, &s.lock, ms)
-            due = s.journal_due
-            s.journal_due = False
-            pthread_mutex_unlock(&s.lock)
-        return due
 
     def _collect_journal(self):
         # Journal files that no tail needs go. Tails leave the oldest ones first: near the bound

@@ -13,6 +13,7 @@ import concurrent.futures
 import itertools
 import logging
 import os
+import sys
 import threading
 import time
 import warnings
@@ -25,6 +26,7 @@ from typing import Any, Self
 from dragoman.clock import SYSTEM_CLOCK, Clock
 from dragoman.errors import CorruptionError, DragomanError, StorageError, UsageError
 from dragoman.queue.arguments import WORK, group_bytes, position_of, range_of, wait_ms_of
+from dragoman.queue.background import run_compaction, run_upkeep
 from dragoman.queue.choices import checked, durability_of, path_of
 from dragoman.queue.consumer import Consumer, lost_position
 from dragoman.queue.directory import StoreDirectory, direct_alignment, prepare
@@ -46,12 +48,10 @@ from dragoman.queue.workers import (
 )
 
 LOG = logging.getLogger(__name__)
-UPKEEP_S = 1.0
 # By so much a clock may be set without a word; twice a second at the most, in retention.
 CLOCK_SLACK_S = 5.0
 # After the journal could not be made shorter.
 UPKEEP_RETRY_S = 0.05
-COMPACTION_S = 1.0
 ANY_SEGMENT = 2**64 - 1
 # META is rewritten when so many bytes of it are dead, and more than half.
 META_DEAD_BYTES = 1 << 20
@@ -106,8 +106,6 @@ def _in_child() -> None:
 def _at_exit() -> None:
     # Later the threads could not be waited for: whoever closes or puts then would hang.
     for store in list(_OPEN):
-        if not store.read_only:
-            warnings.warn(f"{store!r} was not closed", ResourceWarning, stacklevel=1)
         try:
             store.close()
         except DragomanError as error:
@@ -252,14 +250,16 @@ class QueueStore(Engine):
             LOG.error("%s: %s", self.path, damage)
 
     def _start(self) -> None:
+        # No thread keeps the store: one that is dropped is closed.
+        part = self._threads_part()
         if not self.read_only:
-            self._thread("dragoman-queue-log", self._run_writer)
+            self._thread("dragoman-queue-log", part.write_log)
         self._replay()
         if not self.read_only:
             for number, group, position in self.recovery.beyond:
                 if not group.startswith(WORK):
                     self._commit(number, group, position)
-            self._thread("dragoman-queue-journal", self._run_journal)
+            self._thread("dragoman-queue-journal", part.write_journal)
             if self.recovery.stale:
                 self._leave_journal()
             self._reserve_meta()
@@ -271,11 +271,12 @@ class QueueStore(Engine):
             self._epochs.begin(self._lengths())
         self._find_work()
         if not self.read_only:
-            self._thread("dragoman-queue-upkeep", self._run_upkeep)
-            self._thread("dragoman-queue-compaction", self._run_compaction)
+            me = weakref.ref(self)
+            self._thread("dragoman-queue-upkeep", run_upkeep, me, part, self._ended)
+            self._thread("dragoman-queue-compaction", run_compaction, me, self._ended)
 
-    def _thread(self, name: str, target: Any) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)
+    def _thread(self, name: str, target: Any, *arguments: Any) -> None:
+        thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
         thread.start()
         self._threads.append(thread)
 
@@ -283,7 +284,8 @@ class QueueStore(Engine):
         self._ended.set()
         self._stop()
         for thread in self._threads:
-            thread.join()
+            if thread is not threading.current_thread():  # which has dropped the store
+                thread.join()
         self._threads.clear()
 
     def _abandon(self) -> None:
@@ -335,28 +337,20 @@ class QueueStore(Engine):
 
     # Upkeep.
 
-    def _run_upkeep(self) -> None:
-        # A thread of its own; what fails is logged and tried again, and puts say why they fail.
-        # The journal near its bound does not wait for the second to pass.
-        next_s = time.monotonic() + UPKEEP_S
-        while not self._ended.is_set():
-            due = self._await_upkeep(max(1, round(1000 * (next_s - time.monotonic()))))
-            if self._ended.is_set():
-                return
-            if due:
-                try:
-                    with self._kept:
-                        self._collect_journal()
-                except DragomanError as error:
-                    # What gives space back has its turn all the same.
-                    self._complain(error)
-                    self._ended.wait(UPKEEP_RETRY_S)
-            if time.monotonic() >= next_s:
-                next_s = time.monotonic() + UPKEEP_S
-                try:
-                    self._upkeep()
-                except DragomanError as error:
-                    self._complain(error)
+    def _collect_due(self) -> None:
+        try:
+            with self._kept:
+                self._collect_journal()
+        except DragomanError as error:
+            # What gives space back has its turn all the same.
+            self._complain(error)
+            self._ended.wait(UPKEEP_RETRY_S)
+
+    def _upkeep_due(self) -> None:
+        try:
+            self._upkeep()
+        except DragomanError as error:
+            self._complain(error)
 
     def _complain(self, error: DragomanError) -> None:
         # The same once a minute, whatever else is said or succeeds between.
@@ -435,18 +429,15 @@ class QueueStore(Engine):
         with self._kept:
             self._rewrite_meta(self._committing, self._groups)
 
-    def _run_compaction(self) -> None:
-        # A thread of its own; what fails is logged, and tried again after a while.
-        wait_s = COMPACTION_S
-        while not self._ended.wait(wait_s):
-            try:
-                self._compact_once(ANY_SEGMENT, self._compaction_bytes_s)
-                wait_s = COMPACTION_S
-            except DragomanError as error:
-                if self._ended.is_set() or self._statistics()["poisoned"]:
-                    return
+    def _compaction_due(self) -> bool:
+        # What fails is logged, and tried again after a while.
+        try:
+            self._compact_once(ANY_SEGMENT, self._compaction_bytes_s)
+            return True
+        except DragomanError as error:
+            if not (self._ended.is_set() or self._statistics()["poisoned"]):
                 LOG.warning("%s: compaction: %s", self.path, error)
-                wait_s = min(60.0, 2 * wait_s + 1)
+            return False
 
     def _compact_once(self, before: int, bytes_s: int) -> int | None:
         # One run: bytes given back, None when there was nothing to do.
@@ -748,6 +739,16 @@ class QueueStore(Engine):
     def _in_child(self) -> None:
         self._forked = True
         self._disown()
+
+    def __del__(self) -> None:
+        # One that could not even be opened lacks some of it.
+        if not getattr(self, "open", False) or self._forked or sys.is_finalizing():
+            return
+        warnings.warn(f"{self!r} was dropped and not closed", ResourceWarning, stacklevel=1)
+        try:
+            self.close()
+        except DragomanError as error:
+            LOG.error("%s: closing what was dropped: %s", self.path, error)
 
     def __repr__(self) -> str:
         state = "of another process" if self._forked else "open" if self.open else "closed"
