@@ -48,6 +48,7 @@ async def everything(place: Path) -> AsyncIterator[dict[str, Callable[[], Any]]]
                 "cluster.connect": lambda: cluster.connect("s", endpoints=[server.address]),
                 "dubbo.serve": lambda: dubbo.serve(Opened(), 0),
                 "dubbo.Client": lambda: dubbo.Client(f"dubbo://{provider.address}"),
+                "dubbo.connect": lambda: dubbo.connect(f"dubbo://{provider.address}"),
                 "broker.serve": lambda: broker.serve(store, TCP),
                 "broker.open_async": lambda: broker.open_async(f"dragoman://{served.address}"),
                 "broker.open_async of a path": lambda: broker.open_async(place / "own"),
@@ -188,11 +189,24 @@ def test_addresses_are_given_alike(tmp_path: Path) -> None:
                     await answers(broker.open_async(url), put)
         for port in (0, TCP, f"tcp://{TCP}", rpc.Address(host="127.0.0.1")):
             async with dubbo.serve(Opened(), port) as provider:
-                for source in (f"dubbo://{provider.address}", f"tcp://{provider.address}"):
+                plain = str(provider.address)
+                for source in (f"dubbo://{plain}", f"tcp://{plain}", provider.address):
                     await answers(dubbo.Client(source), hello)
+                    await asyncio.to_thread(_hello, source)
         store.close()
 
     uvloop.run(work())
+
+
+def _put(where: Any) -> None:
+    with broker.open_store(where) as store:
+        store.put("q", b"x")
+
+
+def _hello(source: Any) -> None:
+    with dubbo.connect_sync(source) as client:
+        hello: Any = client.service(Opened)
+        assert hello.echo("x") == "x"
 
 
 def _blocking(address: Any) -> None:

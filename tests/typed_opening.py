@@ -37,7 +37,9 @@ async def both_uses(store: QueueStore) -> None:
     async with dubbo.serve([object()], AT) as provider, dubbo.Client("dubbo://a:1") as dubbed:
         assert_type(provider, dubbo.Server)
         assert_type(dubbed, dubbo.Client)
-    assert_type(await dubbo.Client("dubbo://a:1"), dubbo.Client)
+    assert_type(await dubbo.connect("dubbo://a:1"), dubbo.Client)
+    async with dubbo.connect("dubbo://a:1", timeout_ms=None) as dubbed:
+        assert_type(dubbed, dubbo.Client)
     async with broker.serve(store, AT) as served, broker.open_async(f"dragoman://{AT}") as other:
         assert_type(served, broker.BrokerServer)
         assert_type(await other.put("q", b"x"), int)

@@ -22,6 +22,7 @@ from dragoman.opening import opening
 from dragoman.queue import AsyncQueueStore, MessageStore, QueueStore
 from dragoman.queue.files import Files
 from dragoman.queue.interface import AsyncReadable
+from dragoman.rpc.address import Address
 from dragoman.rpc.options import MIB
 
 TIMEOUT_MS = 30_000
@@ -72,16 +73,19 @@ class StoreOptions(DirectoryOptions, total=False):
 
 
 @overload
-def open_store(where: str, **options: Unpack[StoreOptions]) -> MessageStore: ...
+def open_store(where: str | Address, **options: Unpack[StoreOptions]) -> MessageStore: ...
 @overload
 def open_store(where: os.PathLike[str], **options: Unpack[DirectoryOptions]) -> QueueStore: ...
-def open_store(where: str | os.PathLike[str], **options: Unpack[StoreOptions]) -> MessageStore:
+def open_store(
+    where: str | Address | os.PathLike[str], **options: Unpack[StoreOptions]
+) -> MessageStore:
     """Open the store at ``where``, for threads; close it when done, or use it in ``with``.
 
     | where | which store | options |
     | --- | --- | --- |
     | a path | a ``QueueStore`` of this process | those of ``QueueStore`` |
     | ``dragoman://host:port``, ``tcp://host:port``, ``unix:/path`` | a served one | see below |
+    | an ``rpc.Address``, as a server has it | the one that is served there | see below |
     | ``etcd://host:port?store=name`` | the served one that is registered so | see below |
     | ``nats://host:port[,host:port...]/prefix`` | one on NATS JetStream | ``broker.nats`` |
 
@@ -101,7 +105,7 @@ def open_store(where: str | os.PathLike[str], **options: Unpack[StoreOptions]) -
 
 @opening
 async def open_async(
-    where: str | os.PathLike[str], **options: Unpack[StoreOptions]
+    where: str | Address | os.PathLike[str], **options: Unpack[StoreOptions]
 ) -> AsyncReadable:
     """``open_store`` for asyncio; use it in ``async with``, or ``await store.close()``."""
     text = _local(where)
@@ -133,7 +137,8 @@ _show_options(open_store)
 _show_options(open_async)
 
 
-def _open_local(where: str | os.PathLike[str], options: dict[str, Any]) -> QueueStore:
+def _open_local(where: str | Address | os.PathLike[str], options: dict[str, Any]) -> QueueStore:
+    assert not isinstance(where, Address)
     known = inspect.signature(QueueStore).parameters
     for key in options:
         if key not in known:
@@ -141,8 +146,10 @@ def _open_local(where: str | os.PathLike[str], options: dict[str, Any]) -> Queue
     return QueueStore(where, **options)
 
 
-def _local(where: str | os.PathLike[str]) -> str | None:
+def _local(where: str | Address | os.PathLike[str]) -> str | None:
     """The URL, or None for a path; raises UsageError for a URL of which nothing is known."""
+    if isinstance(where, Address):
+        return str(where) if where.path else f"tcp://{where}"
     if not isinstance(where, str | os.PathLike):
         raise UsageError(f"where the store is: {EXPECTED}, not {type(where).__name__}")
     if not isinstance(where, str):

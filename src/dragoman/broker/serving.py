@@ -19,6 +19,7 @@ from dragoman.opening import opening
 from dragoman.queue import QueueStore
 from dragoman.rpc.address import Address
 from dragoman.rpc.options import MIB
+from dragoman.unclosed import unwatch, watch
 
 if TYPE_CHECKING:
     from dragoman.cluster import RegisteredServer
@@ -32,6 +33,11 @@ class BrokerServer:
         self._service = service
         self._server = server
         self.address: Address = server.address
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed, or is being closed."""
+        return self._server.closed
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed."""
@@ -142,7 +148,10 @@ async def serve(
     except (asyncio.CancelledError, Exception):
         await service.close()
         raise
-    return BrokerServer(service, server)
+    served = BrokerServer(service, server)
+    unwatch(server)
+    watch(served)
+    return served
 
 
 _DEFAULTS = inspect.signature(serve).parameters

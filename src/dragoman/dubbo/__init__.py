@@ -52,6 +52,9 @@ from dragoman.wire.java import (
     enum,
 )
 
+# Like those of ``rpc`` and ``cluster``: awaited or not, in ``async with``.
+connect = Client
+
 __all__ = [
     "Bean",
     "BigInteger",
@@ -85,6 +88,7 @@ __all__ = [
     "UnavailableError",
     "UsageError",
     "bean",
+    "connect",
     "connect_sync",
     "current_request",
     "enum",

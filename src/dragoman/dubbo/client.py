@@ -108,6 +108,11 @@ def static_providers(url: str) -> list[Registration] | None:
     return None
 
 
+def url_of(source: T | Address) -> T | str:
+    """A provider's address as a URL; anything else as it is."""
+    return f"{STATIC}{source}" if isinstance(source, Address) else source
+
+
 class Hub:
     """What a client has on its loop; ``create_future`` makes the futures of its calls."""
 
@@ -336,8 +341,8 @@ class Client:
 
     ``source`` says where the providers are: a registry's URL (``zookeeper://host:2181``,
     ``etcd://...``, ``nacos://...``), an open Registry, which stays the caller's, or the providers
-    themselves (``dubbo://host:port,host:port``, or ``tcp://...``; ``?limit=...&weight=...`` may
-    follow each, or it is the URL that a provider has registered,
+    themselves (an ``Address``, or ``dubbo://host:port,host:port``, ``tcp://...``;
+    ``?limit=...&weight=...`` may follow each, or it is the URL that a provider has registered,
     ``dubbo://host:port/path?interface=...``).
 
     - ``timeout_ms``: how long a call may take unless it says otherwise (None: as long as it likes).
@@ -362,7 +367,7 @@ class Client:
 
     def __init__(
         self,
-        source: str | Registry,
+        source: str | Address | Registry,
         *,
         timeout_ms: int | None = TIMEOUT_MS,
         policy: str = "demand",
@@ -393,7 +398,7 @@ class Client:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise UsageError("a Client is made where a loop runs; see SyncClient") from None
-        self._hub = Hub(loop, source, settings)
+        self._hub = Hub(loop, url_of(source), settings)
         self._process = os.getpid()
         watch(self)
 

@@ -16,12 +16,13 @@ from typing import Any, Literal, TypeVar, overload
 from dragoman.cluster.pools import connected
 from dragoman.cluster.statistics import PoolStatistics
 from dragoman.dubbo.calling import Caller, JavaPool
-from dragoman.dubbo.client import TIMEOUT_MS, Hub, Settings, echo_of
+from dragoman.dubbo.client import TIMEOUT_MS, Hub, Settings, echo_of, url_of
 from dragoman.dubbo.stub import UNSET, Exposed, Reference, Stub
 from dragoman.errors import UsageError
 from dragoman.registry import Registration
 from dragoman.registry.base import Method
 from dragoman.registry.url import redact_url
+from dragoman.rpc.address import Address
 from dragoman.rpc.loop_thread import LoopThread, OnLoopThread
 from dragoman.rpc.options import MIB
 
@@ -37,7 +38,7 @@ class SyncClient(OnLoopThread[Hub]):
 
     def __init__(
         self,
-        source: str,
+        source: str | Address,
         *,
         timeout_ms: int | None = TIMEOUT_MS,
         policy: str = "demand",
@@ -51,6 +52,7 @@ class SyncClient(OnLoopThread[Hub]):
         connections: int = 1,
         heartbeat_ms: int = 5000,
     ) -> None:
+        source = url_of(source)
         if not isinstance(source, str):
             raise UsageError(f"connect_sync: expected a URL, not {source!r}")
         settings = Settings(
@@ -199,7 +201,7 @@ class _LateHub(Hub):
 
 
 def connect_sync(
-    source: str,
+    source: str | Address,
     *,
     timeout_ms: int | None = TIMEOUT_MS,
     policy: str = "demand",
