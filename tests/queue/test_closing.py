@@ -329,6 +329,42 @@ def test_a_store_may_be_dropped_by_its_own_thread(
     QueueStore(tmp_path).close()
 
 
+def test_a_store_is_closed_where_warnings_are_errors(tmp_path: Path) -> None:
+    program = (
+        "import gc, sys; from dragoman.queue import QueueStore; s = QueueStore(sys.argv[1]);"
+        " s.put('q', b'm'); del s; gc.collect(); QueueStore(sys.argv[1]).close(); print('closed')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "closed\n"), done.stderr
+
+
+def test_a_store_whose_close_was_interrupted_can_be_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    threads = threading.active_count()
+    store = QueueStore(tmp_path)
+    store.put("q", b"m")
+    with monkeypatch.context() as patched:
+        patched.setattr(QueueStore, "_sync_all", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            store.close()
+    with pytest.warns(ResourceWarning):
+        del store
+        gc.collect()
+    assert threading.active_count() == threads
+    with QueueStore(tmp_path) as again:
+        assert again.get("q", 0) == [b"m"]
+
+
 @pytest.mark.parametrize("closing", ["s.close()", "del s; gc.collect()", "pass"])
 def test_a_process_that_ends_says_nothing_of_its_stores(closing: str, tmp_path: Path) -> None:
     program = (

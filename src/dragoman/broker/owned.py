@@ -69,9 +69,9 @@ class Owned:
             return
         if os.getpid() != self._process:
             return
-        warnings.warn(f"{self!r} was dropped and not closed", ResourceWarning, stacklevel=1)
         with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the connection
             loop.call_soon_threadsafe(self._close_dropped)
+        warnings.warn(f"{self!r} was dropped and not closed", ResourceWarning, stacklevel=1)
 
     def _close_dropped(self) -> None:
         self._closing = self._loop.create_task(self._close())

@@ -243,6 +243,14 @@ cdef class Leases:
         slot = &self.slots[<int64_t>offsets[0] & self.mask]
         return slot.status == LOST and slot.attempts + 1 == self.attempts_max
 
+    def condemn(self, int64_t at):
+        """It is for the dead letters, whatever its attempts: it cannot be read."""
+        cdef Slot* slot = &self.slots[at & self.mask]
+        if slot.status == OUT:
+            self.out -= 1
+        slot.status = DEAD
+        self.dead.append(at)
+
     def back(self, list offsets):
         """They could not be read."""
         for at in offsets:

@@ -35,17 +35,8 @@ from dragoman.queue.epochs import EPOCH, Epochs
 from dragoman.queue.files import Files
 from dragoman.queue.interface import KeyOf
 from dragoman.queue.report import Damage
-from dragoman.queue.workers import (
-    LEASE_MS,
-    WINDOW,
-    Kept,
-    Work,
-    Workers,
-    kept_name,
-    kept_of,
-    kept_parts,
-    workers_of,
-)
+from dragoman.queue.work_records import Kept, kept_name, kept_of, kept_parts
+from dragoman.queue.workers import LEASE_MS, WINDOW, Work, Workers, workers_of
 
 LOG = logging.getLogger(__name__)
 # By so much a clock may be set without a word; twice a second at the most, in retention.
@@ -204,11 +195,12 @@ class QueueStore(Engine):
         self._files = files if files is not None else Files()
         self._threads: list[threading.Thread] = []
         self._closing = threading.Lock()
-        self._closed = False
+        self._closed = True  # until there is something to close
         self._forked = False
         self._directory = StoreDirectory(self.path, read_only=read_only, missing_ok=create)
         self._files.directory = self._directory.descriptor
         _OPEN.add(self)
+        self._closed = False
         try:
             identity = prepare(
                 self._files, self.path, segment_bytes, create=create and not read_only
@@ -289,6 +281,7 @@ class QueueStore(Engine):
         self._threads.clear()
 
     def _abandon(self) -> None:
+        self._closed = True
         self._rest()
         self._close()
         self._directory.release()
@@ -741,14 +734,20 @@ class QueueStore(Engine):
         self._disown()
 
     def __del__(self) -> None:
-        # One that could not even be opened lacks some of it.
-        if not getattr(self, "open", False) or self._forked or sys.is_finalizing():
+        if getattr(self, "_closed", True) or self._forked:
             return
-        warnings.warn(f"{self!r} was dropped and not closed", ResourceWarning, stacklevel=1)
+        if sys.is_finalizing():
+            self._stop()
+            return
         try:
-            self.close()
-        except DragomanError as error:
-            LOG.error("%s: closing what was dropped: %s", self.path, error)
+            warnings.warn(f"{self!r} was dropped and not closed", ResourceWarning, stacklevel=1)
+        finally:
+            try:
+                self.close()
+            except DragomanError as error:
+                LOG.error("%s: closing what was dropped: %s", self.path, error)
+            finally:
+                self._rest()  # or threads would find its memory gone
 
     def __repr__(self) -> str:
         state = "of another process" if self._forked else "open" if self.open else "closed"

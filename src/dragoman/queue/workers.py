@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import logging
 import os
-import struct
 import threading
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dragoman.errors import DragomanError, OverloadError, UsageError
-from dragoman.queue.arguments import WORK, group_bytes, queue_bytes
+from dragoman.errors import CorruptionError, DragomanError, OverloadError, UsageError
+from dragoman.queue.arguments import group_bytes, queue_bytes
+from dragoman.queue.damaged_work import key_at, letter, stopped
 from dragoman.queue.interface import KeyOf
 from dragoman.queue.leases import ACK, EXTEND, NACK, Leases, Message
+from dragoman.queue.work_records import Kept
 
 if TYPE_CHECKING:
     from dragoman.queue.store import QueueStore
@@ -45,12 +45,9 @@ TAKE_BYTES = 16 << 20
 GROUPS_MAX = 4096
 # So many messages ahead are noted as given, so that not every ``take`` need write.
 STRIDE = 1024
-# What is kept of a group fits a record of META.
-KEPT_BYTES = 58_000
 # How often ``take`` looks again, at first and at the least; and dead letters that could not be put.
 LOOK_S = 0.0005, 0.02
 AGAIN_S = 1.0
-_KEPT = struct.Struct("<BQQQ")
 
 
 @dataclass(frozen=True)
@@ -171,66 +168,6 @@ def timeout_of(wait_ms: Any) -> float:
     return wait_ms / 1000
 
 
-# What is kept in META: a commit of a group with a long name; see docs/formats/queue.md.
-
-
-def kept_name(group: bytes, body: bytes) -> bytes:
-    """The name that keeps ``body`` for ``group``."""
-    return WORK + struct.pack("<H", len(group)) + group + body
-
-
-def kept_parts(name: bytes) -> tuple[bytes, bytes] | None:
-    """The group and what is kept, of a name that begins with WORK; None if it is none."""
-    start = len(WORK) + 2
-    if len(name) < start:
-        return None
-    (length,) = struct.unpack_from("<H", name, len(WORK))
-    if len(name) < start + length:
-        return None
-    return name[start : start + length], name[start + length :]
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What a record keeps of a group: a byte for each message from ``floor`` on, and before where
-    messages may have been given. See ``Leases.stream``."""
-
-    floor: int
-    mark: int
-    stream: bytes
-
-    @property
-    def high(self) -> int:
-        """All that it speaks of lies before this offset: where the queue ends earlier, it is about
-        messages that were lost."""
-        return self.floor + len(self.stream)
-
-    def encode(self) -> bytes:
-        """As it is kept; of what does not fit the beginning."""
-        stream = self.stream
-        packed = zlib.compress(stream, 1)
-        while len(packed) > KEPT_BYTES:
-            stream = stream[: len(stream) // 2]
-            packed = zlib.compress(stream, 1)
-        return _KEPT.pack(1, self.floor + len(stream), self.floor, self.mark) + packed
-
-    def cut(self, length: int) -> Kept:
-        """What is true when the queue ends at ``length``."""
-        return Kept(self.floor, min(self.mark, length), self.stream[: max(0, length - self.floor)])
-
-
-def kept_of(body: bytes, position: int | None = None) -> Kept | None:
-    """What ``encode`` made; None for nothing, or when it is not for ``position`` any more."""
-    try:
-        version, high, floor, mark = _KEPT.unpack_from(body)
-        if version != 1 or position not in (None, high):
-            return None
-        stream = zlib.decompress(body[_KEPT.size :])
-    except (struct.error, zlib.error):
-        return None
-    return Kept(floor, mark, stream) if high == floor + len(stream) else None
-
-
 def _fitting(bodies: list[bytes], bytes_max: int) -> list[bytes]:
     """As many as have so many bytes, one at least: the store reads some more."""
     if sum(map(len, bodies)) <= bytes_max:
@@ -295,8 +232,13 @@ class WorkGroup:
             offsets = self.leases.unsettled()
             for at in range(0, len(offsets), STRIDE):
                 some = offsets[at : at + STRIDE]
-                bodies = [b for o in some for b in store.get(self.queue, o, 1)]
-                self.leases.set_keys(some, keys_of(bodies, by))
+                self.leases.set_keys(
+                    some,
+                    [
+                        key_at(store, self.queue, o, lambda bodies: keys_of(bodies, by))
+                        for o in some
+                    ],
+                )
 
     def _check(self) -> None:
         # With the lock: this is the state of the queue that has this name now.
@@ -319,7 +261,11 @@ class WorkGroup:
             given, alone = self._again(count, due_s, bytes_max)
             if not alone and len(given) < count:
                 size = sum(len(message.body) for message in given)
-                given += self._new(count - len(given), due_s, bytes_max - size)
+                try:
+                    given += self._new(count - len(given), due_s, bytes_max - size)
+                except DragomanError:
+                    if not given:
+                        raise  # else who takes next meets it
             if leases.unkept:
                 self._save(self._generous)
                 store._sync_meta(store._level == 2)
@@ -337,11 +283,35 @@ class WorkGroup:
         alone = leases.alone(offsets)
         try:
             read, bodies = self._read(offsets, bytes_max)
+        except CorruptionError as error:
+            leases.back(offsets)
+            return self._around_damage(offsets, due_s, error), alone
         except BaseException:
             leases.back(offsets)
             raise
         leases.back(offsets[len(read) :])
         return leases.give(read, bodies, due_s, self.life), alone
+
+    def _around_damage(
+        self, offsets: list[int], due_s: float, error: CorruptionError
+    ) -> list[Message]:
+        # One by one; what cannot be read is for the dead letters, or is said while it is first.
+        leases = self.leases
+        given: list[Message] = []
+        for offset in offsets:
+            try:
+                bodies = self.store.get(self.queue, offset, 1)
+            except CorruptionError as damaged:
+                if self.settings.dead_letter is not None:
+                    leases.condemn(offset)
+                    continue
+                if not given:
+                    raise stopped(self.queue, self.group, offset, damaged) from error
+                break
+            given += leases.give([offset], bodies, due_s, self.life)
+            if sum(len(message.body) for message in given) > TAKE_BYTES:
+                break
+        return given
 
     def _read(self, offsets: list[int], bytes_max: int) -> tuple[list[int], list[bytes]]:
         # As many from the first on as bytes allow; one that was trimmed meanwhile ends it.
@@ -364,21 +334,40 @@ class WorkGroup:
     def _new(self, count: int, due_s: float, bytes_max: int) -> list[Message]:
         leases, by = self.leases, self.settings.ordered_by
         given: list[Message] = []
+        # At most so many are read at once, after damage.
+        readable = TAKE_MAX
         length = self.store.length(self.queue)
         while len(given) < count and bytes_max > 0:
             most = min(leases.room(count - len(given)), length - leases.next)
             if most <= 0:
                 break
-            (bodies,) = self.store.get_many([(self.queue, leases.next, most)], bytes_max)
-            if not bodies:
+            most = min(most, readable)
+            try:
+                (bodies,) = self.store.get_many([(self.queue, leases.next, most)], bytes_max)
+            except CorruptionError as error:
+                readable = most // 2
+                if readable:
+                    continue
+                if self.settings.dead_letter is None:
+                    if given:
+                        break
+                    raise stopped(self.queue, self.group, leases.next, error) from error
+                bodies = []
+            damaged = readable == 0
+            readable = most if damaged else 2 * most
+            if not bodies and not damaged:
                 break
-            bodies = _fitting(bodies, bytes_max)
-            keys = None if by is None else keys_of(bodies, by)
+            bodies = [b""] if damaged else _fitting(bodies, bytes_max)
+            keys = None if by is None else [object()] if damaged else keys_of(bodies, by)
             end = leases.next + len(bodies)
             raised = end > leases.mark
             if raised:
                 leases.mark = end + (STRIDE if self._generous else 0)
-            given += leases.give_new(bodies, keys, due_s, self.life)
+            news = leases.give_new(bodies, keys, due_s, self.life)
+            if damaged:
+                leases.condemn(end - 1)
+            else:
+                given += news
             bytes_max -= sum(map(len, bodies))
             if raised and not leases.unkept:
                 self._save(self._generous)
@@ -446,7 +435,10 @@ class WorkGroup:
         dead = leases.take_dead()
         try:
             while dead:
-                read, bodies = self._read(dead, TAKE_BYTES)
+                try:
+                    read, bodies = self._read(dead, TAKE_BYTES)
+                except CorruptionError:
+                    read, bodies = dead[:1], [letter(store, self.queue, dead[0])]
                 store.put_many(letters, bodies)
                 if store._level != 2:
                     store._sync_all()
