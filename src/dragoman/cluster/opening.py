@@ -11,8 +11,10 @@ from dragoman.cluster.pools import CONNECT_TIMEOUT_MS, PoolOptions, open_pool
 from dragoman.cluster.server import PROTOCOL, RegisteredServer
 from dragoman.errors import UsageError
 from dragoman.opening import opening
+from dragoman.options import milliseconds, text, whole
 from dragoman.registry import Registration, Registry, format_address, open_registry
-from dragoman.registry.base import parse_address
+from dragoman.registry.base import check_registry, parse_address
+from dragoman.registry.url import LEASE_TTL_S_MAX
 from dragoman.rpc.address import Address
 from dragoman.rpc.opening import serve as listen
 from dragoman.rpc.options import MIB
@@ -86,10 +88,11 @@ async def connect(
         body_bytes_max=body_bytes_max,
         heartbeat_ms=heartbeat_ms,
         servers_min=servers_min,
+        connect_timeout_ms=connect_timeout_ms,
         tls=tls,
         server_hostname=server_hostname,
     )
-    pool = await open_pool(options, connect_timeout_ms)
+    pool = await open_pool(options)
     watch(pool)
     return pool
 
@@ -134,9 +137,23 @@ async def serve(
     registered in time, UsageError for options out of range, or an address that pools cannot reach.
     """
     wanted = address if isinstance(address, Address) else Address.parse(address)
-    host, port = advertised(wanted, advertise)
     # Looked at before anything opens.
-    Registration(interface=name, host=host, port=port or 1, weight=weight)
+    text("name", name, empty=False)
+    check_registry("registry", registry)
+    for option, label in (("group", group), ("version", version), ("zone", zone)):
+        text(option, label)
+    whole("lease_ttl_s", lease_ttl_s, 1, LEASE_TTL_S_MAX)
+    milliseconds("register_timeout_ms", register_timeout_ms)
+    host, port = advertised(wanted, advertise)
+    Registration(
+        interface=name,
+        host=host,
+        port=port or 1,
+        weight=weight,
+        group=group,
+        version=version,
+        zone=zone,
+    )
     opened = (
         open_registry(registry, lease_ttl_s=lease_ttl_s) if isinstance(registry, str) else registry
     )
@@ -185,9 +202,17 @@ async def serve(
 def advertised(address: Address, advertise: str | None) -> tuple[str, int]:
     """The host and port to register, 0 for the port that is got; raises UsageError."""
     if advertise is not None:
-        if advertise.rpartition(":")[2].isdigit() and not advertise.endswith("]"):
-            return parse_address(advertise)
-        return parse_address(format_address(advertise.strip("[]"), 1))[0], address.port
+        text("advertise", advertise, empty=False)
+        try:
+            return _host_and_port(address, advertise)
+        except UsageError as error:
+            raise UsageError(f"advertise: {error}") from None
     if address.path or address.host in ANY_HOST:
         raise UsageError(f"advertise: expected a host, since nobody can connect to {address}")
     return address.host, address.port
+
+
+def _host_and_port(address: Address, advertise: str) -> tuple[str, int]:
+    if advertise.rpartition(":")[2].isdigit() and not advertise.endswith("]"):
+        return parse_address(advertise)
+    return parse_address(format_address(advertise.strip("[]"), 1))[0], address.port

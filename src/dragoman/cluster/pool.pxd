@@ -11,6 +11,8 @@ cdef class Pool(Account):
     cdef int64_t _timeout_us
     cdef dict _names
     cdef object _method
+    # Whether a ``close`` has come to its end.
+    cdef bint _closed
     cdef bytes _method_name
     cdef Sweep _sweep
     cdef object _closing

@@ -25,8 +25,9 @@ import asyncio
 
 from dragoman.forking import foreign
 from dragoman.cluster.statistics import EndpointStatistics, PoolStatistics
+from dragoman.options import milliseconds
 from dragoman.rpc.arguments import (
-    body_bytes, check_in_flight, method_name, order_key_bytes, timeout_us,
+    body_bytes, check_callback, check_map, listed, method_name, order_key_bytes, timeout_us,
 )
 from dragoman.rpc.iteration import replies_in_order
 from dragoman.rpc.metadata import metadata_bytes
@@ -55,6 +56,8 @@ cdef class Pool(Account):
         self._create_future = loop.create_future if create_future is None else create_future
         self._timeout_us = 0 if timeout_ms is None else timeout_us(timeout_ms)
         self._names = {}
+        # That of no call.
+        self._method = self._names
         self._sweep = Sweep()
         self._sweep.pool = self
 
@@ -95,6 +98,8 @@ cdef class Pool(Account):
         None. It runs on the loop, perhaps before this returns when the call fails at once.
         """
         cdef CallbackCall call
+        if not callable(callback):
+            check_callback(callback)
         cdef bytes data = body if PyBytes_CheckExact(body) else body_bytes(body)
         cdef int64_t due_us = self._due(timeout_ms)
         cdef bytes name = self._name(method)
@@ -118,7 +123,7 @@ cdef class Pool(Account):
         caller's. It is refused as a whole, with the error alone, if its first call is.
         """
         cdef Batch batch = Batch.__new__(Batch)
-        cdef list data = list(bodies)
+        cdef list data = listed(bodies)
         cdef Py_ssize_t i
         for i in range(PyList_GET_SIZE(data)):
             if not PyBytes_CheckExact(<object>PyList_GET_ITEM(data, i)):
@@ -164,7 +169,7 @@ cdef class Pool(Account):
         iterable) only as replies are taken here. A call that fails raises its error in its place;
         ending the iteration withdraws what is under way.
         """
-        check_in_flight(in_flight)
+        check_map(bodies, in_flight)
         return replies_in_order(self, method, bodies, in_flight, timeout_ms)
 
     def service(self, declared, *, timeout_ms=..., order_key=..., metadata=...):
@@ -215,8 +220,8 @@ cdef class Pool(Account):
         return 0
 
     cdef inline int _check_mine(self) except -1:
-        if self._service.turn.foreign:
-            raise foreign(f"the pool of {self.name}")
+        if not self._service.turn.here():
+            raise self._service.turn.misplaced(f"the pool of {self.name}")
         return 0
 
     cdef inline void _watch(self):
@@ -289,8 +294,10 @@ cdef class Pool(Account):
         line, else with LinkLost. Later calls fail with UnavailableError.
         """
         cdef Service service = self._service
-        if service.turn.foreign:
+        milliseconds("drain_ms", drain_ms)
+        if service.turn.foreign or self._closed:
             return
+        self._check_mine()
         closing = self._closing
         self._closing = None
         if closing is not None:
@@ -310,6 +317,7 @@ cdef class Pool(Account):
             (<Endpoint>endpoint).abort()
         if self._sweep.armed():
             service.turn.wheel.cancel(self._sweep)
+        self._closed = True
 
     def _told(self):
         """How it stands, for a person."""
@@ -340,7 +348,8 @@ cdef class Pool(Account):
         """The pool's counters now, as a frozen PoolStatistics."""
         cdef Service service = self._service
         cdef Endpoint endpoint
-        self._check_mine()
+        if service.turn.foreign:
+            raise foreign(f"the pool of {self.name}")
         return PoolStatistics(
             requests=service.requests, replies=self.replies, failures=self.failures,
             refused=service.shed, retried=service.retried, expired=service.expired,

@@ -22,7 +22,9 @@ from dragoman.cluster.pool import Pool
 from dragoman.cluster.server import PROTOCOL
 from dragoman.cluster.service import Service
 from dragoman.errors import RegistryError, UnavailableError, UsageError
+from dragoman.options import choice, milliseconds, shown, text, whole
 from dragoman.registry import Registration, Registry, open_registry
+from dragoman.registry.base import check_registry, check_service
 from dragoman.rpc.address import Address
 from dragoman.rpc.options import MIB, ClientOptions
 
@@ -32,6 +34,7 @@ POLL_S = 0.002
 # find them all.
 SETTLE_S = 0.1
 WEIGHT_MAX = 1_000_000
+SERVERS_MAX = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,7 @@ class PoolOptions:
     body_bytes_max: int = 64 * MIB
     heartbeat_ms: int = 5000
     servers_min: int = 1
+    connect_timeout_ms: int = CONNECT_TIMEOUT_MS
     tls: ssl.SSLContext | None = None
     server_hostname: str | None = None
     # What is made of them: the named servers, and what a client and a pool have in common.
@@ -63,8 +67,15 @@ class PoolOptions:
     def __post_init__(self) -> None:
         if (self.registry is None) == (self.endpoints is None):
             raise UsageError("connect: expected either a registry or endpoints")
-        if self.policy not in POLICIES:
-            raise UsageError(f"policy: expected one of {', '.join(POLICIES)}, not {self.policy!r}")
+        text("name", self.name)
+        if self.registry is not None:
+            check_registry("registry", self.registry)
+            check_service(self.name)
+        text("group", self.group)
+        text("version", self.version)
+        choice("policy", self.policy, tuple(POLICIES))
+        whole("servers_min", self.servers_min, 0, SERVERS_MAX)
+        milliseconds("connect_timeout_ms", self.connect_timeout_ms)
         members = () if self.endpoints is None else _members(self.endpoints)
         # Read once: an iterator would have nothing left.
         object.__setattr__(self, "members", members)
@@ -90,21 +101,27 @@ class PoolOptions:
 
 def _members(endpoints: Iterable[str | Address] | Mapping[str, float]) -> list[Member]:
     """The servers that ``endpoints`` names; raises UsageError."""
-    if isinstance(endpoints, str):
-        raise UsageError("endpoints: expected a list of addresses, or a dict of their weights")
-    weights = endpoints if isinstance(endpoints, Mapping) else dict.fromkeys(endpoints, 1)
-    members = []
-    for address, weight in weights.items():
-        parsed = address if isinstance(address, Address) else Address.parse(address)
+    if isinstance(endpoints, str | bytes | bytearray) or not isinstance(endpoints, Iterable):
+        raise UsageError(
+            "endpoints: expected a list of addresses, or a dict of their weights, "
+            f"not {shown(endpoints)}"
+        )
+    named = endpoints.items() if isinstance(endpoints, Mapping) else [(at, 1) for at in endpoints]
+    members: dict[str, Member] = {}
+    for address, weight in named:
+        try:
+            at = str(address if isinstance(address, Address) else Address.parse(address))
+        except UsageError as error:
+            raise UsageError(f"endpoints: {error}") from None
         if type(weight) not in (int, float) or not 0 < weight <= WEIGHT_MAX:
-            raise UsageError(f"endpoints: expected a weight up to {WEIGHT_MAX}, not {weight!r}")
-        members.append(Member(str(parsed), weight))
-    return members
+            raise UsageError(
+                f"endpoints: expected a weight up to {WEIGHT_MAX}, not {shown(weight)}"
+            )
+        members[at] = Member(at, weight)
+    return list(members.values())
 
 
-async def open_pool(
-    options: PoolOptions, timeout_ms: int, create_future: Callable[[], Any] | None = None
-) -> Pool:
+async def open_pool(options: PoolOptions, create_future: Callable[[], Any] | None = None) -> Pool:
     """The pool, connected; see ``cluster.connect``, whose errors it raises. ``create_future`` makes
     the futures of its calls, the loop's own unless it is given."""
     checked = options.checked
@@ -136,7 +153,7 @@ async def open_pool(
     else:
         _follow(pool, options.name, options.registry, options.group, options.version)
     try:
-        await connected(pool, options.servers_min, timeout_ms / 1000)
+        await connected(pool, options.servers_min, options.connect_timeout_ms / 1000)
     except BaseException:
         await pool.close(drain_ms=0)
         raise

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final
 
 from dragoman.errors import RegistryError
+from dragoman.options import milliseconds, number
 from dragoman.registry import Handle, Registration, Registry
 from dragoman.rpc.address import Address
 from dragoman.rpc.server import Server
@@ -20,6 +21,7 @@ from dragoman.rpc.statistics import ServerStatistics
 # but with bodies and methods that are nobody else's business.
 PROTOCOL: Final = "rpc"
 UNREGISTER_TIMEOUT_S: Final = 2.0
+READY_S_MAX: Final = 86_400
 
 
 class RegisteredServer:
@@ -29,6 +31,7 @@ class RegisteredServer:
         self._server = server
         self._handle = handle
         self._registry = registry
+        self._closed = False
         self.address: Address = server.address
 
     @property
@@ -53,6 +56,9 @@ class RegisteredServer:
 
     async def ready(self, timeout_s: float | None = None) -> None:
         """Return once it is registered; raises RegistryError with the reason after the time."""
+        if timeout_s is not None:
+            number("timeout_s", timeout_s, 0, READY_S_MAX)
+        self._server.check_mine()
         await self._handle.ready(timeout_s)
 
     async def serve_forever(self) -> None:
@@ -70,14 +76,17 @@ class RegisteredServer:
     async def close(self, *, drain_ms: int = 10_000) -> None:
         """Deregister, take nothing new, answer what is in progress, for ``drain_ms`` milliseconds
         at most; then close every connection. Never fails for a registry that is away."""
-        if self._server.foreign:
+        milliseconds("drain_ms", drain_ms)
+        if self._server.foreign or self._closed:
             return
+        self._server.check_mine()
         unregistering = asyncio.create_task(self._handle.unregister(timeout_s=UNREGISTER_TIMEOUT_S))
         await self._server.close(drain_ms=drain_ms)
         await asyncio.gather(unregistering, return_exceptions=True)
         if self._registry is not None:
             with contextlib.suppress(RegistryError):
                 await self._registry.close()
+        self._closed = True
 
     async def __aenter__(self) -> RegisteredServer:
         return self

@@ -53,7 +53,7 @@ def connect_sync(
     open Registry belongs to another loop.
     """
     if registry is not None and not isinstance(registry, str):
-        raise UsageError(f"registry: expected a URL, not {registry!r}")
+        raise UsageError(f"registry: expected a URL, not {type(registry).__name__}")
     options = PoolOptions(
         name=name,
         registry=registry,
@@ -71,10 +71,11 @@ def connect_sync(
         body_bytes_max=body_bytes_max,
         heartbeat_ms=heartbeat_ms,
         servers_min=servers_min,
+        connect_timeout_ms=connect_timeout_ms,
         tls=tls,
         server_hostname=server_hostname,
     )
-    return SyncPool(options, connect_timeout_ms)
+    return SyncPool(options)
 
 
 class _LatePool:
@@ -89,7 +90,7 @@ class _LatePool:
     async def start(self, timeout_ms: int) -> None:
         """Make the pool, and connect."""
         self._opening = asyncio.current_task()
-        pool = self.pool = await open_pool(self._options, timeout_ms, self._create_future)
+        pool = self.pool = await open_pool(self._options, self._create_future)
         # What the inbox calls: the pool's own, without a step between.
         self.call, self.call_many, self.notify = pool.call, pool.call_many, pool.notify
 
@@ -110,7 +111,7 @@ class SyncPool(BlockingCalls[_LatePool]):
     connects anew.
     """
 
-    def __init__(self, options: PoolOptions, connect_timeout_ms: int) -> None:
+    def __init__(self, options: PoolOptions) -> None:
         self.name = name = options.name
 
         def make(loop: asyncio.AbstractEventLoop, create_future: Callable[[], Any]) -> _LatePool:
@@ -122,7 +123,7 @@ class SyncPool(BlockingCalls[_LatePool]):
             what=f"the pool of {name}",
             refusal=lambda: UnavailableError(f"{name} is closed here"),
         )
-        self._start(core, connect_timeout_ms)
+        self._start(core, options.connect_timeout_ms)
 
     @property
     def _pool(self) -> Pool:

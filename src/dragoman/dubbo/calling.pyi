@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dragoman.cluster.pool import Pool
@@ -23,6 +23,9 @@ class JavaPool(Pool):
         timeout_ms: float | None = None,
         create_future: Callable[[], Any] | None = None,
     ) -> None: ...
+
+def checked_attachments(attachments: Any) -> Mapping[str, str]:
+    """The texts that go with a call; raises UsageError."""
 
 class Caller:
     """One method of a service, to be called: ``caller(*args)`` gives a future."""

@@ -25,6 +25,7 @@ import datetime
 import decimal
 import uuid
 from asyncio import InvalidStateError
+from collections.abc import Iterable, Mapping
 from enum import Enum
 
 import msgspec
@@ -34,6 +35,7 @@ from dragoman.dubbo.no_method import says_no_such_method
 from dragoman.dubbo.request import Result
 from dragoman.dubbo.scalars import Misfit
 from dragoman.errors import Code, DragomanError, JavaError, ProtocolError, UsageError
+from dragoman.options import flag, shown
 from dragoman.rpc.arguments import timeout_us as checked_timeout_us
 from dragoman.wire.descriptor import count_parameters, descriptor_of, java_name, split_descriptor
 from dragoman.wire.hessian2 import CONTAINERS_MAX, DEPTH_MAX
@@ -265,6 +267,18 @@ cdef int _fail(future, error) except -1:
     return 0
 
 
+def checked_attachments(attachments):
+    """The texts that go with a call; raises UsageError."""
+    if attachments is None:
+        return {}
+    if not isinstance(attachments, Mapping):
+        raise UsageError(f"attachments: expected texts by name, not {shown(attachments)}")
+    for name, value in attachments.items():
+        if type(name) is not str or type(value) is not str:
+            raise UsageError(f"attachments: expected text, not {name!r:.60}: {value!r:.60}")
+    return attachments
+
+
 cdef class Caller:
     """One method of a service, to be called: ``caller(*args)`` gives a future.
 
@@ -279,7 +293,7 @@ cdef class Caller:
         self.name = name
         self.method = method
         self.options = options
-        self.generic = bool(options.get("generic"))
+        self.generic = flag("generic", options.get("generic", False))
         self.one_way = bool(options.get("one_way"))
         self.whole = bool(options.get("whole"))
         timeout_ms = options.get("timeout_ms")
@@ -316,11 +330,7 @@ cdef class Caller:
         """The map of the call's attachments in a stream of its own; empty if there are none."""
         cdef Buffer out = Buffer()
         cdef dict given = {}
-        attachments = self.options.get("attachments") or {}
-        for name, value in attachments.items():
-            if type(name) is not str or type(value) is not str:
-                raise UsageError(f"attachments: expected text, not {name!r:.60}: {value!r:.60}")
-            given[name] = value
+        given.update(checked_attachments(self.options.get("attachments")))
         if self.generic:
             given["generic"] = "true"
         if not given:
@@ -511,7 +521,20 @@ OPTIONS = frozenset(("timeout_ms", "attachments", "types", "generic", "one_way",
 
 
 def _descriptors_of(types):
-    """The descriptors of a list of Java types, or of one descriptor of them all, one by one."""
+    """The descriptors of a list of Java types, or of one descriptor of them all, one by one; raises
+    UsageError.
+    """
+    if not isinstance(types, str) and (
+        isinstance(types, bytes) or not isinstance(types, Iterable)
+    ):
+        raise UsageError(f"types: expected Java types or their descriptor, not {shown(types)}")
+    try:
+        return _split_types(types)
+    except UsageError as error:
+        raise UsageError(f"types: {error}") from None
+
+
+def _split_types(types):
     if isinstance(types, str):
         if count_parameters(types.encode("utf-8", "replace")) == 0:
             return []

@@ -26,18 +26,24 @@ from dragoman.budget import Budget
 from dragoman.cluster.directory import service_key
 from dragoman.cluster.options import Options
 from dragoman.cluster.peer import Peers
-from dragoman.cluster.pools import connected
+from dragoman.cluster.pools import SERVERS_MAX, connected
 from dragoman.cluster.selection import ANY, chosen, is_choice
 from dragoman.cluster.service import Service
 from dragoman.cluster.statistics import PoolStatistics
 from dragoman.dubbo.calling import Caller, JavaPool
 from dragoman.dubbo.declaration import Declaration
 from dragoman.dubbo.native import PROTOCOL, Providers
-from dragoman.dubbo.stub import UNSET, Expose, Reference, Stub
+from dragoman.dubbo.stub import UNSET, Expose, Reference, Stub, check_options
 from dragoman.errors import RegistryError, UsageError
-from dragoman.forking import foreign
+from dragoman.options import choice, milliseconds, shown, text, whole
 from dragoman.registry import Registration, Registry, open_registry
-from dragoman.registry.base import Method, Watch, check_service, parse_address
+from dragoman.registry.base import (
+    Method,
+    Watch,
+    check_registry,
+    check_service,
+    parse_address,
+)
 from dragoman.registry.static import StaticRegistry, parse_dubbo
 from dragoman.registry.url import redact_url
 from dragoman.rpc.address import Address
@@ -70,12 +76,9 @@ class Settings:
     heartbeat_ms: int = 5000
 
     def __post_init__(self) -> None:
-        if self.policy not in POLICIES:
-            raise UsageError(f"policy: expected one of {', '.join(POLICIES)}, not {self.policy!r}")
-        if self.on_full not in ("shed", "wait", "fail"):
-            raise UsageError(f"on_full: expected 'shed', 'wait' or 'fail', not {self.on_full!r}")
-        if type(self.connections) is not int or not 1 <= self.connections <= 64:
-            raise UsageError(f"connections: expected 1 to 64, not {self.connections!r}")
+        choice("policy", self.policy, tuple(POLICIES))
+        choice("on_full", self.on_full, ("shed", "wait", "fail"))
+        whole("connections", self.connections, 1, 64)
         # What it has in common with other clients.
         ClientOptions(
             address=Address(host="-"),
@@ -123,7 +126,9 @@ class Hub:
         settings: Settings,
         create_future: Callable[[], Any] | None = None,
     ) -> None:
+        check_registry("source", source)
         self._loop = loop
+        self._turn = turn_of(loop)
         self._settings = settings
         self._create_future = create_future
         self._static = static_providers(source) if isinstance(source, str) else None
@@ -143,6 +148,8 @@ class Hub:
         self._pools: dict[bytes, JavaPool] = {}
         self._watches: dict[JavaPool, Watch] = {}
         self.closed = False
+        # Whether a ``close`` has come to its end.
+        self._ended = False
         self.source = source.location if isinstance(source, Registry) else redact_url(source)
 
     def told(self) -> str:
@@ -168,10 +175,7 @@ class Hub:
 
     def pool(self, interface: str, group: str, version: str) -> JavaPool:
         """The pool of a service, which follows the registry from now on."""
-        if turn_of(self._loop).foreign:
-            raise foreign("the client")
-        if self.closed:
-            raise UsageError("the client is closed")
+        self.check_open()
         check_service(interface)
         if version == "0.0.0":
             version = ""
@@ -247,11 +251,15 @@ class Hub:
         generic: bool,
     ) -> Any:
         """What ``Client.service`` gives."""
+        check_options(timeout_ms, attachments, generic)
         options = {
             "timeout_ms": self._settings.timeout_ms if timeout_ms is UNSET else timeout_ms,
             "attachments": attachments,
             "generic": generic,
         }
+        for name, value in (("group", group), ("version", version)):
+            if value is not None:
+                text(name, value)
         pool = self._pool_for(declared, group, version)
         if isinstance(declared, str):
             return Reference(pool, expose, options)
@@ -275,12 +283,21 @@ class Hub:
             return pool
         if not isinstance(service, str | type):
             raise UsageError(
-                f"expected what Client.service() gave, its class or its interface, not {service!r}"
+                f"expected what Client.service() gave, its class or its interface, "
+                f"not {shown(service)}"
             )
         return self._pool_for(service, None, None)
 
+    async def ready(self, pool: JavaPool, providers_min: int, timeout_ms: float) -> None:
+        """Return when providers are connected; see ``Client.ready``."""
+        milliseconds("timeout_ms", timeout_ms)
+        whole("providers_min", providers_min, 0, SERVERS_MAX)
+        self.check_open()
+        await connected(pool, providers_min, timeout_ms / 1000)
+
     async def services(self) -> dict[str, list[Registration]]:
         """Every interface with its providers; see ``Client.services``."""
+        self.check_open()
         if self._registry is not None:
             return await self._registry.services()
         found: dict[str, list[Registration]] = {}
@@ -288,8 +305,17 @@ class Hub:
             found.setdefault(each.interface, []).append(each)
         return found
 
+    def check_open(self) -> None:
+        """Raise UsageError where, or when, it must not be used."""
+        self._turn.check("the client")
+        if self.closed:
+            raise UsageError("the client is closed")
+
     async def methods(self, pool: JavaPool, timeout_ms: float | None) -> tuple[Method, ...]:
         """What providers publish of a service's methods; see ``Client.methods``."""
+        if timeout_ms is not None:
+            milliseconds("timeout_ms", timeout_ms)
+        self.check_open()
         try:
             async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
                 return await self._published(pool)
@@ -313,8 +339,9 @@ class Hub:
 
     async def close(self, *, drain_ms: int) -> None:
         """Let what is under way end, and close everything."""
-        if turn_of(self._loop).foreign:
+        if self._turn.foreign or self._ended:
             return
+        self._turn.check("the client")
         self.closed = True
         pools = list(self._pools.values())
         await asyncio.gather(*(pool.close(drain_ms=drain_ms) for pool in pools))
@@ -322,6 +349,7 @@ class Hub:
         if self._registry is not None and self._owned:
             with contextlib.suppress(RegistryError):
                 await self._registry.close()
+        self._ended = True
 
 
 def _named(registration: Registration, pool: JavaPool) -> Registration | None:
@@ -476,7 +504,7 @@ class Client:
         """Return when ``providers_min`` providers of a service are connected. Raises
         UnavailableError with the reasons after the time, RegistryError if the registry is silent.
         Calls wait by themselves: this is for programs that want to know."""
-        await connected(self._hub.pool_of(service), providers_min, timeout_ms / 1000)
+        await self._hub.ready(self._hub.pool_of(service), providers_min, timeout_ms)
 
     async def echo(self, service: object, value: Any = "ok") -> Any:
         """Have a provider of a service give ``value`` back (``$echo``): its pool takes calls."""
@@ -506,6 +534,7 @@ class Client:
     async def close(self, *, drain_ms: int = 5000) -> None:
         """Close all connections once the calls made so far have ended, or in ``drain_ms``
         milliseconds at the latest; those that have not ended then fail, and so do later ones."""
+        milliseconds("drain_ms", drain_ms)
         await self._hub.close(drain_ms=drain_ms)
 
     def __await__(self) -> Generator[Any, Any, Client]:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from dragoman.dubbo.mapping import mapping_of
 from dragoman.dubbo.scalars import Mapping
 from dragoman.errors import JavaError, UsageError
+from dragoman.options import shown, text
 from dragoman.reasons import annotation_fault
 from dragoman.registry.base import check_service
 
@@ -97,6 +98,10 @@ class Declaration:
         errors: Iterable[type[JavaError]] = (),
     ) -> None:
         check_service(interface)
+        text("version", version)
+        text("group", group)
+        if isinstance(errors, str | bytes) or not isinstance(errors, Iterable):
+            raise UsageError(f"errors: expected a list of exception classes, not {shown(errors)}")
         self.cls = cls
         self.interface = interface
         self.version = "" if version == "0.0.0" else version
@@ -115,7 +120,7 @@ class Declaration:
         """What ``service`` said of a class or a base of it; raises UsageError if nothing."""
         declaration: Declaration | None = getattr(declared, _ATTRIBUTE, None)
         if declaration is None:
-            raise UsageError(f"expected a class with @dubbo.service, not {declared!r}")
+            raise UsageError(f"expected a class with @dubbo.service, not {shown(declared)}")
         return declaration
 
     @property
@@ -175,11 +180,11 @@ def service(
     Raises UsageError that names class, method and parameter when something cannot be served.
     """
     if not isinstance(interface, str):
-        raise UsageError(f"service: expected the name of a Java interface, not {interface!r}")
+        raise UsageError(f"service: expected the name of a Java interface, not {shown(interface)}")
 
     def decorate(cls: C) -> C:
         if not isinstance(cls, type):
-            raise UsageError(f"service: expected a class, not {cls!r}")
+            raise UsageError(f"service: expected a class, not {shown(cls)}")
         setattr(cls, _ATTRIBUTE, Declaration(cls, interface, version, group, errors))
         return cls
 
@@ -190,7 +195,7 @@ def method(name: str) -> Callable[[F], F]:
     """Declare that a method is called ``name`` in Java: ``say_hello`` may be ``sayHello``, and
     methods with one name and different parameters are overloads. Raises UsageError."""
     if not isinstance(name, str) or not name.isidentifier():
-        raise UsageError(f"method: expected the name of a Java method, not {name!r}")
+        raise UsageError(f"method: expected the name of a Java method, not {shown(name)}")
 
     def decorate(function: F) -> F:
         setattr(function, _METHOD, name)
@@ -244,7 +249,7 @@ def _check_shape(cls: type, name: str, function: Any) -> None:
 def _java_class_of(kind: Any) -> str:
     """The Java class of a declared exception class; raises UsageError."""
     if not (isinstance(kind, type) and issubclass(kind, JavaError)):
-        raise UsageError(f"errors: expected classes derived from JavaError, not {kind!r}")
+        raise UsageError(f"errors: expected classes derived from JavaError, not {shown(kind)}")
     if kind.java_class == JavaError.java_class:
         raise UsageError(f"errors: {kind.__qualname__} has no java_class of its own")
     return kind.java_class

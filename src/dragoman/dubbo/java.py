@@ -30,6 +30,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import msgspec
 
 from dragoman.errors import UsageError
+from dragoman.options import shown
 from dragoman.wire.descriptor import descriptor_of
 
 C = TypeVar("C", bound=type)
@@ -96,7 +97,7 @@ def bean(java_class: str, *, names: dict[str, str] | None = None) -> Callable[[C
     for other classes, and for what is no class name.
     """
     if not isinstance(java_class, str) or not _CLASS_NAME.fullmatch(java_class):
-        raise UsageError(f"bean: expected the name of a Java class, not {java_class!r}")
+        raise UsageError(f"bean: expected the name of a Java class, not {shown(java_class)}")
 
     def decorate(cls: C) -> C:
         own = fields_of(cls)
@@ -117,7 +118,7 @@ def fields_of(cls: Any) -> dict[str, str]:
     """The fields of a class by their names, with the names under which they travel; none for an
     Enum. Raises UsageError for a class of which neither is known."""
     if not isinstance(cls, type):
-        raise UsageError(f"bean: expected a class, not {cls!r}")
+        raise UsageError(f"bean: expected a class, not {shown(cls)}")
     if issubclass(cls, Enum):
         return {}
     if issubclass(cls, msgspec.Struct):

@@ -28,10 +28,11 @@ from dragoman.dubbo.serving import Provider
 from dragoman.errors import ConnectError, RegistryError, UsageError
 from dragoman.forking import foreign
 from dragoman.opening import opening
+from dragoman.options import milliseconds, number, text, whole
 from dragoman.reasons import reason
 from dragoman.registry import Handle, Registration, Registry, open_registry
-from dragoman.registry.base import LIMIT_MAX, METHODS_MAX, Method
-from dragoman.registry.url import JAVA_REGISTRIES, default_weight
+from dragoman.registry.base import LIMIT_MAX, METHODS_MAX, WEIGHT_MAX, Method, check_registry
+from dragoman.registry.url import JAVA_REGISTRIES, LEASE_TTL_S_MAX, default_weight
 from dragoman.rpc.address import Address
 from dragoman.rpc.turn import turn_of
 from dragoman.stopping import told_to_stop
@@ -51,6 +52,9 @@ BUFFERS_BYTES_MAX: Final = 256 << 20
 VALUES_MAX: Final = 200_000
 UNREGISTER_TIMEOUT_S: Final = 2.0
 BACKLOG: Final = 1024
+# What a connection may be silent for.
+IDLE_S_MIN: Final = 0.001
+IDLE_S_MAX: Final = 31_536_000
 # A peer that has been told may have sent calls before it heard: as long as none came for this long.
 QUIET_S: Final = 0.2
 POLL_S: Final = 0.01
@@ -73,6 +77,7 @@ class Server:
         owned: bool,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._turn = turn_of(self._loop)
         self._services = services
         self._provider = provider
         self._executor = executor
@@ -146,30 +151,35 @@ class Server:
         return all(handle.registered for handle in self._handles)
 
     def _check_mine(self) -> None:
-        if turn_of(self._loop).foreign:
-            raise foreign(f"the server at {self.address}")
+        self._turn.check(f"the server at {self.address}")
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed."""
+        self._check_mine()
         await asyncio.shield(self._closed)
 
     def set_limit(self, limit: int) -> None:
         """From now on have at most ``limit`` calls at work; raises UsageError for what is none."""
-        _check_number("limit", limit, 1, LIMIT_MAX)
+        whole("limit", limit, 1, LIMIT_MAX)
         self._check_mine()
         self._provider.set_limit(limit)
 
     def statistics(self) -> ServerStatistics:
         """The server's counters now."""
-        self._check_mine()
+        if self._turn.foreign:
+            raise foreign(f"the server at {self.address}")
         return self._provider.statistics()
 
     async def close(self, *, drain_ms: int = DRAIN_MS) -> None:
         """Unregister, listen no longer, tell every peer to go elsewhere, finish what is at work,
         for ``drain_ms`` milliseconds at most; then close every connection. Never fails for a
         registry that is away."""
-        if turn_of(self._loop).foreign:
+        milliseconds("drain_ms", drain_ms)
+        if self._turn.foreign:
             return
+        if self._closed.done():
+            return
+        self._check_mine()
         if self._closing:
             await asyncio.shield(self._closed)
             return
@@ -284,15 +294,22 @@ async def serve(
     registered in time, UsageError for options out of range.
     """
     address = _address(port, host)
-    _check_number("limit", limit, 1, LIMIT_MAX)
-    _check_number("threads", 0 if threads is None else threads, 0, 10_000)
-    _check_number("payload_bytes_max", payload_bytes_max, 1, 0x7FFFFFFF)
-    _check_number("buffers_bytes_max", buffers_bytes_max, 1, 1 << 50)
-    _check_number("values_max", values_max, 1, 1 << 40)
-    _check_number("clients_max", clients_max, 1, 1 << 24)
+    whole("limit", limit, 1, LIMIT_MAX)
+    whole("threads", 0 if threads is None else threads, 0, 10_000)
+    whole("weight", 1 if weight is None else weight, 1, WEIGHT_MAX)
+    text("zone", zone)
+    whole("payload_bytes_max", payload_bytes_max, 1, 0x7FFFFFFF)
+    whole("buffers_bytes_max", buffers_bytes_max, 1, 1 << 50)
+    whole("values_max", values_max, 1, 1 << 40)
+    whole("clients_max", clients_max, 1, 1 << 24)
+    number("idle_s", idle_s, IDLE_S_MIN, IDLE_S_MAX)
+    whole("lease_ttl_s", lease_ttl_s, 1, LEASE_TTL_S_MAX)
+    milliseconds("register_timeout_ms", register_timeout_ms)
+    if registry is not None:
+        check_registry("registry", registry)
     instances = list(services) if isinstance(services, list | tuple) else [services]
     if not instances:
-        raise UsageError("serve: expected services")
+        raise UsageError("services: expected at least one")
     bound = [BoundService(_declaration_of(each), each, threads=threads != 0) for each in instances]
     registered = Address("", 0)
     if registry is not None:
@@ -404,8 +421,9 @@ def run(
 
 def _address(port: int | str | Address, host: str) -> Address:
     """Where to listen; raises UsageError."""
+    text("host", host)
     if not isinstance(port, str | Address):
-        _check_number("port", port, 0, 65535)
+        whole("port", port, 0, 65535)
         return Address(host, port)
     address = port if isinstance(port, Address) else Address.parse(port)
     if address.path:
@@ -419,7 +437,10 @@ def _declaration_of(instance: Any) -> Declaration:
     """What the class of a service's object declares; raises UsageError."""
     if isinstance(instance, type):
         raise UsageError(f"serve: expected an object of {instance.__qualname__}, not the class")
-    return Declaration.of(type(instance))
+    try:
+        return Declaration.of(type(instance))
+    except UsageError as error:
+        raise UsageError(f"services: {error}") from None
 
 
 def _registrations(
@@ -476,8 +497,3 @@ def _check_keys(services: Sequence[BoundService]) -> None:
                 f"serve: {interface} twice on one port cannot be registered in this registry;"
                 " serve each group and version on a port of its own"
             )
-
-
-def _check_number(name: str, value: Any, least: int, most: int) -> None:
-    if type(value) is not int or not least <= value <= most:
-        raise UsageError(f"{name}: expected a whole number from {least} to {most}, not {value!r}")

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 
-from dragoman.dubbo.calling import Caller, JavaPool
+from dragoman.dubbo.calling import Caller, JavaPool, checked_attachments
 from dragoman.dubbo.declaration import Declaration
 from dragoman.dubbo.request import Result
 from dragoman.errors import UsageError
+from dragoman.options import flag, shown, text
+from dragoman.rpc.arguments import timeout_us
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,8 +89,7 @@ class Reference:
         ``types`` are its parameters' Java types (``["long", "java.lang.String"]``), or their JVM
         descriptor. Raises UsageError for what is none.
         """
-        if not isinstance(name, str) or not name:
-            raise UsageError(f"method: expected a name, not {name!r}")
+        text("method", name, empty=False)
         options = self._options if types is None else {**self._options, "types": types}
         return self._expose(Caller(self._pool, name, None, options))
 
@@ -107,8 +108,19 @@ class Reference:
         return Reference(self._pool, self._expose, options)
 
 
+def check_options(timeout_ms: Any, attachments: Any, generic: Any) -> None:
+    """Raise UsageError for what cannot be an option of a service's calls."""
+    if timeout_ms is not UNSET and timeout_ms is not None:
+        timeout_us(timeout_ms)
+    if attachments is not UNSET:
+        checked_attachments(attachments)
+    if generic is not UNSET:
+        flag("generic", generic)
+
+
 def _given(timeout_ms: Any, attachments: Any, generic: Any) -> dict[str, Any]:
     options = {"timeout_ms": timeout_ms, "attachments": attachments, "generic": generic}
+    check_options(timeout_ms, attachments, generic)
     return {name: value for name, value in options.items() if value is not UNSET}
 
 
@@ -122,7 +134,7 @@ def with_options(
     """A service like ``service`` whose calls have these options (see ``Client.service``). What is
     not given stays as it was. ``service.with_options(...)`` does the same, without its type."""
     if not isinstance(service, Stub | Reference):
-        raise UsageError(f"with_options: expected what Client.service() gave, not {service!r}")
+        raise UsageError(f"with_options: expected what Client.service() gave, not {shown(service)}")
     made: Any = service.with_options(
         timeout_ms=timeout_ms, attachments=attachments, generic=generic
     )
@@ -156,7 +168,7 @@ def _variant(method: Any, what: str) -> Any:
         return method.variant(what)
     if isinstance(method, Exposed):
         return method.like(method.caller.variant(what))
-    raise UsageError(f"expected a method of what Client.service() gave, not {method!r}")
+    raise UsageError(f"expected a method of what Client.service() gave, not {shown(method)}")
 
 
 @overload

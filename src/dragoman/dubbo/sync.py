@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal, TypeVar, overload
 
-from dragoman.cluster.pools import connected
 from dragoman.cluster.statistics import PoolStatistics
 from dragoman.dubbo.calling import Caller, JavaPool
 from dragoman.dubbo.client import TIMEOUT_MS, Hub, Settings, echo_of, url_of
@@ -54,7 +53,7 @@ class SyncClient(OnLoopThread[Hub]):
     ) -> None:
         source = url_of(source)
         if not isinstance(source, str):
-            raise UsageError(f"connect_sync: expected a URL, not {source!r}")
+            raise UsageError(f"source: expected a URL, not {type(source).__name__}")
         settings = Settings(
             timeout_ms=timeout_ms,
             policy=policy,
@@ -156,8 +155,7 @@ class SyncClient(OnLoopThread[Hub]):
         self, service: object, *, timeout_ms: int = TIMEOUT_MS, providers_min: int = 1
     ) -> None:
         """See ``Client.ready``."""
-        pool = self._pool_of(service)
-        self._run(connected(pool, providers_min, timeout_ms / 1000))
+        self._run(self._core.client.ready(self._pool_of(service), providers_min, timeout_ms))
 
     def echo(self, service: object, value: Any = "ok") -> Any:
         """See ``Client.echo``."""

@@ -20,6 +20,8 @@ import msgspec
 
 from dragoman.errors import ProtocolError, RegistryError, UsageError
 from dragoman.observe.faults import log_fault
+from dragoman.options import shown as quoted
+from dragoman.options import text
 from dragoman.registry.changes import OnChanges, Snapshots
 from dragoman.wire.jsontext import DEPTH_MAX, check_value
 from dragoman.wire.misfit import UNREADABLE, json_misfit, misfit
@@ -105,10 +107,10 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, order=True):
 
     def __post_init__(self) -> None:
         check_interface(self.interface)
-        if not _is_host(self.host):
-            raise UsageError(f"host {shown(self.host)!r}: expected a host name or an IP address")
-        if not 0 < self.port < 65536:
-            raise UsageError(f"port {self.port} of {self.host}: expected 1 to 65535")
+        if not isinstance(self.host, str) or not _is_host(self.host):
+            raise UsageError(f"host {quoted(self.host)}: expected a host name or an IP address")
+        if type(self.port) is not int or not 0 < self.port < 65536:
+            raise UsageError(f"port {quoted(self.port)} of {self.host}: expected 1 to 65535")
         value = _value_of(self)
         try:
             msgspec.convert(value, _Value)
@@ -239,11 +241,19 @@ def default_serialization(protocol: str) -> str:
     return "" if protocol == "dubbo" else "fastjson"
 
 
+def check_registry(name: str, registry: Any) -> None:
+    """Raise UsageError, which names the option, for what is neither a URL nor a Registry. It is
+    not shown: it may hold a password."""
+    if not isinstance(registry, str | Registry):
+        kind = type(registry).__name__
+        raise UsageError(f"{name}: expected a URL or an open Registry, not {kind}")
+
+
 def check_interface(interface: str) -> None:
     """Raise UsageError unless ``interface`` can name a service in a key."""
-    if not _INTERFACE.fullmatch(interface):
+    if not isinstance(interface, str) or not _INTERFACE.fullmatch(interface):
         raise UsageError(
-            f"interface {interface!r}: expected a name such as com.example.IHelloService"
+            f"interface {quoted(interface)}: expected a name such as com.example.IHelloService"
         )
     if len(interface.encode("utf-8", "surrogatepass")) > INTERFACE_BYTES_MAX:
         raise UsageError(f"interface name: expected at most {INTERFACE_BYTES_MAX} bytes")
@@ -256,6 +266,7 @@ def check_service(interface: str) -> None:
             f"interface {interface!r}: expected one, with a name such as com.example.IHelloService"
         )
     check_interface(interface)
+    text("interface", interface)
 
 
 def parse_address(text: str, *, bare: bool = False) -> tuple[str, int]:

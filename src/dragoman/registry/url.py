@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from dragoman.errors import UsageError
-from dragoman.registry.base import Registry, format_address, parse_address
+from dragoman.options import whole
+from dragoman.registry.base import Registry, format_address, parse_address, shown
 from dragoman.registry.dubbo_url import DEFAULT_APPLICATION
 from dragoman.registry.etcd import DEFAULT_PREFIX, EtcdRegistry
 from dragoman.registry.etcd_lease import LeaseSettings
@@ -24,6 +25,8 @@ from dragoman.registry.static import StaticRegistry, parse_dubbo, parse_static
 ETCD_PORT: Final = 2379
 ZOOKEEPER_PORT: Final = 2181
 NACOS_PORT: Final = 8848
+# A day: who is gone for longer is to be listed no more.
+LEASE_TTL_S_MAX: Final = 86_400
 SCHEMES: Final = ("etcd", "zookeeper", "nacos", "static", "dubbo", "memory")
 # Registries that Java's providers share with ours, and the weight that those have by default.
 JAVA_REGISTRIES: Final = ("zookeeper://", "nacos://")
@@ -75,6 +78,7 @@ def open_registry(url: str, *, lease_ttl_s: int = 10) -> Registry:
     Returns at once, whether or not the registry can be reached. ``lease_ttl_s`` is how long entries
     registered here outlive their process. Raises UsageError for a URL that names none.
     """
+    whole("lease_ttl_s", lease_ttl_s, 1, LEASE_TTL_S_MAX)
     scheme, rest = _split(url)
     if scheme == "etcd":
         location = parse_etcd(rest)
@@ -142,9 +146,11 @@ def redact_url(url: str) -> str:
 
 
 def _split(url: str) -> tuple[str, str]:
+    if not isinstance(url, str):
+        raise UsageError(f"registry: expected a URL, not {type(url).__name__}")
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in SCHEMES or not rest:
-        raise UsageError(f"registry {redact_url(url)!r}: {EXPECTED}")
+        raise UsageError(f"registry {shown(redact_url(url))!r}: {EXPECTED}")
     return scheme, rest
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from dragoman.accepting import TLS_HANDSHAKE_S, Acceptor, listen, listen_unix
 from dragoman.errors import UsageError
+from dragoman.options import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +35,19 @@ class Address:
     def parse(cls, text: str) -> Address:
         """Read an address; raises UsageError that says what was expected."""
         if not isinstance(text, str):
-            raise UsageError(f"address: expected text, not {type(text).__name__}")
+            raise UsageError(f"address: expected text, not {shown(text)}")
         if text.startswith("unix:"):
             path = text.removeprefix("unix:").removeprefix("//")
             if not path or "\0" in path or len(path.encode()) > 107:
-                raise UsageError(f"address {text!r}: expected unix:/path of at most 107 bytes")
+                raise UsageError(f"address {shown(text)}: expected unix:/path of at most 107 bytes")
             return cls(path=path)
         host, colon, port = text.removeprefix("tcp://").rpartition(":")
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
         elif ":" in host:
-            raise UsageError(f"address {text!r}: an IPv6 address stands in brackets")
+            raise UsageError(f"address {shown(text)}: an IPv6 address stands in brackets")
         if not (colon and host and port.isascii() and port.isdigit() and int(port) <= 65535):
-            raise UsageError(f"address {text!r}: expected host:port or unix:/path")
+            raise UsageError(f"address {shown(text)}: expected host:port or unix:/path")
         return cls(host=host, port=int(port))
 
     async def connect(

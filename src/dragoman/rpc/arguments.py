@@ -6,13 +6,14 @@ Called by ``rpc.client`` and ``cluster.pool`` for what their fast paths do not t
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterable, Iterable
 from typing import Any
 
 from dragoman.errors import UsageError
+from dragoman.options import MS_MAX, shown
 
 METHOD_BYTES_MAX = 1024
 KEY_BYTES_MAX = 255
-TIMEOUT_MS_MAX = 0xFFFFFFFE
 
 
 def method_name(method: Any) -> bytes:
@@ -22,7 +23,9 @@ def method_name(method: Any) -> bytes:
             name = method.encode()
             if 1 <= len(name) <= METHOD_BYTES_MAX:
                 return name
-    raise UsageError(f"method: expected a name of 1 to {METHOD_BYTES_MAX} bytes, not {method!r}")
+    raise UsageError(
+        f"method: expected a name of 1 to {METHOD_BYTES_MAX} bytes, not {shown(method)}"
+    )
 
 
 def body_bytes(body: Any, index: int | None = None) -> bytes:
@@ -48,12 +51,31 @@ def order_key_bytes(key: Any) -> bytes:
 
 def timeout_us(timeout_ms: Any) -> int:
     """A timeout in microseconds; raises UsageError."""
-    if type(timeout_ms) not in (int, float) or not 1 <= timeout_ms <= TIMEOUT_MS_MAX:
-        raise UsageError(f"timeout_ms: expected 1 to {TIMEOUT_MS_MAX}, not {timeout_ms!r}")
+    if type(timeout_ms) not in (int, float) or not 1 <= timeout_ms <= MS_MAX:
+        raise UsageError(f"timeout_ms: expected 1 to {MS_MAX}, not {shown(timeout_ms)}")
     return int(timeout_ms * 1000)
 
 
-def check_in_flight(in_flight: Any) -> None:
-    """Raise UsageError unless ``in_flight`` can bound what ``map`` has under way."""
+def listed(bodies: Any) -> list[Any]:
+    """The bodies of a batch; raises UsageError for what has none."""
+    if not _iterable(bodies):
+        raise UsageError(f"bodies: expected bodies of calls, not {shown(bodies)}")
+    return list(bodies)
+
+
+def _iterable(bodies: Any) -> bool:
+    return isinstance(bodies, Iterable) or hasattr(type(bodies), "__getitem__")
+
+
+def check_callback(callback: Any) -> None:
+    """Raise UsageError unless ``callback`` can be told how a call ended."""
+    if not callable(callback):
+        raise UsageError(f"callback: expected a function, not {shown(callback)}")
+
+
+def check_map(bodies: Any, in_flight: Any, *, asynchronous: bool = True) -> None:
+    """Raise UsageError unless ``map`` can take ``bodies``, with ``in_flight`` of them under way."""
+    if not (_iterable(bodies) or (asynchronous and isinstance(bodies, AsyncIterable))):
+        raise UsageError(f"bodies: expected bodies of calls, not {shown(bodies)}")
     if type(in_flight) is not int or in_flight < 1:
-        raise UsageError(f"in_flight: expected a number from 1, not {in_flight!r}")
+        raise UsageError(f"in_flight: expected a number from 1, not {shown(in_flight)}")

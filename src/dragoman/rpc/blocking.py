@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dragoman.rpc.arguments import check_in_flight
+from dragoman.rpc.arguments import check_map, listed
 from dragoman.rpc.client import DEFAULT
 from dragoman.rpc.inbox import Waiter
 from dragoman.rpc.loop_thread import CallFuture, K, OnLoopThread
@@ -56,7 +56,7 @@ class BlockingCalls(OnLoopThread[K]):
     ) -> list[bytes]:
         """Call ``method`` once for each of ``bodies``; the replies, in the order of ``bodies``.
         Raises BatchError if any call failed."""
-        return self._inbox.call_many(method, list(bodies), timeout_ms, order_key, metadata)
+        return self._inbox.call_many(method, listed(bodies), timeout_ms, order_key, metadata)
 
     def call_future(
         self,
@@ -96,7 +96,7 @@ class BlockingCalls(OnLoopThread[K]):
         """Iterate over the replies to ``bodies``, in their order, with at most ``in_flight`` calls
         under way: bodies are taken only as replies are taken here. A call that fails raises its
         error in its place; ending the iteration withdraws what is under way."""
-        check_in_flight(in_flight)
+        check_map(bodies, in_flight, asynchronous=False)
         return self._replies(method, bodies, in_flight, timeout_ms)
 
     def _replies(

@@ -31,8 +31,9 @@ from dragoman.errors import (
 )
 from dragoman.forking import foreign
 from dragoman.observe.faults import log_fault
+from dragoman.options import milliseconds
 from dragoman.rpc.arguments import (
-    body_bytes, check_in_flight, method_name, order_key_bytes, timeout_us,
+    body_bytes, check_callback, check_map, listed, method_name, order_key_bytes, timeout_us,
 )
 from dragoman.rpc.iteration import replies_in_order
 from dragoman.rpc.link import Link
@@ -117,6 +118,8 @@ cdef class Client(Account):
         None. It runs on the loop, perhaps before this returns when the call fails at once.
         """
         cdef CallbackCall call
+        if not callable(callback):
+            check_callback(callback)
         cdef bytes data = body if PyBytes_CheckExact(body) else body_bytes(body)
         cdef int64_t due_us = self._due(timeout_ms)
         if self._free_callbacks is not None:
@@ -145,7 +148,7 @@ cdef class Client(Account):
         larger than the server takes refuses them all.
         """
         cdef BatchCall call = BatchCall.__new__(BatchCall)
-        cdef list data = list(bodies)
+        cdef list data = listed(bodies)
         cdef Py_ssize_t i
         cdef int64_t due_us = self._due(timeout_ms)
         for i in range(PyList_GET_SIZE(data)):
@@ -193,7 +196,7 @@ cdef class Client(Account):
         iterable) only as replies are taken here. A call that fails raises its error in its place;
         ending the iteration withdraws what is under way.
         """
-        check_in_flight(in_flight)
+        check_map(bodies, in_flight)
         return replies_in_order(self, method, bodies, in_flight, timeout_ms)
 
     def service(self, declared, *, timeout_ms=..., order_key=..., metadata=...):
@@ -222,8 +225,8 @@ cdef class Client(Account):
         ``n`` bytes.
         """
         cdef ClientSession session
-        if self.turn.foreign:
-            raise foreign(f"the client of {self.endpoint}")
+        if not self.turn.here():
+            raise self.turn.misplaced(f"the client of {self.endpoint}")
         if type(method) is not str or (method is not self._method and method not in self._ids):
             method_name(method)
         call.begin(self, method, n, count, due_us)
@@ -496,8 +499,10 @@ cdef class Client(Account):
         milliseconds at the latest; those that have not ended then fail with LinkLost.
         """
         cdef ClientSession session
+        milliseconds("drain_ms", drain_ms)
         if self.turn.foreign or (self.closed and self._link.stopped and not self._leaving):
             return
+        self.turn.check(f"the client of {self.endpoint}")
         self._closing = True
         if self.session is not None and not self.waiting:
             self.session.goodbye()

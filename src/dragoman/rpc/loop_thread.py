@@ -27,6 +27,7 @@ import uvloop
 from dragoman.errors import DragomanError, LinkLost, UsageError
 from dragoman.forking import foreign
 from dragoman.observe.faults import log_fault
+from dragoman.options import milliseconds
 from dragoman.rpc.inbox import Inbox
 from dragoman.unclosed import warn
 
@@ -220,6 +221,7 @@ class OnLoopThread(Generic[K]):
         """Close all connections, once the calls made so far have ended, or in ``drain_ms``
         milliseconds at the latest; those that have not ended then fail, and so do calls made later.
         The client's thread ends."""
+        milliseconds("drain_ms", drain_ms)
         self._core.stop(drain_ms)
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ import ssl
 from typing import Literal
 
 from dragoman.opening import opening
+from dragoman.options import milliseconds
 from dragoman.rpc.address import Address
 from dragoman.rpc.client import Client
 from dragoman.rpc.options import MIB, ClientOptions, ServerOptions
@@ -74,6 +75,7 @@ async def connect(
         tls=tls,
         server_hostname=server_hostname,
     )
+    milliseconds("connect_timeout_ms", connect_timeout_ms)
     client = Client(asyncio.get_running_loop(), options)
     await client.start(connect_timeout_ms)
     watch(client)

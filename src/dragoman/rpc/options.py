@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from dragoman.errors import UsageError
+from dragoman.options import MS_MAX, choice, flag, text, tls_context, whole
 from dragoman.rpc.address import Address
 
 MIB = 1 << 20
@@ -21,13 +21,8 @@ def _check(options: Any, least: dict[str, tuple[int, int]]) -> None:
         value = getattr(options, field.name)
         if bounds is None or (value is None and field.name in ("timeout_ms",)):
             continue
-        if type(value) is not int or not bounds[0] <= value <= bounds[1]:
-            raise UsageError(
-                f"{field.name}: expected a whole number from {bounds[0]} to {bounds[1]}, "
-                f"not {value!r}"
-            )
-    if options.tls is not None and not isinstance(options.tls, ssl.SSLContext):
-        raise UsageError(f"tls: expected an ssl.SSLContext, not {type(options.tls).__name__}")
+        whole(field.name, value, *bounds)
+    tls_context("tls", options.tls)
 
 
 def held_bytes_max(buffers_bytes_max: int, body_bytes_max: int) -> int:
@@ -58,7 +53,7 @@ class ClientOptions:
         _check(
             self,
             {
-                "timeout_ms": (1, 0xFFFFFFFE),
+                "timeout_ms": (1, MS_MAX),
                 "calls_max": (1, 1 << 24),
                 "bytes_max": (1, 1 << 50),
                 "waiting_max": (0, 1 << 30),
@@ -68,10 +63,10 @@ class ClientOptions:
                 "heartbeat_ms": (20, 3_600_000),
             },
         )
-        if self.on_full not in ("fail", "wait"):
-            raise UsageError(f"on_full: expected 'fail' or 'wait', not {self.on_full!r}")
-        if len(self.name) > 512:
-            raise UsageError("name: expected at most 512 bytes")
+        choice("on_full", self.on_full, ("fail", "wait"))
+        flag("reconnect", self.reconnect)
+        if self.server_hostname is not None:
+            text("server_hostname", self.server_hostname)
 
     @property
     def held_bytes_max(self) -> int:
@@ -107,3 +102,4 @@ class ServerOptions:
                 "threads": (0, 10_000),
             },
         )
+        flag("reuse_port", self.reuse_port)

@@ -19,6 +19,7 @@ from dragoman.budget import Budget
 from dragoman.errors import ConnectError
 from dragoman.flow.credits import CreditPool
 from dragoman.forking import foreign
+from dragoman.options import milliseconds
 from dragoman.reasons import reason
 from dragoman.rpc.address import Address
 from dragoman.rpc.dispatch import Dispatcher
@@ -40,6 +41,7 @@ class Server:
         options: ServerOptions,
     ) -> None:
         self._loop = loop
+        self._turn = turn_of(loop)
         self._options = options
         self._pool = CreditPool(options.limit)
         self._executor = (
@@ -105,22 +107,26 @@ class Server:
     @property
     def foreign(self) -> bool:
         """Whether it belongs to the process that this one was forked from."""
-        return turn_of(self._loop).foreign
+        return self._turn.foreign
 
-    def _check_mine(self) -> None:
-        if self.foreign:
-            raise foreign(f"the server at {self.address}")
+    def check_mine(self) -> None:
+        """Raise UsageError where it must not be used."""
+        self._turn.check(f"the server at {self.address}")
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed."""
-        self._check_mine()
+        self.check_mine()
         await asyncio.shield(self._closed)
 
     async def close(self, *, drain_ms: int = 10_000) -> None:
         """Take no new clients and no new requests; answer what is in progress, for ``drain_ms``
         milliseconds at most; then close every connection."""
+        milliseconds("drain_ms", drain_ms)
         if self.foreign:
             return
+        if self._closed.done():
+            return
+        self.check_mine()
         if self._closing:
             await asyncio.shield(self._closed)
             return
@@ -161,12 +167,13 @@ class Server:
 
     def set_limit(self, limit: int) -> None:
         """From now on take ``limit`` requests at once; raises UsageError for what is no limit."""
-        self._check_mine()
+        self.check_mine()
         self._pool.set_limit(replace(self._options, limit=limit).limit)
 
     def statistics(self) -> ServerStatistics:
         """The server's counters now."""
-        self._check_mine()
+        if self.foreign:
+            raise foreign(f"the server at {self.address}")
         pool = self._pool.statistics()
         return ServerStatistics(
             clients=len(self._sessions),

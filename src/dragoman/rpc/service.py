@@ -25,6 +25,7 @@ from typing import Any, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from dragoman.errors import OWN_CODES_FROM, RemoteError, UsageError
+from dragoman.options import shown, text
 from dragoman.reasons import annotation_fault
 from dragoman.rpc.methods import Method, Parameter
 
@@ -45,7 +46,7 @@ class Declaration:
     def __init__(self, cls: type, name: str, errors: Iterable[type[RemoteError]] = ()) -> None:
         self.cls = cls
         self.name = name
-        self._errors = {_code_of(kind): kind for kind in errors}
+        self._errors = {_code_of(kind): kind for kind in _listed(errors)}
         self._methods: dict[str, Method] | None = None
         self._functions = dict(_functions(cls))
         for own_name, function in self._functions.items():
@@ -59,7 +60,7 @@ class Declaration:
         """The declaration of a class: its own or its base's, or what it says without a decorator.
         Raises UsageError if it is none."""
         if not isinstance(declared, type):
-            raise UsageError(f"expected a class that declares a service, not {declared!r}")
+            raise UsageError(f"expected a class that declares a service, not {shown(declared)}")
         declaration: Declaration | None = getattr(declared, _ATTRIBUTE, None)
         if declaration is None:
             declaration = _undecorated.get(declared)
@@ -124,8 +125,10 @@ def service(declared: Any = None, *, errors: Iterable[type[RemoteError]] = ()) -
     """
     if isinstance(declared, type):
         return _declare(declared, declared.__name__, errors)
-    if declared is not None and (not isinstance(declared, str) or not declared):
-        raise UsageError(f"service: expected a class or a name, not {declared!r}")
+    if declared is not None:
+        if not isinstance(declared, str) or not declared:
+            raise UsageError(f"service: expected a class or a name, not {shown(declared)}")
+        text("service", declared)
 
     def decorate(cls: C) -> C:
         return _declare(cls, declared or cls.__name__, errors)
@@ -135,7 +138,7 @@ def service(declared: Any = None, *, errors: Iterable[type[RemoteError]] = ()) -
 
 def _declare(cls: C, name: str, errors: Iterable[type[RemoteError]]) -> C:
     if not isinstance(cls, type):
-        raise UsageError(f"service: expected a class, not {cls!r}")
+        raise UsageError(f"service: expected a class, not {shown(cls)}")
     setattr(cls, _ATTRIBUTE, Declaration(cls, name, errors))
     return cls
 
@@ -164,7 +167,9 @@ def functions_of(handler: Any) -> dict[str, Function] | Function:
     for part in handler:
         more = functions_of(part)
         if not isinstance(more, dict):
-            raise UsageError(f"handler: expected services and mappings in the list, not {part!r}")
+            raise UsageError(
+                f"handler: expected services and mappings in the list, not {shown(part)}"
+            )
         for name in more:
             if name in functions:
                 raise UsageError(f"handler: two methods named {name!r}")
@@ -175,7 +180,7 @@ def functions_of(handler: Any) -> dict[str, Function] | Function:
 def _named(handler: Mapping[Any, Any]) -> dict[str, Function]:
     for name, function in handler.items():
         if not isinstance(name, str) or not callable(function):
-            raise UsageError(f"handler: expected names with functions, not {name!r}")
+            raise UsageError(f"handler: expected names with functions, not {shown(name)}")
     return dict(handler)
 
 
@@ -224,10 +229,17 @@ def _check_shape(cls: type, name: str, function: Any) -> None:
         raise UsageError(f"{where}: the result has no annotation (-> None if there is none)")
 
 
+def _listed(errors: Any) -> Iterable[Any]:
+    """Declared exception classes; raises UsageError for what holds none."""
+    if isinstance(errors, str | bytes) or not isinstance(errors, Iterable):
+        raise UsageError(f"errors: expected a list of exception classes, not {shown(errors)}")
+    return errors
+
+
 def _code_of(kind: Any) -> int:
     """The code of a declared exception class; raises UsageError."""
     if not (isinstance(kind, type) and issubclass(kind, RemoteError)):
-        raise UsageError(f"errors: expected classes derived from RemoteError, not {kind!r}")
+        raise UsageError(f"errors: expected classes derived from RemoteError, not {shown(kind)}")
     if not OWN_CODES_FROM <= kind.code <= 0xFFFF:
         raise UsageError(
             f"errors: {kind.__qualname__} has no code of its own from {OWN_CODES_FROM} to 65535"

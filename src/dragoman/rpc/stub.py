@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from dragoman.errors import RemoteError, UsageError
+from dragoman.options import shown
 from dragoman.rpc.methods import UNSENDABLE, Method, encode
 from dragoman.rpc.service import Declaration
 from dragoman.wire.misfit import UNREADABLE
@@ -92,7 +93,7 @@ def with_options(
     """A stub like ``stub`` whose calls have these options (see ``Client.call``). What is not given
     stays as it was. ``stub.with_options(...)`` does the same, without its type."""
     if not isinstance(stub, Stub):
-        raise UsageError(f"with_options: expected what Client.service() gave, not {stub!r}")
+        raise UsageError(f"with_options: expected what Client.service() gave, not {shown(stub)}")
     made: Any = stub.with_options(timeout_ms=timeout_ms, order_key=order_key, metadata=metadata)
     result: T = made
     return result

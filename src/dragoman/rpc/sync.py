@@ -13,6 +13,7 @@ import ssl
 from typing import Literal
 
 from dragoman.forking import foreign
+from dragoman.options import milliseconds
 from dragoman.rpc.address import Address
 from dragoman.rpc.blocking import BlockingCalls
 from dragoman.rpc.client import Client
@@ -60,6 +61,7 @@ def connect_sync(
         tls=tls,
         server_hostname=server_hostname,
     )
+    milliseconds("connect_timeout_ms", connect_timeout_ms)
     return SyncClient(options, connect_timeout_ms)
 
 

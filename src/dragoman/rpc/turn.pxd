@@ -1,3 +1,4 @@
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
 
 from dragoman.timers cimport Timed, Wheel
@@ -27,6 +28,8 @@ cdef class Turn:
     cdef readonly Wheel wheel
     # It belongs to the process that this one was forked from.
     cdef readonly bint foreign
+    # What the thread that runs the loop has noted of that.
+    cdef object _running
     cdef object call_soon
     cdef object _flush_method
     cdef list _marked
@@ -61,6 +64,8 @@ cdef class Turn:
     cdef char* read_buffer
     cdef object _read_owner
 
+    cdef inline bint here(self) except -1
+    cdef bint _look(self, PyObject* noted) except -1
     cdef void mark(self, Gathering gathering)
     cdef void read_begins(self) noexcept
     cdef void read_ends(self, int64_t now_us)

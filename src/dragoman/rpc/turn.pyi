@@ -1,5 +1,6 @@
 import asyncio
 
+from dragoman.errors import UsageError
 from dragoman.timers import Timed, Wheel
 
 READ_BYTES: int
@@ -15,6 +16,11 @@ class Turn:
     foreign: bool
     read_view: memoryview
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None: ...
+    def check(self, what: str) -> None:
+        """Raise UsageError where ``what``, which lives on the loop, must not be used."""
+
+    def misplaced(self, what: str) -> UsageError:
+        """The error of whoever uses ``what``, which lives on the loop, where it must not."""
 
 def turn_of(loop: asyncio.AbstractEventLoop) -> Turn:
     """The one ``Turn`` of ``loop``."""

@@ -16,10 +16,16 @@ as a task, has not shown yet what it takes: so many may be begun at a time as to
 loop reads on from a socket as long as there is something, megabytes of it: after ``TAKEN_BYTES`` a
 connection reads no more until it has been in line.
 
+What lives on a loop is used where that runs: in the process that it was made in, on no other loop
+and in no other thread (``here``). It is asked at each call, so it costs a look into the thread's
+own dictionary, where asyncio notes the running loop; asking asyncio is a system call in 3.11.
+
 Invariant: the read buffer holds nothing between two reads; it is handed to one transport's read and
 used up before any other code runs.
 """
 
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from dragoman.timers cimport Timed, Wheel
@@ -42,8 +48,16 @@ cdef extern from *:
     """
     int64_t rough_moment() nogil
 
+cdef extern from "Python.h":
+    # Borrowed; NULL if there is none.
+    PyObject* PyThreadState_GetDict() noexcept
+
 import os
+from asyncio import _get_running_loop
 from collections import deque
+
+from dragoman.errors import UsageError
+from dragoman.forking import foreign
 
 READ_BYTES = 262144
 
@@ -64,6 +78,10 @@ cdef int TASKS_MOST = 256
 cdef int64_t FORGET_US = 100_000
 # Who waits so long in line shows its peer that it lives.
 cdef int64_t TELL_US = 200_000
+
+# Where asyncio notes which loop runs in a thread.
+RUNNING = "__asyncio_running_event_loop__"
+NOTHING = object()
 
 _turns = {}
 
@@ -96,6 +114,7 @@ cdef class Turn:
     def __cinit__(self, loop):
         cdef unsigned char[::1] view
         self.loop = loop
+        self._running = NOTHING
         self.wheel = Wheel(loop)
         self.call_soon = loop.call_soon
         self._flush_method = self._flush_all
@@ -108,6 +127,45 @@ cdef class Turn:
         view = self._read_owner
         self.read_buffer = <char*>&view[0]
         self.read_view = memoryview(self._read_owner)
+
+    cdef inline bint here(self) except -1:
+        """Whether what lives on the loop may be used where this is called."""
+        cdef PyObject* noted = PyThreadState_GetDict()
+        if noted != NULL:
+            noted = PyDict_GetItem(<object>noted, RUNNING)
+        if noted == <PyObject*>self._running and not self.foreign:
+            return True
+        return self._look(noted)
+
+    cdef bint _look(self, PyObject* noted) except -1:
+        """The same, by asking."""
+        if self.foreign:
+            return False
+        running = _get_running_loop()
+        if running is self.loop:
+            if noted != NULL:
+                self._running = <object>noted
+            return True
+        # Where none runs a call may be made that the loop is then run for.
+        return running is None and not self.loop.is_running() and not self.loop.is_closed()
+
+    def check(self, what):
+        """Raise UsageError where ``what``, which lives on the loop, must not be used."""
+        if not self.here():
+            raise self.misplaced(what)
+
+    def misplaced(self, what):
+        """The error of whoever uses ``what``, which lives on the loop, where it must not."""
+        if self.foreign:
+            return foreign(what)
+        if self.loop.is_closed():
+            return UsageError(f"{what} belongs to an event loop that is closed: make one on each")
+        if _get_running_loop() is None:
+            return UsageError(
+                f"{what} belongs to an event loop that runs in another thread: "
+                "connect_sync makes one for threads"
+            )
+        return UsageError(f"{what} belongs to another event loop: make one on each")
 
     cdef void mark(self, Gathering gathering):
         """Have ``gathering`` flushed at the end of this turn."""
