@@ -7,6 +7,7 @@ import asyncio
 import gc
 import io
 import random
+import shutil
 import socket
 import threading
 import time
@@ -26,6 +27,7 @@ from dragoman.errors import (
     CorruptionError,
     DragomanError,
     LinkLost,
+    PositionLost,
     StorageError,
     UsageError,
 )
@@ -564,3 +566,52 @@ def _delete_stream(server: NatsServer, name: str) -> None:
         await client.close()
 
     asyncio.run(delete())
+
+
+def test_a_consumer_notices_that_what_it_read_was_lost_and_put_anew(tmp_path: Path) -> None:
+    with nats_server(tmp_path) as server:
+        url = url_of([server], "tail", 1)
+        with broker.open_store(url) as store, broker.open_store(url) as other:
+            store.put_many("q", [b"kept %d" % n for n in range(5)])
+            consumer, ahead = store.consumer("q", "g"), store.consumer("q", "h")
+            assert len(consumer.read(3)) == 3
+            server.kill()
+            shutil.copytree(tmp_path / server.name, tmp_path / "synced")
+            server.start()
+            # Both were told of a new connection, and nothing is wrong yet.
+            assert consumer.read(1) == [b"kept 3"]
+            store.put_many("q", [b"lost %d" % n for n in range(5)])
+            assert len(ahead.read(9)) == 9
+            server.kill()
+            shutil.rmtree(tmp_path / server.name)
+            shutil.copytree(tmp_path / "synced", tmp_path / server.name)
+            server.start()
+            other.put_many("q", [b"new %d" % n for n in range(20)])
+            with pytest.raises(PositionLost):
+                ahead.read()
+            assert ahead.read(2) == [b"kept 0", b"kept 1"]
+            # Who had read what is still there goes on.
+            assert consumer.read(2) == [b"kept 4", b"new 0"]
+            consumer.commit()
+            assert store.committed("q", "g") == 6
+
+
+def test_a_commit_of_what_was_lost_and_put_anew_is_refused(tmp_path: Path) -> None:
+    with nats_server(tmp_path) as server:
+        url = url_of([server], "tail", 1)
+        with broker.open_store(url) as store:
+            store.put("q", b"kept")
+            server.kill()
+            shutil.copytree(tmp_path / server.name, tmp_path / "synced")
+            server.start()
+            store.put_many("q", [b"lost"] * 5)
+            consumer = store.consumer("q", "g")
+            assert len(consumer.read(4)) == 4
+            server.kill()
+            shutil.rmtree(tmp_path / server.name)
+            shutil.copytree(tmp_path / "synced", tmp_path / server.name)
+            server.start()
+            store.put_many("q", [b"new"] * 20)
+            with pytest.raises(PositionLost):
+                consumer.commit()
+            assert consumer.read(2) == [b"kept", b"new"]

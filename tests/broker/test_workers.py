@@ -110,6 +110,17 @@ def test_what_is_large_comes_in_several_takes(store: MessageStore) -> None:
     assert store.committed("q", "g") == 6
 
 
+def test_more_may_be_settled_at_once_than_one_request_has(store: MessageStore) -> None:
+    count = 100_500
+    store.put_many("q", [b"m"] * count)
+    workers = store.workers("q", "g", window=1 << 20)
+    messages: list[Message] = []
+    while taken := workers.take(60_000):
+        messages += taken
+    assert workers.extend(messages) == workers.ack(messages) == count
+    assert store.committed("q", "g") == count
+
+
 def test_misuse_is_refused_alike(store: MessageStore) -> None:
     store.put("q", b"m")
     for options, reason in (

@@ -291,7 +291,7 @@ def test_a_store_that_is_dropped_is_told_and_closed(kind: Any, tmp_path: Path) -
     if isinstance(store, QueueStore):
         store.put("q", b"m")
         store.workers("q", "g").take()
-    with pytest.warns(ResourceWarning, match=f"{tmp_path.name}.*was dropped and not closed"):
+    with pytest.warns(ResourceWarning, match=f"unclosed .*{tmp_path.name}"):
         del store
         gc.collect()
     assert threading.active_count() == threads

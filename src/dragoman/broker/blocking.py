@@ -259,7 +259,7 @@ class BlockingStore:
         # Wherever this is run: nobody waits for it.
         self._closed = True
         asyncio.run_coroutine_threadsafe(_close_dropped(store), self._loop)
-        warnings.warn(f"{self!r} was dropped and not closed", ResourceWarning, stacklevel=1)
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:
         store = self._store if hasattr(self, "_store") else "opening"

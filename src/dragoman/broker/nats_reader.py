@@ -36,11 +36,17 @@ class Reader:
         self._loop = asyncio.get_running_loop()
         self._places: OrderedDict[bytes, Places] = OrderedDict()
         self._records: OrderedDict[bytes, tuple[float, Found]] = OrderedDict()
+        self._last_by = b""
 
     def forget(self, name: bytes) -> None:
         """Nothing is known of the queue any more."""
         self._places.pop(name, None)
         self._records.pop(name, None)
+
+    def read_by(self) -> bytes:
+        """The publication of the last message that was read, of whatever queue: for who asks right
+        after reading, before anybody else has his turn."""
+        return self._last_by
 
     async def read_on(
         self, name: bytes, offset: int, count: int
@@ -94,6 +100,7 @@ class Reader:
                     messages += record.messages[skip : skip + count - len(messages)]
                 self._note(name, life, record.end, found.seq + 1)
                 self._keep(name, found)
+                self._last_by = record.by
             if len(messages) >= count:
                 return messages
             at = offset + len(messages)

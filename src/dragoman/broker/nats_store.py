@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from dragoman.broker.nats_lives import Life, check_life
 from dragoman.broker.nats_names import Location, is_hashed, name_of, parse, token_of
 from dragoman.broker.nats_reader import KEPT_S, PLACES_OF_MAX, Gone, Reader
 from dragoman.broker.nats_records import AROUND_BYTES, LAST, Found
@@ -372,7 +373,7 @@ class NatsStore(Owned):
         """See ``MessageStore.consumer``."""
         return await AsyncConsumer.open(self, queue, group)
 
-    async def _begin(self, queue: Name, group: Name) -> tuple[bytes, int]:
+    async def _begin(self, queue: Name, group: Name) -> tuple[Life, int]:
         name = queue_bytes(queue)
         while True:
             last = await self._last(name)
@@ -380,15 +381,27 @@ class NatsStore(Owned):
             position = max(await self.committed(queue, group), await self.first_offset(queue))
             last = await self._last(name)
             if life == (last.record.life if last is not None else b""):
-                return life, position
+                return Life(life), position
 
     async def _read_on(
-        self, queue: Name, life: bytes, position: int, count: int
-    ) -> tuple[bytes, list[bytes]]:
-        return await self._get(range_of((queue, position, count)), life if position else b"")
+        self, queue: Name, life: Life, position: int, count: int
+    ) -> tuple[Life, list[bytes]]:
+        wanted = range_of((queue, position, count))
+        connection = self._client.stats["reconnects"]
+        if position:
+            await self._check_life(wanted[0], life, position)
+        now_life, messages = await self._get(wanted, life.queue if position else b"")
+        by = self._reader.read_by() if messages else life.by if position else b""
+        return Life(now_life, by, connection), messages
 
-    async def _commit_as(self, queue: Name, group: Name, position: int, life: bytes) -> None:
-        await self._commit_in(queue, group, position, life if position else b"")
+    async def _check_life(self, name: bytes, life: Life, position: int) -> None:
+        if life.by and life.connection != self._client.stats["reconnects"]:
+            await check_life(self._reader, name, life, position, await self._last(name))
+
+    async def _commit_as(self, queue: Name, group: Name, position: int, life: Life) -> None:
+        if position:
+            await self._check_life(queue_bytes(queue), life, position)
+        await self._commit_in(queue, group, position, life.queue if position else b"")
 
     async def workers(
         self,

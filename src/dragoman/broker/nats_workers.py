@@ -375,10 +375,11 @@ class NatsWorkers:
 
     # Settling.
 
-    def _mine(self, messages: list[Message]) -> dict[bytes, list[int]]:
-        """Of which records these messages still are this worker's."""
+    def _mine(self, messages: list[Message]) -> list[tuple[_Record, list[int]]]:
+        """Of which records these messages still are this worker's. Settling one waits, and others
+        of this worker's tasks may have settled the next meanwhile."""
         now_s = self._loop.time()
-        mine: dict[bytes, list[int]] = {}
+        mine: dict[bytes, tuple[_Record, list[int]]] = {}
         for message in messages:
             record = self._records.get(message.life)
             if (
@@ -386,35 +387,35 @@ class NatsWorkers:
                 and record.until_s > now_s
                 and record.out.get(message.offset) == message.serial
             ):
-                mine.setdefault(message.life, []).append(message.offset)
-        return mine
+                mine.setdefault(message.life, (record, []))[1].append(message.offset)
+        return list(mine.values())
 
     async def ack(self, messages: Message | Sequence[Message]) -> int:
         """See ``Workers.ack``; a majority of the replicas has it."""
         self._store._check_open()
         mine = self._mine(messages_of(messages))
-        for life, offsets in mine.items():
-            await self._done(self._records[life], offsets)
-        return sum(map(len, mine.values()))
+        for record, offsets in mine:
+            await self._done(record, offsets)
+        return sum(len(offsets) for _, offsets in mine)
 
     async def nack(self, messages: Message | Sequence[Message], *, delay_ms: float = 0) -> int:
         """See ``Workers.nack``. This worker is given them again, unless the lease ends first."""
         self._store._check_open()
         delay_s = delay_of(delay_ms)
         mine = self._mine(messages_of(messages))
-        for life, offsets in mine.items():
-            record = self._records[life]
+        for record, offsets in mine:
             dead = []
             for offset in offsets:
+                if record.out.pop(offset, None) is None:
+                    continue
                 tries = record.tries[offset] = record.tries.get(offset, 0) + 1
-                del record.out[offset]
                 if self._most and record.delivered + tries > self._most:
                     dead.append(offset)
                 else:
                     record.later[offset] = self._loop.time() + delay_s
             if dead:
                 await self._bury(record, dead)
-        return sum(map(len, mine.values()))
+        return sum(len(offsets) for _, offsets in mine)
 
     async def extend(
         self, messages: Message | Sequence[Message], *, lease_ms: float | None = None
@@ -423,9 +424,9 @@ class NatsWorkers:
         self._store._check_open()
         lease_of(lease_ms, self.settings.lease_ms)
         mine = self._mine(messages_of(messages))
-        for life in mine:
-            await self._longer(self._records[life])
-        return sum(map(len, mine.values()))
+        for record, _ in mine:
+            await self._longer(record)
+        return sum(len(offsets) for _, offsets in mine)
 
 
 def encode_json(value: dict[str, Any]) -> bytes:

@@ -71,7 +71,7 @@ class Owned:
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the connection
             loop.call_soon_threadsafe(self._close_dropped)
-        warnings.warn(f"{self!r} was dropped and not closed", ResourceWarning, stacklevel=1)
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=1)
 
     def _close_dropped(self) -> None:
         self._closing = self._loop.create_task(self._close())

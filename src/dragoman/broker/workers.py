@@ -105,8 +105,15 @@ class ServedWorkers:
 
     async def _settle(self, kind: int, messages: list[Message], due_s: float) -> int:
         count = 0
-        for life in {message.life for message in messages}:
-            mine = [message for message in messages if message.life == life]
+        lives: dict[bytes, list[Message]] = {}
+        for message in messages:
+            lives.setdefault(message.life, []).append(message)
+        requests = [
+            (life, mine[at : at + wire.COUNT_MAX])
+            for life, mine in lives.items()
+            for at in range(0, len(mine), wire.COUNT_MAX)
+        ]
+        for life, mine in requests:
             offsets, _, serials, _ = columns_of(mine)
 
             def make(

@@ -23,7 +23,7 @@ cdef class Leases:
     cdef public int64_t mark
     cdef readonly int64_t out
     cdef readonly double alarm_s
-    cdef readonly bint unkept
+    cdef public bint unkept
     cdef readonly list dead
     cdef int64_t window
     cdef int attempts_max

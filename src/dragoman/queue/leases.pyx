@@ -320,6 +320,20 @@ cdef class Leases:
         waiting.append(at)
         return False
 
+    def take_back(self, list messages, bint alone):
+        """They were given and could not be noted: nobody has them, nor was it an attempt."""
+        cdef Message message
+        cdef Slot* slot
+        self.unkept = True
+        for message in messages:
+            slot = &self.slots[message.offset & self.mask]
+            if message.offset >= self.floor and slot.status == OUT:
+                self.out -= 1
+                slot.attempts -= 1
+                slot.serial = 0
+                slot.status = LOST if alone else AGAIN
+                heappush(self.ready, message.offset)
+
     def unsettled(self):
         """Offsets that are not done."""
         cdef int64_t at

@@ -740,7 +740,7 @@ class QueueStore(Engine):
             self._stop()
             return
         try:
-            warnings.warn(f"{self!r} was dropped and not closed", ResourceWarning, stacklevel=1)
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=1)
         finally:
             try:
                 self.close()

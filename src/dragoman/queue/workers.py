@@ -209,6 +209,8 @@ class WorkGroup:
         # A first attempt more than there was does no harm, unless few are allowed.
         self._generous = self._attempts_max not in (1, 2)
         self._bury_s = 0.0
+        # Letters that were put and are not known to be durable: not put again.
+        self._posted: set[int] = set()
         self._trivial = True
         self._begin(grace_ms)
 
@@ -262,13 +264,18 @@ class WorkGroup:
             if not alone and len(given) < count:
                 size = sum(len(message.body) for message in given)
                 try:
-                    given += self._new(count - len(given), due_s, bytes_max - size)
+                    self._new(given, count, due_s, bytes_max - size)
                 except DragomanError:
                     if not given:
                         raise  # else who takes next meets it
             if leases.unkept:
-                self._save(self._generous)
-                store._sync_meta(store._level == 2)
+                try:
+                    self._save(self._generous)
+                    store._sync_meta(store._level == 2)
+                except BaseException:
+                    # Nobody gets them, so it was no attempt.
+                    leases.take_back(given, alone)
+                    raise
             elif leases.floor != store._groups.get(self.id, {}).get(self.group, 0):
                 self._note()
             # Or what was read is of a queue that has the name meanwhile.
@@ -331,9 +338,8 @@ class WorkGroup:
         bodies = _fitting(bodies, bytes_max)
         return offsets[: len(bodies)], bodies
 
-    def _new(self, count: int, due_s: float, bytes_max: int) -> list[Message]:
+    def _new(self, given: list[Message], count: int, due_s: float, bytes_max: int) -> None:
         leases, by = self.leases, self.settings.ordered_by
-        given: list[Message] = []
         # At most so many are read at once, after damage.
         readable = TAKE_MAX
         length = self.store.length(self.queue)
@@ -369,10 +375,8 @@ class WorkGroup:
             else:
                 given += news
             bytes_max -= sum(map(len, bodies))
-            if raised and not leases.unkept:
-                self._save(self._generous)
-                self.store._sync_meta(self.store._level == 2)
-        return given
+            if raised:
+                leases.unkept = True
 
     # Settling.
 
@@ -439,9 +443,12 @@ class WorkGroup:
                     read, bodies = self._read(dead, TAKE_BYTES)
                 except CorruptionError:
                     read, bodies = dead[:1], [letter(store, self.queue, dead[0])]
-                store.put_many(letters, bodies)
+                if not self._posted.issuperset(read):
+                    store.put_many(letters, bodies)
+                    self._posted.update(read)
                 if store._level != 2:
                     store._sync_all()
+                self._posted.clear()
                 leases.buried(read)
                 self._note()
                 dead = dead[len(read) :]
