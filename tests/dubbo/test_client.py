@@ -6,6 +6,8 @@ import asyncio
 import datetime
 import decimal
 import enum
+import threading
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 import pytest
+import uvloop
 
 from dragoman import dubbo
 from dragoman.dubbo import java
@@ -486,3 +489,48 @@ def test_the_synchronous_client_does_the_same_from_any_thread() -> None:
             dubbo.connect_sync("ftp://x")
 
     asyncio.run(main())
+
+
+def test_closing_a_synchronous_client_ends_what_other_threads_wait_for() -> None:
+    client = dubbo.connect_sync("dubbo://127.0.0.1:1")
+    service = client.service("com.example.Nowhere")
+    ends: list[str] = []
+
+    def wait(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except (dubbo.UsageError, dubbo.UnavailableError) as error:
+            ends.append(str(error))
+
+    works = [
+        lambda: client.ready(service, timeout_ms=3_600_000),
+        lambda: client.ready("com.example.Elsewhere", timeout_ms=3_600_000),
+    ]
+    threads = [threading.Thread(target=wait, args=(work,), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + 60
+    while str(asyncio.all_tasks(client._core.loop)).count("connected()") < 2:
+        assert time.monotonic() < until
+        time.sleep(0.002)
+    client.close()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    # Of its pool, or of itself.
+    assert all("is closed" in end for end in ends), ends
+    assert len(ends) == 2
+    with pytest.raises(dubbo.UsageError, match="the client is closed"):
+        client.ready(service)
+
+
+def test_closing_a_client_ends_the_waiting_for_providers() -> None:
+    async def work() -> None:
+        client = dubbo.Client("dubbo://127.0.0.1:1")
+        ready = asyncio.create_task(client.ready("com.example.Nowhere", timeout_ms=3_600_000))
+        await asyncio.sleep(0)
+        await client.close()
+        with pytest.raises(dubbo.UnavailableError, match="is closed here"):
+            await asyncio.wait_for(ready, 60)
+
+    uvloop.run(work())

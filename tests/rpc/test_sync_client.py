@@ -397,6 +397,42 @@ def test_every_call_of_many_threads_ends_when_the_client_is_closed_among_them() 
     assert outcomes == {"lost": 80}
 
 
+def test_in_debug_mode_too_every_call_ends_when_the_client_is_closed_among_them() -> None:
+    # There waking the loop runs Python code, in which other threads have their turn.
+    script = """
+import sys, threading
+from dragoman import rpc
+def work(client):
+    try:
+        while True:
+            client.call("echo", b"x")
+            client.call_many("echo", [b"x"] * 3)
+    except (rpc.LinkLost, rpc.BatchError):
+        pass
+sys.setswitchinterval(1e-6)
+for _ in range(40):
+    client = rpc.connect_sync(sys.argv[1])
+    threads = [threading.Thread(target=work, args=(client,), daemon=True) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    client.close()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+print("end")
+"""
+    with served() as server:
+        run = subprocess.run(
+            [sys.executable, "-X", "dev", "-c", script, str(server.address)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (run.returncode, run.stdout) == (0, "end\n"), run.stderr
+        assert "Event loop is closed" not in run.stderr
+
+
 def test_a_callback_on_the_clients_thread_may_begin_calls_but_not_wait_for_them() -> None:
     with served() as server, rpc.connect_sync(server.address) as client:
         seen: concurrent.futures.Future[Any] = concurrent.futures.Future()

@@ -191,6 +191,8 @@ async def connected(pool: Pool, servers_min: int, timeout_s: float) -> None:
             settled_s = settled_s or now_s + SETTLE_S
             if not connecting or now_s >= settled_s:
                 return
+        elif pool.closed:
+            raise UnavailableError(f"{pool.name} is closed here")
         elif now_s >= until_s:
             within = f"within {timeout_s * 1000:g} ms"
             if not pool.known:

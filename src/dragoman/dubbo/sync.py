@@ -83,10 +83,7 @@ class SyncClient(OnLoopThread[Hub]):
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         """Have the client's thread do something, and wait for it."""
-        if self._core.closed:
-            work.close()
-            raise UsageError("the client is closed")
-        return asyncio.run_coroutine_threadsafe(work, self._core.loop).result()
+        return self._core.run(work)
 
     def _pool_of(self, service: object) -> JavaPool:
         """See ``Hub.pool_of``; on the client's thread if it may have to be made."""

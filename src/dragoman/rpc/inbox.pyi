@@ -25,6 +25,9 @@ class Inbox:
     def close(self, make_error: Callable[[], Exception]) -> None:
         """From now on whatever is put in fails with what ``make_error()`` gives."""
 
+    def end(self) -> None:
+        """The loop is closed: what has come too late to be taken fails."""
+
     def call(
         self, method: str, body: Any, timeout_ms: Any, order_key: Any, metadata: Any = None
     ) -> bytes:

@@ -5,8 +5,8 @@ whatever has gathered; it makes the calls through the client as a program on the
 client puts the replies straight into the waiters: no task, no asyncio future.
 
 Invariants: what was put in ends exactly once; nothing is put in after the inbox was closed, and
-nothing that was put in before stays there: both hold because compiled code keeps the interpreter's
-lock from looking at ``_refusal`` to putting in.
+nothing that was put in before stays there: compiled code keeps the interpreter's lock from looking
+at ``_refusal`` to putting in, and what the loop could not be woken for ends with it (``end``).
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -108,6 +108,7 @@ cdef class Inbox:
     cdef object _client_notify
     cdef Waiter _launching
     cdef object _refusal
+    cdef bint _ended
     cdef list _kept
     cdef unsigned long _thread
 
@@ -145,8 +146,24 @@ cdef class Inbox:
         self._entries.append(waiter)
         if not self._woken:
             self._woken = True
-            self._wake(self._take_all)
+            try:
+                self._wake(self._take_all)
+            except RuntimeError:
+                # The loop was closed meanwhile: to look at its own debug mode, or by a collection
+                # of garbage, waking runs Python code. ``end`` ends what waits here.
+                pass
+        if self._ended:
+            self.end()
         return 0
+
+    def end(self):
+        """The loop is closed: what has come too late to be taken fails."""
+        cdef Waiter waiter
+        self._ended = True
+        entries = self._entries
+        while entries:
+            waiter = <Waiter>entries.popleft()
+            (waiter if waiter.future is None else waiter.future).set_exception(self._refusal())
 
     cdef Waiter _waiter(self, function, method, body, timeout_ms, order_key, metadata=None):
         cdef Waiter waiter

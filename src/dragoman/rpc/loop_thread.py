@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import BuiltinFunctionType, TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -91,6 +91,7 @@ def check_threads() -> None:
 
 
 K = TypeVar("K", bound=Kept)
+T = TypeVar("T")
 
 
 class LoopThread(Generic[K]):
@@ -119,6 +120,9 @@ class LoopThread(Generic[K]):
         self.closed = False
         self._forked = False
         self._stopping = threading.Lock()
+        # Held while work is given to the loop: none comes after ``closed``.
+        self._giving = threading.Lock()
+        self._works: set[concurrent.futures.Future[Any]] = set()
         self._thread = threading.Thread(
             target=self._run, name=f"dragoman-rpc {self.endpoint}", daemon=True
         )
@@ -145,6 +149,34 @@ class LoopThread(Generic[K]):
             self.loop.run_forever()
         finally:
             self.loop.close()
+            self.inbox.end()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Have ``work`` done on the loop, and wait for it. Raises UsageError when the client is
+        closed, also by another thread meanwhile."""
+        try:
+            # Before any lock: of a lock's state nothing is known after a fork.
+            if self._forked:
+                raise foreign(self.what)
+            if threading.current_thread() is self._thread:
+                raise UsageError("a callback on the client's own thread cannot wait for a call")
+            with self._giving:
+                if self.closed:
+                    raise UsageError("the client is closed")
+                future = asyncio.run_coroutine_threadsafe(work, self.loop)
+                self._works.add(future)
+        except BaseException:
+            work.close()
+            raise
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise UsageError("the client is closed") from None
+        except BaseException:
+            future.cancel()
+            raise
+        finally:
+            self._works.discard(future)
 
     def stop(self, drain_ms: int) -> None:
         """Close the client and end the thread; whoever calls this too waits for it."""
@@ -163,7 +195,8 @@ class LoopThread(Generic[K]):
             self._thread.join()
 
     def _refuse(self) -> None:
-        self.closed = True
+        with self._giving:
+            self.closed = True
         self.inbox.close(self._refusal)
 
     def _lost(self) -> DragomanError:
@@ -175,6 +208,8 @@ class LoopThread(Generic[K]):
     async def _close_and_stop(self, drain_ms: int) -> None:
         try:
             await self.client.close(drain_ms=drain_ms)
+            for future in list(self._works):
+                future.cancel()
             await self._finish_tasks()
         finally:
             self.loop.stop()
