@@ -510,7 +510,7 @@ def test_closing_a_synchronous_client_ends_what_other_threads_wait_for() -> None
     for thread in threads:
         thread.start()
     until = time.monotonic() + 60
-    while str(asyncio.all_tasks(client._core.loop)).count("connected()") < 2:
+    while str(asyncio.all_tasks(client._core.loop)).count(" running at ") < 2:
         assert time.monotonic() < until
         time.sleep(0.002)
     client.close()
