@@ -23,6 +23,7 @@ from dragoman.errors import DragomanError, UsageError
 from dragoman.queue import AsyncMessageStore, MessageStore
 from tests.broker.worlds import Local, OnNats, Served, Serving, World
 from tests.pace import pace
+from tests.queue.test_closing import collect
 
 ROOT = Path(__file__).parent.parent.parent
 LONG_S = 60
@@ -271,9 +272,9 @@ def test_a_store_that_is_dropped_is_told_and_closed(world: World) -> None:
     assert isinstance(store, BlockingStore)
     store.put("q", b"x")
     thread = store._thread
-    with pytest.warns(ResourceWarning, match="unclosed <BlockingStore of "):
+    with pytest.warns(ResourceWarning, match="unclosed <BlockingStore of ") as told:
         del store
-        gc.collect()
+        collect(told)
     thread.join(LONG_S)
     assert not thread.is_alive()
     again = world.open()
@@ -285,9 +286,9 @@ def test_an_asynchronous_store_that_is_dropped_is_told_and_closed(world: World) 
     async def run() -> None:
         store: AsyncMessageStore = await opening_of(world)()
         await store.put("q", b"x")
-        with pytest.warns(ResourceWarning, match="unclosed <"):
+        with pytest.warns(ResourceWarning, match="unclosed <") as told:
             del store
-            gc.collect()
+            collect(told)
         again: AsyncMessageStore = await opening_of(world)()
         assert await again.length("q") == 1
         await again.close()
