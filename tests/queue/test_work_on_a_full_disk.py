@@ -34,15 +34,16 @@ def test_dead_letters_are_not_put_again_and_again(durability: str, tmp_path: Pat
     taken = worker.take(5)
     store.sync()
     files.sticky["write"] = errno.ENOSPC
-    try:
-        worker.nack(taken)
-    except StorageError:
-        assert durability == "always"
+    for some in (taken[:2], taken[2:]):
+        try:
+            worker.nack(some)
+        except StorageError:
+            assert durability == "always"
     for _ in range(10):
         clock.advance(2)
         with pytest.raises(StorageError):
             worker.take(1)
-    assert store.length("dead") == 5
+    assert store.length("dead") == 5 or (durability != "none" and store.length("dead") == 2)
     files.sticky.clear()
     for _ in range(1000):
         clock.advance(2)
@@ -56,7 +57,7 @@ def test_dead_letters_are_not_put_again_and_again(durability: str, tmp_path: Pat
             break
     assert store.committed("q", "g") == 5
     # A put that was refused may be there.
-    assert store.length("dead") == 5 or (durability == "always" and store.length("dead") == 10)
+    assert store.length("dead") == 5 or (durability == "always" and store.length("dead") <= 10)
     assert set(store.get("dead", 0, 99)) == {b"0", b"1", b"2", b"3", b"4"}
     store.close()
 

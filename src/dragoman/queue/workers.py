@@ -443,9 +443,9 @@ class WorkGroup:
                     read, bodies = self._read(dead, TAKE_BYTES)
                 except CorruptionError:
                     read, bodies = dead[:1], [letter(store, self.queue, dead[0])]
-                if not self._posted.issuperset(read):
-                    store.put_many(letters, bodies)
-                    self._posted.update(read)
+                news = zip(read, bodies, strict=True)
+                store.put_many(letters, [body for at, body in news if at not in self._posted])
+                self._posted.update(read)
                 if store._level != 2:
                     store._sync_all()
                 self._posted.clear()
