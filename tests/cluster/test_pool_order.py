@@ -13,7 +13,9 @@ from tests.cluster.pools import assert_quiet, nodes, pool_of, run
 
 from dragoman import cluster, rpc
 from dragoman.errors import (
+    DragomanError,
     LinkLost,
+    UnavailableError,
 )
 
 
@@ -107,3 +109,25 @@ def test_calls_of_a_key_whose_server_dies_go_on_elsewhere_in_order() -> None:
             assert_quiet(pool)
 
     run(work)
+
+
+@pytest.mark.parametrize("on_full", ["fail", "wait"])
+def test_ordered_calls_that_come_back_unsent_end_when_nobody_is_left(on_full: Any) -> None:
+    async def work() -> None:
+        server = await rpc.serve({"echo": lambda body: body}, "127.0.0.1:0")
+        async with await cluster.connect(
+            "s", endpoints=[server.address], on_full=on_full, timeout_ms=None
+        ) as pool:
+            # More than the connection takes: most of it never leaves.
+            calls = [pool.call("echo", bytes(600_000), order_key="k") for _ in range(30)]
+            await server.close(drain_ms=0)
+            if on_full == "wait":
+                # They wait for a server, and the pool's end ends them.
+                await pool.close(drain_ms=0)
+            async with asyncio.timeout(20):
+                ends = await asyncio.gather(*calls, return_exceptions=True)
+        if on_full == "fail":
+            assert any(isinstance(end, UnavailableError) for end in ends), ends
+        assert all(isinstance(end, bytes | DragomanError) for end in ends)
+
+    run(work, timeout_s=60)

@@ -185,6 +185,8 @@ async def connected(pool: Pool, servers_min: int, timeout_s: float) -> None:
     until_s = loop.time() + timeout_s
     settled_s = None
     while servers_min:
+        if pool.closed:
+            raise UnavailableError(f"{pool.name} is closed here")
         connected, connecting = pool.ready()
         now_s = loop.time()
         if connected >= servers_min:

@@ -653,8 +653,12 @@ cdef class Service(Endpoints):
         return sent
 
     cdef void _rejoin(self, ServiceCall call):
-        """A call of a lane comes back unsent: it takes its old place in line."""
+        """A call of a lane comes back unsent: it takes its old place in line, if there is anybody
+        left to wait for.
+        """
         cdef Lane lane = self._lanes.by_key.get(call.order_key)
+        if self._hopes == 0 and not self._wait_on and self._turned_away(call):
+            return
         if lane is None:
             lane = call.lane if call.lane is not None else Lane(call.order_key)
             self._lanes.by_key[lane.key] = lane
