@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import uvloop
 from tests.cluster.pools import run
 from tests.odd import ODD, check_said, misuse, options_of
 
@@ -275,3 +276,20 @@ def test_a_context_that_is_none_is_named() -> None:
                 await rpc.serve(ECHO, TCP, tls=tls)  # type: ignore[arg-type]
 
     run(work)
+
+
+@pytest.mark.parametrize("runner", [asyncio.run, uvloop.run])
+def test_a_client_that_speaks_tls_to_a_plain_server_says_so(runner: Callable[..., Any]) -> None:
+    async def work() -> None:
+        tls = ssl.create_default_context()
+        async with await rpc.serve(ECHO, TCP) as server:
+            for make in (
+                lambda: rpc.connect(server.address, tls=tls),
+                lambda: cluster.connect(
+                    "s", endpoints=[server.address], tls=tls, connect_timeout_ms=500
+                ),
+            ):
+                with pytest.raises(DragomanError, match="TLS: the other end speaks none"):
+                    await make()
+
+    runner(work())

@@ -63,10 +63,18 @@ class Address:
             options = {"ssl": tls, "ssl_handshake_timeout": TLS_HANDSHAKE_S}
             if server_hostname is not None:
                 options["server_hostname"] = server_hostname
-        if self.path:
-            transport, _ = await loop.create_unix_connection(factory, self.path, **options)
-        else:
-            transport, _ = await loop.create_connection(factory, self.host, self.port, **options)
+        try:
+            if self.path:
+                transport, _ = await loop.create_unix_connection(factory, self.path, **options)
+            else:
+                transport, _ = await loop.create_connection(
+                    factory, self.host, self.port, **options
+                )
+        except ConnectionResetError:
+            if tls is None:
+                raise
+            # Who speaks no TLS ends the connection at its first bytes.
+            raise ssl.SSLError("the other end closed the connection in the handshake") from None
         return transport
 
     async def listen(
