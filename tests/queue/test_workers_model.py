@@ -202,6 +202,7 @@ def test_work_is_as_the_model_says(seed: int, durability: str, keyed: bool, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("keyed", [False, True], ids=["unordered", "ordered"])
 @pytest.mark.parametrize("durability", ["none", "interval(5)", "always"])
 def test_much_work_is_as_the_model_says(durability: str, keyed: bool, tmp_path: Path) -> None:
