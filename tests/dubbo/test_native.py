@@ -302,7 +302,7 @@ def test_agents_that_share_a_provider_come_to_terms(own: Chain) -> None:
         async with load(agents[0].port, 150) as one, load(agents[1].port, 150) as other:
             await asyncio.gather(one.answered(6000, 90.0), other.answered(6000, 90.0))
             assert set(await one.stop()) == set(await other.stop()) == {"ok"}
-        rejected = 0
+        rejected = replies = 0
         for agent in agents:
             (service,) = await agent.services()
             for endpoint in service["endpoints"]:
@@ -310,10 +310,12 @@ def test_agents_that_share_a_provider_come_to_terms(own: Chain) -> None:
                 if endpoint["address"].endswith(f":{small.port}"):
                     # Its limit rises and falls: what comes of it is that few calls are rejected.
                     assert endpoint["native"]["limit"] <= 40
-                    assert endpoint["replies"] > 50
+                    # On a busy machine one may have nearly all of the places.
+                    replies += endpoint["replies"]
         await small.stop()
         assert counts(small)["rejected"] == rejected
         assert rejected < 400
+        assert replies > 100
 
     asyncio.run(scenario())
 

@@ -346,9 +346,7 @@ def test_a_client_for_threads(seconds: float) -> None:
 def test_a_pool_for_threads(seconds: float) -> None:
     def work(server: Any) -> None:
         pool = cluster.connect_sync("s", endpoints=[str(server.address)], calls_max=30)
-        # A loop that ends with a large body half sent tells so in its thread's log.
-        uses = {name: use for name, use in SYNC.items() if name != "large call"}
-        _threads_against_close(pool, uses)
+        _threads_against_close(pool, SYNC)
 
     _run_threads(lambda: rpc.serve(METHODS, TCP), work, seconds)
 

@@ -9,9 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.pace import pace
 from tests.rpc.peers import RUNNERS, settle
 
-from dragoman import rpc
+from dragoman import cluster, rpc
 from dragoman.errors import ConnectError, DragomanError
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
@@ -130,3 +131,19 @@ def test_tls_on_a_unix_socket_wants_a_name_to_check(certificates: Path, tmp_path
                 await rpc.connect(address, tls=client_context(certificates))
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_client_without_tls_is_told_what_may_be_wrong(runner: str, certificates: Path) -> None:
+    async def work() -> None:
+        tls = server_context(certificates, mutual=False)
+        server = await rpc.serve({"echo": lambda body: body}, "127.0.0.1:0", tls=tls)
+        async with server:
+            with pytest.raises(ConnectError, match="before its HELLO: does it expect TLS"):
+                await rpc.connect(server.address, connect_timeout_ms=2000)
+            with pytest.raises(DragomanError, match="before its HELLO: does it expect TLS"):
+                await cluster.connect(
+                    "s", endpoints=[server.address], connect_timeout_ms=int(1000 * pace())
+                )
+
+    RUNNERS[runner](work())

@@ -24,7 +24,7 @@ from libc.string cimport memchr
 
 from dragoman.budget cimport Budget, process_budget
 from dragoman.rpc.arrival cimport Progress
-from dragoman.rpc.turn cimport turn_of
+from dragoman.rpc.turn cimport turn_of, write_to
 from dragoman.wire.dubbo cimport (
     DUBBO_ERROR, DUBBO_EVENT, DUBBO_EVENT_READONLY, DUBBO_EVENT_WRITABLE, DUBBO_HEADER_BYTES,
     DUBBO_HESSIAN2, DUBBO_NEED_MORE, DUBBO_REQUEST, DubboDecoder, event_kind, write_heartbeat,
@@ -361,7 +361,7 @@ cdef class DubboConnection(Arriving):
         while the connection is paused."""
         self.flush()
         self._flushed_id = self._next_id - 1
-        self.transport.write(frame)
+        write_to(self.transport, frame)
         return 0
 
     cdef void undo(self, DubboCall call):
@@ -391,7 +391,7 @@ cdef class DubboConnection(Arriving):
         if self.out.length == 0 or self.closed or self.paused:
             return
         self._flushed_id = self._next_id - 1
-        self.transport.write(self.out.take())
+        write_to(self.transport, self.out.take())
 
     # frames that do not arrive
 

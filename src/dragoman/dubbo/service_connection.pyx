@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint64_t
 from dragoman.dubbo.results cimport TEXT_MAX
 from dragoman.budget cimport Budget, process_budget
 from dragoman.rpc.arrival cimport Progress
-from dragoman.rpc.turn cimport turn_of
+from dragoman.rpc.turn cimport turn_of, write_to
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.dubbo cimport (
     DUBBO_ERROR, DUBBO_EVENT_HEARTBEAT, DUBBO_FRAME, DUBBO_HESSIAN2, DUBBO_POOL_EXHAUSTED,
@@ -280,7 +280,7 @@ cdef class ServiceConnection(Arriving):
 
     cdef void flush(self):
         if self.out.length and not self.closed:
-            self.transport.write(self.out.take())
+            write_to(self.transport, self.out.take())
         if self.half_closed and self.owed == 0 and self.put_by is None and not self.closed:
             self.transport.close()
 

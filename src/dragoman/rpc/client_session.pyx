@@ -125,6 +125,9 @@ cdef class ClientSession(Session):
             FEATURE_NO_REPLY | FEATURE_ORDER | FEATURE_METADATA, self._identity, self._name
         )
 
+    cdef str unmet(self):
+        return " before its HELLO: does it expect TLS, or another protocol?"
+
     cdef uint16_t method_id(self, bytes name) except 0:
         """The small id of a method; the first use names it to the server, in the same write. Raises
         UsageError when there are no ids left.

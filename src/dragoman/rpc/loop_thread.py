@@ -29,6 +29,7 @@ from dragoman.forking import foreign
 from dragoman.observe.faults import log_fault
 from dragoman.options import milliseconds
 from dragoman.rpc.inbox import Inbox
+from dragoman.rpc.turn import turn_of
 from dragoman.unclosed import warn
 
 log = logging.getLogger("dragoman.rpc")
@@ -211,6 +212,7 @@ class LoopThread(Generic[K]):
             for future in list(self._works):
                 future.cancel()
             await self._finish_tasks()
+            await self._finish_writing()
         finally:
             self.loop.stop()
 
@@ -222,6 +224,17 @@ class LoopThread(Generic[K]):
             if not others:
                 return
             await asyncio.wait(others, timeout=until_s - self.loop.time())
+
+    async def _finish_writing(self) -> None:
+        """What was written before the end leaves, or is given up, before the loop ends."""
+        until_s = self.loop.time() + FINISH_S
+        closing = turn_of(self.loop).closing
+        while closing and self.loop.time() < until_s:
+            await asyncio.sleep(0.005)
+        for transport in list(closing):
+            transport.abort()
+        # It is told of its end in the next iteration.
+        await asyncio.sleep(0)
 
     def forked(self) -> None:
         """This is a child of the process that the thread is in."""

@@ -102,6 +102,7 @@ cdef class Session(Arriving):
     ) except -1
     cdef void _count_queue(self)
     cdef int on_midway(self) except -1
+    cdef str unmet(self)
     cdef void fail(self, str why)
     cdef void lose(self, str why)
     cdef void _drop(self)

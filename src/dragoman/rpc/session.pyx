@@ -52,7 +52,7 @@ from dragoman.rpc.arrival cimport Progress
 from dragoman.rpc.pieces cimport (
     APART_BYTES, PIECE_BYTES_LEAST, PIECE_BYTES_MOST, WHOLE_BYTES, Body, Outgoing,
 )
-from dragoman.rpc.turn cimport TAKEN_BYTES, turn_of
+from dragoman.rpc.turn cimport TAKEN_BYTES, turn_of, write_to
 from dragoman.wire.mesh cimport (
     F_GOODBYE, F_HELLO, F_PING, FEATURE_PIECES, FLAG_VIOLATION, HEADER_BYTES, HELLO_BYTES,
     MESH_ERROR, MESH_NEED_MORE, MESH_VERSION, put_header, write_frame,
@@ -154,7 +154,7 @@ cdef class Session(Arriving):
             if not self._send_now(n):
                 if self._fd < 0 and self.transport.is_closing():
                     self._broken = True
-                self.transport.write(self.out.take())
+                write_to(self.transport, self.out.take())
             return
         self._write_parts()
 
@@ -172,7 +172,8 @@ cdef class Session(Arriving):
         self._parts_bytes = 0
         if self.out.length:
             parts.append(self.out.take())
-        self.transport.writelines(parts)
+        if not self.transport.is_closing():
+            self.transport.writelines(parts)
 
     cdef bint _send_now(self, size_t n) except -1:
         """Give what was gathered to the kernel without a detour, if it can be: false if nothing of
@@ -192,7 +193,7 @@ cdef class Session(Arriving):
         else:
             rest = PyBytes_FromStringAndSize(self.out.data + sent, n - sent)
             self.out.clear()
-            self.transport.write(rest)
+            write_to(self.transport, rest)
         return True
 
     cdef ssize_t _try(self, const char* data, size_t n) noexcept:
@@ -322,15 +323,16 @@ cdef class Session(Arriving):
         elif self.transport.is_closing():
             self._broken = True
         if <size_t>sent < before:
-            self.transport.write(
-                PyBytes_FromStringAndSize(self.out.data + sent, before - sent)
+            write_to(
+                self.transport, PyBytes_FromStringAndSize(self.out.data + sent, before - sent)
             )
             sent = before
         self.out.clear()
         if <size_t>sent < before + n:
             # From where it is.
-            self.transport.write(
-                memoryview(body.body)[body.sent + sent - before:body.sent + n]
+            write_to(
+                self.transport,
+                memoryview(body.body)[body.sent + sent - before:body.sent + n],
             )
         return 0
 
@@ -592,7 +594,9 @@ cdef class Session(Arriving):
     def connection_lost(self, exc):
         """The connection is gone; whatever was in flight ends now."""
         if self.closed:
+            self.turn.closing.discard(self.transport)
             return
+        met = self.ready
         self.closed = True
         self.ready = False
         self._fd = -1
@@ -600,7 +604,8 @@ cdef class Session(Arriving):
         self._socket = -1
         if self.failure is None:
             self.failure = LinkLost(
-                f"connection to {self.peer} lost" + (f": {reason(exc)}" if exc else ""),
+                f"connection to {self.peer} lost" + (f": {reason(exc)}" if exc else "")
+                + ("" if met else self.unmet()),
                 endpoint=self.peer,
             )
         if self._stash is not None:
@@ -678,6 +683,10 @@ cdef class Session(Arriving):
         self._taken = taken
         return moved
 
+    cdef str unmet(self):
+        """What may be wrong with a peer that left without a HELLO, in words that follow others."""
+        return ""
+
     cdef void fail(self, str why):
         """The peer broke the protocol: say why to both sides, and close at once."""
         if self.closed:
@@ -739,6 +748,8 @@ cdef class Session(Arriving):
             self._pump(True)
         self.flush()
         self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self.turn.closing.add(self.transport)
         self.connection_lost(None)
 
     cdef bint on_frame(self) except -1:

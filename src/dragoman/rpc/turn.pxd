@@ -26,6 +26,8 @@ cdef class Gathering(Timed):
 cdef class Turn:
     cdef readonly object loop
     cdef readonly Wheel wheel
+    # Transports that were closed, and still send what was written before.
+    cdef readonly set closing
     # It belongs to the process that this one was forked from.
     cdef readonly bint foreign
     # What the thread that runs the loop has noted of that.
@@ -77,4 +79,5 @@ cdef class Turn:
     cdef void _learn(self, int64_t now_us) noexcept
 
 
+cdef int write_to(transport, data) except -1
 cpdef Turn turn_of(loop)

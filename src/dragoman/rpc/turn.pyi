@@ -11,6 +11,7 @@ class Gathering(Timed):
 class Turn:
     """The state shared by everything on one loop. Get it with ``turn_of(loop)``."""
 
+    closing: set[asyncio.Transport]
     loop: asyncio.AbstractEventLoop
     wheel: Wheel
     foreign: bool

@@ -82,7 +82,6 @@ cdef int64_t TELL_US = 200_000
 # Where asyncio notes which loop runs in a thread.
 RUNNING = "__asyncio_running_event_loop__"
 NOTHING = object()
-CLOSED = "the handler is closed"
 
 _turns = {}
 
@@ -120,6 +119,7 @@ cdef class Turn:
         self.call_soon = loop.call_soon
         self._flush_method = self._flush_all
         self._marked = []
+        self.closing = set()
         self._scheduled = False
         self._line = deque()
         self._line_method = self._run_line
@@ -323,9 +323,6 @@ cdef class Turn:
                 try:
                     gathering.flush()
                 except Exception as error:
-                    if CLOSED in str(error):
-                        # So uvloop says of a transport whose ``connection_lost`` comes next.
-                        continue
                     # No memory, or a transport's fault: the others still have to write.
                     self.loop.call_exception_handler(
                         {"message": "what was gathered could not be written", "exception": error}
@@ -334,6 +331,14 @@ cdef class Turn:
         if self._marked and not self._scheduled:
             self._scheduled = True
             self.call_soon(self._flush_method)
+
+
+cdef int write_to(transport, data) except -1:
+    """Write, unless the connection is gone: ``connection_lost`` comes next, and until then uvloop
+    raises what asyncio ignores."""
+    if not transport.is_closing():
+        transport.write(data)
+    return 0
 
 
 cpdef Turn turn_of(loop):
