@@ -82,6 +82,7 @@ cdef int64_t TELL_US = 200_000
 # Where asyncio notes which loop runs in a thread.
 RUNNING = "__asyncio_running_event_loop__"
 NOTHING = object()
+CLOSED = "the handler is closed"
 
 _turns = {}
 
@@ -323,6 +324,10 @@ cdef class Turn:
                 try:
                     gathering.flush()
                 except Exception as error:
+                    if CLOSED in str(error):
+                        # What uvloop says of a transport whose ``connection_lost`` comes next, and
+                        # whose ``is_closing`` does not always say it before.
+                        continue
                     # No memory, or a transport's fault: the others still have to write.
                     self.loop.call_exception_handler(
                         {"message": "what was gathered could not be written", "exception": error}
