@@ -226,14 +226,14 @@ cdef class Incoming:
         self._counted = 0
 
     cdef int _grow(self, size_t wanted) except -1:
-        """Make room for ``wanted`` bytes, doubling as they come: a length is not believed. 1 if
-        the budget does not admit it.
+        """Make room for ``wanted`` bytes, fourfold as they come: a length is not believed, and to
+        grow often costs more than the bytes. 1 if the budget does not admit it.
         """
         cdef PyObject* raw
         cdef size_t size = PyBytes_GET_SIZE(self._body) if self._body is not None else 0
         if size >= wanted:
             return 0
-        size *= 2
+        size *= 4
         if size < 2 * wanted:
             size = 2 * wanted
         if size > self.length:
