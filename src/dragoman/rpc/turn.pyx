@@ -24,7 +24,7 @@ Invariant: the read buffer holds nothing between two reads; it is handed to one 
 used up before any other code runs.
 """
 
-from cpython.dict cimport PyDict_GetItem
+from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
@@ -80,7 +80,7 @@ cdef int64_t FORGET_US = 100_000
 cdef int64_t TELL_US = 200_000
 
 # Where asyncio notes which loop runs in a thread.
-RUNNING = "__asyncio_running_event_loop__"
+cdef str RUNNING = "__asyncio_running_event_loop__"
 NOTHING = object()
 CLOSED = "the handler is closed"
 
@@ -134,7 +134,7 @@ cdef class Turn:
         """Whether what lives on the loop may be used where this is called."""
         cdef PyObject* noted = PyThreadState_GetDict()
         if noted != NULL:
-            noted = PyDict_GetItem(<object>noted, RUNNING)
+            noted = PyDict_GetItemWithError(<object>noted, RUNNING)
         if noted == <PyObject*>self._running and not self.foreign:
             return True
         return self._look(noted)
