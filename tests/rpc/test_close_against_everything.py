@@ -93,7 +93,7 @@ DUBBO: dict[str, Use] = {
     "any": lambda client: client.service("com.example.Closed").echo("x", timeout_ms=5000),
     "send": lambda client: dubbo.send(client.service(Service).echo, "x"),
     "invoke": lambda client: dubbo.invoke(client.service(Service).echo, "x"),
-    "ready": lambda client: client.ready(client.service(Service)),
+    "ready": lambda client: client.ready(client.service(Service), timeout_ms=2000),
     "echo": lambda client: client.echo(client.service(Service)),
     "services": lambda client: client.services(),
     "methods": lambda client: client.methods(client.service(Service)),
