@@ -93,8 +93,11 @@ cdef class ClientCall(Call):
         """Made by ``account``, with ``count`` requests; to end by ``due_us`` of the wheel, or
         whenever if that is 0.
         """
-        self.account = account
-        self.method = method
+        # One that is used again has mostly the same; to store an object costs more than to look.
+        if self.account is not account:
+            self.account = account
+        if self.method is not method:
+            self.method = method
         self.body_bytes = n
         self.unsent = count
         self.due_us = due_us
@@ -194,8 +197,10 @@ cdef class FutureCall(ClientCall):
 
     cdef void recycle(self):
         self.future = None
-        self.order_key = None
-        self.metadata = None
+        if self.order_key is not None:
+            self.order_key = None
+        if self.metadata is not None:
+            self.metadata = None
         if self.account._free < KEPT:
             self.account._free += 1
             self._behind = self.account._free_futures
@@ -230,8 +235,10 @@ cdef class CallbackCall(ClientCall):
 
     cdef void recycle(self):
         self.callback = None
-        self.order_key = None
-        self.metadata = None
+        if self.order_key is not None:
+            self.order_key = None
+        if self.metadata is not None:
+            self.metadata = None
         if self.account._free < KEPT:
             self.account._free += 1
             self._behind = self.account._free_callbacks

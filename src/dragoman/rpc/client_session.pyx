@@ -226,7 +226,7 @@ cdef class ClientSession(Session):
         cdef char* at
         call.session = self
         call.id = slot.id
-        if self.in_pieces and self._must_wait(n, order_key):
+        if (n > APART_BYTES or order_key is not None) and self._must_wait(n, order_key):
             return self._in_line(
                 0, target, slot.id, body, timeout_ms, order_key, call.metadata
             )
@@ -284,7 +284,7 @@ cdef class ClientSession(Session):
             id += 1
         self._next_id = id + 1
         self.credits -= 1
-        if self.in_pieces and self._must_wait(PyBytes_GET_SIZE(body), order_key):
+        if self._must_wait(PyBytes_GET_SIZE(body), order_key):
             return self._in_line(
                 FLAG_NO_REPLY, target, id, body, timeout_ms, order_key, metadata
             )
@@ -310,9 +310,9 @@ cdef class ClientSession(Session):
 
     cdef bint _must_wait(self, size_t n, bytes order_key):
         """Whether a request leaves in pieces, or behind one that does and has the same key."""
-        return (n > APART_BYTES and self.goes_apart(n)) or (
+        return self.in_pieces and ((n > APART_BYTES and self.goes_apart(n)) or (
             order_key is not None and self.bodies is not None and self.bodies.orders(order_key)
-        )
+        ))
 
     cdef int _in_line(
         self, uint8_t flags, uint16_t target, uint32_t id, bytes body, uint32_t timeout_ms,

@@ -137,11 +137,14 @@ cdef class Dispatcher(Handler):
             else:
                 work.start()
             return True
-        self.turn.request_session = session
-        self.turn.request_method = method
+        if self.turn.request_session is not session:
+            self.turn.request_session = session
+        if self.turn.request_method is not method:
+            self.turn.request_method = method
         self.turn.request_timeout_ms = timeout_ms
         self.turn.request_no_reply = session.no_reply
-        self.turn.request_metadata = session.metadata
+        if self.turn.request_metadata is not session.metadata:
+            self.turn.request_metadata = session.metadata
         try:
             result = method.function(owner)
         except BaseException as error:

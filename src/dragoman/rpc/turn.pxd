@@ -1,4 +1,6 @@
+cimport cython
 from cpython.object cimport PyObject
+from cpython.pystate cimport PyThreadState, PyThreadState_Get
 from libc.stdint cimport int64_t, uint32_t
 
 from dragoman.timers cimport Timed, Wheel
@@ -36,7 +38,8 @@ cdef class Turn:
     cdef object _flush_method
     cdef list _marked
     cdef bint _scheduled
-    cdef bint _reading
+    # The thread that deals with a read, while it does.
+    cdef PyThreadState* _reader
     cdef bint _flushing
     cdef bint _crowded
     cdef int _reads
@@ -66,8 +69,12 @@ cdef class Turn:
     cdef char* read_buffer
     cdef object _read_owner
 
-    cdef inline bint here(self) except -1
-    cdef bint _look(self, PyObject* noted) except -1
+    @cython.final
+    cdef inline bint here(self) except -1:
+        """Whether what lives on the loop may be used where this is called."""
+        return self._reader == PyThreadState_Get() or self._look()
+
+    cdef bint _look(self) except -1
     cdef void mark(self, Gathering gathering)
     cdef void read_begins(self) noexcept
     cdef void read_ends(self, int64_t now_us)

@@ -17,8 +17,9 @@ loop reads on from a socket as long as there is something, megabytes of it: afte
 connection reads no more until it has been in line.
 
 What lives on a loop is used where that runs: in the process that it was made in, on no other loop
-and in no other thread (``here``). It is asked at each call, so it costs a look into the thread's
-own dictionary, where asyncio notes the running loop; asking asyncio is a system call in 3.11.
+and in no other thread (``here``). It is asked at each call, so it costs no more than which thread
+this is while a read is dealt with, else a look into the thread's own dictionary, where asyncio
+notes the running loop; asking asyncio is a system call in 3.11.
 
 Invariant: the read buffer holds nothing between two reads; it is handed to one transport's read and
 used up before any other code runs.
@@ -26,6 +27,7 @@ used up before any other code runs.
 
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
+from cpython.pystate cimport PyThreadState_Get
 from libc.stdint cimport int64_t
 
 from dragoman.timers cimport Timed, Wheel
@@ -130,19 +132,15 @@ cdef class Turn:
         self.read_buffer = <char*>&view[0]
         self.read_view = memoryview(self._read_owner)
 
-    cdef inline bint here(self) except -1:
-        """Whether what lives on the loop may be used where this is called."""
+    cdef bint _look(self) except -1:
+        """``here``, when it is not in the midst of a read."""
         cdef PyObject* noted = PyThreadState_GetDict()
         if noted != NULL:
             noted = PyDict_GetItemWithError(<object>noted, RUNNING)
-        if noted == <PyObject*>self._running and not self.foreign:
-            return True
-        return self._look(noted)
-
-    cdef bint _look(self, PyObject* noted) except -1:
-        """The same, by asking."""
         if self.foreign:
             return False
+        if noted == <PyObject*>self._running:
+            return True
         running = _get_running_loop()
         if running is self.loop:
             if noted != NULL:
@@ -175,7 +173,7 @@ cdef class Turn:
             return
         gathering._marked = True
         self._marked.append(gathering)
-        if not self._reading and not self._scheduled and not self._flushing:
+        if self._reader == NULL and not self._scheduled and not self._flushing:
             self._scheduled = True
             self.call_soon(self._flush_method)
 
@@ -184,7 +182,7 @@ cdef class Turn:
         when a millisecond or so has passed since.
         """
         cdef int64_t moment
-        if not self._scheduled and not self._reading:
+        if not self._scheduled and self._reader == NULL:
             return self.wheel.clock_us()
         moment = rough_moment()
         if self._now_us == 0 or moment != self._moment:
@@ -242,7 +240,7 @@ cdef class Turn:
         cdef Py_ssize_t left = len(self._line)
         self._learn(now_us)
         self.tasks = 0
-        self._reading = True
+        self._reader = PyThreadState_Get()
         try:
             while left:
                 left -= 1
@@ -269,7 +267,7 @@ cdef class Turn:
 
     cdef void read_begins(self) noexcept:
         """A protocol has been handed a read; what it marks is flushed by ``read_ends`` or later."""
-        self._reading = True
+        self._reader = PyThreadState_Get()
 
     cdef void read_ends(self, int64_t now_us):
         """The read has been dealt with, at about ``now_us``.
@@ -277,7 +275,7 @@ cdef class Turn:
         While reads are few, what they brought leaves at once, in this iteration of the loop. Once
         they crowd, it is gathered over all reads of the iteration.
         """
-        self._reading = False
+        self._reader = NULL
         if self._scheduled:
             self._reads += 1
             return
@@ -363,6 +361,7 @@ def _in_child():
     cdef Turn turn
     for turn in _turns.values():
         turn.foreign = True
+        turn._reader = NULL
 
 
 os.register_at_fork(after_in_child=_in_child)
