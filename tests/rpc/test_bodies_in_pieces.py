@@ -5,6 +5,7 @@ and that bodies, order, credits and memory are right however calls and pieces ar
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import statistics
 import time
@@ -31,6 +32,7 @@ FUNCTIONS = {
     "echo": lambda body: body,
     "length": lambda body: b"%d" % len(body),
     "make": lambda body: blob(int(body)),
+    "digest": lambda body: hashlib.sha256(body).digest(),
 }
 
 
@@ -289,5 +291,33 @@ def test_a_body_that_finds_no_memory_is_refused_and_the_next_is_taken() -> None:
             assert await client.call("length", bytes(MIB)) == b"%d" % MIB
             await settle(client, server)
             assert held.used < 100_000
+
+    RUNNERS["uvloop"](work())
+
+
+def test_who_has_brought_a_body_holds_no_more_with_the_next_than_has_come_of_it() -> None:
+    def pieces(number: int, size: int) -> list[bytes]:
+        body = blob(size)
+        parts = [body[at : at + len(PIECE)] for at in range(0, size, len(PIECE))]
+        return [
+            *(frame("PIECE", part, id=number, value=size) for part in parts[:-1]),
+            frame("REQUEST", parts[-1], target=1, id=number, value=5000),
+        ]
+
+    async def work() -> None:
+        async with await rpc.serve(FUNCTIONS, ANY) as server:
+            peer = await RawSocket.connect(server)
+            await peer.send(hello(features=7), frame("NAME", b"digest", target=1))
+            await peer.read("CREDIT")
+            # Longer and shorter ones after each other: what is set aside is not what is told.
+            for number, size in enumerate((9 * MIB, 200_000, 3 * MIB, 17 * MIB, 70_000, 17 * MIB)):
+                await peer.send(*pieces(number + 1, size))
+                assert (await peer.read("REPLY", 20))[5] == hashlib.sha256(blob(size)).digest()
+            idle = server.statistics().buffers_bytes
+            await peer.send(*pieces(100, 17 * MIB)[:2])
+            await until(lambda: server.statistics().buffers_bytes > idle)
+            assert server.statistics().buffers_bytes - idle <= 8 * len(PIECE)
+            peer.close()
+            await until(lambda: server.statistics().buffers_bytes <= idle)
 
     RUNNERS["uvloop"](work())

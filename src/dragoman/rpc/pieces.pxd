@@ -56,8 +56,11 @@ cdef class Incoming:
     # It had no room, or nobody wants it: its bytes are thrown away as they come.
     cdef bint thrown
     cdef uint64_t number
+    # As long as what has been set aside, which may be more than is counted.
     cdef bytes _body
     cdef size_t _counted
+    # The longest body that this peer has brought whole.
+    cdef size_t _brought
 
     cdef int take(self, uint32_t id, size_t length, const char* at, size_t n, bint wanted) except -1
     cdef char* direct(self, size_t most, size_t* n) noexcept

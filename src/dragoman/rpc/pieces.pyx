@@ -192,11 +192,11 @@ cdef class Incoming:
         if not self.open or self.thrown or self._body is None:
             return NULL
         try:
-            if self.have >= <size_t>PyBytes_GET_SIZE(self._body) and self._grow(self.have + 1):
+            if self.have >= self._counted and self._grow(self.have + 1):
                 return NULL
         except MemoryError:
             return NULL
-        room = min(<size_t>PyBytes_GET_SIZE(self._body) - self.have, most)
+        room = min(self._counted - self.have, most)
         if room < APART_BYTES // 2:
             return NULL
         n[0] = room
@@ -211,6 +211,8 @@ cdef class Incoming:
             )
         if not self.thrown and body is None:
             body = b""
+        if not self.thrown and self.length > self._brought:
+            self._brought = self.length
         self.drop()
         return body
 
@@ -228,9 +230,12 @@ cdef class Incoming:
     cdef int _grow(self, size_t wanted) except -1:
         """Make room for ``wanted`` bytes, fourfold as they come: a length is not believed, and to
         grow often costs more than the bytes. 1 if the budget does not admit it.
+
+        What the peer has brought whole before is set aside at once, since moving it and touching
+        new memory cost a third of the speed; it counts as it comes, too.
         """
         cdef PyObject* raw
-        cdef size_t size = PyBytes_GET_SIZE(self._body) if self._body is not None else 0
+        cdef size_t size = self._counted
         if size >= wanted:
             return 0
         size *= 4
@@ -243,7 +248,9 @@ cdef class Incoming:
         self.budget.take(size - self._counted)
         self._counted = size
         if self._body is None:
-            self._body = PyBytes_FromStringAndSize(NULL, size)
+            self._body = PyBytes_FromStringAndSize(NULL, max(size, min(self.length, self._brought)))
+            return 0
+        if <size_t>PyBytes_GET_SIZE(self._body) >= size:
             return 0
         # The resize wants the only reference: take it out of the attribute and put it back after.
         raw = <PyObject*>self._body
