@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 
 from benchmarks.wire_hessian2 import VALUES, Run, repeat
+from dragoman.wire.dubbo.fastjson2 import encode_reply, reply_as_hessian2
 from dragoman.wire.hessian2 import Hessian2Scanner
-from dragoman.wire.invocation_fastjson2 import encode_reply, reply_as_hessian2
-from dragoman.wire.jsonb_reader import decode
-from dragoman.wire.jsonb_writer import encode
+from dragoman.wire.jsonb.reader import decode
+from dragoman.wire.jsonb.writer import encode
 
 
 def reply_as_json(body: bytes) -> bytes:

@@ -19,13 +19,11 @@ from typing import Any
 
 from tests.calibration import too_many_pieces
 
-from dragoman.dubbo.replies import Replies
-from dragoman.dubbo.requests import SERIALIZATIONS, Requests
+from dragoman.dubbo.upstream.decode_reply import Replies
+from dragoman.dubbo.upstream.encode_request import SERIALIZATIONS, Requests
 from dragoman.errors import ProtocolError, UsageError
-from dragoman.wire import fastjson
-from dragoman.wire.dubbo import DubboDecoder
-from dragoman.wire.hessian2 import encode
-from dragoman.wire.invocation import (
+from dragoman.wire.dubbo.frame import DubboDecoder, fastjson
+from dragoman.wire.dubbo.invocation import (
     FASTJSON,
     FASTJSON2,
     HESSIAN2,
@@ -33,6 +31,7 @@ from dragoman.wire.invocation import (
     decode_request,
     encode_reply,
 )
+from dragoman.wire.hessian2 import encode
 from dragoman.wire.java import Bean
 from fuzz.dubbo import mutate
 from fuzz.running import main

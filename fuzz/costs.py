@@ -1,7 +1,8 @@
 """Random large legal calls against the bound of what may be transcoded on a loop.
 
-Invariant: what ``dubbo.costs`` does not call costly is made a request, or read as a reply, within a
-slice of a loop's time; the question itself takes a small part of that, whatever the body holds.
+Invariant: what ``dubbo.upstream.costs`` does not call costly is made a request, or read as a reply,
+within a slice of a loop's time; the question itself takes a small part of that, whatever the body
+holds.
 
     python -m fuzz.costs --seconds 600 --seed 1
 """
@@ -17,11 +18,11 @@ from typing import Any
 
 from tests.calibration import too_many_pieces
 
-from dragoman.dubbo.costs import reply_is_costly, request_is_costly
-from dragoman.dubbo.replies import Replies
-from dragoman.dubbo.requests import METHODS, Requests
+from dragoman.dubbo.upstream.costs import reply_is_costly, request_is_costly
+from dragoman.dubbo.upstream.decode_reply import Replies
+from dragoman.dubbo.upstream.encode_request import METHODS, Requests
 from dragoman.errors import ProtocolError, UsageError
-from dragoman.wire import invocation
+from dragoman.wire.dubbo.frame import invocation
 from fuzz.running import main
 
 # A slice of 20 ms, and a part of it, in pieces of work (tests/calibration.py).

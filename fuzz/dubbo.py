@@ -18,8 +18,13 @@ from collections.abc import Callable
 from tests.calibration import too_many_pieces
 
 from dragoman.errors import ProtocolError, UsageError
-from dragoman.wire import dubbo, fastjson, hessian2, jsonloose, jsonstring, jsontext
-from dragoman.wire.descriptor import count_parameters
+from dragoman.wire import hessian2
+from dragoman.wire.dubbo.frame import fastjson
+from dragoman.wire.dubbo.frame import frame as dubbo
+from dragoman.wire.java.descriptor import count_parameters
+from dragoman.wire.json import loose as jsonloose
+from dragoman.wire.json import string as jsonstring
+from dragoman.wire.json import text as jsontext
 from fuzz.running import main
 
 # What one input may take, in pieces of work (tests/calibration.py).

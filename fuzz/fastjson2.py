@@ -19,15 +19,15 @@ import time
 from tests.calibration import too_many_pieces
 
 from dragoman.errors import ProtocolError, UsageError
-from dragoman.wire.hessian2 import Hessian2Reader, Hessian2Scanner
-from dragoman.wire.invocation_fastjson2 import (
+from dragoman.wire.dubbo.fastjson2 import (
     decode_reply,
     decode_request,
     encode_reply,
     reply_as_hessian2,
 )
-from dragoman.wire.jsonb_reader import JsonbReader
-from dragoman.wire.jsonb_writer import encode
+from dragoman.wire.hessian2 import Hessian2Reader, Hessian2Scanner
+from dragoman.wire.jsonb.reader import JsonbReader
+from dragoman.wire.jsonb.writer import encode
 from fuzz.hessian2 import value
 from fuzz.running import main
 

@@ -15,9 +15,9 @@ import sys
 import time
 
 from tests.calibration import too_many_pieces
-from tests.wire.http_cases import CASES
-from tests.wire.http_peers import compare
-from tests.wire.http_support import decode, one_byte_at_a_time
+from tests.wire.http1.cases import CASES
+from tests.wire.http1.peers import compare
+from tests.wire.http1.support import decode, one_byte_at_a_time
 
 # What one input may take, in pieces of work (tests/calibration.py).
 PIECES_MAX = 25

@@ -18,8 +18,8 @@ from typing import Any
 from tests.calibration import too_many_pieces
 
 from dragoman.errors import UsageError
-from dragoman.wire.jsonnumber import natural_number
-from dragoman.wire.jsonoutline import Outline
+from dragoman.wire.json.doubles import natural_number
+from dragoman.wire.json.outline import Outline
 from fuzz.running import main
 
 # What one input may take, in pieces of work (tests/calibration.py).

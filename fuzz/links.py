@@ -16,11 +16,11 @@ import random
 import struct
 from typing import Any
 
-from dragoman.dubbo.service_connection import Connected
-from tests.simulation.loop import SimulatedLoop, simulate
+from dragoman.dubbo.server.connection import Connected
 
 from dragoman.budget import process_budget
-from dragoman.dubbo.link import DubboLink
+from dragoman.dubbo.upstream.link import DubboLink
+from dragoman.testing.loop import SimulatedLoop, simulate
 from fuzz.running import main
 
 HOST = "peer"

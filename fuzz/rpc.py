@@ -18,12 +18,12 @@ import time
 from typing import Any
 
 from tests.calibration import too_many_pieces
-from tests.simulation.loop import SimulatedLoop
-from tests.simulation.mesh import RawPeer, frame, hello, raw_client
-from tests.simulation.rpc import at_rest, simulate_rpc
 
 from dragoman import rpc
 from dragoman.errors import DragomanError
+from dragoman.testing.loop import SimulatedLoop
+from dragoman.testing.mesh import RawPeer, frame, hello, raw_client
+from dragoman.testing.rpc import at_rest, simulate_rpc
 from fuzz.mesh import mutate
 from fuzz.running import main
 

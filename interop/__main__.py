@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from dragoman.race import machine
+from dragoman.harness import machine
 from interop import columns, peers, tables
 from interop.java import JavaMissing, build, environment
 from interop.programs import ROOT

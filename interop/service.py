@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Annotated, Any
 
 from dragoman import dubbo
-from dragoman.dubbo import java
+from dragoman.dubbo.types import java
 from interop.java import LOOPBACK
 
 TYPES = "org.dragoman.interop.Types"

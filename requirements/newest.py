@@ -27,9 +27,9 @@ TESTS = (
     "tests/agent/test_config.py",
     "tests/broker/test_conformance.py",
     "tests/cli",
-    "tests/dubbo/test_client.py",
-    "tests/dubbo/test_declaration.py",
-    "tests/dubbo/test_json_to_hessian2.py",
+    "tests/dubbo/client/test_client.py",
+    "tests/dubbo/types/test_declaration.py",
+    "tests/dubbo/upstream/test_json_to_hessian2.py",
     "tests/observe",
     "tests/race/test_task.py",
     "tests/race/test_workflow.py",
@@ -41,8 +41,8 @@ TESTS = (
     "tests/rpc/test_services.py",
     "tests/rpc/test_tls.py",
     "tests/test_reasons.py",
-    "tests/wire/test_hessian2_second_reader.py",
-    "tests/wire/test_http_peers.py",
+    "tests/wire/hessian2/test_second_reader.py",
+    "tests/wire/http1/test_peers.py",
     "tests/wire/test_misfit.py",
 )
 _PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([^ \\]+)", re.MULTILINE)

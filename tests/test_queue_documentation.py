@@ -18,7 +18,7 @@ from dragoman import errors
 from dragoman.broker.nats_names import REPLICAS_MAX
 from dragoman.cli.queue import queue as commands
 from dragoman.queue import MessageStore, QueueStore
-from dragoman.queue.arguments import GROUP_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX
+from dragoman.queue.api.arguments import GROUP_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX
 from tests.broker.nats_servers import PROGRAM, NatsServer
 from tests.test_documentation import (
     COMMAND,

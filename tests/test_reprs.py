@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from dragoman import cluster, dubbo, rpc
-from tests.queue.test_forking import ended, in_child
+from tests.queue.api.test_forking import ended, in_child
 
 TCP = "127.0.0.1:0"
 

@@ -10,8 +10,8 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dragoman.testing.loop import SimulatedLoop, simulate
 from dragoman.timers import Timed, Wheel, call_at_us, cancel, clock_us, move
-from tests.simulation.loop import SimulatedLoop, simulate
 
 GRAIN_US = 5000
 ROUND_US = 4096 * GRAIN_US

@@ -22,10 +22,11 @@ from benchmarks.agents import mesh, tables
 from benchmarks.agents.bench import Bench, Skipped
 from benchmarks.agents.proxies import Proxies
 from dragoman.errors import DragomanError
-from dragoman.race import load_drivers, machine
+from dragoman.harness import machine
+from dragoman.harness.network import Network
+from dragoman.harness.processes import raise_descriptor_limit
+from dragoman.race import load_drivers
 from dragoman.race.interruption import Interrupted, Interruption
-from dragoman.race.network import Network
-from dragoman.race.processes import raise_descriptor_limit
 
 SPOKEN = ("fastjson", "hessian2")
 PARTS = ("compare", "serializations", "endpoints", "connections", "memory", "latency")

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.errors import DragomanError
+from dragoman.harness.cpu import CpuTime
+from dragoman.harness.processes import Child, Processes
 from dragoman.race.config import INTERFACE
-from dragoman.race.cpu import CpuTime
 from dragoman.race.interruption import Interruption
 from dragoman.race.load_drivers import LoadDriver, LoadError, LoadResult, Target
 from dragoman.race.pressure import Pressure, press
-from dragoman.race.processes import Child, Processes
 
 WARMUP_S = 1.0
 

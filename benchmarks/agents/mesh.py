@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.agents.bench import Bench, Measured
-from dragoman.race import cpu
+from dragoman.harness import cpu
+from dragoman.harness.network import HOST, Network, accepts
+from dragoman.harness.processes import Child
 from dragoman.race.chain import Chain, command, hash_form, is_ready
 from dragoman.race.config import RaceConfig
 from dragoman.race.load_drivers import Target
-from dragoman.race.network import HOST, Network, accepts
-from dragoman.race.processes import Child
 
 DELAY_MS = 50.0
 IDLE_CONNECTIONS = 5000

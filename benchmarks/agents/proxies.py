@@ -15,10 +15,10 @@ import shutil
 from pathlib import Path
 
 from benchmarks.agents.bench import Bench, Measured, Skipped
+from dragoman.harness.network import HOST, Network
+from dragoman.harness.processes import Child
 from dragoman.race.chain import http_ok
 from dragoman.race.load_drivers import Target
-from dragoman.race.network import HOST, Network
-from dragoman.race.processes import Child
 
 ANSWER = "-840856129"
 # nginx closes a connection after this many requests otherwise (its default is 1,000).

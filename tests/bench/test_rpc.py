@@ -27,7 +27,7 @@ from dragoman.bench.rpc.results import compare, result
 from dragoman.bench.rpc.run import RpcBench
 from dragoman.cli import bench_rpc
 from dragoman.errors import UsageError
-from dragoman.race.cpu import alive, of_tree, process_tree
+from dragoman.harness.cpu import alive, of_tree, process_tree
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "bench-rpc.md"
 SECONDS = 0.02

@@ -23,7 +23,7 @@ from dragoman.errors import DragomanError, UsageError
 from dragoman.queue import AsyncMessageStore, MessageStore
 from tests.broker.worlds import Local, OnNats, Served, Serving, World
 from tests.pace import pace
-from tests.queue.test_closing import collect
+from tests.queue.api.test_closing import collect
 
 ROOT = Path(__file__).parent.parent.parent
 LONG_S = 60
@@ -267,7 +267,7 @@ def test_a_store_that_is_used_on_another_loop_says_so(world: World) -> None:
 
 def test_a_store_that_is_dropped_is_told_and_closed(world: World) -> None:
     if isinstance(world, Local) and type(world) is Local:
-        pytest.skip("see tests/queue/test_closing.py")
+        pytest.skip("see tests/queue/api/test_closing.py")
     store = world.open()
     assert isinstance(store, BlockingStore)
     store.put("q", b"x")

@@ -1,4 +1,4 @@
-"""What every store of queues does, whatever it is: ``queue.interface``, held against each."""
+"""What every store of queues does, whatever it is: ``queue.api.interface``, held against each."""
 
 from __future__ import annotations
 

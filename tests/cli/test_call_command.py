@@ -16,7 +16,7 @@ import pytest
 
 from dragoman import dubbo
 from dragoman.cli.main import run
-from dragoman.dubbo import java
+from dragoman.dubbo.types import java
 
 HELLO = "com.example.Hello"
 

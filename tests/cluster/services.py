@@ -6,17 +6,16 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from tests.simulation.loop import SimulatedLoop
-from tests.simulation.mesh import Server
-
-from dragoman.cluster.adapters import ServiceRequest, submit
 from dragoman.cluster.options import Options
 from dragoman.cluster.service import Service
 from dragoman.errors import (
     DragomanError,
 )
 from dragoman.registry.base import Registration
-from dragoman.rpc.adapters import IncomingRequest
+from dragoman.testing.loop import SimulatedLoop
+from dragoman.testing.mesh import Server
+from dragoman.testing.services import ServiceRequest, submit
+from dragoman.testing.sessions import IncomingRequest
 
 
 def registration(

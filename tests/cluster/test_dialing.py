@@ -7,14 +7,14 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from tests.cluster.services import Callers, registration, servers
-from tests.simulation.loop import SimulatedLoop, simulate
 
 from dragoman.cluster.dialing import BURSTS, DEAD, NEW, RATES
 from dragoman.cluster.directory import EMPTY_MAX, EMPTY_S, Directory
 from dragoman.cluster.options import Options
 from dragoman.errors import NotFoundError, UnavailableError
 from dragoman.registry.base import Registration
+from dragoman.testing.loop import SimulatedLoop, simulate
+from tests.cluster.services import Callers, registration, servers
 
 
 def dead(count: int) -> list[Registration]:

@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import pytest
 import uvloop
-from tests.slices import Slices
 
 from dragoman.cluster.directory import Directory
 from dragoman.cluster.options import Options
 from dragoman.registry.base import Registration
 from dragoman.registry.changes import Snapshots
+from tests.slices import Slices
 
 COUNT = 10_000
 LONGEST_MS = 12.0

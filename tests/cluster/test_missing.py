@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.cluster.services import Callers, answer, ready, servers
-from tests.simulation.loop import SimulatedLoop, simulate
-from tests.simulation.mesh import Server
 
 from dragoman.balance.policies import POLICIES
 from dragoman.errors import NotFoundError
+from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing.mesh import Server
+from tests.cluster.services import Callers, answer, ready, servers
 
 LACKING = NotFoundError("no such method")
 policies = pytest.mark.parametrize("policy", POLICIES)

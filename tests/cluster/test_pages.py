@@ -6,12 +6,12 @@ import asyncio
 import gc
 
 import uvloop
-from tests.slices import Slices
 
-from dragoman.cluster.adapters import submit
 from dragoman.cluster.directory import IDLE_SHOWN_MAX, Directory
 from dragoman.cluster.options import Options
 from dragoman.registry.base import Registration
+from dragoman.testing.services import submit
+from tests.slices import Slices
 
 SERVICES = 5000
 ENDPOINTS = 20_000

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.cluster.services import Callers, answer, registration, servers
-from tests.simulation.loop import SimulatedLoop, simulate
 
 from dragoman.cluster.directory import IDLE_SHOWN_MAX, Directory
 from dragoman.cluster.options import Options
 from dragoman.errors import LinkLost, UnavailableError
 from dragoman.registry.base import Registration
-from dragoman.rpc.adapters import IncomingRequest
+from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing.sessions import IncomingRequest
+from tests.cluster.services import Callers, answer, registration, servers
 
 
 def many(count: int, host: str = "a") -> list[Registration]:

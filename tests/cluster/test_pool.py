@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.pools import Node, assert_quiet, kinds, nodes, pool_of, run
-from tests.pace import pace
 
 from dragoman import cluster, rpc
 from dragoman.balance.policies import POLICIES
@@ -25,6 +23,8 @@ from dragoman.errors import (
     UsageError,
 )
 from dragoman.registry.memory import MemoryRegistry
+from tests.cluster.pools import Node, assert_quiet, kinds, nodes, pool_of, run
+from tests.pace import pace
 
 
 @pytest.mark.parametrize("policy", POLICIES)

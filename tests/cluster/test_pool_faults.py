@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.pools import Node, assert_quiet, kinds, nodes, run
 
 from dragoman import cluster
 from dragoman.cluster.directory import Directory
@@ -26,6 +25,7 @@ from dragoman.errors import (
 from dragoman.race.etcd import EtcdServer
 from dragoman.registry import open_registry
 from dragoman.registry.memory import MemoryRegistry
+from tests.cluster.pools import Node, assert_quiet, kinds, nodes, run
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from tests.cluster.pools import assert_quiet, nodes, pool_of, run
 
 from dragoman import cluster, rpc
 from dragoman.errors import (
@@ -17,6 +16,7 @@ from dragoman.errors import (
     LinkLost,
     UnavailableError,
 )
+from tests.cluster.pools import assert_quiet, nodes, pool_of, run
 
 
 @pytest.mark.parametrize("seed", range(3))

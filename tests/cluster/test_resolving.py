@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from tests.faults.chain import eventually
 
 from dragoman import rpc
-from dragoman.cluster.adapters import submit
 from dragoman.cluster.dialing import DEAD, GOOD, NEW
 from dragoman.cluster.directory import Directory
 from dragoman.cluster.options import Options
 from dragoman.cluster.resolving import THREADS_MAX, Resolver, is_literal
 from dragoman.registry.base import Registration
+from dragoman.testing.services import submit
+from tests.faults.chain import eventually
 
 
 class Names:

@@ -6,10 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.cluster.services import Callers, answer, ready, registration, servers
-from tests.simulation.loop import SimulatedLoop, simulate
 
-from dragoman.cluster.adapters import call, submit
 from dragoman.errors import (
     DeadlineError,
     DragomanError,
@@ -19,6 +16,9 @@ from dragoman.errors import (
     UnavailableError,
     UsageError,
 )
+from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing.services import call, submit
+from tests.cluster.services import Callers, answer, ready, registration, servers
 
 
 def test_requests_before_the_registry_and_the_first_connection_wait() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.cluster.services import Callers, answer, ready, servers
-from tests.simulation.loop import SimulatedLoop, simulate
-from tests.simulation.mesh import Server
 
 from dragoman.balance.policies import POLICIES
-from dragoman.cluster.adapters import submit
 from dragoman.errors import DragomanError, OverloadError, RemoteError
-from dragoman.rpc.adapters import IncomingRequest
+from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing.mesh import Server
+from dragoman.testing.services import submit
+from dragoman.testing.sessions import IncomingRequest
+from tests.cluster.services import Callers, answer, ready, servers
 
 policies = pytest.mark.parametrize("policy", POLICIES)
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.cluster.services import Callers, answer, ready, registration, servers
-from tests.simulation.loop import SimulatedLoop, simulate
-from tests.simulation.mesh import Server
 
 from dragoman.balance.policies import POLICIES
 from dragoman.errors import (
@@ -20,7 +17,10 @@ from dragoman.errors import (
     RemoteError,
     UnavailableError,
 )
-from dragoman.rpc.adapters import IncomingRequest
+from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing.mesh import Server
+from dragoman.testing.sessions import IncomingRequest
+from tests.cluster.services import Callers, answer, ready, registration, servers
 
 
 def test_endpoints_that_cannot_be_reached_fail_requests_at_once_and_come_back() -> None:

@@ -12,11 +12,8 @@ import asyncio
 import random
 
 import pytest
-from tests.simulation.loop import SimulatedLoop, simulate
-from tests.simulation.mesh import Server
 
 from dragoman.balance.policies import POLICIES
-from dragoman.cluster.adapters import ServiceRequest, submit
 from dragoman.cluster.options import Options
 from dragoman.cluster.service import Service
 from dragoman.errors import (
@@ -28,7 +25,10 @@ from dragoman.errors import (
     UnavailableError,
 )
 from dragoman.registry.base import Registration
-from dragoman.rpc.adapters import IncomingRequest
+from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing.mesh import Server
+from dragoman.testing.services import ServiceRequest, submit
+from dragoman.testing.sessions import IncomingRequest
 
 HOSTS = "abcd"
 LIMIT_MAX = 15

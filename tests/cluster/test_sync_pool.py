@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import pytest
+
+from dragoman import cluster, rpc
+from dragoman.registry.memory import MemoryRegistry
 from tests.cluster.pools import run
 from tests.rpc.peers import server_process
 from tests.rpc.test_sync_client import cancelled as seen_cancelled
 from tests.rpc.test_sync_client import eventually, served
-
-from dragoman import cluster, rpc
-from dragoman.registry.memory import MemoryRegistry
 
 
 class NoSuchAccount(rpc.RemoteError):

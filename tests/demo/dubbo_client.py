@@ -5,8 +5,7 @@ from __future__ import annotations
 import socket
 from types import TracebackType
 
-from dragoman.wire import fastjson
-from dragoman.wire.dubbo import DubboDecoder, DubboFrame
+from dragoman.wire.dubbo.frame import DubboDecoder, DubboFrame, fastjson
 
 INTERFACE = b"com.alibaba.dubbo.performance.demo.provider.IHelloService"
 STRING = b"Ljava/lang/String;"

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 from dragoman.demo.question import hash_code
-from dragoman.wire.form import known_fields
 from dragoman.wire.http1 import Request, RequestDecoder, encode_response
+from dragoman.wire.http1.form import known_fields
 
 NAMES = (b"interface", b"method", b"parameterTypesString", b"parameter")
 

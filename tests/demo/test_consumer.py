@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 import uvloop
-from tests.demo.fake_agent import CLOSE, FakeAgent, fake_agent, right
 
 from dragoman.demo.consumer import parse_agent, serve
 from dragoman.errors import UsageError
 from dragoman.wire.http1 import Response, ResponseDecoder, encode_response
+from tests.demo.fake_agent import CLOSE, FakeAgent, fake_agent, right
 
 INVOKE = b"GET /invoke HTTP/1.1\r\nHost: h\r\n\r\n"
 WANTED = ("x-dragoman-error", "allow", "connection")

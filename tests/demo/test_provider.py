@@ -14,22 +14,22 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from tests.demo.dubbo_client import INTERFACE, STRING, DubboClient
-from tests.demo.provider_process import RUN, provider_process
-from tests.pace import pace
-from tests.wire.pieces import ways
 
 from dragoman.demo.javahash import java_hash
 from dragoman.demo.provider import NOW, ProviderStatistics
 from dragoman.demo.serving import ProviderOptions, serve
 from dragoman.errors import UsageError
-from dragoman.wire import fastjson
-from dragoman.wire.dubbo import (
+from dragoman.wire.dubbo.frame import (
     encode_frame,
     encode_heartbeat,
     event_name,
+    fastjson,
     reply_error_text,
 )
+from tests.demo.dubbo_client import INTERFACE, STRING, DubboClient
+from tests.demo.provider_process import RUN, provider_process
+from tests.pace import pace
+from tests.wire.pieces import ways
 
 
 def with_provider(options: ProviderOptions, client: Callable[[int], None]) -> ProviderStatistics:

@@ -6,15 +6,15 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.demo.dubbo_client import DubboClient
-from tests.demo.test_provider import with_provider
 
 from dragoman.demo.javahash import java_hash
 from dragoman.demo.provider import INTERFACE, NOW, Provider
 from dragoman.demo.serving import ProviderOptions
 from dragoman.errors import UsageError
-from dragoman.wire.dubbo import encode_frame, event_name, reply_error_text
-from dragoman.wire.invocation import HESSIAN2, Reply, decode_reply, encode_request
+from dragoman.wire.dubbo.frame import encode_frame, event_name, reply_error_text
+from dragoman.wire.dubbo.invocation import HESSIAN2, Reply, decode_reply, encode_request
+from tests.demo.dubbo_client import DubboClient
+from tests.demo.test_provider import with_provider
 
 STRING = "Ljava/lang/String;"
 GENERIC = "Ljava/lang/String;[Ljava/lang/String;[Ljava/lang/Object;"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dragoman.demo.question import INTERFACE, METHOD, PARAMETER_TYPES, answers, draw, hash_code
-from dragoman.wire.form import known_fields
+from dragoman.wire.http1.form import known_fields
 
 NAMES = (b"interface", b"method", b"parameterTypesString", b"parameter")
 ALPHABET = set((string.ascii_letters + string.digits).encode())

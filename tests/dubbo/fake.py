@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from dragoman import rpc
-from dragoman.dubbo.egress import Egress
-from dragoman.dubbo.finding import Finding
-from dragoman.dubbo.link import DubboLink
+from dragoman.dubbo.upstream.egress import Egress
+from dragoman.dubbo.upstream.finding import Finding
+from dragoman.dubbo.upstream.link import DubboLink
 from dragoman.flow.credits import CreditPool
 from dragoman.rpc.server_session import ServerSession
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dragoman import dubbo
-from dragoman.dubbo import java
+from dragoman.dubbo.types import java
 from tests.dubbo.peer import invocation, peer
 
 HELLO = "com.example.Hello"

@@ -17,11 +17,11 @@ from interop.python_values import differs
 from interop.service import Blue, Green, Plain
 
 from dragoman import dubbo
-from dragoman.dubbo.replies import Replies
-from dragoman.dubbo.requests import Requests
+from dragoman.dubbo.upstream.decode_reply import Replies
+from dragoman.dubbo.upstream.encode_request import Requests
 from dragoman.errors import Code, ProtocolError, RemoteError, UsageError
 from dragoman.wire import hessian2
-from dragoman.wire.invocation import (
+from dragoman.wire.dubbo.invocation import (
     FASTJSON2,
     HESSIAN2,
     decode_reply,

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.wire import invocation
-from tests.dubbo.test_large_calls import RESULTS, SHAPES
+from dragoman.wire.dubbo.frame import invocation
+from tests.dubbo.upstream.test_large_calls import RESULTS, SHAPES
 from tests.faults.chain import Program, chain, start
 from tests.faults.http import Client, call, client
 from tests.pace import pace

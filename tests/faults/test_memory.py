@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from dragoman.testing.mesh import NAMES, frame
 from dragoman.wire.mesh import MeshDecoder
 from tests.faults.chain import HOST, INTERFACE, Chain, chain, eventually, start
 from tests.faults.http import client, form, form_body, is_hash
 from tests.faults.memory import MIB, peak_bytes, within
-from tests.simulation.mesh import NAMES, frame
 
 BOUND_MB = 200
 SERVED = (200, 503)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
-from tests.flow.test_credits import Caller, close_loop
 
 from dragoman.flow.credits import CreditPool, RecordingHolder
+from tests.flow.test_credits import Caller, close_loop
 
 
 class Named(Caller):

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from interop.java import JavaMissing, JavaProgram, build
-from tests.faults.chain import HOST, Chain, Program, chain, start
-from tests.faults.http import Response, call, client
-from tests.registry.zookeeper_server import ZookeeperServer
 
 from dragoman import dubbo
 from dragoman.errors import DragomanError
 from dragoman.race.etcd import free_ports
+from tests.faults.chain import HOST, Chain, Program, chain, start
+from tests.faults.http import Response, call, client
+from tests.registry.zookeeper_server import ZookeeperServer
 
 pytestmark = pytest.mark.timeout(900)
 

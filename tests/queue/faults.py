@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from dragoman.queue.files import Files
+from dragoman.queue.disk.files import Files
 
 
 class FaultyFiles(Files):

@@ -18,11 +18,12 @@ from rich.console import Console
 
 from dragoman.cli import race_display
 from dragoman.errors import UsageError
-from dragoman.race import cpu, level, load_drivers, metrics
+from dragoman.harness import cpu
+from dragoman.harness.cpu import CpuTime
+from dragoman.harness.network import Network, accepts
+from dragoman.race import level, load_drivers, metrics
 from dragoman.race.chain import hash_form, java_hash
 from dragoman.race.config import build
-from dragoman.race.cpu import CpuTime
-from dragoman.race.network import Network, accepts
 
 WRK = load_drivers.WrkDriver()
 BUILTIN = load_drivers.BuiltinDriver()

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvloop
-from tests.simulation.rpc import at_rest
 
 from dragoman.errors import ProtocolError
 from dragoman.rpc import Client, Server
+from dragoman.testing.rpc import at_rest
 from dragoman.wire.mesh import KINDS, MeshDecoder
 
 RUNNERS: dict[str, Callable[[Any], None]] = {"uvloop": uvloop.run, "asyncio": asyncio.run}

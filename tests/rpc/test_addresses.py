@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.pools import run
 
 from dragoman import rpc
 from dragoman.errors import ConnectError
+from tests.cluster.pools import run
 
 ECHO = {"echo": lambda body: body}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.simulation.loop import SimulatedLoop, simulate
-from tests.simulation.mesh import Client, RawPeer, Server, frame, hello, raw_client
 
 from dragoman.errors import ProtocolError
+from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing.mesh import Client, RawPeer, Server, frame, hello, raw_client
 
 NAME = frame("NAME", b"echo", target=1)
 MIB = 1 << 20

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.cluster.pools import run
 
 from dragoman import cluster, dubbo, rpc
 from dragoman.errors import DragomanError, JavaError, RemoteError
 from dragoman.registry.memory import MemoryRegistry
+from tests.cluster.pools import run
 
 ENDS = [GeneratorExit, SystemExit, KeyboardInterrupt, asyncio.CancelledError]
 TCP = "127.0.0.1:0"

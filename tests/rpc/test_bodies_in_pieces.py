@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+
+from dragoman import rpc
+from dragoman.testing.mesh import frame, hello
 from tests.pace import pace
 from tests.rpc.peers import RUNNERS, RawSocket, settle, until
 from tests.rpc.slow_link import slow_link
-from tests.simulation.mesh import frame, hello
-
-from dragoman import rpc
 
 ANY = "127.0.0.1:0"
 MIB = 1 << 20

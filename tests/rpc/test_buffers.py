@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.rpc.test_hoarding import Hoarder, hello, honestly
-from tests.simulation.mesh import frame
 
 from dragoman import dubbo, rpc
 from dragoman.budget import Budget, process_budget
 from dragoman.errors import OverloadError, UsageError
+from dragoman.testing.mesh import frame
+from tests.rpc.test_hoarding import Hoarder, hello, honestly
 
 MIB = 1 << 20
 SERVER = """

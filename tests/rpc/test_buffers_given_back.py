@@ -7,11 +7,11 @@ import random
 from typing import Any
 
 import pytest
-from tests.rpc.peers import RUNNERS, RawSocket, until
-from tests.simulation.mesh import frame, hello
 
 from dragoman import rpc
 from dragoman.errors import DragomanError
+from dragoman.testing.mesh import frame, hello
+from tests.rpc.peers import RUNNERS, RawSocket, until
 
 ANY = "127.0.0.1:0"
 MIB = 1 << 20

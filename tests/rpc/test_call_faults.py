@@ -8,16 +8,16 @@ import time
 from typing import Any
 
 import pytest
-from tests.rpc.handlers import AT, echo, slow_echo
-from tests.simulation.loop import SimulatedLoop
-from tests.simulation.mesh import frame, hello, raw_client
-from tests.simulation.rpc import at_rest, simulate_rpc
 
 from dragoman import rpc
 from dragoman.errors import (
     OverloadError,
     UsageError,
 )
+from dragoman.testing.loop import SimulatedLoop
+from dragoman.testing.mesh import frame, hello, raw_client
+from dragoman.testing.rpc import at_rest, simulate_rpc
+from tests.rpc.handlers import AT, echo, slow_echo
 
 
 def test_a_batch_held_back_by_bytes_goes_on_as_replies_come() -> None:

@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.pace import pace
-from tests.rpc.peers import RUNNERS, settle, until
 
 from dragoman import rpc
 from dragoman.errors import (
@@ -27,6 +25,8 @@ from dragoman.errors import (
     UnavailableError,
     UsageError,
 )
+from tests.pace import pace
+from tests.rpc.peers import RUNNERS, settle, until
 
 ANY = "127.0.0.1:0"
 

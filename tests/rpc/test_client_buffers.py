@@ -13,13 +13,13 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.rpc.test_buffers import MIB, peak_bytes
-from tests.simulation.mesh import frame, hello
 
 from dragoman import cluster, dubbo, rpc
 from dragoman.budget import process_budget
 from dragoman.errors import BatchError, OverloadError, UsageError
+from dragoman.testing.mesh import frame, hello
 from dragoman.wire.mesh import KINDS, MeshDecoder
+from tests.rpc.test_buffers import MIB, peak_bytes
 
 # The default of 256 MiB, the interpreter, what is copied at the moment.
 BOUND = 420 * MIB

@@ -20,8 +20,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.simulation.loop import SimulatedLoop
-from tests.simulation.rpc import at_rest, simulate_rpc
 
 from dragoman import rpc
 from dragoman.errors import (
@@ -34,6 +32,8 @@ from dragoman.errors import (
     ProtocolError,
     RemoteError,
 )
+from dragoman.testing.loop import SimulatedLoop
+from dragoman.testing.rpc import at_rest, simulate_rpc
 
 STEPS = 80
 LIMIT_MAX = 100

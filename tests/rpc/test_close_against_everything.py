@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 import uvloop
-from tests.pace import pace
 
 from dragoman import cluster, dubbo, rpc
 from dragoman.errors import BatchError, DragomanError
 from dragoman.registry import open_registry
+from tests.pace import pace
 
 TCP = "127.0.0.1:0"
 SAYS_CLOSED = re.compile(r"closed|shuts down")

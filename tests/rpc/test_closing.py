@@ -6,10 +6,6 @@ import asyncio
 import contextlib
 
 import pytest
-from tests.rpc.handlers import AT, slow_echo
-from tests.simulation.loop import SimulatedLoop
-from tests.simulation.mesh import RawPeer, frame, hello, raw_client
-from tests.simulation.rpc import at_rest, simulate_rpc
 
 from dragoman import rpc
 from dragoman.errors import (
@@ -17,6 +13,10 @@ from dragoman.errors import (
     DragomanError,
     LinkLost,
 )
+from dragoman.testing.loop import SimulatedLoop
+from dragoman.testing.mesh import RawPeer, frame, hello, raw_client
+from dragoman.testing.rpc import at_rest, simulate_rpc
+from tests.rpc.handlers import AT, slow_echo
 
 
 def test_a_client_that_says_goodbye_may_answer_a_reclaim_that_crossed_it() -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.rpc.peers import settle
-from tests.simulation.loop import SimulatedLoop
-from tests.simulation.rpc import at_rest, simulate_rpc
-
 from dragoman import rpc
+from dragoman.testing.loop import SimulatedLoop
+from dragoman.testing.rpc import at_rest, simulate_rpc
+from tests.rpc.peers import settle
 
 
 async def slow(body: bytes) -> bytes:

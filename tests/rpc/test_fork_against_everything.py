@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.queue.test_fork_against_everything import WAYS, Busy, refused
-from tests.rpc.peers import server_process
 
 from dragoman import cluster, rpc
+from tests.queue.api.test_fork_against_everything import WAYS, Busy, refused
+from tests.rpc.peers import server_process
 
 
 def fork_against(way: str, rounds: int) -> None:

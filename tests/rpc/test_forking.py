@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.cluster.pools import run
-from tests.queue.test_forking import FOREIGN, ended, in_child
-from tests.rpc.peers import server_process
 
 from dragoman import cluster, dubbo, rpc
 from dragoman.errors import UsageError
 from dragoman.registry.memory import MemoryRegistry
+from tests.cluster.pools import run
+from tests.queue.api.test_forking import FOREIGN, ended, in_child
+from tests.rpc.peers import server_process
 
 TCP = "127.0.0.1:0"
 

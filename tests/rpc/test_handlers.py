@@ -11,10 +11,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from tests.rpc.handlers import AT, OddCode, Unspeakable, echo, raising, slow_echo
-from tests.simulation.loop import SimulatedLoop
-from tests.simulation.mesh import frame, hello, raw_client
-from tests.simulation.rpc import at_rest, simulate_rpc
 
 from dragoman import rpc
 from dragoman.errors import (
@@ -24,6 +20,10 @@ from dragoman.errors import (
     RemoteError,
     UsageError,
 )
+from dragoman.testing.loop import SimulatedLoop
+from dragoman.testing.mesh import frame, hello, raw_client
+from dragoman.testing.rpc import at_rest, simulate_rpc
+from tests.rpc.handlers import AT, OddCode, Unspeakable, echo, raising, slow_echo
 
 
 def raising_later(error: BaseException) -> Callable[[bytes], Any]:

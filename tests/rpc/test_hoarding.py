@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.simulation.mesh import NAMES, frame
 
 from dragoman import rpc
+from dragoman.testing.mesh import NAMES, frame
 from dragoman.wire.mesh import MeshDecoder
 
 LIMIT = 20

@@ -11,9 +11,9 @@ import subprocess
 import sys
 
 import pytest
-from tests.rpc.peers import RUNNERS, settle
 
 from dragoman import rpc
+from tests.rpc.peers import RUNNERS, settle
 
 ANY = "127.0.0.1:0"
 MIB = 1 << 20

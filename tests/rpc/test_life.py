@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.rpc.peers import RUNNERS, rss_bytes, server_process, settle, until
 
 from dragoman import rpc
 from dragoman.errors import BatchError, ConnectError, DragomanError, LinkLost
+from tests.rpc.peers import RUNNERS, rss_bytes, server_process, settle, until
 
 ANY = "127.0.0.1:0"
 

@@ -8,13 +8,13 @@ import logging
 from typing import Any
 
 import pytest
-from tests.rpc.peers import RUNNERS, RawSocket, rss_bytes, settle, until
-from tests.simulation.loop import SimulatedLoop
-from tests.simulation.mesh import frame, hello
-from tests.simulation.rpc import at_rest, simulate_rpc
 
 from dragoman import rpc
 from dragoman.errors import DeadlineError, LimitError, LinkLost, OverloadError, UsageError
+from dragoman.testing.loop import SimulatedLoop
+from dragoman.testing.mesh import frame, hello
+from dragoman.testing.rpc import at_rest, simulate_rpc
+from tests.rpc.peers import RUNNERS, RawSocket, rss_bytes, settle, until
 
 ANY = "127.0.0.1:0"
 AT = "server:1"

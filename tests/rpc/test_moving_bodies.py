@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.cluster.pools import run
-from tests.rpc.peers import server_process
 
 from dragoman import rpc
 from dragoman.errors import LinkLost
+from tests.cluster.pools import run
+from tests.rpc.peers import server_process
 
 TCP = "127.0.0.1:0"
 PIECE = 4096

@@ -9,11 +9,11 @@ import socket
 from typing import Any
 
 import pytest
-from tests.cluster.pools import run
-from tests.rpc.peers import server_process, until
 
 from dragoman import rpc
 from dragoman.errors import DeadlineError, DragomanError, LinkError
+from tests.cluster.pools import run
+from tests.rpc.peers import server_process, until
 
 
 async def ends(calls: list[Any]) -> list[Any]:

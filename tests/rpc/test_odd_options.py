@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import uvloop
-from tests.cluster.pools import run
-from tests.odd import ODD, check_said, misuse, options_of
 
 from dragoman import cluster, dubbo, rpc
 from dragoman.errors import DragomanError, UsageError
 from dragoman.options import shown
 from dragoman.registry import Registration, open_registry
+from tests.cluster.pools import run
+from tests.odd import ODD, check_said, misuse, options_of
 
 TCP = "127.0.0.1:0"
 ECHO = {"echo": lambda body: body}

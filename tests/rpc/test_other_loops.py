@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import uvloop
-from tests.odd import check_said
 
 from dragoman import cluster, dubbo, rpc
 from dragoman.errors import UsageError
 from dragoman.registry import open_registry
+from tests.odd import check_said
 
 TCP = "127.0.0.1:0"
 ECHO = {"echo": lambda body: body}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.simulation.loop import SimulatedLoop, simulate
-from tests.simulation.mesh import Client, RawPeer, Server, frame, hello, raw_client
 
 from dragoman.errors import (
     Code,
@@ -19,8 +17,10 @@ from dragoman.errors import (
     RemoteError,
     UsageError,
 )
-from dragoman.rpc.adapters import IncomingRequest, SessionEvents, send, tell_waiting
 from dragoman.rpc.client_session import ClientSession
+from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing.mesh import Client, RawPeer, Server, frame, hello, raw_client
+from dragoman.testing.sessions import IncomingRequest, SessionEvents, send, tell_waiting
 from dragoman.wire.mesh import KINDS
 
 MIB = 1 << 20

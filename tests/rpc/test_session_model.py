@@ -12,8 +12,6 @@ import asyncio
 import random
 
 import pytest
-from tests.simulation.loop import SimulatedLoop, simulate
-from tests.simulation.mesh import Client, Server
 
 from dragoman.errors import (
     DeadlineError,
@@ -23,7 +21,9 @@ from dragoman.errors import (
     ProtocolError,
     RemoteError,
 )
-from dragoman.rpc.adapters import IncomingRequest, tell_waiting
+from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing.mesh import Client, Server
+from dragoman.testing.sessions import IncomingRequest, tell_waiting
 
 STEPS = 120
 LIMIT_MAX = 12

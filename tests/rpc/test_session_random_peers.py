@@ -10,10 +10,10 @@ import asyncio
 import random
 
 import pytest
-from tests.simulation.loop import SimulatedLoop, simulate
-from tests.simulation.mesh import NAMES, Client, RawPeer, Server, frame, hello, raw_client
 
 from dragoman.errors import OverloadError, ProtocolError
+from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing.mesh import NAMES, Client, RawPeer, Server, frame, hello, raw_client
 from dragoman.wire.mesh import KINDS
 
 FROM_CLIENT = ("REQUEST", "REQUEST", "REQUEST", "CANCEL", "DEMAND", "PING")

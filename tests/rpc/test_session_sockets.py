@@ -15,10 +15,10 @@ import uvloop
 
 from dragoman.errors import DragomanError, LinkLost
 from dragoman.flow.credits import CreditPool
-from dragoman.rpc.adapters import IncomingRequest, RequestHandler, SessionEvents, send
 from dragoman.rpc.client_session import ClientSession
 from dragoman.rpc.server_session import ServerSession
 from dragoman.rpc.turn import turn_of
+from dragoman.testing.sessions import IncomingRequest, RequestHandler, SessionEvents, send
 
 RUNNERS: dict[str, Callable[[Awaitable[None]], None]] = {
     "uvloop": uvloop.run,

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 
 import pytest
-from tests.simulation.loop import SimulatedLoop, simulate
-from tests.simulation.mesh import Client, RawPeer, Server, frame, hello, raw_client
 
 from dragoman.errors import Code, LinkLost, ProtocolError
+from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing.mesh import Client, RawPeer, Server, frame, hello, raw_client
 from dragoman.wire.mesh import KINDS
 
 NAME = frame("NAME", b"echo", target=1)

@@ -21,9 +21,9 @@ from typing import Any, Protocol
 
 import pytest
 import uvloop
-from tests.pace import pace
 
 from dragoman import rpc
+from tests.pace import pace
 
 
 async def slow(body: bytes) -> bytes:

@@ -9,11 +9,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.pace import pace
-from tests.rpc.peers import RUNNERS, settle
 
 from dragoman import cluster, rpc
 from dragoman.errors import ConnectError, DragomanError
+from tests.pace import pace
+from tests.rpc.peers import RUNNERS, settle
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.cluster.pools import run
-from tests.dubbo.peer import frame
 
 from dragoman import cluster, dubbo, rpc
 from dragoman.errors import DragomanError
 from dragoman.wire import hessian2
+from tests.cluster.pools import run
+from tests.dubbo.peer import frame
 
 TCP = "127.0.0.1:0"
 BURST = 800

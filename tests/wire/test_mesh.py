@@ -13,10 +13,10 @@ from fuzz.mesh import once
 from fuzz.running import attack
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.wire.pieces import ways
 
 from dragoman.errors import ProtocolError
 from dragoman.wire.mesh import KINDS, VERSION, MeshDecoder, encode
+from tests.wire.pieces import ways
 
 Frame = tuple[int, int, int, int, int, bytes]
 

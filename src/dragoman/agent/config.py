@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar, get_
 import msgspec
 
 from dragoman.agent.access import check_host, check_origin
-from dragoman.dubbo.requests import SERIALIZATIONS
+from dragoman.dubbo.upstream.encode_request import SERIALIZATIONS
 from dragoman.errors import UsageError
 from dragoman.observe.logs import LEVELS
 from dragoman.registry import check_registry_url, format_address, parse_address

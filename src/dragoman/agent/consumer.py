@@ -30,7 +30,7 @@ from dragoman.agent.published import PublishedTypes
 from dragoman.cluster.directory import Directory
 from dragoman.cluster.options import NO_IDENTITY, Options
 from dragoman.cluster.peer import peers_of
-from dragoman.dubbo.native import PROTOCOL, Providers
+from dragoman.dubbo.upstream.in_process import PROTOCOL, Providers
 from dragoman.errors import RegistryError
 from dragoman.observe.metrics import Snapshot
 from dragoman.registry.base import Registry

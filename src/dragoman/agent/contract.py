@@ -18,7 +18,7 @@ import msgspec
 from dragoman.agent.published import Signature
 from dragoman.errors import Code, NotFoundError, UsageError
 from dragoman.wire.http1 import encode_response
-from dragoman.wire.jsonoutline import Outline
+from dragoman.wire.json.outline import Outline
 from dragoman.wire.misfit import UNREADABLE, json_misfit
 
 # Error code on the wire -> HTTP status and the name in x-dragoman-error.

@@ -4,7 +4,7 @@ from dragoman.budget cimport Budget
 from dragoman.cluster.service cimport Service, ServiceCall
 from dragoman.rpc.turn cimport Gathering, Turn
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.http1_request cimport RequestDecoder
+from dragoman.wire.http1.request cimport RequestDecoder
 
 
 cdef class Looking:

@@ -26,11 +26,11 @@ from dragoman.budget cimport Budget, process_budget
 from dragoman.observe.histogram cimport Histogram
 from dragoman.rpc.client_session cimport ClientSession
 from dragoman.rpc.turn cimport turn_of
-from dragoman.wire.form cimport FORM_REPEATED, FormField, find_field
-from dragoman.wire.http1_encode cimport (
+from dragoman.wire.http1.form cimport FORM_REPEATED, FormField, find_field
+from dragoman.wire.http1.encode cimport (
     CONNECTION_CLOSE, CONNECTION_DEFAULT, CONNECTION_KEEP_ALIVE, write_response,
 )
-from dragoman.wire.http1_tables cimport (
+from dragoman.wire.http1.tables cimport (
     CT_FORM, CT_JSON, CT_JSON_OTHERWISE, CT_NONE, EV_CONTINUE, EV_ERROR, EV_NEED_MORE, M_GET,
     M_HEAD, M_OPTIONS, M_POST,
 )

@@ -4,7 +4,7 @@
     store = broker.open_store("dragoman://10.0.0.7:7400")
     store.put("orders", b"...")
 
-All stores have the methods of ``dragoman.queue.QueueStore`` (``dragoman.queue.interface``).
+All stores have the methods of ``dragoman.queue.QueueStore`` (``dragoman.queue.api.interface``).
 ``docs/queue.md`` teaches it, ``docs/formats/broker.md`` describes every body.
 """
 

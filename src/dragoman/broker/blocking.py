@@ -25,10 +25,10 @@ import uvloop
 from dragoman.broker.owned import CLOSED, FORKED
 from dragoman.broker.workers import BlockingWorkers
 from dragoman.errors import DragomanError, UsageError
-from dragoman.queue.arguments import listed
-from dragoman.queue.consumer import Consumer
-from dragoman.queue.interface import AsyncReadable, Counts, KeyOf
-from dragoman.queue.workers import LEASE_MS, WINDOW
+from dragoman.queue.api.arguments import listed
+from dragoman.queue.api.consumer import Consumer
+from dragoman.queue.api.interface import AsyncReadable, Counts, KeyOf
+from dragoman.queue.work.workers import LEASE_MS, WINDOW
 
 T = TypeVar("T")
 Name = str | bytes

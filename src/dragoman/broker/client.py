@@ -34,7 +34,7 @@ from dragoman.errors import (
     StorageError,
     UsageError,
 )
-from dragoman.queue.arguments import (
+from dragoman.queue.api.arguments import (
     before_of,
     group_bytes,
     listed,
@@ -44,9 +44,9 @@ from dragoman.queue.arguments import (
     range_of,
     wait_ms_of,
 )
-from dragoman.queue.consumer import AsyncConsumer
-from dragoman.queue.interface import KeyOf
-from dragoman.queue.workers import LEASE_MS, WINDOW, settings_of
+from dragoman.queue.api.consumer import AsyncConsumer
+from dragoman.queue.api.interface import KeyOf
+from dragoman.queue.work.workers import LEASE_MS, WINDOW, settings_of
 
 T = TypeVar("T")
 Name = str | bytes

@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 from dragoman.errors import CorruptionError, StorageError, UsageError
 from dragoman.queue import MessageStore
-from dragoman.queue.arguments import MESSAGE_BYTES_MAX, queue_bytes
-from dragoman.queue.crc import crc32c
+from dragoman.queue.api.arguments import MESSAGE_BYTES_MAX, queue_bytes
+from dragoman.queue.disk.crc import crc32c
 
 MAGIC = b"DRGQEXPT"
 VERSION = 1

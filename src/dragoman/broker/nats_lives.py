@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from dragoman.broker.nats_reader import Gone, Reader
 from dragoman.broker.nats_records import Found
-from dragoman.queue.consumer import lost_position
+from dragoman.queue.api.consumer import lost_position
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from dragoman.errors import (
     UsageError,
 )
 from dragoman.observe.faults import place_of
-from dragoman.queue.arguments import (
+from dragoman.queue.api.arguments import (
     before_of,
     group_bytes,
     listed,
@@ -47,9 +47,9 @@ from dragoman.queue.arguments import (
     range_of,
     wait_ms_of,
 )
-from dragoman.queue.consumer import AsyncConsumer, lost_position
-from dragoman.queue.interface import KeyOf
-from dragoman.queue.workers import LEASE_MS, WINDOW, settings_of
+from dragoman.queue.api.consumer import AsyncConsumer, lost_position
+from dragoman.queue.api.interface import KeyOf
+from dragoman.queue.work.workers import LEASE_MS, WINDOW, settings_of
 from dragoman.reasons import reason
 
 if TYPE_CHECKING:

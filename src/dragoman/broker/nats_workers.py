@@ -24,8 +24,8 @@ from dragoman.broker.nats_reader import Gone
 from dragoman.broker.nats_records import LAST, PART, Found, decode
 from dragoman.broker.nats_stream import ApiError, Streams
 from dragoman.errors import CorruptionError, DeadlineError, LinkLost
-from dragoman.queue.leases import Message
-from dragoman.queue.workers import (
+from dragoman.queue.work.leases import Message
+from dragoman.queue.work.workers import (
     TAKE_BYTES,
     WorkSettings,
     count_of,

@@ -1,7 +1,7 @@
 """``open_store`` and ``open_async``: a store by where it is.
 
 A path is a ``QueueStore``, a URL one that is elsewhere. The invariant: what the caller gets keeps
-``queue.interface``, whatever it is.
+``queue.api.interface``, whatever it is.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from dragoman.broker.messages import DEFAULT_NAME, REPLY_BYTES_MAX
 from dragoman.errors import UsageError
 from dragoman.opening import opening
 from dragoman.queue import AsyncQueueStore, MessageStore, QueueStore
-from dragoman.queue.files import Files
-from dragoman.queue.interface import AsyncReadable
+from dragoman.queue.api.interface import AsyncReadable
+from dragoman.queue.disk.files import Files
 from dragoman.rpc.address import Address
 from dragoman.rpc.options import MIB
 

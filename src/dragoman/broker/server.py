@@ -31,7 +31,7 @@ from dragoman.errors import (
     UsageError,
 )
 from dragoman.queue import QueueStore
-from dragoman.queue.arguments import group_bytes, queue_bytes
+from dragoman.queue.api.arguments import group_bytes, queue_bytes
 
 M = TypeVar("M", bound=wire.Asking)
 T = TypeVar("T")

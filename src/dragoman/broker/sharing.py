@@ -1,4 +1,4 @@
-"""Work that is shared over the network: the server's half of ``queue.workers``.
+"""Work that is shared over the network: the server's half of ``queue.work.workers``.
 
 ``server.StoreService`` has one. Taking and settling run on threads, since they may wait for the
 disk; who waits for messages is a future that is looked at when something was put or settled, and
@@ -15,9 +15,9 @@ from typing import Any
 from dragoman.broker import messages as wire
 from dragoman.errors import DragomanError, OverloadError, UsageError
 from dragoman.queue import QueueStore
-from dragoman.queue.arguments import group_bytes, queue_bytes
-from dragoman.queue.leases import ACK, EXTEND, NACK, columns_of
-from dragoman.queue.workers import Workers, count_of, delay_of, lease_of, settings_of
+from dragoman.queue.api.arguments import group_bytes, queue_bytes
+from dragoman.queue.work.leases import ACK, EXTEND, NACK, columns_of
+from dragoman.queue.work.workers import Workers, count_of, delay_of, lease_of, settings_of
 
 LOOK_S = 0.02
 THREADS = 3

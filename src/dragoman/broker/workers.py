@@ -16,8 +16,8 @@ import msgspec
 from dragoman.broker import messages as wire
 from dragoman.errors import NotFoundError, UsageError
 from dragoman.queue import AsyncGroupWorkers, Message
-from dragoman.queue.leases import ACK, EXTEND, NACK, columns_of, messages_from
-from dragoman.queue.workers import (
+from dragoman.queue.work.leases import ACK, EXTEND, NACK, columns_of, messages_from
+from dragoman.queue.work.workers import (
     WorkSettings,
     count_of,
     delay_of,

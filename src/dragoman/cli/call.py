@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dragoman.registry import Registration
     from dragoman.wire.java import Bean
-    from dragoman.wire.javajson import JavaType
+    from dragoman.wire.java.from_json import JavaType
 
 REGISTRY = "etcd://127.0.0.1:2379"
 
@@ -225,7 +225,7 @@ def _values(
     Of classes that are not the JDK's only the provider knows the fields' types, so it makes the
     objects, unless ``generic`` says otherwise.
     """
-    from dragoman.wire.javajson import java_type
+    from dragoman.wire.java.from_json import java_type
 
     if types is not None and len(types) != len(texts):
         raise UsageError(f"{len(types)} types for {len(texts)} arguments")
@@ -238,7 +238,7 @@ def _values(
 
 
 def _made(texts: list[str], kinds: list[JavaType] | None, *, beans: bool) -> list[Any]:
-    from dragoman.wire.javajson import fit, natural
+    from dragoman.wire.java.from_json import fit, natural
 
     values = []
     for index, text in enumerate(texts):
@@ -275,7 +275,7 @@ def _without_class(value: Any) -> Any:
 
 def _parsed(text: str) -> Any:
     """An argument as JSON if it reads as such, else as the text that it is."""
-    from dragoman.wire.javajson import read_json
+    from dragoman.wire.java.from_json import read_json
 
     try:
         return read_json(text.encode("utf-8", "surrogateescape"))

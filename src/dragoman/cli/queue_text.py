@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO, Literal
 
 from dragoman.errors import StorageError, UsageError
-from dragoman.queue.arguments import MESSAGE_BYTES_MAX
+from dragoman.queue.api.arguments import MESSAGE_BYTES_MAX
 
 Form = Literal["text", "json", "raw", "frames"]
 

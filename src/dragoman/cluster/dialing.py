@@ -1,10 +1,11 @@
 """Connecting to many servers of which most may be dead: a budget of attempts, and who comes first.
 
 A ``Dialer`` serves the peers of one loop, and the providers that are called without an agent
-(``dubbo.native``). Each has a ``DialedLink``, which keeps one connection as ``rpc.link.Link`` does,
-but has a task only while it connects: a registry may list any number of addresses. An attempt costs
-the loop some tenths of a millisecond, a failed one as much, so attempts are started at a bounded
-rate, and a bounded number at once (a host that swallows packets takes its three seconds).
+(``dubbo.upstream.in_process``). Each has a ``DialedLink``, which keeps one connection as
+``rpc.link.Link`` does, but has a task only while it connects: a registry may list any number of
+addresses. An attempt costs the loop some tenths of a millisecond, a failed one as much, so attempts
+are started at a bounded rate, and a bounded number at once (a host that swallows packets takes its
+three seconds).
 
 Who is waited for by calls, or was connected a moment ago, comes before those that were never tried,
 and they before those that have failed. Each kind has a bound of its own, so that none waits for a

@@ -1,8 +1,8 @@
 """Groups and versions that a caller asks for, as Java's consumers mean them.
 
 ``*`` is any group or version, ``a,b`` either of the two, anything else itself. Used by
-``cluster.directory`` for HTTP callers and by ``dubbo.client``. A provider's own group and version
-are always plain text: what calls name to it is what it registered, not what was asked for.
+``cluster.directory`` for HTTP callers and by ``dubbo.client.client``. A provider's own group and
+version are always plain text: what calls name to it is what it registered, not what was asked for.
 """
 
 from __future__ import annotations

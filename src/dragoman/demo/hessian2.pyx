@@ -12,7 +12,7 @@ from libc.string cimport memcmp, strlen
 
 from dragoman.demo.javahash cimport java_hash_utf8
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.dubbo cimport (
+from dragoman.wire.dubbo.frame cimport (
     DUBBO_BAD_REQUEST, DUBBO_HESSIAN2, DUBBO_OK, DUBBO_SERVICE_NOT_FOUND, begin_frame, end_frame,
     write_error_reply, write_frame,
 )
@@ -22,7 +22,7 @@ import json
 
 from dragoman.demo.javahash import java_hash
 from dragoman.errors import ProtocolError, UsageError
-from dragoman.wire.invocation import HESSIAN2, decode_request, encode_reply
+from dragoman.wire.dubbo.invocation import HESSIAN2, decode_request, encode_reply
 from dragoman.wire.java import Bean, Long
 
 NOW = 1527811200000

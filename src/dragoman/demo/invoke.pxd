@@ -1,7 +1,7 @@
 from libc.stdint cimport int32_t, uint64_t
 
-from dragoman.wire.http1_request cimport RequestDecoder
-from dragoman.wire.http1_response cimport ResponseDecoder
+from dragoman.wire.http1.request cimport RequestDecoder
+from dragoman.wire.http1.response cimport ResponseDecoder
 
 
 cdef class InvokePool:

@@ -25,16 +25,16 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from dragoman.demo.question cimport is_answer, random_question
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.http1_encode cimport (
+from dragoman.wire.http1.encode cimport (
     CONNECTION_CLOSE,
     CONNECTION_DEFAULT,
     CONNECTION_KEEP_ALIVE,
     request_head,
     write_response,
 )
-from dragoman.wire.http1_request cimport RequestDecoder
-from dragoman.wire.http1_response cimport ResponseDecoder
-from dragoman.wire.http1_tables cimport (
+from dragoman.wire.http1.request cimport RequestDecoder
+from dragoman.wire.http1.response cimport ResponseDecoder
+from dragoman.wire.http1.tables cimport (
     EV_CONTINUE,
     EV_ERROR,
     EV_NEED_MORE,

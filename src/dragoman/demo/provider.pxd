@@ -2,8 +2,8 @@ from libc.stdint cimport int64_t, uint64_t
 
 from dragoman.demo.delay cimport DelayLine, Owner
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.dubbo cimport DubboDecoder
-from dragoman.wire.fastjson cimport FastjsonRequest
+from dragoman.wire.dubbo.frame cimport DubboDecoder
+from dragoman.wire.dubbo.fastjson cimport FastjsonRequest
 
 # How much longer than asked a call waited, in steps of 10 us; the last takes all above.
 cdef enum:

@@ -23,7 +23,7 @@ from dragoman.demo.delay cimport DelayLine, Owner
 from dragoman.demo.hessian2 cimport run_hessian2
 from dragoman.demo.javahash cimport java_hash_json
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.dubbo cimport (
+from dragoman.wire.dubbo.frame cimport (
     DUBBO_BAD_REQUEST,
     DUBBO_ERROR,
     DUBBO_EVENT_HEARTBEAT,
@@ -38,7 +38,7 @@ from dragoman.wire.dubbo cimport (
     write_heartbeat_reply,
     write_readonly,
 )
-from dragoman.wire.fastjson cimport (
+from dragoman.wire.dubbo.fastjson cimport (
     FASTJSON_OK,
     fastjson_problem,
     read_request,
@@ -47,7 +47,7 @@ from dragoman.wire.fastjson cimport (
     write_null_reply,
     write_value_reply,
 )
-from dragoman.wire.jsonstring cimport Slice, json_equals
+from dragoman.wire.json.string cimport Slice, json_equals
 
 import logging
 from typing import NamedTuple

@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from dragoman.wire.http1_tables cimport format_uint
+from dragoman.wire.http1.tables cimport format_uint
 
 INTERFACE = "com.alibaba.dubbo.performance.demo.provider.IHelloService"
 METHOD = "hash"

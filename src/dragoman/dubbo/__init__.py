@@ -13,15 +13,15 @@
 ``docs/sdk.md`` teaches it. ``link``, ``egress`` and ``native`` are what the agents use of it.
 """
 
-from dragoman.dubbo import java
-from dragoman.dubbo.client import Client
-from dragoman.dubbo.declaration import method, service
-from dragoman.dubbo.java import bean
-from dragoman.dubbo.request import RequestInfo, Result, ServerStatistics
-from dragoman.dubbo.server import Server, run, serve
-from dragoman.dubbo.serving import current_request
-from dragoman.dubbo.stub import Reference, invoke, send, with_options
-from dragoman.dubbo.sync import SyncClient, connect_sync
+from dragoman.dubbo.client.client import Client
+from dragoman.dubbo.client.stub import Reference, invoke, send, with_options
+from dragoman.dubbo.client.sync import SyncClient, connect_sync
+from dragoman.dubbo.server.provider import current_request
+from dragoman.dubbo.server.server import Server, run, serve
+from dragoman.dubbo.types import java
+from dragoman.dubbo.types.declaration import method, service
+from dragoman.dubbo.types.info import RequestInfo, Result, ServerStatistics
+from dragoman.dubbo.types.java import bean
 from dragoman.errors import (
     CancelledByCaller,
     ConnectError,

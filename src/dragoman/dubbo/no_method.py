@@ -1,9 +1,9 @@
 """What providers of different releases say of a method that does not exist.
 
 Only Dubbo 2.7 has a form of its own for it; others answer with an exception of the framework, or
-refuse the request as malformed. ``dubbo.egress`` and the SDK's client ask here, with the one line
-that an error's text is, so that such a call is *not found* whoever the provider is. The forms were
-recorded from 2.6.12, 2.7.23 and 3.3.6; a method's own exceptions do not have them.
+refuse the request as malformed. ``dubbo.upstream.egress`` and the SDK's client ask here, with the
+one line that an error's text is, so that such a call is *not found* whoever the provider is. The
+forms were recorded from 2.6.12, 2.7.23 and 3.3.6; a method's own exceptions do not have them.
 """
 
 from __future__ import annotations

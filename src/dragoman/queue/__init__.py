@@ -11,19 +11,19 @@ from dragoman.errors import (
     StorageError,
     UsageError,
 )
-from dragoman.queue.aio import AsyncQueueStore
-from dragoman.queue.consumer import AsyncConsumer, Consumer
-from dragoman.queue.interface import (
+from dragoman.queue.api.aio import AsyncQueueStore
+from dragoman.queue.api.consumer import AsyncConsumer, Consumer
+from dragoman.queue.api.interface import (
     AsyncGroupWorkers,
     AsyncMessageStore,
     GroupWorkers,
     MessageStore,
 )
-from dragoman.queue.leases import Message
-from dragoman.queue.repair import repair, verify
-from dragoman.queue.report import Damage, RepairReport
-from dragoman.queue.store import QueueStore, Statistics
-from dragoman.queue.workers import Workers
+from dragoman.queue.api.repair import repair, verify
+from dragoman.queue.api.report import Damage, RepairReport
+from dragoman.queue.api.store import QueueStore, Statistics
+from dragoman.queue.work.leases import Message
+from dragoman.queue.work.workers import Workers
 
 __all__ = [
     "AsyncConsumer",

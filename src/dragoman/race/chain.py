@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from dragoman.race import cpu, http, metrics
+from dragoman.harness import cpu
+from dragoman.harness.network import HOST, Network, accepts
+from dragoman.harness.processes import Child, ProcessError, Processes
+from dragoman.race import http, metrics
 from dragoman.race.config import INTERFACE, SIZES, RaceConfig
 from dragoman.race.etcd import EtcdServer
 from dragoman.race.interruption import Interruption
 from dragoman.race.load_drivers import Target
-from dragoman.race.network import HOST, Network, accepts
-from dragoman.race.processes import Child, ProcessError, Processes
 
 LOG = logging.getLogger(__name__)
 ROLES = ("consumer", "consumer_agent", "provider_agents", "providers")

@@ -23,8 +23,8 @@ from posix.unistd cimport close
 
 from dragoman.demo.question cimport is_answer, random_question
 from dragoman.race.latency cimport LatencyHistogram
-from dragoman.wire.http1_response cimport ResponseDecoder
-from dragoman.wire.http1_tables cimport EV_NEED_MORE, EV_RESPONSE
+from dragoman.wire.http1.response cimport ResponseDecoder
+from dragoman.wire.http1.tables cimport EV_NEED_MORE, EV_RESPONSE
 
 cdef extern from "sys/epoll.h" nogil:
     ctypedef union epoll_data_t:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dragoman.errors import DragomanError, UsageError
-from dragoman.race.cpu import CpuTime
+from dragoman.harness.cpu import CpuTime
 
 WRK_SCRIPT = Path(__file__).with_name("wrk.lua")
 # Forms that each thread of wrk makes beforehand: enough variety, and they stay in the cache's

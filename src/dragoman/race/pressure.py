@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dragoman.race.cpu import CpuTime
+from dragoman.harness.cpu import CpuTime
+from dragoman.harness.processes import ProcessError, Processes
 from dragoman.race.interruption import Interruption
 from dragoman.race.load_drivers import LoadDriver, LoadError, LoadResult, Target
-from dragoman.race.processes import ProcessError, Processes
 
 LOG = logging.getLogger(__name__)
 POLL_S = 0.02

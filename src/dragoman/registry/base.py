@@ -23,7 +23,7 @@ from dragoman.observe.faults import log_fault
 from dragoman.options import shown as quoted
 from dragoman.options import text
 from dragoman.registry.changes import OnChanges, Snapshots
-from dragoman.wire.jsontext import DEPTH_MAX, check_value
+from dragoman.wire.json.text import DEPTH_MAX, check_value
 from dragoman.wire.misfit import UNREADABLE, json_misfit, misfit
 
 # A value is a handful of short fields; anything larger is not ours and is not parsed.

@@ -19,7 +19,7 @@ import msgspec
 
 from dragoman.errors import ProtocolError
 from dragoman.registry.base import METHODS_MAX, Method
-from dragoman.wire.javatext import has_own_form
+from dragoman.wire.java.from_text import has_own_form
 from dragoman.wire.misfit import UNREADABLE, json_misfit
 
 METADATA_BYTES_MAX: Final = 4 << 20

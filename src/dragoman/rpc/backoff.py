@@ -1,7 +1,7 @@
 """How long to wait before connecting again: exponential, jittered, bounded.
 
-Used by ``rpc.link`` and ``dubbo.link``. The jitter spreads the reconnections of many programs whose
-server restarted.
+Used by ``rpc.link`` and ``dubbo.upstream.link``. The jitter spreads the reconnections of many
+programs whose server restarted.
 """
 
 from __future__ import annotations

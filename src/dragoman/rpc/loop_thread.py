@@ -1,8 +1,8 @@
 """A loop in a thread of its own, for blocking callers: what synchronous clients share.
 
-``rpc.sync`` and ``dubbo.sync`` put a client onto such a loop. The calls of all threads gather in
-its ``Inbox``, so that many threads share one write, and that deadlines, limits, credits, order and
-reconnection are those of the client.
+``rpc.sync`` and ``dubbo.client.sync`` put a client onto such a loop. The calls of all threads
+gather in its ``Inbox``, so that many threads share one write, and that deadlines, limits, credits,
+order and reconnection are those of the client.
 
 Invariants: every call ends once, at the latest when the client is closed; the thread ends with
 ``stop``, or with the interpreter.

@@ -1,10 +1,10 @@
 """A connection within the process: what one session writes is given to the other, without a socket.
 
-``dubbo.native`` joins the two ends of a mesh session with it, so that a provider that is reached
-from the caller's own process is called by the same code as one behind an agent. Each end is its
-session's transport, and acts as asyncio's do: what was written before ``close`` still arrives,
-``abort`` drops it, a reader that pauses lets the bytes gather and, beyond a bound, has the writer
-paused.
+``dubbo.upstream.in_process`` joins the two ends of a mesh session with it, so that a provider that
+is reached from the caller's own process is called by the same code as one behind an agent. Each end
+is its session's transport, and acts as asyncio's do: what was written before ``close`` still
+arrives, ``abort`` drops it, a reader that pauses lets the bytes gather and, beyond a bound, has the
+writer paused.
 
 Invariants: a protocol is given bytes only from ``flush``, at the end of a turn of the loop, so
 writing never runs the other end's code and nothing recurses; bytes keep their order; each

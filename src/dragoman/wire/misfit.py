@@ -22,7 +22,7 @@ from typing import get_type_hints as hints_of
 import msgspec
 
 from dragoman.errors import UsageError
-from dragoman.wire.jsontext import check_value
+from dragoman.wire.json.text import check_value
 
 # More than this is not made objects of in search of the place.
 LOOKED_AT_BYTES_MAX: Final = 64 << 10

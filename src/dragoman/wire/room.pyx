@@ -1,8 +1,8 @@
 """Bytes of a known length that are filled as they arrive, in any number of pieces.
 
-``dubbo.transcoder`` receives what is large into a ``Room``: no piece is kept, and nothing is joined
-at the end, which would take a loop as long as all the pieces together. The invariant: nobody sees
-the bytes before they are whole, and from then on nobody writes to them.
+``dubbo.upstream.transcoder`` receives what is large into a ``Room``: no piece is kept, and nothing
+is joined at the end, which would take a loop as long as all the pieces together. The invariant:
+nobody sees the bytes before they are whole, and from then on nobody writes to them.
 """
 
 from cpython.buffer cimport PyBUF_WRITE

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from interop.python_values import differs
 
-from dragoman.wire.invocation import (
+from dragoman.wire.dubbo.fastjson2 import reply_as_hessian2, request_of
+from dragoman.wire.dubbo.invocation import (
     FASTJSON2,
     HESSIAN2,
     decode_reply,
@@ -18,9 +19,8 @@ from dragoman.wire.invocation import (
     encode_request,
     parameters,
 )
-from dragoman.wire.invocation_fastjson2 import reply_as_hessian2, request_of
-from dragoman.wire.jsonb_reader import decode
-from dragoman.wire.jsonb_writer import encode
+from dragoman.wire.jsonb.reader import decode
+from dragoman.wire.jsonb.writer import encode
 
 RECORDING = json.loads((Path(__file__).parent / "3.3-fastjson2.json").read_text())
 CALLS = RECORDING["calls"]

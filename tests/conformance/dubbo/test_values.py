@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from dragoman.dubbo.replies import Replies
+from dragoman.dubbo.upstream.decode_reply import Replies
 from dragoman.errors import Code, LimitError
-from dragoman.wire.invocation import FASTJSON, FASTJSON2, HESSIAN2, decode_reply
+from dragoman.wire.dubbo.invocation import FASTJSON, FASTJSON2, HESSIAN2, decode_reply
 from dragoman.wire.java import Bean
 
 VALUES: dict[str, dict[str, str]] = json.loads(
@@ -75,8 +75,8 @@ def test_in_fastjson2_a_bean_of_which_only_its_name_came_is_no_enum(name: str, s
 
 
 def test_a_bean_from_fastjson2_goes_back_as_one() -> None:
-    from dragoman.wire.jsonb_reader import decode
-    from dragoman.wire.jsonb_writer import encode
+    from dragoman.wire.jsonb.reader import decode
+    from dragoman.wire.jsonb.writer import encode
 
     for name in ("bean of a name in capitals", "enum", "enum with a body", "beans beside enums"):
         data = bytes.fromhex(VALUES[name]["3.3 fastjson2"])[4:]

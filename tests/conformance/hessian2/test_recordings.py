@@ -17,7 +17,7 @@ from interop.hessian2 import RELEASES, load, recorder
 from interop.java import JavaMissing
 
 from dragoman.errors import LimitError, ProtocolError
-from dragoman.wire.dubbo import DubboDecoder, DubboFrame
+from dragoman.wire.dubbo.frame import DubboDecoder, DubboFrame
 from dragoman.wire.hessian2 import Hessian2Scanner, decode, decode_stream, encode, to_json
 from dragoman.wire.java import Bean, Date, enum
 

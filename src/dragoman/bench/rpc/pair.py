@@ -21,7 +21,7 @@ import msgspec
 from dragoman.bench.rpc.client import Answer, Command
 from dragoman.bench.rpc.contestant import BenchError, Cpu, Sample, Work
 from dragoman.bench.rpc.server import Ready
-from dragoman.race.cpu import resident_bytes
+from dragoman.harness.cpu import resident_bytes
 
 START_S = 15.0
 STOP_S = 5.0

@@ -19,8 +19,8 @@ from dragoman.bench.rpc.contestants import contestant
 from dragoman.bench.rpc.pair import Pair
 from dragoman.bench.rpc.plan import IDLE, Settings, takes_part
 from dragoman.bench.rpc.results import Round, compare, result
-from dragoman.race.machine import machine
-from dragoman.race.processes import raise_descriptor_limit
+from dragoman.harness.machine import machine
+from dragoman.harness.processes import raise_descriptor_limit
 
 # Standard streams, the loop's own, a listener: what a process has open beside its connections.
 OTHER_DESCRIPTORS = 64

@@ -1,0 +1,1 @@
+"""The calling end of the SDK: clients, stubs, and calls through the mesh."""

@@ -1,0 +1,565 @@
+"""The client: services found in a registry, or at addresses, and called.
+
+    async with Client("zookeeper://127.0.0.1:2181") as client:
+        hello = client.service("com.example.Hello", version="1.0.0")
+        print(await hello.hash("abc"))
+
+A ``Hub`` is what a client has on its loop: the registry, a pool for each service, and the
+connections to providers that have no agent (``dubbo.upstream.in_process``). ``dubbo.client.sync``
+puts one onto a loop of its own.
+
+Invariant: a service that is asked for twice has one pool, and one watch of the registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Literal, TypeVar, overload
+
+from dragoman.balance.policies import POLICIES
+from dragoman.budget import Budget
+from dragoman.cluster.directory import service_key
+from dragoman.cluster.options import Options
+from dragoman.cluster.peer import Peers
+from dragoman.cluster.pools import SERVERS_MAX, connected
+from dragoman.cluster.selection import ANY, chosen, is_choice
+from dragoman.cluster.service import Service
+from dragoman.cluster.statistics import PoolStatistics
+from dragoman.dubbo.client.calling import Caller, JavaPool
+from dragoman.dubbo.client.stub import UNSET, Expose, Reference, Stub, check_options
+from dragoman.dubbo.types.declaration import Declaration
+from dragoman.dubbo.upstream.in_process import PROTOCOL, Providers
+from dragoman.errors import RegistryError, UsageError
+from dragoman.options import choice, milliseconds, shown, text, whole
+from dragoman.registry import Registration, Registry, open_registry
+from dragoman.registry.base import (
+    Method,
+    Watch,
+    check_registry,
+    check_service,
+    parse_address,
+)
+from dragoman.registry.static import StaticRegistry, parse_dubbo
+from dragoman.registry.url import redact_url
+from dragoman.rpc.address import Address
+from dragoman.rpc.options import MIB, ClientOptions, held_bytes_max
+from dragoman.rpc.turn import turn_of
+from dragoman.unclosed import warn, watch
+
+T = TypeVar("T")
+
+STATIC: Final = "dubbo://"
+# Through a provider's agent, or Dubbo itself.
+PROTOCOLS: Final = ("mesh", PROTOCOL)
+TIMEOUT_MS: Final = 5000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a client is set up; see ``Client``. Raises UsageError for what is out of range."""
+
+    timeout_ms: int | None = TIMEOUT_MS
+    policy: str = "demand"
+    on_full: Literal["shed", "wait", "fail"] = "shed"
+    calls_max: int = 100_000
+    bytes_max: int = 256 * MIB
+    waiting_max: int = 100_000
+    waiting_bytes_max: int = 256 * MIB
+    buffers_bytes_max: int = 256 * MIB
+    body_bytes_max: int = 16 * MIB
+    connections: int = 1
+    heartbeat_ms: int = 5000
+
+    def __post_init__(self) -> None:
+        choice("policy", self.policy, tuple(POLICIES))
+        choice("on_full", self.on_full, ("shed", "wait", "fail"))
+        whole("connections", self.connections, 1, 64)
+        # What it has in common with other clients.
+        ClientOptions(
+            address=Address(host="-"),
+            timeout_ms=self.timeout_ms,
+            calls_max=self.calls_max,
+            bytes_max=self.bytes_max,
+            waiting_max=self.waiting_max,
+            waiting_bytes_max=self.waiting_bytes_max,
+            buffers_bytes_max=self.buffers_bytes_max,
+            body_bytes_max=self.body_bytes_max,
+            heartbeat_ms=self.heartbeat_ms,
+        )
+
+
+def static_providers(url: str) -> list[Registration] | None:
+    """The providers that ``dubbo://host:port[?limit=...],...`` names, or ``tcp://host:port``; None
+    for another URL. Raises UsageError for an address alone: it may be meant for a registry's."""
+    for scheme in (STATIC, "tcp://"):
+        if url.startswith(scheme):
+            return parse_dubbo(url.removeprefix(scheme))
+    if "://" not in url:
+        try:
+            parse_address(url)
+        except UsageError:
+            return None
+        raise UsageError(
+            f"{url!r} is an address alone: dubbo://{url} is a provider there, zookeeper://{url} a"
+            " registry"
+        )
+    return None
+
+
+def url_of(source: T | Address) -> T | str:
+    """A provider's address as a URL; anything else as it is."""
+    return f"{STATIC}{source}" if isinstance(source, Address) else source
+
+
+class Hub:
+    """What a client has on its loop; ``create_future`` makes the futures of its calls."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        source: str | Registry,
+        settings: Settings,
+        create_future: Callable[[], Any] | None = None,
+    ) -> None:
+        check_registry("source", source)
+        self._loop = loop
+        self._turn = turn_of(loop)
+        self._settings = settings
+        self._create_future = create_future
+        self._static = static_providers(source) if isinstance(source, str) else None
+        self._registry: Registry | None = None
+        self._owned = isinstance(source, str)
+        if self._static is None:
+            self._registry = open_registry(source) if isinstance(source, str) else source
+        budget = Budget(held_bytes_max(settings.buffers_bytes_max, settings.body_bytes_max))
+        self._peers = Peers(loop, budget)
+        self._providers = Providers(
+            loop,
+            connections=settings.connections,
+            body_bytes_max=settings.body_bytes_max,
+            dialer=self._peers.dialer,
+            budget=budget,
+        )
+        self._pools: dict[bytes, JavaPool] = {}
+        self._watches: dict[JavaPool, Watch] = {}
+        self.closed = False
+        # Whether a ``close`` has come to its end.
+        self._ended = False
+        self.source = source.location if isinstance(source, Registry) else redact_url(source)
+
+    def told(self) -> str:
+        """How it stands, for a person."""
+        if turn_of(self._loop).foreign:
+            return "of another process"
+        if self.closed:
+            return "closed"
+        pools = list(self._pools.values())
+        calls = sum(pool.statistics().calls for pool in pools)
+        return f"open, {len(pools)} services, {calls} calls"
+
+    async def start(self, timeout_ms: int) -> None:
+        """What ``LoopThread`` awaits first of all: nothing is connected before it is used."""
+
+    # What ``Inbox`` calls.
+
+    def call(self, caller: Caller, arguments: Any, *, timeout_ms: Any, order_key: Any) -> Any:
+        """Begin a call."""
+        return caller.start(*arguments)
+
+    call_many = notify = call
+
+    def pool(self, interface: str, group: str, version: str) -> JavaPool:
+        """The pool of a service, which follows the registry from now on."""
+        self.check_open()
+        check_service(interface)
+        if version == "0.0.0":
+            version = ""
+        key = service_key(interface, group, version)
+        pool = self._pools.get(key)
+        if pool is None:
+            settings = self._settings
+            service = Service(
+                self._loop,
+                key,
+                Options(
+                    policy=settings.policy,
+                    queue_max=settings.waiting_max,
+                    body_bytes_max=settings.body_bytes_max,
+                    on_full=settings.on_full,
+                    calls_max=settings.calls_max,
+                    bytes_max=settings.bytes_max,
+                    waiting_bytes_max=settings.waiting_bytes_max,
+                    heartbeat_ms=settings.heartbeat_ms,
+                    identity=self._peers.identity,
+                    # A method that takes long is no failure.
+                    pings=True,
+                    links={PROTOCOL: self._providers.link},
+                    peers=self._peers,
+                ),
+            )
+            pool = JavaPool(
+                self._loop, service, interface, group, version, create_future=self._create_future
+            )
+            # A pool that nobody tells of providers is not to be found by the next who asks.
+            self._follow(pool)
+            self._pools[key] = pool
+        return pool
+
+    def _follow(self, pool: JavaPool) -> None:
+        """Keep the pool's providers to those that are listed."""
+        if self._static is not None:
+            named = [_named(each, pool) for each in self._static]
+            pool.update([each for each in named if each is not None])
+            return
+        assert self._registry is not None
+        loose = isinstance(self._registry, StaticRegistry)
+
+        def wanted(asked: str, said: str) -> bool:
+            # In a fixed list, where nothing is said, any group and version are served.
+            return chosen(asked, said) or (loose and said == "")
+
+        def take_over(registrations: Sequence[Registration]) -> None:
+            pool.update(
+                [
+                    each
+                    for each in registrations
+                    if each.protocol in PROTOCOLS
+                    and wanted(pool.group, each.group)
+                    and wanted(pool.version, "" if each.version == "0.0.0" else each.version)
+                ]
+            )
+
+        watch = self._registry.watch(pool.interface, take_over)
+        self._watches[pool] = watch
+        pool.unread(lambda: watch.why_unread)
+        pool.on_close(watch.close)
+
+    def make(
+        self,
+        declared: Any,
+        expose: Expose,
+        *,
+        version: str | None,
+        group: str | None,
+        timeout_ms: Any,
+        attachments: Mapping[str, str] | None,
+        generic: bool,
+    ) -> Any:
+        """What ``Client.service`` gives."""
+        check_options(timeout_ms, attachments, generic)
+        options = {
+            "timeout_ms": self._settings.timeout_ms if timeout_ms is UNSET else timeout_ms,
+            "attachments": attachments,
+            "generic": generic,
+        }
+        for name, value in (("group", group), ("version", version)):
+            if value is not None:
+                text(name, value)
+        pool = self._pool_for(declared, group, version)
+        if isinstance(declared, str):
+            return Reference(pool, expose, options)
+        return Stub(pool, Declaration.of(declared), expose, options)
+
+    def _pool_for(self, declared: Any, group: str | None, version: str | None) -> JavaPool:
+        if isinstance(declared, str):
+            return self.pool(declared, group or "", version or "")
+        declaration = Declaration.of(declared)
+        return self.pool(
+            declaration.interface,
+            declaration.group if group is None else group,
+            declaration.version if version is None else version,
+        )
+
+    def pool_of(self, service: Any) -> JavaPool:
+        """The pool behind what ``Client.service`` gave, or of what it is given: a class, or an
+        interface; raises UsageError for anything else."""
+        if isinstance(service, Stub | Reference):
+            pool: JavaPool = service._pool
+            return pool
+        if not isinstance(service, str | type):
+            raise UsageError(
+                f"expected what Client.service() gave, its class or its interface, "
+                f"not {shown(service)}"
+            )
+        return self._pool_for(service, None, None)
+
+    async def ready(self, pool: JavaPool, providers_min: int, timeout_ms: float) -> None:
+        """Return when providers are connected; see ``Client.ready``."""
+        milliseconds("timeout_ms", timeout_ms)
+        whole("providers_min", providers_min, 0, SERVERS_MAX)
+        self.check_open()
+        await connected(pool, providers_min, timeout_ms / 1000)
+
+    async def services(self) -> dict[str, list[Registration]]:
+        """Every interface with its providers; see ``Client.services``."""
+        self.check_open()
+        if self._registry is not None:
+            return await self._registry.services()
+        found: dict[str, list[Registration]] = {}
+        for each in self._static or ():
+            found.setdefault(each.interface, []).append(each)
+        return found
+
+    def check_open(self) -> None:
+        """Raise UsageError where, or when, it must not be used."""
+        self._turn.check("the client")
+        if self.closed:
+            raise UsageError("the client is closed")
+
+    async def methods(self, pool: JavaPool, timeout_ms: float | None) -> tuple[Method, ...]:
+        """What providers publish of a service's methods; see ``Client.methods``."""
+        if timeout_ms is not None:
+            milliseconds("timeout_ms", timeout_ms)
+        self.check_open()
+        try:
+            async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
+                return await self._published(pool)
+        except TimeoutError:
+            watch = self._watches.get(pool)
+            why = f": {watch.why_unread}" if watch is not None and not watch.has_snapshot else ""
+            raise RegistryError(
+                f"{pool.interface}: its methods were not told within {timeout_ms:g} ms{why}"
+            ) from None
+
+    async def _published(self, pool: JavaPool) -> tuple[Method, ...]:
+        if self._registry is None:
+            return ()
+        if is_choice(pool.group, pool.version):
+            for each in (await self._registry.services()).get(pool.interface, ()):
+                if chosen(pool.group, each.group) and chosen(pool.version, each.version):
+                    return await self._registry.metadata(
+                        pool.interface, group=each.group, version=each.version
+                    )
+        return await self._registry.metadata(pool.interface, group=pool.group, version=pool.version)
+
+    async def close(self, *, drain_ms: int) -> None:
+        """Let what is under way end, and close everything."""
+        if self._turn.foreign or self._ended:
+            return
+        self._turn.check("the client")
+        self.closed = True
+        pools = list(self._pools.values())
+        await asyncio.gather(*(pool.close(drain_ms=drain_ms) for pool in pools))
+        await self._providers.close()
+        if self._registry is not None and self._owned:
+            with contextlib.suppress(RegistryError):
+                await self._registry.close()
+        self._ended = True
+
+
+def _named(registration: Registration, pool: JavaPool) -> Registration | None:
+    """A provider that its user named, as one of a service; None if it is said to be of another."""
+    if registration.interface not in ("*", pool.interface):
+        return None
+    fields = {name: getattr(registration, name) for name in registration.__struct_fields__}
+    fields |= {"interface": pool.interface}
+    # Any is as good as none; of several the first is asked for.
+    for name, asked in (("group", pool.group), ("version", pool.version)):
+        fields[name] = "" if asked == ANY else asked.partition(",")[0].strip()
+    return Registration(**fields)
+
+
+class Client:
+    """Calls Dubbo services. Use it in ``async with``, or close it; it belongs to its loop.
+
+    ``source`` says where the providers are: a registry's URL (``zookeeper://host:2181``,
+    ``etcd://...``, ``nacos://...``), an open Registry, which stays the caller's, or the providers
+    themselves (an ``Address``, or ``dubbo://host:port,host:port``, ``tcp://...``;
+    ``?limit=...&weight=...`` may follow each, or it is the URL that a provider has registered,
+    ``dubbo://host:port/path?interface=...``).
+
+    - ``timeout_ms``: how long a call may take unless it says otherwise (None: as long as it likes).
+      Unlike ``rpc.connect``, 5,000 by default: a provider of Dubbo is not told that nobody waits
+      for a call any more, nor does it show while it works that it lives.
+    - ``policy``: which provider gets the next call, one of ``balance.policies.POLICIES``.
+    - ``on_full``: what becomes of a call that finds no provider with room. "shed": it waits while
+      some provider may take it, but from half of ``waiting_max`` on a growing proportion fails with
+      OverloadError; without any provider it fails with UnavailableError at once. "wait": it waits,
+      also for a provider to appear. "fail": it fails at once.
+    - ``calls_max``, ``bytes_max``: calls under way at once to a service, and their bytes;
+      ``waiting_max``, ``waiting_bytes_max``: the same of those that wait.
+    - ``buffers_bytes_max``: what has arrived in part, or waits to be sent, of all providers
+      together; a reply or a request that finds no room fails with OverloadError. Two of the longest
+      replies have room in any case.
+    - ``body_bytes_max``: the longest reply taken.
+    - ``connections``: to each provider that has no agent.
+    - ``heartbeat_ms``: an agent that is silent for two of these is given up.
+
+    Raises UsageError for options out of range, and for a source that is none.
+    """
+
+    def __init__(
+        self,
+        source: str | Address | Registry,
+        *,
+        timeout_ms: int | None = TIMEOUT_MS,
+        policy: str = "demand",
+        on_full: Literal["shed", "wait", "fail"] = "shed",
+        calls_max: int = 100_000,
+        bytes_max: int = 256 * MIB,
+        waiting_max: int = 100_000,
+        waiting_bytes_max: int = 256 * MIB,
+        buffers_bytes_max: int = 256 * MIB,
+        body_bytes_max: int = 16 * MIB,
+        connections: int = 1,
+        heartbeat_ms: int = 5000,
+    ) -> None:
+        settings = Settings(
+            timeout_ms=timeout_ms,
+            policy=policy,
+            on_full=on_full,
+            calls_max=calls_max,
+            bytes_max=bytes_max,
+            waiting_max=waiting_max,
+            waiting_bytes_max=waiting_bytes_max,
+            buffers_bytes_max=buffers_bytes_max,
+            body_bytes_max=body_bytes_max,
+            connections=connections,
+            heartbeat_ms=heartbeat_ms,
+        )
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise UsageError("a Client is made where a loop runs; see SyncClient") from None
+        self._hub = Hub(loop, url_of(source), settings)
+        self._process = os.getpid()
+        watch(self)
+
+    def __del__(self) -> None:
+        hub = self.__dict__.get("_hub")
+        if hub is not None and not hub.closed and self._process == os.getpid():
+            warn(self)
+
+    def __repr__(self) -> str:
+        return f"<Client {self._hub.source}, {self._hub.told()}>"
+
+    @overload
+    def service(
+        self,
+        declared: str,
+        *,
+        version: str | None = None,
+        group: str | None = None,
+        timeout_ms: float | None = UNSET,
+        attachments: Mapping[str, str] | None = None,
+        generic: bool = False,
+    ) -> Reference: ...
+    @overload
+    def service(
+        self,
+        declared: Callable[..., T],
+        *,
+        version: str | None = None,
+        group: str | None = None,
+        timeout_ms: float | None = UNSET,
+        attachments: Mapping[str, str] | None = None,
+        generic: bool = False,
+    ) -> T: ...
+
+    def service(
+        self,
+        declared: Any,
+        *,
+        version: str | None = None,
+        group: str | None = None,
+        timeout_ms: float | None = UNSET,
+        attachments: Mapping[str, str] | None = None,
+        generic: bool = False,
+    ) -> Any:
+        """A service: an object whose methods call those of its providers, and are awaited.
+
+        ``declared`` is a class with ``@dubbo.service``, or the name of the Java interface; then the
+        object has any method, and the arguments' own types are taken for Java's (``Reference``).
+
+        - ``version``, ``group``: of the service; a declared class's own unless they are given.
+          ``*`` is any, ``a,b`` either of the two.
+        - ``timeout_ms``: how long its calls may take, waiting and retries included.
+        - ``attachments``: texts that go with every call.
+        - ``generic``: call through ``$invoke``: Java's types are named, not compiled in, and beans
+          come as plain mappings.
+
+        Calls raise JavaError when the method threw, RemoteError when the provider failed otherwise,
+        NotFoundError for what it does not serve, DeadlineError, OverloadError, UnavailableError (no
+        provider), LinkLost, ProtocolError (a reply that does not fit); ``retry_safe`` tells whether
+        the call certainly never ran. Raises UsageError for arguments that make no call.
+        """
+        return self._hub.make(
+            declared,
+            _itself,
+            version=version,
+            group=group,
+            timeout_ms=timeout_ms,
+            attachments=attachments,
+            generic=generic,
+        )
+
+    async def ready(
+        self, service: object, *, timeout_ms: int = TIMEOUT_MS, providers_min: int = 1
+    ) -> None:
+        """Return when ``providers_min`` providers of a service are connected. Raises
+        UnavailableError with the reasons after the time, RegistryError if the registry is silent.
+        Calls wait by themselves: this is for programs that want to know."""
+        await self._hub.ready(self._hub.pool_of(service), providers_min, timeout_ms)
+
+    async def echo(self, service: object, value: Any = "ok") -> Any:
+        """Have a provider of a service give ``value`` back (``$echo``): its pool takes calls."""
+        return await echo_of(self._hub.pool_of(service))(value)
+
+    def statistics(self, service: object) -> PoolStatistics:
+        """The counters of a service's pool now. A service is here, as for ``ready``, ``echo`` and
+        ``methods``, what ``service`` gave, or what it was given: the class or the interface."""
+        return self._hub.pool_of(service).statistics()
+
+    async def services(self) -> dict[str, list[Registration]]:
+        """Every interface that the registry lists, with its providers. Raises RegistryError."""
+        return await self._hub.services()
+
+    async def methods(
+        self, service: object, *, timeout_ms: float | None = TIMEOUT_MS
+    ) -> tuple[Method, ...]:
+        """What the providers of a service publish of its methods, with their Java types; nothing
+        where they do not. Raises RegistryError, also when they are not told in time."""
+        return await self._hub.methods(self._hub.pool_of(service), timeout_ms)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._hub.closed
+
+    async def close(self, *, drain_ms: int = 5000) -> None:
+        """Close all connections once the calls made so far have ended, or in ``drain_ms``
+        milliseconds at the latest; those that have not ended then fail, and so do later ones."""
+        milliseconds("drain_ms", drain_ms)
+        await self._hub.close(drain_ms=drain_ms)
+
+    def __await__(self) -> Generator[Any, Any, Client]:
+        """``await Client(...)`` is the client: like all that is opened, it may be awaited or not
+        before ``async with``."""
+        return self
+        yield  # Nothing is waited for.
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # After an error of the caller's own nobody waits for what is under way.
+        await self.close(drain_ms=5000 if kind is None else 0)
+
+
+def _itself(caller: Caller) -> Any:
+    return caller
+
+
+def echo_of(pool: JavaPool) -> Caller:
+    """The method that every provider has."""
+    return Caller(pool, "$echo", None, {"types": "Ljava/lang/Object;", "timeout_ms": TIMEOUT_MS})

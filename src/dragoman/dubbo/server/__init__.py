@@ -1,0 +1,1 @@
+"""The serving end of the SDK: Python objects as Dubbo services."""

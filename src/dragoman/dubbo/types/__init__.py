@@ -1,0 +1,1 @@
+"""What a service declares: methods and their Java types, checked and mapped."""

@@ -1,0 +1,1 @@
+"""What programs use of a store; `dragoman.queue` has all of it."""

@@ -1,0 +1,1 @@
+"""Files, directories and checksums: all that touches the disk."""

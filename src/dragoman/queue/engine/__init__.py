@@ -1,0 +1,1 @@
+"""The compiled engine behind `QueueStore`: putting, getting, maintenance."""

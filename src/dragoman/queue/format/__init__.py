@@ -1,0 +1,1 @@
+"""What stands in files: segments, META, and windows read of a file."""

@@ -1,0 +1,1 @@
+"""The state of a store in memory, and the table of queues."""

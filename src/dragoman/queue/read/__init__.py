@@ -1,0 +1,1 @@
+"""The way of a message from the disk: blocks fetched, many at once."""

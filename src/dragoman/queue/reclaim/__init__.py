@@ -1,0 +1,1 @@
+"""Space given back: trims, compaction, META rewritten."""

@@ -1,0 +1,1 @@
+"""Opening a store after whatever happened to it, and verifying one."""

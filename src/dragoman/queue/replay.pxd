@@ -1,3 +1,0 @@
-from dragoman.queue.state cimport Store
-
-cdef object recover(Store* s, object files, str path, bint repair)

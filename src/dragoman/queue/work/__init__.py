@@ -1,0 +1,1 @@
+"""Groups that share work: leases, attempts, dead letters."""

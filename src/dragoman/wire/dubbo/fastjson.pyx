@@ -1,0 +1,600 @@
+"""Bodies of Dubbo requests and replies in fastjson (serialization 6).
+
+Each field is one JSON value. On the wire a field is either a line (Dubbo 2's
+``FastJsonObjectOutput``: the value, then a newline) or has a big-endian u32 length before it (the
+later extension). A body that begins with byte ``00`` has lengths, any other has lines. Replies are
+written in lines, requests in either form, and both are read.
+
+A request's fields: protocol version, path (the interface), service version or null, method,
+parameter descriptor, the arguments, an object of attachments.
+A reply's: type; then the value (types 1, 4) or throwable (0, 3), nothing for null (2, 5); then
+attachments (3, 4, 5).
+
+The agents' links and the demo provider call this. The invariants: what is written is one valid JSON
+value a line whatever the texts hold, a refused request leaves the buffer as it was, and values that
+are read are checked and passed on as text. Nothing that a peer names is ever instantiated.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memchr, memset, strlen
+
+from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.decimal cimport put_decimal
+from dragoman.wire.java.descriptor cimport descriptor_count
+from dragoman.wire.dubbo.frame cimport (
+    DUBBO_FASTJSON,
+    DUBBO_HEADER_BYTES,
+    DUBBO_OK,
+    DUBBO_REQUEST,
+    DUBBO_TWO_WAY,
+    begin_frame,
+    end_frame,
+)
+from dragoman.wire.json.string cimport (
+    JSON_BAD,
+    JSON_OK,
+    Slice,
+    json_problem,
+    write_json_string,
+)
+from dragoman.wire.json.loose cimport mentions_ref, write_strict_json
+from dragoman.wire.json.text cimport json_check, json_check_loose, write_json_line
+from dragoman.wire.java.throwable cimport exception_text
+
+from typing import NamedTuple
+
+from dragoman.errors import ProtocolError, UsageError
+
+
+cdef inline Py_ssize_t begin_field(Buffer out, bint lengths) except -1:
+    """Make room for a field's length, if it has one; returns where the field begins."""
+    if lengths:
+        out.reserve(4)
+        out.length += 4
+    return out.length
+
+
+cdef inline int end_field(Buffer out, bint lengths, Py_ssize_t start) except -1:
+    """Put in the length of the field that began at ``start``, or the newline after it."""
+    cdef uint32_t length
+    cdef uint8_t* p
+    if not lengths:
+        return out.append(b"\n", 1)
+    length = <uint32_t>(<Py_ssize_t>out.length - start)
+    p = <uint8_t*>out.data + start - 4
+    p[0] = <uint8_t>(length >> 24)
+    p[1] = <uint8_t>(length >> 16)
+    p[2] = <uint8_t>(length >> 8)
+    p[3] = <uint8_t>length
+    return 0
+
+
+cdef inline int write_string_field(Buffer out, bint lengths, const Slice* text) except -1:
+    """A field that is a string, or null when it is absent."""
+    cdef Py_ssize_t start = begin_field(out, lengths)
+    cdef int code = JSON_OK
+    if text.data == NULL:
+        out.append(b"null", 4)
+    else:
+        code = write_json_string(out, text.data, text.length)
+    if code == JSON_OK:
+        end_field(out, lengths, start)
+    return code
+
+
+cdef inline int write_attachment(Buffer out, const char* name, const Slice* text) except -1:
+    """One member of the attachments, after the first; none when it is absent."""
+    if text.data == NULL:
+        return JSON_OK
+    out.append(name, strlen(name))
+    return write_json_string(out, text.data, text.length)
+
+
+cdef int write_head(Buffer out, const Invocation* call) except -1:
+    """The fields before the arguments."""
+    cdef bint lengths = call.lengths
+    cdef int code = JSON_OK
+    cdef Py_ssize_t start
+    if call.version.data == NULL:
+        start = begin_field(out, lengths)
+        out.append(b'"2.0.1"', 7)
+        end_field(out, lengths, start)
+    else:
+        code = write_string_field(out, lengths, &call.version)
+    if code == JSON_OK:
+        code = write_string_field(out, lengths, &call.interface)
+    if code == JSON_OK:
+        code = write_string_field(out, lengths, &call.service_version)
+    if code == JSON_OK:
+        code = write_string_field(out, lengths, &call.method)
+    if code == JSON_OK:
+        code = write_string_field(out, lengths, &call.descriptor)
+    return code
+
+
+cdef int write_timeout(Buffer out, uint32_t timeout_ms) except -1:
+    """The attachments that say how long the call may take, as Java's consumers write them: one is
+    text, the other, from which services count down, a number.
+    """
+    cdef char digits[10]
+    cdef int count = put_decimal(digits, timeout_ms)
+    out.append(b',"timeout":"', 12)
+    out.append(digits, count)
+    out.append(b'","_TO":', 8)
+    return out.append(digits, count)
+
+
+cdef int finish_request(Buffer out, const Invocation* call, Py_ssize_t start) except -1:
+    """The attachments, then the length in the header."""
+    cdef Py_ssize_t field = begin_field(out, call.lengths)
+    cdef int code
+    out.append(b'{"path":', 8)
+    if call.path.data == NULL:
+        code = write_json_string(out, call.interface.data, call.interface.length)
+    else:
+        code = write_json_string(out, call.path.data, call.path.length)
+        if code == JSON_OK:
+            code = write_attachment(out, b',"interface":', &call.interface)
+    if code == JSON_OK:
+        code = write_attachment(out, b',"version":', &call.service_version)
+    if code == JSON_OK:
+        code = write_attachment(out, b',"group":', &call.group)
+    if code == JSON_OK:
+        code = write_attachment(out, b',"token":', &call.token)
+    if code != JSON_OK:
+        return code
+    if call.timeout_ms:
+        write_timeout(out, call.timeout_ms)
+    if call.attachments.data != NULL and call.attachments.length:
+        out.append(b",", 1)
+        write_json_line(out, call.attachments.data, call.attachments.length)
+    out.append(b"}", 1)
+    end_field(out, call.lengths, field)
+    if <Py_ssize_t>out.length - start - DUBBO_HEADER_BYTES > 0x7FFFFFFF:
+        return FASTJSON_TOO_LONG
+    end_frame(out, start)
+    return JSON_OK
+
+
+cdef int write_string_request(
+    Buffer out, uint64_t id, const Invocation* call, const char* argument, Py_ssize_t n
+) except -1:
+    """Append a two-way request with one argument, a text of ``n`` bytes of UTF-8.
+
+    Returns 0; or ``JSON_BAD_UTF8`` or ``FASTJSON_TOO_LONG`` with nothing appended. Nothing else is
+    checked: the caller has made sure that the descriptor has one parameter.
+    """
+    cdef Py_ssize_t start = begin_frame(out, DUBBO_REQUEST | DUBBO_TWO_WAY | DUBBO_FASTJSON, 0, id)
+    cdef Slice text
+    cdef int code
+    text.data = argument
+    text.length = n
+    try:
+        code = write_head(out, call)
+        if code == JSON_OK:
+            code = write_string_field(out, call.lengths, &text)
+        if code == JSON_OK:
+            code = finish_request(out, call, start)
+    except MemoryError:  # half a frame would be the end of all that comes after it
+        out.length = start
+        raise
+    if code != JSON_OK:
+        out.length = start
+    return code
+
+
+cdef int write_json_request(
+    Buffer out, uint64_t id, const Invocation* call, const Slice* arguments, Py_ssize_t count
+) except -1:
+    """Append a two-way request whose arguments are well-formed JSON values as text.
+
+    Returns as ``write_string_request`` does. The caller has checked the values (``json_check``) and
+    that there are as many as the descriptor has parameters.
+    """
+    cdef Py_ssize_t start = begin_frame(out, DUBBO_REQUEST | DUBBO_TWO_WAY | DUBBO_FASTJSON, 0, id)
+    cdef Py_ssize_t i, field
+    cdef int code
+    try:
+        code = write_head(out, call)
+        if code == JSON_OK:
+            for i in range(count):
+                field = begin_field(out, call.lengths)
+                write_json_line(out, arguments[i].data, arguments[i].length)
+                end_field(out, call.lengths, field)
+            code = finish_request(out, call, start)
+    except MemoryError:
+        out.length = start
+        raise
+    if code != JSON_OK:
+        out.length = start
+    return code
+
+
+cdef inline int next_field(
+    const char** at, const char* end, bint lengths, Slice* field
+) noexcept nogil:
+    """The field at ``at``, moving past it: FASTJSON_OK, or FASTJSON_TRUNCATED at the end."""
+    cdef const uint8_t* p = <const uint8_t*>at[0]
+    cdef const char* newline
+    cdef uint32_t length
+    if lengths:
+        if end - at[0] < 4:
+            return FASTJSON_TRUNCATED
+        length = <uint32_t>p[0] << 24 | <uint32_t>p[1] << 16 | <uint32_t>p[2] << 8 | p[3]
+        if <Py_ssize_t>length > end - at[0] - 4:
+            return FASTJSON_TRUNCATED
+        field.data = at[0] + 4
+        field.length = length
+        at[0] = field.data + length
+    else:
+        if at[0] == end:
+            return FASTJSON_TRUNCATED
+        newline = <const char*>memchr(p, 10, end - at[0])
+        field.data = at[0]
+        # Java's readLine takes a last line without its newline, so we do.
+        field.length = (newline if newline != NULL else end) - at[0]
+        at[0] = newline + 1 if newline != NULL else end
+    return FASTJSON_OK
+
+
+cdef inline int next_value(
+    const char** at, const char* end, bint lengths, Slice* field
+) noexcept nogil:
+    """The field at ``at`` as one well-formed JSON value, or what is wrong."""
+    cdef int code = next_field(at, end, lengths, field)
+    return json_check(field.data, field.length, field) if code == FASTJSON_OK else code
+
+
+cdef inline int check_loosely(const Slice* field, Slice* value, bint* loose) noexcept nogil:
+    """Check one value, which may be as fastjson writes maps, or hold references; ``loose`` is set
+    then.
+    """
+    cdef Slice given = field[0]
+    cdef int code = json_check(given.data, given.length, value)
+    if code == JSON_BAD:
+        code = json_check_loose(given.data, given.length, value)
+        if code == JSON_OK:
+            loose[0] = True
+    elif mentions_ref(given.data, given.length):
+        loose[0] = True
+    return code
+
+
+cdef inline bint only_space(const char* at, const char* end) noexcept nogil:
+    while at < end and (at[0] == 10 or at[0] == 13 or at[0] == 32):
+        at += 1
+    return at == end
+
+
+cdef int read_request(const char* body, Py_ssize_t n, FastjsonRequest* request) noexcept nogil:
+    """Read a request's fields: FASTJSON_OK, or what is wrong. Everything points into ``body``.
+
+    Maps whose keys are not text are as in replies: ``loose``.
+    """
+    cdef const char* at = body
+    cdef const char* end = body + n
+    cdef bint lengths = n > 0 and body[0] == 0
+    cdef Slice* fields[5]
+    cdef int i, code
+    fields[0] = &request.version
+    fields[1] = &request.path
+    fields[2] = &request.service_version
+    fields[3] = &request.method
+    fields[4] = &request.descriptor
+    request.count = 0
+    for i in range(5):
+        code = next_value(&at, end, lengths, fields[i])
+        if code != FASTJSON_OK:
+            return code
+        if fields[i].data[0] != 34 and (i != 2 or fields[i].data[0] != 110):
+            return FASTJSON_BAD_FIELD
+    request.descriptor.data += 1
+    request.descriptor.length -= 2
+    request.count = descriptor_count(request.descriptor.data, request.descriptor.length)
+    if request.count < 0:
+        return FASTJSON_BAD_DESCRIPTOR
+    request.loose = False
+    for i in range(request.count):
+        code = next_field(&at, end, lengths, &request.arguments[i])
+        if code != FASTJSON_OK:
+            return code
+        code = check_loosely(&request.arguments[i], &request.arguments[i], &request.loose)
+        if code != FASTJSON_OK:
+            return code
+    code = next_value(&at, end, lengths, &request.attachments)
+    if code != FASTJSON_OK:
+        return code
+    if request.attachments.data[0] != 123 and request.attachments.data[0] != 110:
+        return FASTJSON_BAD_FIELD
+    return FASTJSON_OK if only_space(at, end) else FASTJSON_TRAILING
+
+
+cdef int read_reply(const char* body, Py_ssize_t n, FastjsonReply* reply) noexcept nogil:
+    """Read a reply under status 20: FASTJSON_OK, or what is wrong. The value is not copied.
+
+    fastjson writes maps whose keys are not text as no JSON allows, and refers to what was there
+    before: ``loose`` says so.
+    """
+    cdef const char* at = body
+    cdef const char* end = body + n
+    cdef bint lengths = n > 0 and body[0] == 0
+    cdef Slice field
+    cdef int kind
+    cdef int code = next_field(&at, end, lengths, &field)
+    reply.attachments.data = NULL
+    reply.attachments.length = 0
+    reply.loose = False
+    if code != FASTJSON_OK:
+        return code
+    if field.length == 2 and field.data[1] == 13:
+        field.length = 1
+    if field.length != 1 or not 48 <= field.data[0] <= 53:
+        return FASTJSON_BAD_TYPE
+    kind = field.data[0] - 48
+    reply.kind = kind % 3
+    if reply.kind == REPLY_NULL:
+        reply.value.data = "null"
+        reply.value.length = 4
+    else:
+        code = next_field(&at, end, lengths, &field)
+        if code != FASTJSON_OK:
+            return code
+        code = check_loosely(&field, &reply.value, &reply.loose)
+        if code != JSON_OK:
+            return code
+    if kind >= 3:
+        code = next_value(&at, end, lengths, &reply.attachments)
+        if code != FASTJSON_OK:
+            return code
+        if reply.attachments.data[0] != 123 and reply.attachments.data[0] != 110:
+            return FASTJSON_BAD_FIELD
+    return FASTJSON_OK if only_space(at, end) else FASTJSON_TRAILING
+
+
+cdef const char* fastjson_problem(int code) noexcept nogil:
+    """What an outcome of this module or of ``json.text`` means, for a message."""
+    if code == FASTJSON_TRUNCATED:
+        return "body ends before its last field"
+    if code == FASTJSON_BAD_TYPE:
+        return "reply type is not 0 to 5"
+    if code == FASTJSON_TRAILING:
+        return "body goes on after its last field"
+    if code == FASTJSON_BAD_DESCRIPTOR:
+        return "malformed parameter descriptor"
+    if code == FASTJSON_BAD_FIELD:
+        return "field is of the wrong JSON type"
+    if code == FASTJSON_TOO_LONG:
+        return "body is too long"
+    return json_problem(code)
+
+
+cdef int write_value_reply(Buffer out, uint64_t id, const char* json, Py_ssize_t n) except -1:
+    """Append a reply with a value given as well-formed JSON text."""
+    cdef Py_ssize_t start = begin_frame(out, DUBBO_FASTJSON, DUBBO_OK, id)
+    out.append(b"1\n", 2)
+    write_json_line(out, json, n)
+    out.append(b"\n", 1)
+    end_frame(out, start)
+    return 0
+
+
+cdef int write_int_reply(Buffer out, uint64_t id, int32_t value) except -1:
+    """Append a reply with an ``int``."""
+    cdef Py_ssize_t start = begin_frame(out, DUBBO_FASTJSON, DUBBO_OK, id)
+    cdef char digits[10]
+    cdef char* to = out.reserve(16)
+    cdef uint32_t rest = <uint32_t>value
+    cdef int n = 0
+    to[0] = 49  # 1
+    to[1] = 10
+    to += 2
+    if value < 0:
+        to[0] = 45
+        to += 1
+        rest = 0 - rest
+    while True:
+        digits[n] = 48 + rest % 10
+        n += 1
+        rest //= 10
+        if rest == 0:
+            break
+    while n > 0:
+        n -= 1
+        to[0] = digits[n]
+        to += 1
+    to[0] = 10
+    out.length = to + 1 - out.data
+    end_frame(out, start)
+    return 0
+
+
+cdef int write_null_reply(Buffer out, uint64_t id) except -1:
+    """Append a reply whose value is null."""
+    cdef Py_ssize_t start = begin_frame(out, DUBBO_FASTJSON, DUBBO_OK, id)
+    out.append(b"2\n", 2)
+    end_frame(out, start)
+    return 0
+
+
+cdef int write_exception_reply(
+    Buffer out, uint64_t id, const char* class_name, const char* utf8, Py_ssize_t n
+) except -1:
+    """Append a reply with a throwable as fastjson writes one.
+
+    Returns 1, nothing appended, if not UTF-8.
+    """
+    cdef Py_ssize_t start = begin_frame(out, DUBBO_FASTJSON, DUBBO_OK, id)
+    out.append(b'0\n{"@type":', 11)
+    write_json_string(out, class_name, strlen(class_name))
+    out.append(b',"message":', 11)
+    if write_json_string(out, utf8, n):
+        out.length = start
+        return 1
+    out.append(b',"stackTrace":[]}\n', 18)
+    end_frame(out, start)
+    return 0
+
+
+class Reply(NamedTuple):
+    """A reply read: ``kind`` is ``value``, ``null`` or ``exception``; the others are JSON text."""
+
+    kind: str
+    value: bytes
+    attachments: bytes | None
+
+
+class Request(NamedTuple):
+    """A request read: all JSON text but ``descriptor``."""
+
+    version: bytes
+    path: bytes
+    service_version: bytes
+    method: bytes
+    descriptor: bytes
+    arguments: tuple[bytes, ...]
+    attachments: bytes
+
+
+cdef inline void point(Slice* slice, bytes text) noexcept:
+    """Let a Slice borrow from ``text``; None is absent."""
+    if text is None:
+        slice.data = NULL
+        slice.length = 0
+    else:
+        slice.data = PyBytes_AS_STRING(text)
+        slice.length = PyBytes_GET_SIZE(text)
+
+
+def encode_request(
+    uint64_t id, bytes interface not None, bytes method not None, bytes descriptor not None, *,
+    bytes text=None, arguments=(), bytes version=None, bytes service_version=None, bytes group=None,
+    bytes attachments=None, bint lengths=False,
+):
+    """A request frame with one text argument (``text``), or with ``arguments`` that are JSON text.
+
+    ``lengths``: with a length before each field instead of a newline after it.
+    Texts are UTF-8. UsageError when they are not, or an argument is no JSON, or their number is not
+    the descriptor's.
+    """
+    cdef Invocation call
+    cdef Buffer out = Buffer()
+    cdef Slice slices[FASTJSON_ARGUMENTS_MAX]
+    cdef int code, i, count
+    memset(&call, 0, sizeof(Invocation))
+    point(&call.version, version)
+    point(&call.interface, interface)
+    point(&call.service_version, service_version)
+    point(&call.method, method)
+    point(&call.descriptor, descriptor)
+    point(&call.group, group)
+    point(&call.attachments, attachments)
+    call.lengths = lengths
+    count = descriptor_count(call.descriptor.data, call.descriptor.length)
+    given = tuple(arguments)
+    if count < 0:
+        raise UsageError(fastjson_problem(FASTJSON_BAD_DESCRIPTOR).decode())
+    if count != (1 if text is not None else len(given)):
+        raise UsageError(f"the descriptor has {count} parameters, not {len(given)}")
+    if text is not None:
+        code = write_string_request(
+            out, id, &call, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)
+        )
+    else:
+        code = JSON_OK
+        for i in range(count):
+            point(&slices[i], given[i])
+            if code == JSON_OK:
+                code = json_check(slices[i].data, slices[i].length, &slices[i])
+        if code == JSON_OK:
+            code = write_json_request(out, id, &call, slices, count)
+    if code != JSON_OK:
+        raise UsageError(fastjson_problem(code).decode())
+    return out.take()
+
+
+def decode_reply(bytes body not None):
+    """Read the body of a reply under status 20. ProtocolError when it is malformed."""
+    cdef FastjsonReply reply
+    cdef Buffer out
+    cdef int code = read_reply(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), &reply)
+    if code != FASTJSON_OK:
+        raise ProtocolError(fastjson_problem(code).decode())
+    value = reply.value.data[:reply.value.length]
+    if reply.loose:
+        out = Buffer()
+        write_strict_json(out, reply.value.data, reply.value.length)
+        value = out.take()
+    return Reply(
+        ("exception", "value", "null")[reply.kind],
+        value,
+        None if reply.attachments.data == NULL
+        else reply.attachments.data[:reply.attachments.length],
+    )
+
+
+cdef bytes strictly(const Slice* value, bint loose):
+    """A value's text as JSON has it."""
+    cdef Buffer out
+    if not loose:
+        return value.data[:value.length]
+    out = Buffer()
+    write_strict_json(out, value.data, value.length)
+    return out.take()
+
+
+def decode_request(bytes body not None):
+    """Read the body of a request. ProtocolError when it is malformed."""
+    cdef FastjsonRequest request
+    cdef int i
+    cdef int code = read_request(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), &request)
+    if code != FASTJSON_OK:
+        raise ProtocolError(fastjson_problem(code).decode())
+    return Request(
+        request.version.data[:request.version.length],
+        request.path.data[:request.path.length],
+        request.service_version.data[:request.service_version.length],
+        request.method.data[:request.method.length],
+        request.descriptor.data[:request.descriptor.length],
+        tuple([
+            strictly(&request.arguments[i], request.loose) for i in range(request.count)
+        ]),
+        request.attachments.data[:request.attachments.length],
+    )
+
+
+def encode_int_reply(uint64_t id, int32_t value):
+    """A reply frame with an ``int``."""
+    cdef Buffer out = Buffer()
+    write_int_reply(out, id, value)
+    return out.take()
+
+
+def encode_value_reply(uint64_t id, bytes json not None):
+    """A reply frame with a value given as well-formed JSON text."""
+    cdef Buffer out = Buffer()
+    write_value_reply(out, id, PyBytes_AS_STRING(json), PyBytes_GET_SIZE(json))
+    return out.take()
+
+
+def encode_null_reply(uint64_t id):
+    """A reply frame whose value is null."""
+    cdef Buffer out = Buffer()
+    write_null_reply(out, id)
+    return out.take()
+
+
+def encode_exception_reply(uint64_t id, bytes class_name not None, bytes message not None):
+    """A reply frame with a throwable. UsageError when ``message`` is not UTF-8."""
+    cdef Buffer out = Buffer()
+    if write_exception_reply(
+        out, id, PyBytes_AS_STRING(class_name), PyBytes_AS_STRING(message),
+        PyBytes_GET_SIZE(message),
+    ):
+        raise UsageError("an exception's message must be valid UTF-8")
+    return out.take()
+
+
+def describe_exception(bytes json not None):
+    """What a throwable's JSON says, ``class: message``, best effort, bounded, on one line."""
+    return exception_text(PyBytes_AS_STRING(json), PyBytes_GET_SIZE(json))

@@ -1,0 +1,698 @@
+"""The writer of hessian2: Java's values in Python to bytes, as hessian-lite would write them.
+
+The SDK writes with it through Python; the agents write requests with the C-level methods, straight
+into a link's buffer. One writer is one stream: references, classes and types are numbered through
+all its values. A JVM descriptor says what Java's method wants: ``J`` makes a long of any int,
+``[I`` an int array, ``Lcom/example/User;`` an object of a mapping, an enum's constant of a text.
+
+The invariants: an object that comes again is written as a reference, so cycles and sharing end and
+cost nothing; depth is bounded. After an error what was written of the value is there and the
+stream of no more use: whoever writes into a link's buffer puts its length back.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.dict cimport PyDict_Next
+from cpython.long cimport PyLong_AsLongLongAndOverflow
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.math cimport floor, signbit
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from dragoman.wire.java.bean cimport Bean
+from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.java.descriptor cimport split_descriptor
+from dragoman.wire.hessian2.plan cimport (
+    ARRAY, AS_IS, BOOLEAN, BYTES, CHARACTER, CHARACTERS, CONVERTED, DOUBLE, INTEGER, LIST, LONG,
+    MAP, NUMBER, SET, TEXT, Plan, plan_of,
+)
+from dragoman.wire.hessian2.string cimport write_hessian_string, write_text
+
+import datetime as _datetime
+import decimal
+import enum
+import uuid
+from collections.abc import Mapping
+
+from dragoman.errors import UsageError
+from dragoman.wire.java.descriptor import count_parameters, descriptor_of
+from dragoman.wire.java.jdk import plain_bean
+from dragoman.wire.java import BigInteger, Date, Long, TypedList, TypedMap
+
+cdef enum:
+    DEPTH = 256
+    SLOTS_LEAST = 16    # of the table of references, a power of two
+    SLOTS_KEPT = 4096   # a larger one goes back to the allocator with its stream
+    CHUNK_BYTES = 0x8000
+
+DEPTH_MAX = DEPTH
+
+cdef object EPOCH = _datetime.datetime(1970, 1, 1, tzinfo=_datetime.timezone.utc)
+cdef object MILLISECOND = _datetime.timedelta(milliseconds=1)
+cdef object DATETIME = _datetime.datetime
+cdef tuple WELL_KNOWN = (
+    _datetime.date, _datetime.time, _datetime.timedelta, decimal.Decimal, uuid.UUID,
+)
+cdef str one_descriptor(str text):
+    """The descriptor of one type, given as such or as people write it."""
+    try:
+        if count_parameters(text.encode()) == 1:
+            return text
+    except (UsageError, UnicodeEncodeError):
+        pass
+    return descriptor_of([text])
+
+
+cdef inline size_t slot_of(const void* object, size_t mask) noexcept nogil:
+    """Where an address begins to look."""
+    return ((<uint64_t><size_t>object >> 4) * <uint64_t>0x9E3779B97F4A7C15 >> 32) & mask
+
+
+cdef class ClassWritten:
+    """The fields of a class as this stream has defined it, and its number."""
+
+
+cdef class Hessian2Writer:
+    """Writes the values of one stream, one after another.
+
+    ``take()`` gives the bytes written so far. UsageError when a value cannot be written, nests
+    deeper than ``depth_max`` or does not fit its descriptor; begin a new writer then.
+    """
+
+    def __init__(self, *, int depth_max=DEPTH):
+        if not 1 <= depth_max <= 2000:
+            raise UsageError(f"depth_max is 1 to 2000, not {depth_max}")
+        self.start(Buffer(), depth_max)
+
+    cdef int start(self, Buffer out, int depth_max) except -1:
+        """Begin a stream at the end of ``out`` (for compiled callers)."""
+        self.out = out
+        self.forget()
+        self.tree = False
+        self.count = 0
+        self.depth = 0
+        self.depth_max = depth_max
+        return 0
+
+    def __dealloc__(self):
+        cdef size_t i
+        if self.slots != NULL:
+            for i in range(self.slot_mask + 1):
+                if self.slots[i].object != NULL:
+                    Py_DECREF(<object>self.slots[i].object)
+            free(self.slots)
+
+    # ---- for Python callers
+
+    def write(self, value, type=None):
+        """Write ``value``, as the one JVM descriptor or Java type name ``type`` says, if given."""
+        if type is None:
+            self.value(value)
+        else:
+            self.typed(value, one_descriptor(type))
+
+    def take(self):
+        """The bytes written since the last ``take``."""
+        return self.out.take()
+
+    # ---- single values, for compiled callers
+
+    cdef int tag(self, uint8_t byte) except -1:
+        self.out.reserve(1)[0] = <char>byte
+        self.out.length += 1
+        return 0
+
+    cdef int null(self) except -1:
+        return self.tag(78)
+
+    cdef int boolean(self, bint value) except -1:
+        return self.tag(84 if value else 70)
+
+    cdef int int32(self, int32_t value) except -1:
+        """An int."""
+        cdef uint8_t* to = <uint8_t*>self.out.reserve(5)
+        if -16 <= value <= 47:
+            to[0] = 0x90 + value
+            self.out.length += 1
+        elif -2048 <= value <= 2047:
+            to[0] = 0xC8 + (value >> 8)
+            to[1] = value & 255
+            self.out.length += 2
+        elif -262144 <= value <= 262143:
+            to[0] = 0xD4 + (value >> 16)
+            to[1] = (value >> 8) & 255
+            to[2] = value & 255
+            self.out.length += 3
+        else:
+            to[0] = 73
+            put32(to + 1, value)
+            self.out.length += 5
+        return 0
+
+    cdef int int64(self, int64_t value) except -1:
+        """A long."""
+        cdef uint8_t* to = <uint8_t*>self.out.reserve(9)
+        if -8 <= value <= 15:
+            to[0] = 0xE0 + value
+            self.out.length += 1
+        elif -2048 <= value <= 2047:
+            to[0] = 0xF8 + (value >> 8)
+            to[1] = value & 255
+            self.out.length += 2
+        elif -262144 <= value <= 262143:
+            to[0] = 0x3C + (value >> 16)
+            to[1] = (value >> 8) & 255
+            to[2] = value & 255
+            self.out.length += 3
+        elif -0x80000000 <= value <= 0x7FFFFFFF:
+            to[0] = 0x59
+            put32(to + 1, <int32_t>value)
+            self.out.length += 5
+        else:
+            to[0] = 76
+            put64(to + 1, value)
+            self.out.length += 9
+        return 0
+
+    cdef int double(self, double value) except -1:
+        """A double, in the form that Java chooses; only minus zero keeps its sign, unlike there."""
+        cdef uint8_t* to = <uint8_t*>self.out.reserve(9)
+        cdef int32_t whole, mills
+        cdef uint64_t bits
+        if -32768 <= value <= 32767 and floor(value) == value and not (
+            value == 0 and signbit(value)
+        ):
+            whole = <int32_t>value
+            if whole == 0 or whole == 1:
+                to[0] = 0x5B + whole
+                self.out.length += 1
+            elif -128 <= whole <= 127:
+                to[0] = 0x5D
+                to[1] = whole & 255
+                self.out.length += 2
+            else:
+                to[0] = 0x5E
+                to[1] = (whole >> 8) & 255
+                to[2] = whole & 255
+                self.out.length += 3
+            return 0
+        if -2147483.648 <= value <= 2147483.647 and not (value == 0 and signbit(value)):
+            mills = <int32_t>(value * 1000)
+            if 0.001 * <double>mills == value:
+                to[0] = 0x5F
+                put32(to + 1, mills)
+                self.out.length += 5
+                return 0
+        memcpy(&bits, &value, 8)
+        to[0] = 68
+        put64(to + 1, <int64_t>bits)
+        self.out.length += 9
+        return 0
+
+    cdef int milliseconds(self, int64_t value) except -1:
+        """A java.util.Date, in milliseconds since 1970."""
+        cdef uint8_t* to = <uint8_t*>self.out.reserve(9)
+        cdef int64_t minutes = value // 60000
+        if minutes * 60000 == value and -0x80000000 <= minutes <= 0x7FFFFFFF:
+            to[0] = 0x4B
+            put32(to + 1, <int32_t>minutes)
+            self.out.length += 5
+        else:
+            to[0] = 0x4A
+            put64(to + 1, value)
+            self.out.length += 9
+        return 0
+
+    cdef int text(self, str value) except -1:
+        """A string, null for None."""
+        if value is None:
+            return self.null()
+        return write_text(self.out, value)
+
+    cdef int utf8(self, const char* data, Py_ssize_t n) except -1:
+        """A string from UTF-8; 1, nothing written, when it is none."""
+        return write_hessian_string(self.out, data, n)
+
+    cdef int binary(self, const uint8_t* data, Py_ssize_t n) except -1:
+        """Bytes."""
+        cdef uint8_t* to
+        cdef Py_ssize_t size
+        while n > CHUNK_BYTES:
+            to = <uint8_t*>self.out.reserve(CHUNK_BYTES + 3)
+            to[0] = 0x41
+            to[1] = CHUNK_BYTES >> 8
+            to[2] = CHUNK_BYTES & 255
+            memcpy(to + 3, data, CHUNK_BYTES)
+            self.out.length += CHUNK_BYTES + 3
+            data += CHUNK_BYTES
+            n -= CHUNK_BYTES
+        to = <uint8_t*>self.out.reserve(n + 3)
+        if n < 16:
+            to[0] = 0x20 + n
+            size = 1
+        elif n < 1024:
+            to[0] = 0x34 + (n >> 8)
+            to[1] = n & 255
+            size = 2
+        else:
+            to[0] = 0x42
+            to[1] = n >> 8
+            to[2] = n & 255
+            size = 3
+        memcpy(to + size, data, n)
+        self.out.length += n + size
+        return 0
+
+    cdef int list_begin(self, Py_ssize_t length, str java_class) except -1:
+        """Begin a list of ``length`` values, which follow; ``java_class`` may be None."""
+        self.count += 1
+        if length < 8:
+            self.tag((0x78 if java_class is None else 0x70) + length)
+        else:
+            self.tag(0x58 if java_class is None else 0x56)
+        if java_class is not None:
+            self.type_name(java_class)
+        return self.int32(<int32_t>length) if length >= 8 else 0
+
+    cdef int map_begin(self, str java_class) except -1:
+        """Begin a map: keys and values in turn follow, then ``map_end``."""
+        self.count += 1
+        if java_class is None:
+            return self.tag(72)
+        self.tag(77)
+        return self.type_name(java_class)
+
+    cdef int map_end(self) except -1:
+        return self.tag(90)
+
+    cdef int text_map(self, dict entries) except -1:
+        """A map of strings, such as Dubbo's attachments."""
+        self.map_begin(None)
+        for key, value in entries.items():
+            self.text(key)
+            self.text(value)
+        return self.map_end()
+
+    # ---- values of any type
+
+    cdef int enter(self) except -1:
+        if self.depth >= self.depth_max:
+            raise UsageError(f"a value nested deeper than {self.depth_max} cannot be written")
+        self.depth += 1
+        return 0
+
+    cdef int leave(self) except -1:
+        self.depth -= 1
+        return 0
+
+    cdef bint seen(self, object value) except -1:
+        """Write a reference if ``value`` was there before, else remember it."""
+        cdef size_t at
+        cdef Seen* slot
+        if self.tree:
+            return False
+        if (self.slots_used + 1) * 2 > self.slot_mask:
+            self.more_slots()
+        at = slot_of(<void*>value, self.slot_mask)
+        while True:
+            slot = self.slots + at
+            if slot.object == NULL:
+                Py_INCREF(value)
+                slot.object = <PyObject*>value
+                slot.number = self.count
+                self.slots_used += 1
+                return False
+            if slot.object == <PyObject*>value:
+                self.tag(0x51)
+                self.int32(<int32_t>slot.number)
+                return True
+            at = (at + 1) & self.slot_mask
+
+    cdef int more_slots(self) except -1:
+        """Double the table of objects."""
+        cdef size_t mask = self.slot_mask * 2 + 1 if self.slots != NULL else SLOTS_LEAST - 1
+        cdef size_t i, at
+        cdef Seen* slots = <Seen*>calloc(mask + 1, sizeof(Seen))
+        if slots == NULL:
+            raise MemoryError(f"no memory for a table of {mask + 1} references")
+        if self.slots != NULL:
+            for i in range(self.slot_mask + 1):
+                if self.slots[i].object != NULL:
+                    at = slot_of(self.slots[i].object, mask)
+                    while slots[at].object != NULL:
+                        at = (at + 1) & mask
+                    slots[at] = self.slots[i]
+            free(self.slots)
+        self.slots = slots
+        self.slot_mask = mask
+        return 0
+
+    cdef int forget(self) except -1:
+        """Empty the tables."""
+        cdef size_t i
+        cdef PyObject* kept
+        self.types = None
+        self.classes = None
+        self.latest = None
+        if self.slots_used:
+            self.slots_used = 0
+            for i in range(self.slot_mask + 1):
+                kept = self.slots[i].object
+                if kept != NULL:
+                    self.slots[i].object = NULL
+                    Py_DECREF(<object>kept)
+        if self.slot_mask >= SLOTS_KEPT:
+            free(self.slots)
+            self.slots = NULL
+            self.slot_mask = 0
+        return 0
+
+    cdef int type_name(self, str name) except -1:
+        if self.types is None:
+            self.types = {}
+        number = self.types.get(name)
+        if number is not None:
+            return self.int32(number)
+        if not name:
+            raise UsageError("the name of a Java class cannot be empty")
+        self.types[name] = len(self.types)
+        return write_text(self.out, name)
+
+    cdef int value(self, object value) except -1:
+        """Write ``value`` by its own type."""
+        cdef type kind = type(value)
+        if value is None:
+            return self.null()
+        if kind is str:
+            return write_text(self.out, <str>value)
+        if kind is bool:
+            return self.boolean(value is True)
+        if kind is int:
+            return self.any_int(value)
+        if kind is float:
+            return self.double(value)
+        if kind is list or kind is tuple:
+            return self.sequence(value, None, None)
+        if kind is dict:
+            return self.entries(<dict>value, None)
+        if kind is Bean:
+            return self.bean(<dict>value, (<Bean>value).java_class)
+        if kind is bytes:
+            return self.binary(<const uint8_t*>PyBytes_AS_STRING(value), len(<bytes>value))
+        return self.other(value)
+
+    cdef int any_int(self, object value) except -1:
+        """An int, a long or a BigInteger, whichever is the first to hold it."""
+        cdef int overflow = 0
+        cdef int64_t number = PyLong_AsLongLongAndOverflow(value, &overflow)
+        if overflow:
+            return self.value(plain_bean(value))
+        if -0x80000000 <= number <= 0x7FFFFFFF:
+            return self.int32(<int32_t>number)
+        return self.int64(number)
+
+    cdef int other(self, object value) except -1:
+        """What is rare, and what cannot be written."""
+        cdef bytes data
+        if isinstance(value, Date):
+            return self.milliseconds(value)
+        if isinstance(value, Long):
+            return self.int64(value)
+        if isinstance(value, DATETIME) and value.utcoffset() is not None:
+            return self.milliseconds((value - EPOCH) // MILLISECOND)
+        if isinstance(value, TypedList):
+            return self.sequence(value, value.java_class, None)
+        if isinstance(value, TypedMap):
+            return self.entries(<dict>value, value.java_class)
+        if isinstance(value, enum.Enum):
+            raise UsageError(
+                f"{value!r:.200} has no Java class: give a type, or java.enum(class, name)"
+            )
+        if isinstance(value, BigInteger) or isinstance(value, WELL_KNOWN) or isinstance(
+            value, DATETIME
+        ):
+            return self.value(plain_bean(value))
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            data = bytes(value)
+            return self.binary(<const uint8_t*>PyBytes_AS_STRING(data), len(data))
+        if isinstance(value, str):
+            return write_text(self.out, str.__str__(value))
+        if isinstance(value, int):
+            return self.any_int(value)
+        if isinstance(value, float):
+            return self.double(value)
+        if isinstance(value, Bean):
+            return self.bean(<dict>value, (<Bean>value).java_class)
+        if isinstance(value, dict):
+            return self.entries(<dict>value, None)
+        if isinstance(value, (list, tuple)):
+            return self.sequence(value, None, None)
+        if isinstance(value, (set, frozenset)):
+            return self.sequence(value, "java.util.HashSet", None)
+        if isinstance(value, Mapping):
+            return self.entries(dict(value), None)
+        raise UsageError(f"a {type(value).__name__} cannot be written as a Java value")
+
+    cdef int sequence(self, object values, str java_class, object element) except -1:
+        cdef Py_ssize_t length = len(values)
+        if self.seen(values):
+            return 0
+        if length > 0x7FFFFFFF:
+            raise UsageError("a list of 2^31 values and more cannot be written")
+        self.enter()
+        self.list_begin(length, java_class)
+        if element is None:
+            for value in values:
+                self.value(value)
+        else:
+            for value in values:
+                self.by_plan(value, element)
+        return self.leave()
+
+    cdef int entries(self, dict values, str java_class) except -1:
+        if self.seen(values):
+            return 0
+        self.enter()
+        self.map_begin(java_class)
+        for key, value in values.items():
+            self.value(key)
+            self.value(value)
+        self.map_end()
+        return self.leave()
+
+    cdef int bean(self, dict fields, str java_class) except -1:
+        """An object; beans of one class with the same fields share a definition."""
+        cdef Py_ssize_t number
+        if self.seen(fields):
+            return 0
+        self.enter()
+        self.count += 1
+        if not java_class:
+            raise UsageError("a Bean without the name of its class cannot be written")
+        number = self.class_number(java_class, fields)
+        if number < 16:
+            self.tag(0x60 + number)
+        else:
+            self.tag(79)
+            self.int32(<int32_t>number)
+        for value in fields.values():
+            self.value(value)
+        return self.leave()
+
+    cdef Py_ssize_t class_number(self, str java_class, dict fields) except -1:
+        """The number of the class with these fields, which is defined where it is new."""
+        cdef ClassWritten written
+        cdef PyObject* name = NULL
+        cdef PyObject* value = NULL
+        cdef Py_ssize_t place = 0, i = 0
+        cdef tuple key
+        if self.classes is None:
+            self.classes = {}
+            self.latest = {}
+        found = self.latest.get(java_class)
+        if found is not None:
+            written = <ClassWritten>found
+            if len(written.fields) == len(fields):
+                # The names are mostly the same objects.
+                while PyDict_Next(fields, &place, &name, &value):
+                    if <PyObject*>written.fields[i] != name:
+                        break
+                    i += 1
+                else:
+                    return written.number
+        key = (java_class, *fields)
+        found = self.classes.get(key)
+        if found is None:
+            written = ClassWritten.__new__(ClassWritten)
+            written.number = len(self.classes)
+            written.fields = tuple(fields)
+            self.classes[key] = written
+            self.tag(67)
+            write_text(self.out, java_class)
+            self.int32(<int32_t>len(fields))
+            for field in fields:
+                if not isinstance(field, str):
+                    raise UsageError(f"{field!r:.200} is no field of {java_class:.200}: not text")
+                write_text(self.out, str(field))
+        else:
+            written = <ClassWritten>found
+        self.latest[java_class] = written
+        return written.number
+
+    # ---- values as a descriptor says
+
+    cdef int typed(self, object value, str descriptor) except -1:
+        """Write ``value`` as one well-formed descriptor says."""
+        return self.by_plan(value, plan_of(descriptor))
+
+    cdef int no_fit(self, object value, object plan) except -1:
+        raise UsageError(f"{value!r:.200} is no {(<Plan>plan).java_class:.200}")
+
+    cdef int by_plan(self, object value, object what) except -1:
+        cdef Plan plan = <Plan>what
+        cdef int kind = plan.kind
+        cdef bytes data
+        if value is None:
+            if not plan.nullable:
+                self.no_fit(value, plan)
+            return self.null()
+        if kind == AS_IS:
+            return self.value(value)
+        if kind == INTEGER or kind == LONG:
+            if not isinstance(value, int) or isinstance(value, bool):
+                if not (isinstance(value, float) and value.is_integer()):
+                    self.no_fit(value, plan)
+                value = int(value)
+            if not plan.least <= value <= plan.most:
+                self.no_fit(value, plan)
+            return self.int32(value) if kind == INTEGER else self.int64(value)
+        if kind == TEXT:
+            if not isinstance(value, str):
+                self.no_fit(value, plan)
+            return self.value(value)
+        if kind == BOOLEAN:
+            if not isinstance(value, bool):
+                self.no_fit(value, plan)
+            return self.boolean(value)
+        if kind == DOUBLE:
+            if isinstance(value, bool) or not isinstance(value, (int, float, decimal.Decimal)):
+                self.no_fit(value, plan)
+            try:
+                number = float(value)
+            except OverflowError:
+                self.no_fit(value, plan)
+            return self.double(number)
+        if kind == CHARACTER:
+            if not isinstance(value, str) or len(value) != 1 or ord(value) > 0xFFFF:
+                self.no_fit(value, plan)
+            return self.value(value)
+        if isinstance(value, Bean):
+            # It knows its class better than the parameter does, which may be an interface.
+            return self.value(value)
+        if kind == CONVERTED:
+            return self.value(plan.convert(value))
+        if kind == ARRAY:
+            if isinstance(value, TypedList):
+                return self.value(value)
+            if not isinstance(value, (list, tuple)):
+                self.no_fit(value, plan)
+            return self.sequence(value, plan.wire_class, plan.element)
+        if kind == BYTES:
+            if isinstance(value, (list, tuple)):
+                try:
+                    data = bytes([part & 255 for part in value if -128 <= part < 256])
+                except TypeError:
+                    self.no_fit(value, plan)
+                if len(data) != len(value):
+                    self.no_fit(value, plan)
+                return self.value(data)
+            if not isinstance(value, (bytes, bytearray, memoryview)):
+                self.no_fit(value, plan)
+            return self.value(value)
+        if kind == CHARACTERS:
+            if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+                value = "".join(value)
+            if not isinstance(value, str):
+                self.no_fit(value, plan)
+            return self.value(value)
+        if kind == LIST or kind == SET:
+            if isinstance(value, TypedList):
+                return self.value(value)
+            if not isinstance(value, (list, tuple, set, frozenset)):
+                self.no_fit(value, plan)
+            return self.sequence(value, plan.wire_class, None)
+        if kind == MAP:
+            if isinstance(value, TypedMap) or not isinstance(value, Mapping):
+                if not isinstance(value, TypedMap):
+                    self.no_fit(value, plan)
+                return self.value(value)
+            return self.entries(
+                <dict>value if isinstance(value, dict) else dict(value), plan.wire_class
+            )
+        if kind == NUMBER:
+            if isinstance(value, bool) or not isinstance(value, (int, float, decimal.Decimal)):
+                self.no_fit(value, plan)
+            return self.value(value)
+        # A class that only the callee knows.
+        if isinstance(value, dict) and not isinstance(value, TypedMap):
+            return self.bean(<dict>value, plan.java_class)
+        if isinstance(value, enum.Enum):
+            return self.value(Bean(plan.java_class, name=value.name))
+        if isinstance(value, str):
+            return self.value(Bean(plan.java_class, name=str(value)))
+        if isinstance(value, Mapping):
+            return self.bean(dict(value), plan.java_class)
+        return self.value(value)
+
+
+cdef inline void put32(uint8_t* to, int32_t value) noexcept nogil:
+    to[0] = (value >> 24) & 255
+    to[1] = (value >> 16) & 255
+    to[2] = (value >> 8) & 255
+    to[3] = value & 255
+
+
+cdef inline void put64(uint8_t* to, int64_t value) noexcept nogil:
+    put32(to, <int32_t>(value >> 32))
+    put32(to + 4, <int32_t>value)
+
+
+# A writer that ``encode`` has done with, and will use again.
+cdef Hessian2Writer spare = None
+
+
+def encode(*values, types=None, int depth_max=DEPTH, bint tree=False):
+    """The values as one stream.
+
+    ``types`` is a JVM descriptor of all of them, such as ``Ljava/lang/String;J``, or a list with a
+    descriptor or Java type name for each. ``tree``: no container comes twice in them, so there is
+    nothing to refer to and nothing to remember.
+    """
+    global spare
+    cdef Hessian2Writer writer = spare
+    cdef list parts
+    cdef bytes result
+    if writer is None or depth_max != writer.depth_max:
+        writer = Hessian2Writer(depth_max=depth_max)
+    else:
+        # Taken away while it is in use: values may call back, and other threads come.
+        spare = None
+    writer.tree = tree
+    if types is None:
+        for value in values:
+            writer.value(value)
+    else:
+        if isinstance(types, str):
+            count_parameters(types.encode("utf-8", "replace"))
+            parts = split_descriptor(types)
+        else:
+            parts = [one_descriptor(name) for name in types]
+        if len(parts) != len(values):
+            raise UsageError(f"{len(values)} values for {len(parts)} types")
+        for value, part in zip(values, parts):
+            writer.typed(value, part)
+    result = writer.out.take()
+    writer.start(writer.out, depth_max)
+    spare = writer
+    return result

@@ -1,0 +1,1 @@
+"""JSON as text: checked, read through, printed; values are built nowhere here (RFC 8259)."""

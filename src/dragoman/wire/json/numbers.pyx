@@ -1,0 +1,178 @@
+"""Numbers, dates and characters written as JSON has them, straight into a buffer.
+
+``hessian2.scanner`` makes its text of these. The invariant: what is appended is ASCII digits and
+signs, or one character of a JSON string that is valid there.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.string cimport strlen
+
+from dragoman.wire.buffer cimport Buffer
+
+
+cdef int put(Buffer out, const char* text) except -1:
+    """A text that ends with a NUL, as it is."""
+    return out.append(text, strlen(text))
+
+
+cdef int put_thousandths(Buffer out, int64_t value) except -1:
+    """A number in thousandths as a decimal fraction, as Python writes it."""
+    cdef char* to
+    cdef int64_t rest
+    if value < 0:
+        put_byte(out, 45)
+        value = -value
+    put_int(out, value // 1000)
+    rest = value % 1000
+    to = out.reserve(4)
+    to[0] = 46
+    to[1] = 48 + <char>(rest // 100)
+    to[2] = 48 + <char>(rest // 10 % 10)
+    to[3] = 48 + <char>(rest % 10)
+    out.length += 2 if rest % 100 == 0 else 3 if rest % 10 == 0 else 4
+    return 0
+
+
+cdef int put_year(Buffer out, int64_t year) except -1:
+    """As ISO 8601 has it: four digits, with a sign if they are not enough."""
+    cdef char* to
+    if 0 <= year <= 9999:
+        to = out.reserve(4)
+        two(two(to, <int>(year // 100)), <int>(year % 100))
+        out.length += 4
+        return 0
+    put_byte(out, 45 if year < 0 else 43)
+    year = -year if year < 0 else year
+    if year < 1000:
+        out.append(b"000", 3 if year < 10 else 2 if year < 100 else 1)
+    return put_int(out, year)
+
+
+cdef int put_date(Buffer out, int64_t year, int month, int day) except -1:
+    cdef char* to
+    put_year(out, year)
+    to = out.reserve(6)
+    to[0] = 45
+    to = two(to + 1, month)
+    to[0] = 45
+    two(to + 1, day)
+    out.length += 6
+    return 0
+
+
+cdef int put_moment(Buffer out, int64_t ms) except -1:
+    """``"2026-01-31T12:00:00.000Z"`` with its quotes."""
+    cdef int64_t days = ms // 86400000, rest = ms - days * 86400000
+    cdef int64_t z, era, of_era, year_of_era, of_year, shifted, month
+    cdef char* to
+    if rest < 0:  # C's division
+        rest += 86400000
+        days -= 1
+    # The Gregorian calendar in eras of 400 years that begin on the first of March.
+    z = days + 719468
+    era = (z if z >= 0 else z - 146096) // 146097
+    of_era = z - era * 146097
+    year_of_era = (of_era - of_era // 1460 + of_era // 36524 - of_era // 146096) // 365
+    of_year = of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    shifted = (5 * of_year + 2) // 153
+    month = shifted + 3 if shifted < 10 else shifted - 9
+    put_byte(out, 34)
+    put_date(
+        out, year_of_era + era * 400 + (1 if month <= 2 else 0), <int>month,
+        <int>(of_year - (153 * shifted + 2) // 5 + 1),
+    )
+    to = out.reserve(15)
+    to[0] = 84  # T
+    to = two(to + 1, <int>(rest // 3600000))
+    to[0] = 58
+    to = two(to + 1, <int>(rest // 60000 % 60))
+    to[0] = 58
+    to = two(to + 1, <int>(rest // 1000 % 60))
+    to[0] = 46
+    to[1] = 48 + <char>(rest // 100 % 10)
+    two(to + 2, <int>(rest % 100))
+    to[4] = 90  # Z
+    to[5] = 34
+    out.length += 15
+    return 0
+
+
+cdef int put_point(Buffer out, uint32_t point) except -1:
+    """One character of a JSON string."""
+    cdef uint8_t* to = <uint8_t*>out.reserve(6)
+    cdef int i
+    if point < 0x20 or point == 34 or point == 92 or 0xD800 <= point <= 0xDFFF:
+        if point == 34 or point == 92:
+            to[0] = 92
+            to[1] = point
+            out.length += 2
+            return 0
+        to[0] = 92
+        to[1] = 117  # u
+        for i in range(4):
+            to[5 - i] = b"0123456789abcdef"[(point >> (4 * i)) & 15]
+        out.length += 6
+    elif point < 0x80:
+        to[0] = point
+        out.length += 1
+    elif point < 0x800:
+        to[0] = 0xC0 | (point >> 6)
+        to[1] = 0x80 | (point & 63)
+        out.length += 2
+    elif point < 0x10000:
+        to[0] = 0xE0 | (point >> 12)
+        to[1] = 0x80 | ((point >> 6) & 63)
+        to[2] = 0x80 | (point & 63)
+        out.length += 3
+    else:
+        to[0] = 0xF0 | (point >> 18)
+        to[1] = 0x80 | ((point >> 12) & 63)
+        to[2] = 0x80 | ((point >> 6) & 63)
+        to[3] = 0x80 | (point & 63)
+        out.length += 4
+    return 0
+
+
+cdef bint is_number(const char* p, Py_ssize_t n) noexcept nogil:
+    """Whether ``p[:n]`` is a number as JSON has it (RFC 8259 section 6)."""
+    cdef Py_ssize_t i = 0, start
+    if i < n and p[i] == 45:
+        i += 1
+    start = i
+    while i < n and 48 <= p[i] <= 57:
+        i += 1
+    if i == start or (p[start] == 48 and i > start + 1):
+        return False
+    if i < n and p[i] == 46:
+        i += 1
+        start = i
+        while i < n and 48 <= p[i] <= 57:
+            i += 1
+        if i == start:
+            return False
+    if i < n and (p[i] == 69 or p[i] == 101):
+        i += 1
+        if i < n and (p[i] == 43 or p[i] == 45):
+            i += 1
+        start = i
+        while i < n and 48 <= p[i] <= 57:
+            i += 1
+        if i == start:
+            return False
+    return i == n
+
+
+cdef bint small_int(const char* p, Py_ssize_t n, int64_t* value) noexcept nogil:
+    """Whether ``p[:n]`` is an int of at most 10 digits."""
+    cdef Py_ssize_t i = 1 if n > 0 and p[0] == 45 else 0
+    if n == i or n - i > 10:
+        return False
+    value[0] = 0
+    while i < n:
+        if not 48 <= p[i] <= 57:
+            return False
+        value[0] = value[0] * 10 + (p[i] - 48)
+        i += 1
+    if p[0] == 45:
+        value[0] = -value[0]
+    return True

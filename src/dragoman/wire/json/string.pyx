@@ -1,0 +1,221 @@
+"""JSON strings written from UTF-8 and read back into it (RFC 8259 section 7).
+
+The fastjson bodies, the agents' JSON contract and the demo provider call this. The invariant: what
+comes out is valid (JSON, or UTF-8) whatever went in, or the text is refused and nothing is written.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memchr, memcmp, memcpy
+
+from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.json.scan cimport copy_plain, hex4, utf8_sequence
+
+from dragoman.errors import UsageError
+
+cdef const char* HEX = "0123456789abcdef"
+
+
+cdef int write_json_string(Buffer out, const char* utf8, Py_ssize_t n) except -1:
+    """Append the JSON string of ``n`` bytes of UTF-8, quotes included.
+
+    Returns ``JSON_OK``, or ``JSON_BAD_UTF8`` with nothing appended. Escapes what RFC 8259 section 7
+    demands and no more: all else stays UTF-8.
+    """
+    cdef const uint8_t* src = <const uint8_t*>utf8
+    cdef size_t start = out.length
+    cdef uint8_t* dst = <uint8_t*>out.reserve(n + 2)
+    cdef uint8_t* begin = dst
+    cdef Py_ssize_t i = 0, run
+    cdef uint8_t c
+    cdef int size
+    dst[0] = 34  # "
+    dst += 1
+    while True:
+        run = copy_plain(src + i, n - i, dst)
+        i += run
+        dst += run
+        if i == n:
+            break
+        c = src[i]
+        if c >= 0x80:
+            # Such characters come in runs.
+            while c >= 0x80:
+                size = utf8_sequence(src + i, n - i)
+                if size == 0:
+                    out.length = start
+                    return JSON_BAD_UTF8
+                dst[0] = c
+                dst[1] = src[i + 1]
+                if size > 2:
+                    dst[2] = src[i + 2]
+                    if size > 3:
+                        dst[3] = src[i + 3]
+                dst += size
+                i += size
+                if i == n:
+                    break
+                c = src[i]
+            continue
+        # An escape takes more room than was reserved for its byte.
+        out.length = start + (dst - begin)
+        dst = <uint8_t*>out.reserve(n - i + 7)
+        begin = dst - (out.length - start)
+        dst[0] = 92  # \
+        if c == 34 or c == 92:
+            dst[1] = c
+        elif c == 10:
+            dst[1] = 110  # n
+        elif c == 13:
+            dst[1] = 114  # r
+        elif c == 9:
+            dst[1] = 116  # t
+        elif c == 8:
+            dst[1] = 98  # b
+        elif c == 12:
+            dst[1] = 102  # f
+        else:
+            memcpy(dst + 1, <const char*>"u00", 3)
+            dst[4] = HEX[c >> 4]
+            dst[5] = HEX[c & 15]
+            dst += 4
+        dst += 2
+        i += 1
+    dst[0] = 34
+    out.length = start + (dst - begin) + 1
+    return JSON_OK
+
+
+cdef Py_ssize_t json_string_to_utf8(const char* json, Py_ssize_t n, char* dst) noexcept nogil:
+    """Decode the JSON string ``json[:n]``, quotes included, into ``dst`` with room for ``n`` bytes.
+
+    Returns the length in bytes, or ``-JSON_BAD``, ``-JSON_BAD_UTF8`` or ``-JSON_LONE_SURROGATE``
+    (half a character has no UTF-8).
+    """
+    cdef const uint8_t* src = <const uint8_t*>json
+    cdef uint8_t* to = <uint8_t*>dst
+    cdef Py_ssize_t i = 1, end = n - 1, run
+    cdef uint8_t c
+    cdef int size, unit, low
+    cdef uint32_t point
+    if n < 2 or src[0] != 34 or src[end] != 34:
+        return -JSON_BAD
+    while True:
+        run = copy_plain(src + i, end - i, to)
+        i += run
+        to += run
+        if i == end:
+            return to - <uint8_t*>dst
+        c = src[i]
+        if c >= 0x80:
+            size = utf8_sequence(src + i, end - i)
+            if size == 0:
+                return -JSON_BAD_UTF8
+            memcpy(to, src + i, size)
+            to += size
+            i += size
+            continue
+        if c != 92 or end - i < 2:
+            return -JSON_BAD
+        c = src[i + 1]
+        i += 2
+        if c == 34 or c == 92 or c == 47:
+            to[0] = c
+        elif c == 110:
+            to[0] = 10
+        elif c == 114:
+            to[0] = 13
+        elif c == 116:
+            to[0] = 9
+        elif c == 98:
+            to[0] = 8
+        elif c == 102:
+            to[0] = 12
+        elif c == 117:
+            if end - i < 4:
+                return -JSON_BAD
+            unit = hex4(src + i)
+            if unit < 0:
+                return -JSON_BAD
+            i += 4
+            point = unit
+            if 0xD800 <= unit <= 0xDFFF:
+                if unit > 0xDBFF or end - i < 6 or src[i] != 92 or src[i + 1] != 117:
+                    return -JSON_LONE_SURROGATE
+                low = hex4(src + i + 2)
+                if low < 0xDC00 or low > 0xDFFF:
+                    return -JSON_LONE_SURROGATE
+                i += 6
+                point = 0x10000 + ((<uint32_t>unit - 0xD800) << 10) + (<uint32_t>low - 0xDC00)
+            if point < 0x80:
+                to[0] = <uint8_t>point
+            elif point < 0x800:
+                to[0] = 0xC0 | (point >> 6)
+                to[1] = 0x80 | (point & 63)
+                to += 1
+            elif point < 0x10000:
+                to[0] = 0xE0 | (point >> 12)
+                to[1] = 0x80 | ((point >> 6) & 63)
+                to[2] = 0x80 | (point & 63)
+                to += 2
+            else:
+                to[0] = 0xF0 | (point >> 18)
+                to[1] = 0x80 | ((point >> 12) & 63)
+                to[2] = 0x80 | ((point >> 6) & 63)
+                to[3] = 0x80 | (point & 63)
+                to += 3
+        else:
+            return -JSON_BAD
+        to += 1
+
+
+cdef bint json_equals(
+    const char* json, Py_ssize_t n, const char* utf8, Py_ssize_t m
+) noexcept nogil:
+    """Whether the JSON string ``json[:n]`` reads ``utf8[:m]``, whatever escapes it uses."""
+    cdef char text[1024]
+    if n == m + 2 and json[0] == 34 and memcmp(json + 1, utf8, m) == 0:
+        return True
+    if n <= m + 2 or n > 1024 or memchr(json, 92, n) == NULL:
+        return False
+    return json_string_to_utf8(json, n, text) == m and memcmp(text, utf8, m) == 0
+
+
+cdef const char* json_problem(int code) noexcept nogil:
+    """What a ``JSON_*`` outcome means, for a message."""
+    if code == JSON_BAD_UTF8:
+        return "text is not valid UTF-8"
+    if code == JSON_TOO_DEEP:
+        return "JSON is nested too deep"
+    if code == JSON_NUMBER_TOO_LONG:
+        return "JSON number is too long"
+    if code == JSON_LONE_SURROGATE:
+        return "JSON string holds half a surrogate pair"
+    if code == JSON_TYPE_NAMED:
+        return "JSON names a class with @type"
+    if code == JSON_REFERENCE_NAMED:
+        return "JSON has a reference with $ref"
+    return "not one well-formed JSON value"
+
+
+def encode_string(bytes utf8 not None):
+    """The JSON string of UTF-8 bytes, quotes included. UsageError when they are not UTF-8."""
+    cdef Buffer out = Buffer()
+    cdef int code = write_json_string(out, PyBytes_AS_STRING(utf8), PyBytes_GET_SIZE(utf8))
+    if code != JSON_OK:
+        raise UsageError(json_problem(code).decode())
+    return out.take()
+
+
+def decode_string(bytes json not None):
+    """The UTF-8 bytes that a JSON string (quotes included) stands for.
+
+    UsageError when it is none.
+    """
+    cdef bytes result = PyBytes_FromStringAndSize(NULL, PyBytes_GET_SIZE(json))
+    cdef Py_ssize_t length = json_string_to_utf8(
+        PyBytes_AS_STRING(json), PyBytes_GET_SIZE(json), PyBytes_AS_STRING(result)
+    )
+    if length < 0:
+        raise UsageError(json_problem(<int>-length).decode())
+    return result[:length]
