@@ -44,12 +44,20 @@ def extensions() -> list[Extension]:
     return found if WANTED else []
 
 
+def remove_stale() -> None:
+    """Remove what was built beside sources that are there no longer: it could still be imported."""
+    for built in (*SOURCE.rglob("*.so"), *SOURCE.rglob("*.c")):
+        if not (built.parent / f"{built.name.partition('.')[0]}.pyx").exists():
+            built.unlink()
+
+
 class BuildExtensions(build_ext):
     """Makes C of the sources right before it is compiled."""
 
     def run(self) -> None:
         from Cython.Build import cythonize
 
+        remove_stale()
         # Cython looks at the sources only; what it is told here makes other C, too.
         told_s = Path(__file__).stat().st_mtime
         made_of = (Path(each.sources[0]).with_suffix(".c") for each in self.extensions)

@@ -22,7 +22,8 @@ from tests.calibration import too_many_pieces
 from dragoman.dubbo.upstream.decode_reply import Replies
 from dragoman.dubbo.upstream.encode_request import SERIALIZATIONS, Requests
 from dragoman.errors import ProtocolError, UsageError
-from dragoman.wire.dubbo.frame import DubboDecoder, fastjson
+from dragoman.wire.dubbo import fastjson
+from dragoman.wire.dubbo.frame import DubboDecoder
 from dragoman.wire.dubbo.invocation import (
     FASTJSON,
     FASTJSON2,

@@ -22,7 +22,7 @@ from dragoman.dubbo.upstream.costs import reply_is_costly, request_is_costly
 from dragoman.dubbo.upstream.decode_reply import Replies
 from dragoman.dubbo.upstream.encode_request import METHODS, Requests
 from dragoman.errors import ProtocolError, UsageError
-from dragoman.wire.dubbo.frame import invocation
+from dragoman.wire.dubbo import invocation
 from fuzz.running import main
 
 # A slice of 20 ms, and a part of it, in pieces of work (tests/calibration.py).

@@ -19,8 +19,8 @@ from tests.calibration import too_many_pieces
 
 from dragoman.errors import ProtocolError, UsageError
 from dragoman.wire import hessian2
-from dragoman.wire.dubbo.frame import fastjson
-from dragoman.wire.dubbo.frame import frame as dubbo
+from dragoman.wire.dubbo import fastjson
+from dragoman.wire.dubbo import frame as dubbo
 from dragoman.wire.java.descriptor import count_parameters
 from dragoman.wire.json import loose as jsonloose
 from dragoman.wire.json import string as jsonstring

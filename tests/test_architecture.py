@@ -38,7 +38,8 @@ LEVELS = [
     {"registry"},
     {"cluster"},
     {"dubbo", "broker"},
-    {"agent"},
+    {"agent", "testing"},
+    {"harness"},
     {"demo"},
     {"race"},
     {"bench"},
@@ -85,7 +86,7 @@ def imports_of(path: Path) -> Iterator[str]:
 
 def test_there_is_code_to_look_at() -> None:
     assert len(CODE) > 80
-    assert set(imports_of(SOURCE / "rpc" / "session.pyx")) >= {"wire.mesh", "rpc.turn", "errors"}
+    assert set(imports_of(SOURCE / "rpc" / "session.pyx")) >= {"wire.mesh", "rpc.tick", "errors"}
 
 
 def test_every_part_has_its_level() -> None:

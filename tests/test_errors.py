@@ -18,7 +18,7 @@ from dragoman.errors import (
     DeadlineError,
     DragomanError,
     JavaError,
-    LinkLost,
+    LinkLostError,
     RemoteError,
     StorageError,
     from_code,
@@ -48,9 +48,9 @@ EXAMPLES: dict[str, Callable[[], DragomanError]] = {
     **{kind.__name__: lambda kind=kind: kind("what") for kind in kinds() if kind is not BatchError},  # type: ignore[misc]
     "batch": lambda: BatchError(
         [b"a", None, None],
-        {1: LinkLost("lost", endpoint="h:1", retry_safe=True), 2: DeadlineError("late")},
+        {1: LinkLostError("lost", endpoint="h:1", retry_safe=True), 2: DeadlineError("late")},
     ),
-    "endpoint": lambda: LinkLost("lost", endpoint="h:1", retry_safe=True),
+    "endpoint": lambda: LinkLostError("lost", endpoint="h:1", retry_safe=True),
     "errno": lambda: StorageError("full", errno=28),
     "java": lambda: JavaError("no", java_class="a.B", fields={"n": 1, "why": ["x"]}),
     "own code": lambda: RemoteError("own", code=4711),

@@ -125,7 +125,7 @@ def test_options_that_the_page_names_exist() -> None:
 
 def test_errors_that_the_page_names_exist() -> None:
     table = TEXT[TEXT.index("| error | when |") :].split("\n\n")[0]
-    names = re.findall(r"`(\w+Error|LinkLost)`", table)
+    names = re.findall(r"`(\w+Error|LinkLostError)`", table)
     assert len(names) >= 8
     for name in names:
         assert issubclass(getattr(errors, name), errors.DragomanError)

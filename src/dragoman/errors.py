@@ -6,26 +6,26 @@ translated where they enter. An error says whether the work may safely be tried 
 where one is known, the endpoint.
 
     DragomanError
-    ├── UsageError              the caller's misuse: bad option, bad argument, bad configuration
-    ├── ProtocolError           the peer broke a protocol
-    │   └── LimitError          ... by exceeding a stated limit
-    ├── ResultError             the callee's result cannot be said in the form asked for
-    ├── LinkError               the connection
-    │   ├── ConnectError        could not be made (retry_safe)
-    │   └── LinkLost            broke; retry_safe only if the call was never sent
-    ├── DeadlineError           the time allowed has passed
-    ├── CancelledByCaller       the caller withdrew the call
-    ├── OverloadError           a bound was reached: queue full, no credit, pool exhausted
-    (retry_safe) │   └── UnavailableError    nobody serves this now: no endpoint, open circuit
-    (retry_safe) ├── NotFoundError           no such service or method (retry_safe)
-    ├── RemoteError             the callee ran and failed
-    │   └── JavaError           ... with an exception of Java
-    ├── BatchError              some calls of a batch failed
-    ├── RegistryError           the registry refused, or cannot be reached
-    ├── PositionLost            what was read of a queue so far is not this queue's (retry_safe)
-    ├── CorruptionError         stored bytes are not what was written
-    └── StorageError            the disk refused: no space, I/O error, a sync that failed
-        └── LockedError         another process has the store or workspace (retry_safe)
+    ├── UsageError                  the caller's misuse: bad option, argument or configuration
+    ├── ProtocolError               the peer broke a protocol
+    │   └── LimitError              ... by exceeding a stated limit
+    ├── ResultError                 the callee's result cannot be said in the form asked for
+    ├── LinkError                   the connection
+    │   ├── ConnectError            could not be made (retry_safe)
+    │   └── LinkLostError           broke; retry_safe only if the call was never sent
+    ├── DeadlineError               the time allowed has passed
+    ├── CancelledByCallerError      the caller withdrew the call
+    ├── OverloadError               a bound was reached: queue full, no credit (retry_safe)
+    │   └── UnavailableError        nobody serves this now: no endpoint (retry_safe)
+    ├── NotFoundError               no such service or method (retry_safe)
+    ├── RemoteError                 the callee ran and failed
+    │   └── JavaError               ... with an exception of Java
+    ├── BatchError                  some calls of a batch failed
+    ├── RegistryError               the registry refused, or cannot be reached
+    ├── PositionLostError           a position in a queue is no longer valid (retry_safe)
+    ├── CorruptionError             stored bytes are not what was written
+    └── StorageError                the disk refused: no space, I/O error, a failed sync
+        └── LockedError             another process has the store or workspace (retry_safe)
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class ConnectError(LinkError):
     retry_safe = True
 
 
-class LinkLost(LinkError):
+class LinkLostError(LinkError):
     """The connection broke with this call in flight; ``retry_safe`` tells whether it was sent."""
 
 
@@ -152,7 +152,7 @@ class DeadlineError(DragomanError):
     code = Code.DEADLINE
 
 
-class CancelledByCaller(DragomanError):
+class CancelledByCallerError(DragomanError):
     """The caller withdrew the call."""
 
     code = Code.CANCELLED
@@ -258,7 +258,7 @@ class RegistryError(DragomanError):
     code = Code.UNAVAILABLE
 
 
-class PositionLost(DragomanError):
+class PositionLostError(DragomanError):
     """A consumer's position is not one of this queue: the queue was deleted, and perhaps made anew,
     or its end was lost in a crash. Reading again begins where the consumer's group does."""
 
@@ -298,10 +298,10 @@ _BY_CODE: dict[int, type[DragomanError]] = {
     Code.OVERLOAD: OverloadError,
     Code.UNAVAILABLE: UnavailableError,
     Code.DEADLINE: DeadlineError,
-    Code.CANCELLED: CancelledByCaller,
+    Code.CANCELLED: CancelledByCallerError,
     Code.REMOTE: RemoteError,
     Code.UPSTREAM_PROTOCOL: ProtocolError,
-    Code.UPSTREAM_LOST: LinkLost,
+    Code.UPSTREAM_LOST: LinkLostError,
     Code.TOO_LARGE: LimitError,
     Code.BAD_RESULT: ResultError,
 }
@@ -317,3 +317,9 @@ def from_code(
     error = kind(message, endpoint=endpoint, retry_safe=retry_safe)
     error.code = Code(code) if code in Code._value2member_map_ else Code.INTERNAL
     return error
+
+
+# As they were named before.
+CancelledByCaller = CancelledByCallerError
+LinkLost = LinkLostError
+PositionLost = PositionLostError

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dragoman.errors import PositionLost, UsageError
+from dragoman.errors import PositionLostError, UsageError
 from dragoman.queue import MessageStore
 from tests.broker.worlds import World
 from tests.pace import pace
@@ -392,7 +392,7 @@ def test_a_consumer_of_a_queue_that_was_made_anew_is_told_and_misses_nothing(
     store.delete("q")
     anew = [b"new %d" % i for i in range(20)]
     store.put_many("q", anew)
-    with pytest.raises(PositionLost, match="position 4"):
+    with pytest.raises(PositionLostError, match="position 4"):
         consumer.read(10)
     assert consumer.position == 0
     assert consumer.read(100) == anew
@@ -406,7 +406,7 @@ def test_a_commit_for_a_queue_that_was_made_anew_is_refused(store: MessageStore)
     consumer.read(4)
     store.delete("q")
     store.put_many("q", [b"new"] * 5)
-    with pytest.raises(PositionLost):
+    with pytest.raises(PositionLostError):
         consumer.commit()
     assert store.groups("q") == {}
     assert consumer.read(9) == [b"new"] * 5
@@ -418,7 +418,7 @@ def test_a_consumer_of_a_queue_that_is_gone_is_told_once(store: MessageStore) ->
     early = store.consumer("q", "other")
     consumer.read(4)
     store.delete("q")
-    with pytest.raises(PositionLost):
+    with pytest.raises(PositionLostError):
         consumer.read(1)
     assert consumer.read(1) == []
     store.trim("q", 0)

@@ -26,8 +26,8 @@ from dragoman.errors import (
     ConnectError,
     CorruptionError,
     DragomanError,
-    LinkLost,
-    PositionLost,
+    LinkLostError,
+    PositionLostError,
     StorageError,
     UsageError,
 )
@@ -167,7 +167,7 @@ def test_one_of_three_servers_is_killed_and_nothing_acknowledged_is_lost(tmp_pat
                         number += 3
                         try:
                             offsets = mine.put_many(name, messages)
-                        except (LinkLost, StorageError):
+                        except (LinkLostError, StorageError):
                             unknown.update(messages)
                             continue
                         with lock:
@@ -504,7 +504,7 @@ def test_servers_that_are_away_are_said_to_be(tmp_path: Path) -> None:
         server.kill()
         for call in (lambda: store.put("q", b""), lambda: store.get("q", 0)):
             started = time.monotonic()
-            with pytest.raises((LinkLost, ConnectError, DragomanError)):
+            with pytest.raises((LinkLostError, ConnectError, DragomanError)):
                 call()
             assert time.monotonic() - started < 5 * pace()
         store.close()
@@ -587,7 +587,7 @@ def test_a_consumer_notices_that_what_it_read_was_lost_and_put_anew(tmp_path: Pa
             shutil.copytree(tmp_path / "synced", tmp_path / server.name)
             server.start()
             other.put_many("q", [b"new %d" % n for n in range(20)])
-            with pytest.raises(PositionLost):
+            with pytest.raises(PositionLostError):
                 ahead.read()
             assert ahead.read(2) == [b"kept 0", b"kept 1"]
             # Who had read what is still there goes on.
@@ -612,6 +612,6 @@ def test_a_commit_of_what_was_lost_and_put_anew_is_refused(tmp_path: Path) -> No
             shutil.copytree(tmp_path / "synced", tmp_path / server.name)
             server.start()
             store.put_many("q", [b"new"] * 20)
-            with pytest.raises(PositionLost):
+            with pytest.raises(PositionLostError):
                 consumer.commit()
             assert consumer.read(2) == [b"kept", b"new"]

@@ -20,7 +20,7 @@ from dragoman.errors import (
     CorruptionError,
     DeadlineError,
     DragomanError,
-    LinkLost,
+    LinkLostError,
     LockedError,
     OverloadError,
     RemoteError,
@@ -47,13 +47,13 @@ class Flaky:
         chance = self.rng.random()
         if chance < self.share / 2:
             self.broken += 1
-            raise LinkLost("cut before the request", retry_safe=self.rng.random() < 0.3)
+            raise LinkLostError("cut before the request", retry_safe=self.rng.random() < 0.3)
         reply = self.client.call(method, body, timeout_ms=timeout_ms)
         if chance < self.share:
             self.broken += 1
             if self.rng.random() < 0.5:
                 await reply
-            raise LinkLost("cut before the reply")
+            raise LinkLostError("cut before the reply")
         return await reply
 
     async def close(self, *, drain_ms: int = 5000) -> None:
@@ -135,7 +135,7 @@ def test_offsets_of_a_repeated_put_are_those_of_the_first(tmp_path: Path) -> Non
                 with pytest.raises(RemoteError, match="older than") as caught:
                     await put(number, True, b"d")
                 assert caught.value.code == wire.OUTCOME_UNKNOWN
-                assert isinstance(wire.from_wire(caught.value), LinkLost)
+                assert isinstance(wire.from_wire(caught.value), LinkLostError)
 
     asyncio.run(main())
 
@@ -173,7 +173,7 @@ def test_a_restart_while_a_put_is_under_way_is_told(tmp_path: Path) -> None:
                     self.broken = 1
                     await servers[0].close(drain_ms=0)
                     servers[0] = await broker.serve(store, address)
-                    raise LinkLost("the server died")
+                    raise LinkLostError("the server died")
                 return reply
 
         with QueueStore(tmp_path, **SMALL) as store:
@@ -185,9 +185,9 @@ def test_a_restart_while_a_put_is_under_way_is_told(tmp_path: Path) -> None:
             outcomes = await asyncio.gather(
                 client.put("q", b"one"), client.put("q", b"two"), return_exceptions=True
             )
-            assert all(isinstance(each, LinkLost) for each in outcomes)
+            assert all(isinstance(each, LinkLostError) for each in outcomes)
             assert "was restarted" in str(outcomes[0])
-            assert not any(each.retry_safe for each in outcomes if isinstance(each, LinkLost))
+            assert not any(each.retry_safe for each in outcomes if isinstance(each, LinkLostError))
             # And the next ones go to the new process, as do reads.
             assert await client.put("q", b"three") == 2
             assert await client.get("q", 0, 9) == [b"one", b"two", b"three"]

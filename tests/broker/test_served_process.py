@@ -18,7 +18,7 @@ from dragoman import broker, rpc
 from dragoman.errors import (
     DeadlineError,
     LinkError,
-    PositionLost,
+    PositionLostError,
     RegistryError,
     UnavailableError,
     UsageError,
@@ -71,7 +71,7 @@ def test_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path: Path) -> N
                     number += 4
                     try:
                         offsets = store.put_many(name, messages)
-                    except rpc.LinkLost:
+                    except rpc.LinkLostError:
                         unknown.update(messages)
                         continue
                     with lock:
@@ -237,7 +237,7 @@ def test_a_consumer_of_a_killed_server_misses_nothing_that_came_later(tmp_path: 
             new = [b"new %d" % i for i in range(60)]
             store.put_many("q", new)
             store.put_many("kept", new)
-            with pytest.raises(PositionLost, match="from offset 50 on"):
+            with pytest.raises(PositionLostError, match="from offset 50 on"):
                 consumer.read(100)
             assert consumer.read(200)[-60:] == new
             assert other.read(100) == new

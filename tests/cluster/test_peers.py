@@ -13,7 +13,7 @@ import pytest
 
 from dragoman.cluster.directory import IDLE_SHOWN_MAX, Directory
 from dragoman.cluster.options import Options
-from dragoman.errors import LinkLost, UnavailableError
+from dragoman.errors import LinkLostError, UnavailableError
 from dragoman.registry.base import Registration
 from dragoman.testing.loop import SimulatedLoop, simulate
 from dragoman.testing.sessions import IncomingRequest
@@ -253,8 +253,8 @@ def test_who_leaves_takes_nothing_from_the_others() -> None:
             staying.submit(number)
         await going.service.close()
         going.service.abort()
-        assert all(isinstance(going.error(number), LinkLost) for number in range(10))
-        assert going.kinds() == {"LinkLost": 10, "UnavailableError": 5}
+        assert all(isinstance(going.error(number), LinkLostError) for number in range(10))
+        assert going.kinds() == {"LinkLostError": 10, "UnavailableError": 5}
         assert going.service.calls == 0
         await asyncio.sleep(1)
         assert staying.kinds() == {"ok": 3}

@@ -287,7 +287,7 @@ def test_closing_a_pool_drains_it_or_ends_what_is_under_way() -> None:
             await asyncio.sleep(0.05)
             await pool.close(drain_ms=0)
             ends = await asyncio.gather(*calls, return_exceptions=True)
-            assert kinds(ends) == {"LinkLost": 4, "UnavailableError": 4}
+            assert kinds(ends) == {"LinkLostError": 4, "UnavailableError": 4}
             assert_quiet(pool)
 
     run(work)

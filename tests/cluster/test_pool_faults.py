@@ -18,7 +18,7 @@ from dragoman.cluster.directory import Directory
 from dragoman.cluster.options import Options
 from dragoman.errors import (
     DragomanError,
-    LinkLost,
+    LinkLostError,
     RegistryError,
     UnavailableError,
 )
@@ -87,7 +87,7 @@ def test_killing_one_of_three_fails_only_what_was_in_flight_there(
             stop = True
             await asyncio.gather(*callers)
             failed = [end for end in ends if not isinstance(end, bytes)]
-            assert {type(end) for end in failed} == {LinkLost}
+            assert {type(end) for end in failed} == {LinkLostError}
             assert {end.endpoint for end in failed} == {endpoints[0]}
             # Those in flight when it died: about a third of 60, and none after that.
             assert len(failed) <= 60 // 2

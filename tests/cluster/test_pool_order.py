@@ -13,7 +13,7 @@ import pytest
 from dragoman import cluster, rpc
 from dragoman.errors import (
     DragomanError,
-    LinkLost,
+    LinkLostError,
     UnavailableError,
 )
 from tests.cluster.pools import assert_quiet, nodes, pool_of, run
@@ -102,7 +102,7 @@ def test_calls_of_a_key_whose_server_dies_go_on_elsewhere_in_order() -> None:
             ends = await asyncio.gather(*calls, return_exceptions=True)
             # Five at most were under way; what waited went to another, all to the same.
             failed = [end for end in ends if isinstance(end, BaseException)]
-            assert 1 <= len(failed) <= 5 and {type(end) for end in failed} == {LinkLost}
+            assert 1 <= len(failed) <= 5 and {type(end) for end in failed} == {LinkLostError}
             good = [end for end in ends if isinstance(end, bytes)]
             assert [int(end[2:]) for end in good] == sorted(int(end[2:]) for end in good)
             assert len({end[:1] for end in good if end[:1] != home.letter}) == 1

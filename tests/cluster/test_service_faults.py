@@ -11,7 +11,7 @@ from dragoman.errors import (
     Code,
     DeadlineError,
     DragomanError,
-    LinkLost,
+    LinkLostError,
     NotFoundError,
     OverloadError,
     RemoteError,
@@ -70,10 +70,10 @@ def test_when_an_endpoint_dies_the_others_take_over(policy: str) -> None:
         await load(0.5)
         await asyncio.sleep(1)
         kinds = callers.kinds()
-        assert set(kinds) <= {"ok", "LinkLost"}
+        assert set(kinds) <= {"ok", "LinkLostError"}
         # At most what was in flight there, and what had just been written.
-        assert kinds["LinkLost"] <= in_flight + 2
-        assert kinds["ok"] == number - kinds["LinkLost"]
+        assert kinds["LinkLostError"] <= in_flight + 2
+        assert kinds["ok"] == number - kinds["LinkLostError"]
         assert callers.endpoint("b")["state"] == "down"
 
     for seed in range(3):
@@ -457,6 +457,6 @@ def test_a_provider_that_breaks_the_protocol_is_left_for_the_others() -> None:
             callers.submit(number)
         await asyncio.sleep(0.2)
         assert all(callers.end(n) == b"%d" % n for n in range(10, 20))
-        assert LinkLost is not None
+        assert LinkLostError is not None
 
     simulate(1, work)

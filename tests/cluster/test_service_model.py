@@ -19,7 +19,7 @@ from dragoman.cluster.service import Service
 from dragoman.errors import (
     DeadlineError,
     DragomanError,
-    LinkLost,
+    LinkLostError,
     OverloadError,
     RemoteError,
     UnavailableError,
@@ -162,7 +162,7 @@ class World:
                 assert str(end) == f"ValueError: {number}"
             else:
                 assert isinstance(
-                    end, DeadlineError | OverloadError | UnavailableError | LinkLost
+                    end, DeadlineError | OverloadError | UnavailableError | LinkLostError
                 ), end
         # What may have run is never tried again.
         assert all(count == 1 for count in self.ran.values())

@@ -199,7 +199,7 @@ def test_closing_ends_what_is_under_way_and_what_comes_later_as_a_pools() -> Non
         pool.close(drain_ms=0)
         pool.close()
         assert pool.closed
-        with pytest.raises(rpc.LinkLost):
+        with pytest.raises(rpc.LinkLostError):
             under_way.result(30)
         for call in (pool.call, pool.notify, pool.call_future):
             with pytest.raises(rpc.UnavailableError, match="s is closed here") as late:

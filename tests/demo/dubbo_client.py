@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from types import TracebackType
 
-from dragoman.wire.dubbo.frame import DubboDecoder, DubboFrame, fastjson
+from dragoman.wire.dubbo import fastjson
+from dragoman.wire.dubbo.frame import DubboDecoder, DubboFrame
 
 INTERFACE = b"com.alibaba.dubbo.performance.demo.provider.IHelloService"
 STRING = b"Ljava/lang/String;"

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.wire.dubbo.frame import invocation
+from dragoman.wire.dubbo import invocation
 from tests.dubbo.upstream.test_large_calls import RESULTS, SHAPES
 from tests.faults.chain import Program, chain, start
 from tests.faults.http import Client, call, client

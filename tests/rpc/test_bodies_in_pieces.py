@@ -193,7 +193,7 @@ def test_a_large_call_whose_server_dies_before_it_has_come_whole_may_be_made_aga
                     large = client.call("length", blob(20 * MIB))
                     await client.call("echo", b"small")
                     await server.close(drain_ms=0)
-                    with pytest.raises(rpc.LinkLost) as caught:
+                    with pytest.raises(rpc.LinkLostError) as caught:
                         await large
                     assert caught.value.retry_safe
 

@@ -13,7 +13,7 @@ import pytest
 from dragoman import rpc
 from dragoman.errors import (
     BatchError,
-    CancelledByCaller,
+    CancelledByCallerError,
     Code,
     ConnectError,
     DeadlineError,
@@ -44,7 +44,7 @@ def refuse(body: bytes) -> bytes:
         b"missing": NotFoundError("where?"),
         b"usage": UsageError("what?"),
         b"deadline": DeadlineError("too late"),
-        b"cancelled": CancelledByCaller("never mind"),
+        b"cancelled": CancelledByCallerError("never mind"),
         b"odd": ValueError("odd"),
         b"all": BatchError([None], {0: OverloadError("too much")}),
     }[body]
@@ -122,7 +122,7 @@ def test_errors_of_each_kind_arrive_as_what_they_are() -> None:
                 (b"missing", NotFoundError, Code.NOT_FOUND, True),
                 (b"usage", UsageError, Code.MALFORMED, True),
                 (b"deadline", DeadlineError, Code.DEADLINE, False),
-                (b"cancelled", CancelledByCaller, Code.CANCELLED, False),
+                (b"cancelled", CancelledByCallerError, Code.CANCELLED, False),
                 (b"odd", RemoteError, Code.REMOTE, False),
                 (b"all", OverloadError, Code.OVERLOAD, True),
             ):

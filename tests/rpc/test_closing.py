@@ -11,7 +11,7 @@ from dragoman import rpc
 from dragoman.errors import (
     ConnectError,
     DragomanError,
-    LinkLost,
+    LinkLostError,
 )
 from dragoman.testing.loop import SimulatedLoop
 from dragoman.testing.mesh import RawPeer, frame, hello, raw_client
@@ -62,7 +62,7 @@ def test_a_client_that_closes_sends_nothing_against_late_credits() -> None:
         assert ends.count(b"x") == 4
         later = [end for end in ends if end != b"x"]
         assert len(later) == 4
-        assert all(isinstance(end, LinkLost) and end.retry_safe for end in later), later
+        assert all(isinstance(end, LinkLostError) and end.retry_safe for end in later), later
         at_rest(client)
         await server.close()
         at_rest(server)
@@ -105,7 +105,7 @@ def test_a_server_whose_closing_was_cancelled_can_be_closed() -> None:
         async with asyncio.timeout(5):
             await server.close()
             await server.serve_forever()
-        with contextlib.suppress(LinkLost):
+        with contextlib.suppress(LinkLostError):
             await call
         await client.close()
         at_rest(client, server)
@@ -194,7 +194,7 @@ def test_a_client_that_is_not_to_reconnect_does_not_while_it_closes() -> None:
                 session.close()
             ends = await asyncio.gather(*calls, return_exceptions=True)
             await closing
-            assert [type(end) for end in ends] == [LinkLost] * 3
+            assert [type(end) for end in ends] == [LinkLostError] * 3
             assert client.statistics().connections == 1
 
     simulate_rpc(1, work)

@@ -64,4 +64,4 @@ assert client.call("echo", b"x") == b"x"
 {AT_EXIT}
 late = Late()
 """
-        assert told(source).split() == ["LinkLost", "UsageError"]
+        assert told(source).split() == ["LinkLostError", "UsageError"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dragoman import rpc
-from dragoman.errors import BatchError, ConnectError, DragomanError, LinkLost
+from dragoman.errors import BatchError, ConnectError, DragomanError, LinkLostError
 from tests.rpc.peers import RUNNERS, rss_bytes, server_process, settle, until
 
 ANY = "127.0.0.1:0"
@@ -41,11 +41,11 @@ def test_a_killed_server_ends_each_call_in_flight_once_and_nobody_elses(runner: 
             await asyncio.sleep(0.1)
             os.kill(victim.pid, signal.SIGKILL)
             for call in calls:
-                with pytest.raises(LinkLost) as caught:
+                with pytest.raises(LinkLostError) as caught:
                     await call
                 assert not caught.value.retry_safe
             await until(lambda: len(ends) == 20)
-            assert all(isinstance(end, LinkLost) and not end.retry_safe for end in ends)
+            assert all(isinstance(end, LinkLostError) and not end.retry_safe for end in ends)
             assert strict.closed
             with pytest.raises(DragomanError):
                 await strict.call("echo")

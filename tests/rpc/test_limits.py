@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dragoman import rpc
-from dragoman.errors import DeadlineError, LimitError, LinkLost, OverloadError, UsageError
+from dragoman.errors import DeadlineError, LimitError, LinkLostError, OverloadError, UsageError
 from dragoman.testing.loop import SimulatedLoop
 from dragoman.testing.mesh import frame, hello
 from dragoman.testing.rpc import at_rest, simulate_rpc
@@ -396,7 +396,7 @@ def test_a_server_that_breaks_the_protocol_fails_calls_that_are_under_way(
                 await second
             assert type(caught.value).__name__ == "ProtocolError"
             assert client.closed
-            with pytest.raises(LinkLost):
+            with pytest.raises(LinkLostError):
                 await client.call("m")
             at_rest(client)
         server.close()

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from dragoman import rpc
-from dragoman.errors import LinkLost
+from dragoman.errors import LinkLostError
 from tests.cluster.pools import run
 from tests.rpc.peers import server_process
 
@@ -91,7 +91,7 @@ def test_a_connection_on_which_nothing_moves_is_given_up() -> None:
             client = await rpc.connect(address, heartbeat_ms=200, reconnect=False)
             process.send_signal(signal.SIGSTOP)
             # The kernels take what they can hold, and then nothing moves.
-            with pytest.raises(LinkLost, match="no sign of life"):
+            with pytest.raises(LinkLostError, match="no sign of life"):
                 await client.call("echo", bytes(40_000_000))
             await client.close()
 

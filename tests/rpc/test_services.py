@@ -558,7 +558,7 @@ def test_a_server_that_goes_ends_typed_calls_once_with_the_loss() -> None:
                 await asyncio.sleep(0.001)
             await server.close(drain_ms=0)
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
-            assert {type(outcome) for outcome in outcomes} == {rpc.LinkLost}
+            assert {type(outcome) for outcome in outcomes} == {rpc.LinkLostError}
             assert (client.calls, client.waiting) == (0, 0)
 
     uvloop.run(main())

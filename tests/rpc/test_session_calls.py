@@ -11,7 +11,7 @@ from dragoman.errors import (
     DeadlineError,
     DragomanError,
     LimitError,
-    LinkLost,
+    LinkLostError,
     NotFoundError,
     OverloadError,
     RemoteError,
@@ -245,7 +245,7 @@ def test_goodbye_lets_what_is_under_way_end_and_closes_then() -> None:
         assert (busy.goodbyes, idle.goodbyes) == (1, 1)
         # The idle one closes at once, the busy one when it has its answers.
         assert idle.losses == 1 and busy.losses == 0
-        with pytest.raises(LinkLost, match="not open"):
+        with pytest.raises(LinkLostError, match="not open"):
             busy.call(9)
         await asyncio.sleep(0.5)
         assert [busy.end(number) for number in range(4)] == [b"0", b"1", b"2", b"3"]
@@ -291,7 +291,7 @@ def test_a_server_killed_with_calls_in_flight_ends_each_once() -> None:
         for number in range(15):
             end = client.end(number)
             if isinstance(end, DragomanError):
-                assert isinstance(end, LinkLost) and end.endpoint == "server:1"
+                assert isinstance(end, LinkLostError) and end.endpoint == "server:1"
                 # Only what was never written is safe to try again.
                 assert end.retry_safe == (number >= 10)
         assert client.losses == 1
@@ -319,10 +319,10 @@ def test_a_peer_that_fell_silent_is_noticed_within_two_intervals(heartbeat_s: fl
         client.connection.fall_silent()
         await client.lost.wait()
         assert loop.time() - silent_since_s <= 2 * heartbeat_s + 0.02
-        assert isinstance(client.session.failure, LinkLost)
+        assert isinstance(client.session.failure, LinkLostError)
         assert "no sign of life within two heartbeat intervals" in str(client.session.failure)
         assert client.end(1) == b"before"
-        assert isinstance(client.end(2), LinkLost) and not client.error(2).retry_safe
+        assert isinstance(client.end(2), LinkLostError) and not client.error(2).retry_safe
         await asyncio.sleep(2 * heartbeat_s + 0.02 - (loop.time() - silent_since_s))
         assert not server.sessions
         server.assert_quiet()
@@ -536,7 +536,7 @@ def test_arguments_that_cannot_be_sent_are_refused_by_name() -> None:
     async def work(loop: SimulatedLoop) -> None:
         Server(loop)
         unconnected = ClientSession(loop, SessionEvents())
-        with pytest.raises(LinkLost, match="not open"):
+        with pytest.raises(LinkLostError, match="not open"):
             send(unconnected, b"a", b"", print, print)
         unconnected.close()
         client = await Client(loop).connect()
@@ -586,7 +586,7 @@ def test_a_callback_that_raises_harms_no_other_call() -> None:
         client.call(2, b"lost")
         client.session.close()
         assert client.end(1) == b"fine"
-        assert isinstance(client.end(2), LinkLost)
+        assert isinstance(client.end(2), LinkLostError)
         assert len(loop.faults) == 2
         loop.faults.clear()
 

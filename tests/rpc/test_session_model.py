@@ -16,7 +16,7 @@ import pytest
 from dragoman.errors import (
     DeadlineError,
     DragomanError,
-    LinkLost,
+    LinkLostError,
     OverloadError,
     ProtocolError,
     RemoteError,
@@ -85,7 +85,7 @@ class World:
         try:
             client.call(number, body, b"method%d" % self.random.randrange(4), timeout_ms)
             self.bodies[number] = body
-        except (OverloadError, LinkLost):
+        except (OverloadError, LinkLostError):
             del client.ends[number]
             tell_waiting(client.session, self.random.randint(0, 50))
 
@@ -170,7 +170,7 @@ class World:
         elif isinstance(end, OverloadError):
             assert str(end) == body[:50].hex()
         else:
-            assert isinstance(end, DeadlineError | LinkLost)
+            assert isinstance(end, DeadlineError | LinkLostError)
             if end.retry_safe:
                 assert body not in self.ran
 

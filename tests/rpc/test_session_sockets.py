@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import uvloop
 
-from dragoman.errors import DragomanError, LinkLost
+from dragoman.errors import DragomanError, LinkLostError
 from dragoman.flow.credits import CreditPool
 from dragoman.rpc.client_session import ClientSession
 from dragoman.rpc.server_session import ServerSession
-from dragoman.rpc.turn import turn_of
+from dragoman.rpc.tick import tick_of
 from dragoman.testing.sessions import IncomingRequest, RequestHandler, SessionEvents, send
 
 RUNNERS: dict[str, Callable[[Awaitable[None]], None]] = {
@@ -101,7 +101,7 @@ def test_a_server_that_goes_away_ends_every_call_once(runner: str) -> None:
                 for session in list(sessions):
                     session.close()
                 ends = await asyncio.gather(*calls)
-            assert all(isinstance(end, LinkLost) and not end.retry_safe for end in ends)
+            assert all(isinstance(end, LinkLostError) and not end.retry_safe for end in ends)
             assert client.closed
             assert pool.orphaned == 50
             for request in kept:
@@ -149,11 +149,11 @@ def test_thousands_of_calls_in_a_closed_loop_all_get_their_own_reply(runner: str
 
 def test_what_a_loop_shares_is_let_go_with_the_loop() -> None:
     async def work() -> None:
-        assert turn_of(asyncio.get_running_loop()) is turn_of(asyncio.get_running_loop())
+        assert tick_of(asyncio.get_running_loop()) is tick_of(asyncio.get_running_loop())
 
     def turns() -> int:
         gc.collect()
-        return sum(type(thing).__name__ == "Turn" for thing in gc.get_objects())
+        return sum(type(thing).__name__ == "Tick" for thing in gc.get_objects())
 
     uvloop.run(work())
     before = turns()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dragoman.errors import Code, LinkLost, ProtocolError
+from dragoman.errors import Code, LinkLostError, ProtocolError
 from dragoman.testing.loop import SimulatedLoop, simulate
 from dragoman.testing.mesh import Client, RawPeer, Server, frame, hello, raw_client
 from dragoman.wire.mesh import KINDS
@@ -273,7 +273,7 @@ def test_a_connection_that_breaks_inside_a_frame_dispatches_nothing_partial(cut:
         await asyncio.sleep(0.05)
         assert server.requests == []
         assert not server.sessions
-        assert isinstance(server.all_sessions[0].failure, LinkLost)
+        assert isinstance(server.all_sessions[0].failure, LinkLostError)
         server.assert_quiet()
 
     simulate(1, work)

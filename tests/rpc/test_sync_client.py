@@ -246,7 +246,7 @@ def test_an_iteration_takes_bodies_only_as_its_replies_are_taken() -> None:
         assert len(taken) == 11
         slow_ones = client.map("slow", bodies(), in_flight=3)
         threading.Timer(0.1, lambda: server.run(server.close(drain_ms=0))).start()
-        with pytest.raises(rpc.LinkLost):
+        with pytest.raises(rpc.LinkLostError):
             next(slow_ones)
 
 
@@ -322,8 +322,8 @@ def test_a_killed_server_ends_each_call_under_way_once(kind: str, tmp_path: Path
         process.kill()
         for thread in threads:
             thread.join()
-        assert {type(future.exception(5)) for future in futures} == {rpc.LinkLost}
-        assert outcomes == {"LinkLost": 16}
+        assert {type(future.exception(5)) for future in futures} == {rpc.LinkLostError}
+        assert outcomes == {"LinkLostError": 16}
         # Calls wait for the server to come back.
         with pytest.raises(rpc.DeadlineError):
             client.call("echo", b"", timeout_ms=50)
@@ -355,7 +355,7 @@ def test_closing_waits_for_what_is_under_way_and_fails_what_comes_later() -> Non
             lambda: client.notify("later"),
             lambda: list(client.map("later", [b""])),
         ):
-            with pytest.raises(rpc.LinkLost, match="is closed") as caught:
+            with pytest.raises(rpc.LinkLostError, match="is closed") as caught:
                 call()
             assert caught.value.retry_safe
         assert client.statistics().calls == 0
@@ -364,7 +364,7 @@ def test_closing_waits_for_what_is_under_way_and_fails_what_comes_later() -> Non
         waits = impatient.call_future("slow")
         eventually(lambda: impatient.statistics().calls == 1)
         impatient.close(drain_ms=20)
-        assert type(waits.exception(0)) is rpc.LinkLost
+        assert type(waits.exception(0)) is rpc.LinkLostError
 
 
 def test_every_call_of_many_threads_ends_when_the_client_is_closed_among_them() -> None:
@@ -375,7 +375,7 @@ def test_every_call_of_many_threads_ends_when_the_client_is_closed_among_them() 
         while True:
             try:
                 client.call("echo", b"x")
-            except rpc.LinkLost:
+            except rpc.LinkLostError:
                 with lock:
                     outcomes["lost"] += 1
                 return
@@ -407,7 +407,7 @@ def work(client):
         while True:
             client.call("echo", b"x")
             client.call_many("echo", [b"x"] * 3)
-    except (rpc.LinkLost, rpc.BatchError):
+    except (rpc.LinkLostError, rpc.BatchError):
         pass
 sys.setswitchinterval(1e-6)
 for _ in range(40):

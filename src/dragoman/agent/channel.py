@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dragoman.errors import LimitError, LinkLost, ProtocolError
+from dragoman.errors import LimitError, LinkLostError, ProtocolError
 from dragoman.observe.metrics import Snapshot
 
 MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -85,14 +85,14 @@ class Channel:
             self._writer.write(len(data).to_bytes(4, "big") + data)
 
     async def receive(self) -> Message:
-        """The next message. Raises LinkLost at the end, ProtocolError for anything else."""
+        """The next message. Raises LinkLostError at the end, ProtocolError for anything else."""
         try:
             size = int.from_bytes(await self._reader.readexactly(4), "big")
             if size > MESSAGE_BYTES_MAX:
                 raise LimitError(f"message of {size} bytes, expected at most {MESSAGE_BYTES_MAX}")
             return _decoder.decode(await self._reader.readexactly(size))
         except (asyncio.IncompleteReadError, OSError):
-            raise LinkLost("the other process is gone") from None
+            raise LinkLostError("the other process is gone") from None
         except msgspec.MsgspecError:
             raise ProtocolError("message between processes: expected one of ours") from None
 

@@ -28,7 +28,7 @@ from dragoman.agent.channel import Answer, Ask, Channel, Failed, Start, State
 from dragoman.agent.config import AgentConfig, listen_address
 from dragoman.agent.listening import held, shares_port
 from dragoman.agent.worker import STARTING, Entry, Worker, dotted_path, resolve
-from dragoman.errors import DragomanError, LinkLost, ProtocolError, UsageError
+from dragoman.errors import DragomanError, LinkLostError, ProtocolError, UsageError
 from dragoman.observe.faults import log_fault, place_of
 from dragoman.observe.metrics import Snapshot, merge, without_gauges
 from dragoman.registry import format_address
@@ -348,7 +348,7 @@ class ProcessCrew(Crew):
         try:
             while True:
                 self._take(slot, await slot.channel.receive())
-        except LinkLost:
+        except LinkLostError:
             pass
         except ProtocolError as error:
             logger.error("worker %d: %s", slot.index, error)

@@ -2,7 +2,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from dragoman.budget cimport Budget
 from dragoman.cluster.service cimport Service, ServiceCall
-from dragoman.rpc.turn cimport Gathering, Turn
+from dragoman.rpc.tick cimport Gathering, Tick
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.http1.request cimport RequestDecoder
 
@@ -28,7 +28,7 @@ cdef class Looking:
 
 cdef class Ingress:
     cdef readonly object loop
-    cdef Turn turn
+    cdef Tick tick
     cdef readonly object directory
     cdef object published
     cdef dict _services

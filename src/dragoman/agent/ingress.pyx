@@ -25,7 +25,7 @@ cdef extern from "<sys/socket.h>" nogil:
 from dragoman.budget cimport Budget, process_budget
 from dragoman.observe.histogram cimport Histogram
 from dragoman.rpc.client_session cimport ClientSession
-from dragoman.rpc.turn cimport turn_of
+from dragoman.rpc.tick cimport tick_of
 from dragoman.wire.http1.form cimport FORM_REPEATED, FormField, find_field
 from dragoman.wire.http1.encode cimport (
     CONNECTION_CLOSE, CONNECTION_DEFAULT, CONNECTION_KEEP_ALIVE, write_response,
@@ -126,7 +126,7 @@ cdef class Ingress:
         self._told = {}
         self._looking = deque()
         self.loop = loop
-        self.turn = turn_of(loop)
+        self.tick = tick_of(loop)
         self.directory = directory
         self._services = directory.services
         self.limits = limits
@@ -156,12 +156,12 @@ cdef class Ingress:
         that nothing comes on are for ``close_silent``.
         """
         self.draining = True
-        self._drained_us = self.turn.wheel.clock_us()
+        self._drained_us = self.tick.wheel.clock_us()
 
     def close_silent(self, int for_ms):
         """While draining: let go of connections that are idle and have been silent for so long."""
         cdef IngressConnection connection
-        cdef int64_t since = self.turn.wheel.clock_us() - for_ms * 1000
+        cdef int64_t since = self.tick.wheel.clock_us() - for_ms * 1000
         if since < self._drained_us:
             return
         for connection in list(self.connections):
@@ -243,7 +243,7 @@ cdef class Ingress:
         """Log that a request was refused here: a line a second for each kind of error, which
         counts those before it."""
         told = self._told.setdefault(("", name), [0, 0])
-        now_us = self.turn.wheel.clock_us()
+        now_us = self.tick.wheel.clock_us()
         if now_us < told[0]:
             told[1] += 1
             return
@@ -279,8 +279,8 @@ cdef class IngressConnection(Gathering):
         self._write = transport.write
         ingress.accepted += 1
         ingress.connections.add(self)
-        self._active_us = ingress.turn.wheel.clock_us()
-        ingress.turn.wheel.schedule(self, self._active_us + ingress._check_us)
+        self._active_us = ingress.tick.wheel.clock_us()
+        ingress.tick.wheel.schedule(self, self._active_us + ingress._check_us)
         if len(ingress.connections) > ingress.limits.connections_max:
             ingress.refused_connections += 1
             self._refuse(503, "overload", "this agent has too many connections", True)
@@ -289,20 +289,20 @@ cdef class IngressConnection(Gathering):
         """Bytes from the client."""
         if self._lingering or self._ending:
             self._discarded += len(data)
-            self._active_us = self.ingress.turn.wheel.clock_us()
+            self._active_us = self.ingress.tick.wheel.clock_us()
             if self._discarded > LINGER_BYTES_MAX:
                 self.transport.abort()
             return
         self._received += len(data)
-        self.ingress.turn.read_begins()
+        self.ingress.tick.read_begins()
         try:
             self.decoder.receive(data)
             self._pump()
         finally:
-            self.ingress.turn.read_ends(self._active_us)
+            self.ingress.tick.read_ends(self._active_us)
         if self.has_taken(len(data)) and not self.closed:
             self.transport.pause_reading()
-            self.ingress.turn.line_up(self)
+            self.ingress.tick.line_up(self)
 
     cdef void take_turn(self):
         if not self.closed and not self._paused and not self._blocked:
@@ -316,7 +316,7 @@ cdef class IngressConnection(Gathering):
     def pause_writing(self):
         """The client does not read: take no more of its requests."""
         self._paused = True
-        self._paused_us = self.ingress.turn.wheel.clock_us()
+        self._paused_us = self.ingress.tick.wheel.clock_us()
         self._count_queue()
         self.transport.pause_reading()
 
@@ -344,7 +344,7 @@ cdef class IngressConnection(Gathering):
             return
         self.closed = True
         self.ingress.connections.discard(self)
-        self.ingress.turn.wheel.cancel(self)
+        self.ingress.tick.wheel.cancel(self)
         calls = ([self._head] if self._head is not None else []) + (self._later or [])
         self._head = None
         self._later = None
@@ -414,7 +414,7 @@ cdef class IngressConnection(Gathering):
                 return
             event = self.decoder.next_event()
             if now == 0:
-                now = self.ingress.turn.wheel.clock_us()
+                now = self.ingress.tick.wheel.clock_us()
                 self._active_us = now
             if event == EV_NEED_MORE:
                 if not self.decoder.mid_request:
@@ -675,7 +675,7 @@ cdef class IngressConnection(Gathering):
         call.http_1_0 = self.decoder.http_1_0
         call.origin = origin
         response = self.ingress.error_response(
-            call, status, name, why, self.ingress.turn.wheel.clock_us()
+            call, status, name, why, self.ingress.tick.wheel.clock_us()
         )
         self.ingress.count_error(name)
         if status >= 500 and name not in contract.CLIENTS_OWN:
@@ -698,7 +698,7 @@ cdef class IngressConnection(Gathering):
         if self._half_closed:
             self.close()
             return
-        self._active_us = self._linger_us = self.ingress.turn.wheel.clock_us()
+        self._active_us = self._linger_us = self.ingress.tick.wheel.clock_us()
         try:
             if self.transport.can_write_eof():
                 self.transport.write_eof()
@@ -723,7 +723,7 @@ cdef class IngressConnection(Gathering):
     cdef void on_due(self):
         """Look after the connection's time limits."""
         cdef Ingress ingress = self.ingress
-        cdef int64_t now = ingress.turn.wheel.clock_us()
+        cdef int64_t now = ingress.tick.wheel.clock_us()
         if self.closed:
             return
         if self._lingering and self._ending:
@@ -745,7 +745,7 @@ cdef class IngressConnection(Gathering):
             self.close()
             return
         if not self.closed:
-            ingress.turn.wheel.schedule(self, now + ingress._check_us)
+            ingress.tick.wheel.schedule(self, now + ingress._check_us)
 
 
 cdef bytes whole_bytes(const char* body, Py_ssize_t n, bytes owner):
@@ -829,7 +829,7 @@ cdef class Looking:
             connection._renders(self.call)
         connection._answered(self.call, ingress.error_response(
             self.call, contract.status_of(error.code), name, str(error),
-            ingress.turn.wheel.clock_us(),
+            ingress.tick.wheel.clock_us(),
         ))
 
 
@@ -889,7 +889,7 @@ cdef class HttpCall(ServiceCall):
             return
         ingress = connection.ingress
         self.connection = None
-        self.ended_us = ingress.turn.wheel.clock_us()
+        self.ended_us = ingress.tick.wheel.clock_us()
         name = contract.name_of(code)
         ingress.in_progress -= 1
         ingress.count_error(name)

@@ -26,7 +26,7 @@ import uvloop
 
 from dragoman.agent.channel import Answer, Ask, Channel, Failed, Start, State
 from dragoman.agent.config import AgentConfig
-from dragoman.errors import DragomanError, LinkLost, ProtocolError, UsageError
+from dragoman.errors import DragomanError, LinkLostError, ProtocolError, UsageError
 from dragoman.observe.faults import log_fault, place_of
 from dragoman.observe.logs import set_up_logging
 from dragoman.observe.metrics import Snapshot
@@ -202,7 +202,7 @@ async def _converse(channel: Channel, worker: Worker) -> None:
             message = await channel.receive()
             if isinstance(message, Ask):
                 channel.send(Answer(message.id, *await worker.collect()))
-    except LinkLost:
+    except LinkLostError:
         logger.error("the supervisor is gone: stopping")
         worker.stopping.set()
 

@@ -13,18 +13,21 @@ from dragoman.broker.client import ServedStatistics, ServedStore
 from dragoman.broker.opening import open_async, open_store
 from dragoman.broker.serving import BrokerServer, serve
 from dragoman.errors import (
-    CancelledByCaller,
+    CancelledByCaller as CancelledByCaller,
+)
+from dragoman.errors import (
+    CancelledByCallerError,
     ConnectError,
     CorruptionError,
     DeadlineError,
     DragomanError,
     LimitError,
     LinkError,
-    LinkLost,
+    LinkLostError,
     LockedError,
     NotFoundError,
     OverloadError,
-    PositionLost,
+    PositionLostError,
     ProtocolError,
     RegistryError,
     RemoteError,
@@ -32,22 +35,28 @@ from dragoman.errors import (
     UnavailableError,
     UsageError,
 )
+from dragoman.errors import (
+    LinkLost as LinkLost,
+)
+from dragoman.errors import (
+    PositionLost as PositionLost,
+)
 
 __all__ = [
     "BlockingStore",
     "BrokerServer",
-    "CancelledByCaller",
+    "CancelledByCallerError",
     "ConnectError",
     "CorruptionError",
     "DeadlineError",
     "DragomanError",
     "LimitError",
     "LinkError",
-    "LinkLost",
+    "LinkLostError",
     "LockedError",
     "NotFoundError",
     "OverloadError",
-    "PositionLost",
+    "PositionLostError",
     "ProtocolError",
     "RegistryError",
     "RemoteError",

@@ -21,7 +21,7 @@ from dragoman.errors import (
     DeadlineError,
     DragomanError,
     LinkError,
-    LinkLost,
+    LinkLostError,
     OverloadError,
     RemoteError,
 )
@@ -107,7 +107,7 @@ class Delivery:
         for task in list(self._tasks):
             task.cancel()
         for batch in [*self._under_way.values(), *self._queued]:
-            self._fail(batch, LinkLost("the store is closed", retry_safe=not batch.sent))
+            self._fail(batch, LinkLostError("the store is closed", retry_safe=not batch.sent))
         self._queued.clear()
 
     def _start(self, batch: Batch) -> None:
@@ -140,7 +140,7 @@ class Delivery:
                         batch.future.set_result(reply)
                     return
         except _Lost:
-            self._fail(batch, LinkLost(RESTARTED))
+            self._fail(batch, LinkLostError(RESTARTED))
         except DragomanError as error:
             if batch.sent:
                 error.retry_safe = False

@@ -14,9 +14,9 @@ import msgspec
 from dragoman.errors import (
     CorruptionError,
     DragomanError,
-    LinkLost,
+    LinkLostError,
     LockedError,
-    PositionLost,
+    PositionLostError,
     RemoteError,
     StorageError,
     UsageError,
@@ -215,7 +215,7 @@ def to_wire(error: DragomanError) -> DragomanError:
         return RemoteError(str(error), code=STORAGE_FROM + number)
     if isinstance(error, CorruptionError):
         return RemoteError(str(error), code=CORRUPTION)
-    if isinstance(error, PositionLost):
+    if isinstance(error, PositionLostError):
         return RemoteError(str(error), code=POSITION_LOST, retry_safe=True)
     return error
 
@@ -226,11 +226,11 @@ def from_wire(error: DragomanError) -> DragomanError:
         return error
     made: DragomanError | None = None
     if error.code == OUTCOME_UNKNOWN:
-        made = LinkLost(str(error), retry_safe=False)
+        made = LinkLostError(str(error), retry_safe=False)
     elif error.code == CORRUPTION:
         made = CorruptionError(str(error))
     elif error.code == POSITION_LOST:
-        made = PositionLost(str(error))
+        made = PositionLostError(str(error))
     elif error.code == LOCKED:
         made = LockedError(str(error))
     elif STORAGE_FROM <= error.code < STORAGE_FROM + 4096:

@@ -29,8 +29,9 @@ class Life:
 async def check_life(
     reader: Reader, name: bytes, life: Life, position: int, last: Found | None
 ) -> None:
-    """Raise PositionLost if what is before ``position``, with the queue ending at ``last``, is not
-    what was read."""
+    """Raise PositionLostError if what is before ``position``, with the queue ending at ``last``, is
+    not what was read.
+    """
     if last is None or last.record.life != life.queue or last.record.end < position:
         return  # who reads on or commits is told
     reader.forget(name)

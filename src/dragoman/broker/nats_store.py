@@ -232,8 +232,10 @@ class NatsStore(Owned):
         return [result for result in results if not isinstance(result, BaseException)]
 
     async def _get(self, wanted: tuple[bytes, int, int], life: bytes) -> tuple[bytes, list[bytes]]:
-        """Messages, and the life of the queue that they are of. Raises PositionLost if ``life``,
-        unless it is empty, is another."""
+        """Messages, and the life of the queue that they are of.
+
+        Raises PositionLostError if ``life``, unless it is empty, is another.
+        """
         name, offset, count = wanted
         self._check_open()
         if count == 0:

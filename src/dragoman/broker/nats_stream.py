@@ -21,7 +21,7 @@ from dragoman.errors import (
     CorruptionError,
     DeadlineError,
     DragomanError,
-    LinkLost,
+    LinkLostError,
     StorageError,
     UsageError,
 )
@@ -233,8 +233,8 @@ class Streams:
         With ``after``, only if the subject's last message is at that sequence (0: there is none),
         else Conflict: then an earlier try may have got through (``uncertain``), or not.
 
-        Raises LinkLost or DeadlineError (``retry_safe`` if nothing can have been published) when no
-        server says so until ``until_s``, StorageError when the stream is full.
+        Raises LinkLostError or DeadlineError (``retry_safe`` if nothing can have been published)
+        when no server says so until ``until_s``, StorageError when the stream is full.
         """
         headers = {"Nats-Expected-Stream": stream, "Nats-Msg-Id": id}
         if after is not None:
@@ -260,7 +260,7 @@ class Streams:
             if self._loop.time() >= until_s:
                 text = f"{self._where}: {why} within {self._timeout_s:g} s"
                 if uncertain:
-                    raise LinkLost(f"{text}: it was stored, or not")
+                    raise LinkLostError(f"{text}: it was stored, or not")
                 raise DeadlineError(text, retry_safe=True)
             await self.pause(tries)
             tries += 1

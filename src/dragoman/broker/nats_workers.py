@@ -23,7 +23,7 @@ from dragoman.broker.nats_names import token_of
 from dragoman.broker.nats_reader import Gone
 from dragoman.broker.nats_records import LAST, PART, Found, decode
 from dragoman.broker.nats_stream import ApiError, Streams
-from dragoman.errors import CorruptionError, DeadlineError, LinkLost
+from dragoman.errors import CorruptionError, DeadlineError, LinkLostError
 from dragoman.queue.work.leases import Message
 from dragoman.queue.work.workers import (
     TAKE_BYTES,
@@ -277,7 +277,7 @@ class NatsWorkers:
         while await self._streams._request(record.reply, b"+ACK", None, until_s) is None:
             self._store._check_open()
             if self._loop.time() >= until_s:
-                raise LinkLost(f"{self._store.where}: no server answers: it is done, or not")
+                raise LinkLostError(f"{self._store.where}: no server answers: it is done, or not")
             await self._streams.pause(tries)
             tries += 1
         if record.noted:

@@ -331,7 +331,7 @@ class StoreService:
         ]
 
     def _lives_after(self, gets: _Gets, lives: list[bytes]) -> list[bytes]:
-        # What was read is of these, or PositionLost is raised.
+        # What was read is of these, or PositionLostError is raised.
         return [
             self._store._follow(queue, life, at)
             for life, (queue, at, _) in zip(lives, gets.ranges, strict=False)

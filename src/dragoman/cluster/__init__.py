@@ -14,13 +14,13 @@ from dragoman.cluster.statistics import EndpointStatistics, PoolStatistics
 from dragoman.cluster.sync import SyncPool, connect_sync
 from dragoman.errors import (
     BatchError,
-    CancelledByCaller,
+    CancelledByCallerError,
     ConnectError,
     DeadlineError,
     DragomanError,
     LimitError,
     LinkError,
-    LinkLost,
+    LinkLostError,
     NotFoundError,
     OverloadError,
     ProtocolError,
@@ -29,17 +29,23 @@ from dragoman.errors import (
     UnavailableError,
     UsageError,
 )
+from dragoman.errors import (
+    CancelledByCaller as CancelledByCaller,
+)
+from dragoman.errors import (
+    LinkLost as LinkLost,
+)
 
 __all__ = [
     "BatchError",
-    "CancelledByCaller",
+    "CancelledByCallerError",
     "ConnectError",
     "DeadlineError",
     "DragomanError",
     "EndpointStatistics",
     "LimitError",
     "LinkError",
-    "LinkLost",
+    "LinkLostError",
     "NotFoundError",
     "OverloadError",
     "Pool",

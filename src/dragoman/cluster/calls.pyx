@@ -204,7 +204,7 @@ cdef class Batch:
         item.body_length = PyBytes_GET_SIZE(body)
         item.order_key = self.order_key
         item.metadata = self.metadata
-        item.started_us = self.account._service.turn.now_us()
+        item.started_us = self.account._service.tick.now_us()
         item.due_us = self.due_us
         # One for all has found a place.
         item.patient = self.made > 0
@@ -218,7 +218,7 @@ cdef class Batch:
         cdef Py_ssize_t count = PyList_GET_SIZE(self.bodies)
         cdef BatchItem item
         while self.made < count:
-            if self.due_us and service.turn.wheel.clock_us() >= self.due_us and self.made:
+            if self.due_us and service.tick.wheel.clock_us() >= self.due_us and self.made:
                 self._give_up(DeadlineError("no room within the time allowed", retry_safe=True))
                 return
             item = self._item()

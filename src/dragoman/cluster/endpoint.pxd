@@ -2,7 +2,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from dragoman.cluster.peer cimport READY, Peer, Peers, PeerUser
 from dragoman.flow.breaker cimport Breaker
-from dragoman.rpc.turn cimport Turn
+from dragoman.rpc.tick cimport Tick
 
 # Whether an endpoint takes calls, as its service has taken note of it.
 cdef enum Standing:
@@ -14,7 +14,7 @@ cdef enum Standing:
 cdef class EndpointKeeper:
     cdef readonly str name
     cdef readonly object loop
-    cdef Turn turn
+    cdef Tick tick
     cdef object _options
     cdef readonly Peers peers
     # Endpoints that are no longer registered, with calls under way.

@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t
 from dragoman.balance.merit cimport judge
 from dragoman.cluster.endpoint cimport EXPECTED, PRESENT, Endpoint, EndpointKeeper, Standing
 from dragoman.cluster.peer cimport DOWN, Peer, Peers
-from dragoman.rpc.turn cimport turn_of
+from dragoman.rpc.tick cimport tick_of
 from dragoman.timers cimport Timed
 
 import logging
@@ -41,7 +41,7 @@ cdef class Endpoints(EndpointKeeper):
 
     def __init__(self, loop, bytes key not None, options):
         self.loop = loop
-        self.turn = turn_of(loop)
+        self.tick = tick_of(loop)
         self.key = key
         self.name = key.decode()
         self._options = options
@@ -228,7 +228,7 @@ cdef class Endpoints(EndpointKeeper):
     cdef void watch(self):
         """Look after the endpoints from now on, while there are calls."""
         if self._watchdog._wheel is None and not self.closed:
-            self.turn.wheel.schedule(self._watchdog, self.turn.wheel.clock_us() + WATCH_US)
+            self.tick.wheel.schedule(self._watchdog, self.tick.wheel.clock_us() + WATCH_US)
 
     cdef bint survey(self):
         """Every 100 ms while there are calls: notice endpoints that have fallen silent, let probes
@@ -237,7 +237,7 @@ cdef class Endpoints(EndpointKeeper):
         cdef Endpoint endpoint
         cdef Peer peer
         cdef bint more = self.busy()
-        cdef int64_t now = self.turn.wheel.clock_us()
+        cdef int64_t now = self.tick.wheel.clock_us()
         cdef double silence_us
         for endpoint in list(self._ready):
             peer = endpoint.peer
@@ -269,7 +269,7 @@ cdef class Endpoints(EndpointKeeper):
         for endpoint in list(self.endpoints.values()):
             self._let_go(<Endpoint>endpoint)
         self.endpoints.clear()
-        self.turn.wheel.cancel(self._watchdog)
+        self.tick.wheel.cancel(self._watchdog)
         # Nothing is to wait for the garbage collector: see ``agent.consumer``.
         self._watchdog.service = None
         self.changed()
@@ -286,4 +286,4 @@ cdef class Watchdog(Timed):
     cdef void on_due(self):
         cdef Endpoints service = self.service
         if service is not None and service.survey() and service.endpoints:
-            service.turn.wheel.schedule(self, service.turn.wheel.clock_us() + WATCH_US)
+            service.tick.wheel.schedule(self, service.tick.wheel.clock_us() + WATCH_US)

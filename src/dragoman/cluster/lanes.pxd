@@ -13,9 +13,9 @@ cdef class Lane:
     cdef bint _mixed
     cdef int64_t _last
 
-    cdef int push(self, Waiter waiter, int64_t turn) except -1
+    cdef int push(self, Waiter waiter, int64_t sequence) except -1
     cdef Waiter first(self)
-    cdef void remove(self, int64_t turn)
+    cdef void remove(self, int64_t sequence)
     cdef list calls(self)
 
 

@@ -20,13 +20,13 @@ cdef class Lane:
         self.key = key
         self._line = OrderedDict()
 
-    cdef int push(self, Waiter waiter, int64_t turn) except -1:
-        """``waiter`` waits; its ``turn`` is the number of its call among all calls."""
-        if turn < self._last and self.waiting:
+    cdef int push(self, Waiter waiter, int64_t sequence) except -1:
+        """``waiter`` waits; its ``sequence`` is the number of its call among all calls."""
+        if sequence < self._last and self.waiting:
             self._mixed = True
         else:
-            self._last = turn
-        self._line[turn] = waiter
+            self._last = sequence
+        self._line[sequence] = waiter
         self.waiting = len(self._line)
         return 0
 
@@ -40,9 +40,9 @@ cdef class Lane:
             return None
         return <Waiter>self._line[next(iter(self._line))]
 
-    cdef void remove(self, int64_t turn):
-        """The one with this turn waits no longer."""
-        self._line.pop(turn, None)
+    cdef void remove(self, int64_t sequence):
+        """The one with this sequence waits no longer."""
+        self._line.pop(sequence, None)
         self.waiting = len(self._line)
 
     cdef list calls(self):

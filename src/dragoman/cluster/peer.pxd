@@ -4,7 +4,7 @@ from dragoman.balance.policies cimport Candidate, Target
 from dragoman.budget cimport Budget
 from dragoman.flow.breaker cimport Breaker
 from dragoman.rpc.client_session cimport ClientSession, SessionOwner
-from dragoman.rpc.turn cimport Turn
+from dragoman.rpc.tick cimport Tick
 from dragoman.timers cimport Timed
 
 cdef enum:
@@ -94,7 +94,7 @@ cdef class Checkup(Timed):
 
 cdef class Peers:
     cdef readonly object loop
-    cdef Turn turn
+    cdef Tick tick
     cdef readonly object dialer
     cdef readonly bytes identity
     cdef readonly Budget budget

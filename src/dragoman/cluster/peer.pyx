@@ -19,7 +19,7 @@ from dragoman.balance.policies cimport Candidate, Target
 from dragoman.budget cimport Budget, process_budget
 from dragoman.flow.breaker cimport Breaker
 from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
-from dragoman.rpc.turn cimport turn_of
+from dragoman.rpc.tick cimport tick_of
 from dragoman.timers cimport Timed
 from dragoman.wire.mesh cimport F_PING
 
@@ -281,8 +281,8 @@ cdef class Peer(Target):
         self.aside = why
         log.warning("%s: endpoint %s is set aside: %s", self.names(), self.address, why)
         self.refresh()
-        self.peers.turn.wheel.schedule(
-            self._checkup, self.peers.turn.wheel.clock_us() + CHECKUP_US
+        self.peers.tick.wheel.schedule(
+            self._checkup, self.peers.tick.wheel.clock_us() + CHECKUP_US
         )
         self.tell_users()
         if self.room > 0:
@@ -290,7 +290,7 @@ cdef class Peer(Target):
 
     cdef void survey(self):
         """Every 100 ms while it is set aside: let probes through."""
-        cdef int64_t now = self.peers.turn.wheel.clock_us()
+        cdef int64_t now = self.peers.tick.wheel.clock_us()
         if not self.breaker.open or not self.users:
             return
         if self.suspect and now > self._suspect_until_us:
@@ -301,7 +301,7 @@ cdef class Peer(Target):
             self.window = True
             self.refresh()
             self.feed()
-        self.peers.turn.wheel.schedule(self._checkup, now + CHECKUP_US)
+        self.peers.tick.wheel.schedule(self._checkup, now + CHECKUP_US)
 
     # Users
 
@@ -345,7 +345,7 @@ cdef class Peer(Target):
             return
         if self._key is not None and self.peers._by_key.get(self._key) is self:
             del self.peers._by_key[self._key]
-        self.peers.turn.wheel.cancel(self._checkup)
+        self.peers.tick.wheel.cancel(self._checkup)
         if self.special is None:
             self.link.abandon()
         else:
@@ -391,7 +391,7 @@ cdef class PeerOwner(SessionOwner):
         peer._held = False
         peer.state = READY
         peer.reason = None
-        peer.replied_us = peer.peers.turn.wheel.clock_us()
+        peer.replied_us = peer.peers.tick.wheel.clock_us()
         if peer.special is None:
             # What answered HELLO is no longer what has failed. Where the session is with ourselves
             # only a reply shows that.
@@ -464,7 +464,7 @@ cdef class Peers:
     def __init__(self, loop, Budget budget=None):
         self.loop = loop
         self.budget = process_budget() if budget is None else budget
-        self.turn = turn_of(loop)
+        self.tick = tick_of(loop)
         self.dialer = Dialer(loop)
         self.identity = os.urandom(16)
         self._by_key = {}

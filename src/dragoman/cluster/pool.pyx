@@ -69,7 +69,7 @@ cdef class Pool(Account):
 
         The future fails with a DragomanError: the callee's (RemoteError, NotFoundError, ...),
         DeadlineError, OverloadError (no room, or no place in line), UnavailableError (no server),
-        or LinkLost; ``retry_safe`` tells whether the call certainly never ran. Cancelling the
+        or LinkLostError; ``retry_safe`` tells whether the call certainly never ran. Cancelling the
         future withdraws the call. ``timeout_ms`` bounds the whole call, with waiting and retries,
         and travels to the server (None: no bound). Calls with the same ``order_key`` (bytes or
         str) go to one server while it lives, and are handled in the order made. ``metadata``, a
@@ -181,10 +181,10 @@ cdef class Pool(Account):
     cdef inline int64_t _due(self, timeout_ms) except -1:
         """When a call made now must have ended, or 0."""
         if timeout_ms is ...:
-            return self._service.turn.now_us() + self._timeout_us if self._timeout_us else 0
+            return self._service.tick.now_us() + self._timeout_us if self._timeout_us else 0
         if timeout_ms is None:
             return 0
-        return self._service.turn.now_us() + <int64_t>timeout_us(timeout_ms)
+        return self._service.tick.now_us() + <int64_t>timeout_us(timeout_ms)
 
     cdef inline bytes _name(self, method):
         """A method's name as it travels."""
@@ -214,21 +214,21 @@ cdef class Pool(Account):
         call.order_key = order_key
         call.metadata = metadata
         call.due_us = due_us
-        call.started_us = self._service.turn.now_us()
+        call.started_us = self._service.tick.now_us()
         self._watch()
         self._service.submit(call)
         return 0
 
     cdef inline int _check_mine(self) except -1:
-        if not self._service.turn.here():
-            raise self._service.turn.misplaced(f"the pool of {self.name}")
+        if not self._service.tick.here():
+            raise self._service.tick.misplaced(f"the pool of {self.name}")
         return 0
 
     cdef inline void _watch(self):
         """Look after cancelled calls from now on."""
         if not self._sweep.armed():
-            self._service.turn.wheel.schedule(
-                self._sweep, self._service.turn.now_us() + SWEEP_US
+            self._service.tick.wheel.schedule(
+                self._sweep, self._service.tick.now_us() + SWEEP_US
             )
 
     cdef void _sweep_calls(self):
@@ -237,9 +237,9 @@ cdef class Pool(Account):
         service.sweep()
         if service.calls or service.lined:
             # With many of them the sweeps are further apart.
-            service.turn.wheel.schedule(
+            service.tick.wheel.schedule(
                 self._sweep,
-                service.turn.wheel.clock_us()
+                service.tick.wheel.clock_us()
                 + SWEEP_US * (1 + (service.calls + service.lined) // 5000),
             )
 
@@ -291,11 +291,11 @@ cdef class Pool(Account):
     async def close(self, *, drain_ms=5000):
         """Close all connections, once the calls made so far have ended, or in ``drain_ms``
         milliseconds at the latest; those that have not ended then fail: with UnavailableError in
-        line, else with LinkLost. Later calls fail with UnavailableError.
+        line, else with LinkLostError. Later calls fail with UnavailableError.
         """
         cdef Service service = self._service
         milliseconds("drain_ms", drain_ms)
-        if service.turn.foreign or self._closed:
+        if service.tick.foreign or self._closed:
             return
         self._check_mine()
         closing = self._closing
@@ -316,14 +316,14 @@ cdef class Pool(Account):
             # What was withdrawn, and not yet acknowledged, keeps no connection either.
             (<Endpoint>endpoint).abort()
         if self._sweep.armed():
-            service.turn.wheel.cancel(self._sweep)
+            service.tick.wheel.cancel(self._sweep)
         self._closed = True
 
     def _told(self):
         """How it stands, for a person."""
         cdef Service service = self._service
         cdef Endpoint endpoint
-        if service.turn.foreign:
+        if service.tick.foreign:
             return "of another process"
         if service.closed:
             return "closed"
@@ -348,7 +348,7 @@ cdef class Pool(Account):
         """The pool's counters now, as a frozen PoolStatistics."""
         cdef Service service = self._service
         cdef Endpoint endpoint
-        if service.turn.foreign:
+        if service.tick.foreign:
             raise foreign(f"the pool of {self.name}")
         return PoolStatistics(
             requests=service.requests, replies=self.replies, failures=self.failures,

@@ -26,7 +26,7 @@ cdef class ServiceCall(Call):
     cdef list lacking
     cdef bytes order_key
     cdef Lane lane
-    cdef int64_t turn
+    cdef int64_t sequence
     cdef bint no_reply
     cdef bint patient
     cdef bint in_line
@@ -52,7 +52,7 @@ cdef class Service(Endpoints):
     cdef readonly WaitingQueue waiting
     cdef readonly RetryBudget retries
     cdef Lanes _lanes
-    cdef int64_t _turns
+    cdef int64_t _sequence
     cdef bint _fail
     cdef bint _wait_on
     # A call has just been kept back for others that stood in line.

@@ -151,7 +151,7 @@ cdef class ServiceCall(Call):
             self.never_ran = False
             self._left(endpoint)
             endpoint.failures += 1
-            service._missed(self, endpoint, service.turn.wheel.clock_us())
+            service._missed(self, endpoint, service.tick.wheel.clock_us())
         self.on_failure(C_DEADLINE, "deadline passed")
 
     cdef void withdraw(self):
@@ -232,7 +232,7 @@ cdef class Service(Endpoints):
         call.lacking = None
         call.never_ran = True
         if call.due_us:
-            self.turn.wheel.schedule(call, call.due_us)
+            self.tick.wheel.schedule(call, call.due_us)
         if call.order_key is not None:
             self._submit_in_lane(call)
             return
@@ -567,7 +567,7 @@ cdef class Service(Endpoints):
             call.queue.withdraw(call)
         elif lane is not None:
             call.lane = None
-            lane.remove(call.turn)
+            lane.remove(call.sequence)
             if lane.waiting == 0:
                 self._lanes.unqueue(lane)
                 self._lanes.tidy(lane)
@@ -578,8 +578,8 @@ cdef class Service(Endpoints):
         """``submit`` for a call with an order key."""
         cdef Lane lane = self._lanes.of(call.order_key)
         cdef Endpoint endpoint
-        self._turns += 1
-        call.turn = self._turns
+        self._sequence += 1
+        call.sequence = self._sequence
         call.lane = lane
         if lane.waiting == 0:
             if lane.under_way == 0:
@@ -593,7 +593,7 @@ cdef class Service(Endpoints):
         if self._turned_away(call):
             return
         self._enter_line(call)
-        lane.push(call, call.turn)
+        lane.push(call, call.sequence)
         self._lanes.queue(lane)
         self._tell_waiting()
         if self._yielded:
@@ -619,7 +619,7 @@ cdef class Service(Endpoints):
             endpoint = self._home(lane)
             self._lanes.move(lane, endpoint)
             if endpoint is not None:
-                self._drain_lanes(endpoint, self.turn.wheel.clock_us(), NEVER_US)
+                self._drain_lanes(endpoint, self.tick.wheel.clock_us(), NEVER_US)
 
     cdef void _place_lanes(self):
         """The endpoints have changed: lanes with nothing under way go where they belong now."""
@@ -641,7 +641,7 @@ cdef class Service(Endpoints):
             if self._bounded(call):
                 break
             del endpoint.lanes[lane]
-            lane.remove(call.turn)
+            lane.remove(call.sequence)
             if lane.waiting:
                 endpoint.lanes[lane] = None
             call.in_line = False
@@ -664,7 +664,7 @@ cdef class Service(Endpoints):
             self._lanes.by_key[lane.key] = lane
         call.lane = lane
         self._enter_line(call)
-        lane.push(call, call.turn)
+        lane.push(call, call.sequence)
         self._lanes.queue(lane)
 
     cdef void _tell_waiting(self):
@@ -686,7 +686,7 @@ cdef class Service(Endpoints):
         cdef int64_t now = 0
         cdef bint lanes = self.lined > self.waiting.live
         if lanes:
-            now = self.turn.wheel.clock_us()
+            now = self.tick.wheel.clock_us()
             for endpoint in list(self._ready):
                 if endpoint.lanes:
                     # An odd one goes to either in turn.
@@ -702,7 +702,7 @@ cdef class Service(Endpoints):
             if self._bounded(<ServiceCall>self.waiting.head()):
                 break
             if now == 0:
-                now = self.turn.wheel.clock_us()
+                now = self.tick.wheel.clock_us()
             call = <ServiceCall>self.waiting.pop()
             self._leave_line(call)
             if not self._send(call, now, False):
@@ -742,7 +742,7 @@ cdef class Service(Endpoints):
     ):
         """An attempt failed at ``endpoint``: try elsewhere if that is safe, else end the call."""
         cdef Peer peer = endpoint.peer
-        cdef int64_t now = self.turn.wheel.clock_us()
+        cdef int64_t now = self.tick.wheel.clock_us()
         cdef double worst_us
         endpoint.failures += 1
         if self._is_sign_of_life(call, code):
@@ -876,11 +876,11 @@ cdef class Service(Endpoints):
         cdef list barred
         cdef bint sent
         if call.lacking is None:
-            return self._send(call, self.turn.wheel.clock_us(), True)
+            return self._send(call, self.tick.wheel.clock_us(), True)
         barred = [endpoint for endpoint in call.lacking if not endpoint.barred]
         for endpoint in barred:
             endpoint.barred = True
-        sent = self._send(call, self.turn.wheel.clock_us(), True)
+        sent = self._send(call, self.tick.wheel.clock_us(), True)
         for endpoint in barred:
             endpoint.barred = False
             endpoint.refresh()

@@ -23,14 +23,17 @@ from dragoman.dubbo.types.declaration import method, service
 from dragoman.dubbo.types.info import RequestInfo, Result, ServerStatistics
 from dragoman.dubbo.types.java import bean
 from dragoman.errors import (
-    CancelledByCaller,
+    CancelledByCaller as CancelledByCaller,
+)
+from dragoman.errors import (
+    CancelledByCallerError,
     ConnectError,
     DeadlineError,
     DragomanError,
     JavaError,
     LimitError,
     LinkError,
-    LinkLost,
+    LinkLostError,
     NotFoundError,
     OverloadError,
     ProtocolError,
@@ -39,6 +42,9 @@ from dragoman.errors import (
     ResultError,
     UnavailableError,
     UsageError,
+)
+from dragoman.errors import (
+    LinkLost as LinkLost,
 )
 from dragoman.wire.java import (
     Bean,
@@ -58,7 +64,7 @@ connect = Client
 __all__ = [
     "Bean",
     "BigInteger",
-    "CancelledByCaller",
+    "CancelledByCallerError",
     "Client",
     "ConnectError",
     "Date",
@@ -68,7 +74,7 @@ __all__ = [
     "JavaError",
     "LimitError",
     "LinkError",
-    "LinkLost",
+    "LinkLostError",
     "Long",
     "MapKey",
     "NotFoundError",

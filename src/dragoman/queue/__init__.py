@@ -7,9 +7,12 @@ from dragoman.errors import (
     CorruptionError,
     DragomanError,
     LockedError,
-    PositionLost,
+    PositionLostError,
     StorageError,
     UsageError,
+)
+from dragoman.errors import (
+    PositionLost as PositionLost,
 )
 from dragoman.queue.api.aio import AsyncQueueStore
 from dragoman.queue.api.consumer import AsyncConsumer, Consumer
@@ -38,7 +41,7 @@ __all__ = [
     "LockedError",
     "Message",
     "MessageStore",
-    "PositionLost",
+    "PositionLostError",
     "QueueStore",
     "RepairReport",
     "Statistics",

@@ -10,19 +10,25 @@ use the same sessions.
 
 from dragoman.errors import (
     BatchError,
-    CancelledByCaller,
+    CancelledByCallerError,
     ConnectError,
     DeadlineError,
     DragomanError,
     LimitError,
     LinkError,
-    LinkLost,
+    LinkLostError,
     NotFoundError,
     OverloadError,
     ProtocolError,
     RemoteError,
     UnavailableError,
     UsageError,
+)
+from dragoman.errors import (
+    CancelledByCaller as CancelledByCaller,
+)
+from dragoman.errors import (
+    LinkLost as LinkLost,
 )
 from dragoman.rpc.address import Address
 from dragoman.rpc.client import Client
@@ -37,7 +43,7 @@ from dragoman.rpc.sync import SyncClient, connect_sync
 __all__ = [
     "Address",
     "BatchError",
-    "CancelledByCaller",
+    "CancelledByCallerError",
     "Client",
     "ClientStatistics",
     "ConnectError",
@@ -45,7 +51,7 @@ __all__ = [
     "DragomanError",
     "LimitError",
     "LinkError",
-    "LinkLost",
+    "LinkLostError",
     "NotFoundError",
     "OverloadError",
     "ProtocolError",

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint64_t
 
-from dragoman.rpc.turn cimport Gathering
+from dragoman.rpc.tick cimport Gathering
 from dragoman.timers cimport Timed, Wheel
 
 cdef struct Progress:

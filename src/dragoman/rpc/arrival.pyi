@@ -1,4 +1,4 @@
-from dragoman.rpc.turn import Gathering
+from dragoman.rpc.tick import Gathering
 
 class Arriving(Gathering):
     """A connection that takes in frames."""

@@ -2,12 +2,12 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from dragoman.budget cimport Budget
 from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
-from dragoman.rpc.turn cimport Turn
+from dragoman.rpc.tick cimport Tick
 
 
 cdef class Account(SessionOwner):
     cdef readonly object loop
-    cdef Turn turn
+    cdef Tick tick
     # Where all counts that its server makes it hold.
     cdef readonly Budget budget
     cdef readonly ClientSession session

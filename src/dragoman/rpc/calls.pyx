@@ -16,7 +16,7 @@ from libc.stdlib cimport calloc, free
 
 from dragoman.budget cimport Budget
 from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
-from dragoman.rpc.turn cimport turn_of
+from dragoman.rpc.tick cimport tick_of
 
 from asyncio import InvalidStateError
 
@@ -37,7 +37,7 @@ cdef class Account(SessionOwner):
 
     def __cinit__(self, loop, *args, **kwargs):
         self.loop = loop
-        self.turn = turn_of(loop)
+        self.tick = tick_of(loop)
         self._leaving = set()
 
     cdef inline void ended(self, bint well) noexcept:
@@ -103,7 +103,7 @@ cdef class ClientCall(Call):
         self.due_us = due_us
         self.done = False
         if due_us:
-            account.turn.wheel.schedule(self, due_us)
+            account.tick.wheel.schedule(self, due_us)
 
     cdef int send(self, ClientSession session, uint16_t target, uint32_t timeout_ms) except -1:
         """Submit its requests, as many as there is room for (there is room for one); afterwards

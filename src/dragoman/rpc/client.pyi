@@ -109,7 +109,7 @@ class Client(Account):
 
     async def close(self, *, drain_ms: int = 5000) -> None:
         """Close the connection, once the calls made so far have ended, or in ``drain_ms``
-        milliseconds at the latest; those that have not ended then fail with LinkLost."""
+        milliseconds at the latest; those that have not ended then fail with LinkLostError."""
 
     def _told(self) -> str: ...
     async def __aenter__(self) -> Client: ...

@@ -27,7 +27,7 @@ import logging
 import os
 
 from dragoman.errors import (
-    ConnectError, LimitError, LinkLost, OverloadError, UnavailableError, UsageError, marked,
+    ConnectError, LimitError, LinkLostError, OverloadError, UnavailableError, UsageError, marked,
 )
 from dragoman.forking import foreign
 from dragoman.observe.faults import log_fault
@@ -85,7 +85,7 @@ cdef class Client(Account):
         """Call ``method`` with ``body``; returns a future of the reply (bytes).
 
         The future fails with a DragomanError: the callee's (RemoteError, NotFoundError, ...),
-        DeadlineError, OverloadError (no room, or no place in line), LinkLost or ConnectError;
+        DeadlineError, OverloadError (no room, or no place in line), LinkLostError or ConnectError;
         ``retry_safe`` tells whether the call certainly never ran. Cancelling the future withdraws
         the call. ``timeout_ms`` bounds the whole call and travels to the server (None: no bound);
         calls with the same ``order_key`` (bytes or str) are handled in the order made;
@@ -208,10 +208,10 @@ cdef class Client(Account):
     cdef inline int64_t _due(self, timeout_ms) except -1:
         """When a call made now must have ended, or 0."""
         if timeout_ms is ...:
-            return self.turn.now_us() + self._timeout_us if self._timeout_us else 0
+            return self.tick.now_us() + self._timeout_us if self._timeout_us else 0
         if timeout_ms is None:
             return 0
-        return self.turn.now_us() + <int64_t>timeout_us(timeout_ms)
+        return self.tick.now_us() + <int64_t>timeout_us(timeout_ms)
 
     cdef inline bint _fits(self, Py_ssize_t n):
         """Whether a call with ``n`` bytes may go out now."""
@@ -225,13 +225,13 @@ cdef class Client(Account):
         ``n`` bytes.
         """
         cdef ClientSession session
-        if not self.turn.here():
-            raise self.turn.misplaced(f"the client of {self.endpoint}")
+        if not self.tick.here():
+            raise self.tick.misplaced(f"the client of {self.endpoint}")
         if type(method) is not str or (method is not self._method and method not in self._ids):
             method_name(method)
         call.begin(self, method, n, count, due_us)
         if not self._sweep.armed():
-            self.turn.wheel.schedule(self._sweep, self.turn.now_us() + SWEEP_US)
+            self.tick.wheel.schedule(self._sweep, self.tick.now_us() + SWEEP_US)
         if self._first is None and not self._closing and self._fits(n):
             if self.calls == 0 and count == 1 and type(call) is not Notification:
                 session = self.session
@@ -261,7 +261,7 @@ cdef class Client(Account):
     cdef object _refusal(self, Py_ssize_t n):
         """Why a call with ``n`` bytes cannot even wait, as an error, or None."""
         if self._closing or self.closed:
-            return LinkLost(
+            return LinkLostError(
                 f"the client of {self.endpoint} is closed", endpoint=self.endpoint, retry_safe=True
             )
         if self.session is None and not (self._wait and self._reconnect):
@@ -328,7 +328,7 @@ cdef class Client(Account):
             call.refuse(UsageError(f"{self.endpoint} does not offer calls without reply"))
             return 0
         if call.due_us:
-            left_us = call.due_us - self.turn.now_us()
+            left_us = call.due_us - self.tick.now_us()
             timeout_ms = <uint32_t>(left_us // 1000) if left_us >= 1000 else 1
         try:
             target = self._method_id(call.method)
@@ -380,9 +380,9 @@ cdef class Client(Account):
             self._drain()
         if self.calls or self.waiting:
             # With many of them the sweeps are further apart.
-            self.turn.wheel.schedule(
+            self.tick.wheel.schedule(
                 self._sweep,
-                self.turn.wheel.clock_us() + SWEEP_US * (1 + (self.calls + self.waiting) // 5000),
+                self.tick.wheel.clock_us() + SWEEP_US * (1 + (self.calls + self.waiting) // 5000),
             )
         self._check_idle()
 
@@ -469,7 +469,7 @@ cdef class Client(Account):
         else:
             if session is self.session:
                 self.session = None
-            elif type(failure) is LinkLost:
+            elif type(failure) is LinkLostError:
                 # It never came to a session.
                 failure = ConnectError(str(failure), endpoint=self.endpoint)
             if not self._closing or not self._reconnect:
@@ -496,13 +496,13 @@ cdef class Client(Account):
 
     async def close(self, *, drain_ms=5000):
         """Close the connection, once the calls made so far have ended, or in ``drain_ms``
-        milliseconds at the latest; those that have not ended then fail with LinkLost.
+        milliseconds at the latest; those that have not ended then fail with LinkLostError.
         """
         cdef ClientSession session
         milliseconds("drain_ms", drain_ms)
-        if self.turn.foreign or (self.closed and self._link.stopped and not self._leaving):
+        if self.tick.foreign or (self.closed and self._link.stopped and not self._leaving):
             return
-        self.turn.check(f"the client of {self.endpoint}")
+        self.tick.check(f"the client of {self.endpoint}")
         self._closing = True
         if self.session is not None and not self.waiting:
             self.session.goodbye()
@@ -525,14 +525,14 @@ cdef class Client(Account):
         for session in list(self._leaving):
             session.close()
         self.session = None
-        self._fail_line(LinkLost(
+        self._fail_line(LinkLostError(
             f"the client of {self.endpoint} was closed", endpoint=self.endpoint, retry_safe=True
         ))
-        self.turn.wheel.cancel(self._sweep)
+        self.tick.wheel.cancel(self._sweep)
 
     def _told(self):
         """How it stands, for a person."""
-        if self.turn.foreign:
+        if self.tick.foreign:
             return "of another process"
         if self.closed:
             return "closed"
@@ -552,7 +552,7 @@ cdef class Client(Account):
 
     def statistics(self):
         """The client's counters now, as a frozen ClientStatistics."""
-        if self.turn.foreign:
+        if self.tick.foreign:
             raise foreign(f"the client of {self.endpoint}")
         return ClientStatistics(
             connected=self.session is not None, connections=self.connections, sent=self.sent,

@@ -328,7 +328,7 @@ cdef class ClientSession(Session):
         item.order_key = order_key
         item.metadata = metadata
         if timeout_ms != 0xFFFFFFFF:
-            item.due_us = self.turn.now_us() + <int64_t>timeout_ms * 1000
+            item.due_us = self.tick.now_us() + <int64_t>timeout_ms * 1000
         write_frame(self.out, F_PIECE, 0, 0, id, <uint32_t>PyBytes_GET_SIZE(body), NULL, 0)
         return self.add_body(item)
 

@@ -2,7 +2,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from dragoman.flow.credits cimport CreditPool
 from dragoman.rpc.server_session cimport Handler, ServerSession
-from dragoman.rpc.turn cimport Turn
+from dragoman.rpc.tick cimport Tick
 from dragoman.timers cimport Timed
 
 
@@ -14,7 +14,7 @@ cdef class Method:
 
 cdef class Dispatcher(Handler):
     cdef object loop
-    cdef Turn turn
+    cdef Tick tick
     cdef object _functions
     cdef object _executor
     cdef object _create_task

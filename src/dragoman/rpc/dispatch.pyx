@@ -18,7 +18,7 @@ from cpython.list cimport PyList_GET_ITEM
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from dragoman.rpc.server_session cimport HOLD_HANDLER, Handler, ServerSession
-from dragoman.rpc.turn cimport Turn, turn_of
+from dragoman.rpc.tick cimport Tick, tick_of
 from dragoman.timers cimport Timed
 from dragoman.wire.mesh cimport FEATURE_METADATA, FEATURE_NO_REPLY, FEATURE_ORDER
 
@@ -61,7 +61,7 @@ cdef class Dispatcher(Handler):
     def __init__(self, loop, functions, *, int64_t bytes_max, executor=None):
         self.features = FEATURE_NO_REPLY | FEATURE_ORDER | FEATURE_METADATA
         self.loop = loop
-        self.turn = turn_of(loop)
+        self.tick = tick_of(loop)
         self._functions = functions
         self._executor = executor
         self._create_task = loop.create_task
@@ -137,14 +137,14 @@ cdef class Dispatcher(Handler):
             else:
                 work.start()
             return True
-        if self.turn.request_session is not session:
-            self.turn.request_session = session
-        if self.turn.request_method is not method:
-            self.turn.request_method = method
-        self.turn.request_timeout_ms = timeout_ms
-        self.turn.request_no_reply = session.no_reply
-        if self.turn.request_metadata is not session.metadata:
-            self.turn.request_metadata = session.metadata
+        if self.tick.request_session is not session:
+            self.tick.request_session = session
+        if self.tick.request_method is not method:
+            self.tick.request_method = method
+        self.tick.request_timeout_ms = timeout_ms
+        self.tick.request_no_reply = session.no_reply
+        if self.tick.request_metadata is not session.metadata:
+            self.tick.request_metadata = session.metadata
         try:
             result = method.function(owner)
         except BaseException as error:
@@ -196,7 +196,7 @@ cdef class Dispatcher(Handler):
             session.hold(HOLD_HANDLER)
             self._held.append(session)
         if timeout_ms != TIMEOUT_MS_NONE:
-            self.turn.wheel.schedule(work, work.started_us + <int64_t>timeout_ms * 1000)
+            self.tick.wheel.schedule(work, work.started_us + <int64_t>timeout_ms * 1000)
         return work
 
     def _in_turn(self, Work work, ServerSession session):
@@ -319,7 +319,7 @@ cdef class Work(Timed):
 
     cdef int start(self) except -1:
         """Run its function."""
-        cdef Turn turn = self.dispatcher.turn
+        cdef Tick tick = self.dispatcher.tick
         cdef object result
         cdef bytes body = self.body
         self.body = None
@@ -340,17 +340,17 @@ cdef class Work(Timed):
             # Not a future of the loop: that would end when it is cancelled, the thread only later.
             self.task.add_done_callback(self._thread_ended)
             return 0
-        turn.request_session = self.session
-        turn.request_method = self.method
-        turn.request_timeout_ms = self.timeout_ms
-        turn.request_no_reply = self.no_reply
-        turn.request_metadata = self.metadata
+        tick.request_session = self.session
+        tick.request_method = self.method
+        tick.request_timeout_ms = self.timeout_ms
+        tick.request_no_reply = self.no_reply
+        tick.request_metadata = self.metadata
         try:
             result = self.method.function(body)
         except BaseException as error:
             return self._end(None, error)
         finally:
-            turn.request_session = None
+            tick.request_session = None
         if hasattr(result, "__await__"):
             return self._await(result)
         return self._end(result, None)
@@ -364,7 +364,7 @@ cdef class Work(Timed):
             else:
                 self._awaited = awaitable
                 self.task = self.dispatcher._create_task(guarded(awaitable))
-                self.dispatcher.turn.tasks += 1
+                self.dispatcher.tick.tasks += 1
         except Exception as error:
             # A future of another loop, say.
             return self._end(None, error)
@@ -465,24 +465,24 @@ def current_request():
     """
     # A task or a thread has its own; a function that runs at once has none.
     cdef Work work = _work.get()
-    cdef Turn turn
+    cdef Tick tick
     cdef Method method
     cdef ServerSession session
     if work is None and (loop := asyncio._get_running_loop()) is not None:
-        turn = turn_of(loop)
-        if turn.request_session is not None:
-            method = turn.request_method
-            session = turn.request_session
-            left_ms = turn.request_timeout_ms
+        tick = tick_of(loop)
+        if tick.request_session is not None:
+            method = tick.request_method
+            session = tick.request_session
+            left_ms = tick.request_timeout_ms
             return RequestInfo(
                 method.name, session.peer, None if left_ms == TIMEOUT_MS_NONE else left_ms,
-                turn.request_no_reply, dict(turn.request_metadata or ()),
+                tick.request_no_reply, dict(tick.request_metadata or ()),
             )
     if work is None:
         raise UsageError("current_request() is for handlers of requests")
     left_ms = None
     if work.timeout_ms != TIMEOUT_MS_NONE:
-        passed_us = work.dispatcher.turn.wheel.clock_us() - work.started_us
+        passed_us = work.dispatcher.tick.wheel.clock_us() - work.started_us
         left_ms = max(0, work.timeout_ms - passed_us // 1000)
     return RequestInfo(
         work.method.name, work.session.peer, left_ms, work.no_reply, dict(work.metadata or ())

@@ -24,12 +24,12 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import uvloop
 
-from dragoman.errors import DragomanError, LinkLost, UsageError
+from dragoman.errors import DragomanError, LinkLostError, UsageError
 from dragoman.forking import foreign
 from dragoman.observe.faults import log_fault
 from dragoman.options import milliseconds
 from dragoman.rpc.inbox import Inbox
-from dragoman.rpc.turn import turn_of
+from dragoman.rpc.tick import tick_of
 from dragoman.unclosed import warn
 
 log = logging.getLogger("dragoman.rpc")
@@ -201,7 +201,7 @@ class LoopThread(Generic[K]):
         self.inbox.close(self._refusal)
 
     def _lost(self) -> DragomanError:
-        return LinkLost(f"{self.what} is closed", endpoint=self.endpoint, retry_safe=True)
+        return LinkLostError(f"{self.what} is closed", endpoint=self.endpoint, retry_safe=True)
 
     def _begin_to_stop(self, drain_ms: int) -> None:
         self._ending = self.loop.create_task(self._close_and_stop(drain_ms))
@@ -228,7 +228,7 @@ class LoopThread(Generic[K]):
     async def _finish_writing(self) -> None:
         """What was written before the end leaves, or is given up, before the loop ends."""
         until_s = self.loop.time() + FINISH_S
-        closing = turn_of(self.loop).closing
+        closing = tick_of(self.loop).closing
         while closing and self.loop.time() < until_s:
             await asyncio.sleep(0.005)
         for transport in list(closing):

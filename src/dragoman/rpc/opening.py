@@ -52,7 +52,7 @@ async def connect(
     - ``heartbeat_ms``: a server that is silent for two of these is given up.
     - ``reconnect``: connect again after a loss, with a backoff from 50 ms to 5 s; calls wait for
       it in line, or fail with ConnectError when ``on_full`` is "fail". Without it the client is
-      closed by the loss. Calls that were under way fail with LinkLost either way.
+      closed by the loss. Calls that were under way fail with LinkLostError either way.
     - ``tls``: a client's ``ssl.SSLContext``; ``server_hostname``: the name to check the certificate
       against, if it is not the address's host.
 

@@ -1,9 +1,9 @@
-from dragoman.rpc.turn cimport Gathering, Turn
+from dragoman.rpc.tick cimport Gathering, Tick
 
 
 cdef class PipeEnd(Gathering):
     cdef readonly object loop
-    cdef Turn turn
+    cdef Tick tick
     cdef object protocol
     cdef PipeEnd other
     cdef str _peer

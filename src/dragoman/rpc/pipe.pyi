@@ -1,6 +1,6 @@
 import asyncio
 
-from dragoman.rpc.turn import Gathering
+from dragoman.rpc.tick import Gathering
 
 class PipeEnd(Gathering, asyncio.Transport):
     """One end of a connection within the process."""

@@ -14,7 +14,7 @@ protocol is told of the connection's end once.
 from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_SIZE
 
-from dragoman.rpc.turn cimport turn_of
+from dragoman.rpc.tick cimport tick_of
 
 # A writer is paused while more than this waits for the other end, until it is less than the other.
 cdef Py_ssize_t FULL_BYTES = 1 << 20
@@ -26,7 +26,7 @@ cdef class PipeEnd(Gathering):
 
     def __cinit__(self, loop, protocol, str peer not None):
         self.loop = loop
-        self.turn = turn_of(loop)
+        self.tick = tick_of(loop)
         self.protocol = protocol
         self._peer = peer
         self._inbox = []
@@ -58,7 +58,7 @@ cdef class PipeEnd(Gathering):
         """Give it what has come, and what will."""
         if not self._reading and not self._closing:
             self._reading = True
-            self.turn.mark(self)
+            self.tick.mark(self)
 
     def is_closing(self):
         """Whether this end has been closed, from either side."""
@@ -71,7 +71,7 @@ cdef class PipeEnd(Gathering):
         self._closing = True
         self._discard()
         self.other._finished = True
-        self.turn.mark(self.other)
+        self.tick.mark(self.other)
         self.loop.call_soon(self._closed)
 
     def abort(self):
@@ -95,11 +95,11 @@ cdef class PipeEnd(Gathering):
                 # Whoever writes to an end that is gone learns it, though it may not read.
                 self.other._finished = True
                 self.other._reading = True
-                self.turn.mark(self.other)
+                self.tick.mark(self.other)
             return 0
         self._inbox.append(data)
         self._inbox_bytes += PyBytes_GET_SIZE(data)
-        self.turn.mark(self)
+        self.tick.mark(self)
         return 0
 
     cdef void flush(self):

@@ -26,7 +26,7 @@ from dragoman.rpc.dispatch import Dispatcher
 from dragoman.rpc.options import ServerOptions, held_bytes_max
 from dragoman.rpc.server_session import ServerSession
 from dragoman.rpc.statistics import ServerStatistics
-from dragoman.rpc.turn import turn_of
+from dragoman.rpc.tick import tick_of
 
 Function = Callable[[bytes], Any]
 
@@ -41,7 +41,7 @@ class Server:
         options: ServerOptions,
     ) -> None:
         self._loop = loop
-        self._turn = turn_of(loop)
+        self._tick = tick_of(loop)
         self._options = options
         self._pool = CreditPool(options.limit)
         self._executor = (
@@ -107,11 +107,11 @@ class Server:
     @property
     def foreign(self) -> bool:
         """Whether it belongs to the process that this one was forked from."""
-        return self._turn.foreign
+        return self._tick.foreign
 
     def check_mine(self) -> None:
         """Raise UsageError where it must not be used."""
-        self._turn.check(f"the server at {self.address}")
+        self._tick.check(f"the server at {self.address}")
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed."""

@@ -88,7 +88,7 @@ cdef class SessionHolder(Holder):
         cdef ServerSession session = self.session
         # What has come back already is to be read before it.
         session.grant_owed()
-        self.asked_us = session.turn.wheel.clock_us()
+        self.asked_us = session.tick.wheel.clock_us()
         session.control(F_RECLAIM, 0, 0, n, b"")
         session._pace()
 
@@ -433,7 +433,7 @@ cdef class ServerSession(Session):
         if pacer is None:
             pacer = self.pool.pacer = Pacer()
             pacer.pool = self.pool
-            pacer.wheel = self.turn.wheel
+            pacer.wheel = self.tick.wheel
         pacer.go_on()
 
     cdef void _probe_reclaim(self):

@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from dragoman.budget cimport Budget
 from dragoman.rpc.arrival cimport Arriving
 from dragoman.rpc.pieces cimport Body, Incoming, Outgoing
-from dragoman.rpc.turn cimport Turn
+from dragoman.rpc.tick cimport Tick
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.mesh cimport MeshDecoder
 
@@ -17,7 +17,7 @@ cdef enum:
 
 cdef class Session(Arriving):
     cdef readonly object loop
-    cdef Turn turn
+    cdef Tick tick
     cdef object transport
     cdef Buffer out
     cdef MeshDecoder decoder

@@ -52,7 +52,7 @@ from dragoman.rpc.arrival cimport Progress
 from dragoman.rpc.pieces cimport (
     APART_BYTES, PIECE_BYTES_LEAST, PIECE_BYTES_MOST, WHOLE_BYTES, Body, Outgoing,
 )
-from dragoman.rpc.turn cimport TAKEN_BYTES, turn_of, write_to
+from dragoman.rpc.tick cimport TAKEN_BYTES, tick_of, write_to
 from dragoman.wire.mesh cimport (
     F_GOODBYE, F_HELLO, F_PING, FEATURE_PIECES, FLAG_VIOLATION, HEADER_BYTES, HELLO_BYTES,
     MESH_ERROR, MESH_NEED_MORE, MESH_VERSION, put_header, write_frame,
@@ -65,7 +65,7 @@ import struct
 from dragoman.forking import closed, opened
 from dragoman.observe.faults import log_fault
 from dragoman.reasons import reason
-from dragoman.errors import LinkLost, ProtocolError
+from dragoman.errors import LinkLostError, ProtocolError
 
 log = logging.getLogger("dragoman.rpc")
 
@@ -119,7 +119,7 @@ cdef class Session(Arriving):
 
     cdef inline void mark(self):
         if not self._marked and not self._eager:
-            self.turn.mark(self)
+            self.tick.mark(self)
 
     cdef int control(
         self, int kind, uint16_t target, uint32_t id, uint32_t value, bytes body
@@ -246,7 +246,7 @@ cdef class Session(Arriving):
             self._write_parts()
         while self.bodies.count and (whole or not self.paused and done < PUMP_BYTES):
             body = self.bodies.first()
-            n = self.bodies.head(self.out, body, self.turn.now_us())
+            n = self.bodies.head(self.out, body, self.tick.now_us())
             self._send_with(body, n)
             if self._broken:
                 # It has not been sent whole, nor will it be.
@@ -371,7 +371,7 @@ cdef class Session(Arriving):
         """The transport is there; HELLO goes first."""
         cdef object address
         self.transport = transport
-        self.turn = turn_of(self.loop)
+        self.tick = tick_of(self.loop)
         self._fd = -1
         plain = transport.get_extra_info("socket")
         if plain is not None:
@@ -385,7 +385,7 @@ cdef class Session(Arriving):
         elif address:
             self.peer = str(address)
         self._heard = True
-        self.turn.wheel.schedule(self, self.turn.wheel.clock_us() + self.heartbeat_us)
+        self.tick.wheel.schedule(self, self.tick.wheel.clock_us() + self.heartbeat_us)
 
     def get_buffer(self, sizehint):
         """Where the next read goes: the loop's buffer, or the large body being put together."""
@@ -402,13 +402,13 @@ cdef class Session(Arriving):
             room = min(room, <size_t>TAKEN_BYTES)
             return PyMemoryView_FromMemory(at, room, PyBUF_WRITE)
         self._direct = False
-        return self.turn.read_view
+        return self.tick.read_view
 
     def buffer_updated(self, Py_ssize_t n):
         """``n`` bytes have arrived."""
-        self.turn.read_begins()
+        self.tick.read_begins()
         # One look at the clock for all that this read brings.
-        self.read_us = self.turn.now_us()
+        self.read_us = self.tick.now_us()
         self.bytes_in += n
         self._heard = True
         try:
@@ -422,28 +422,28 @@ cdef class Session(Arriving):
                 else:
                     self.decoder.direct_received(n)
             else:
-                self.decoder.receive(self.turn.read_buffer, n)
-            self.turn.begin_slice(self.read_us)
+                self.decoder.receive(self.tick.read_buffer, n)
+            self.tick.begin_slice(self.read_us)
             self._process()
             if self.has_taken(n) and not self.closed:
                 self.hold(HOLD_TURN)
-                self.turn.line_up(self)
+                self.tick.line_up(self)
         finally:
-            self.turn.read_ends(self.read_us)
+            self.tick.read_ends(self.read_us)
 
     def data_received(self, bytes data not None):
         """Bytes have arrived: on loops that know a buffered protocol only by its base class."""
-        self.read_us = self.turn.wheel.clock_us()
+        self.read_us = self.tick.wheel.clock_us()
         self.bytes_in += len(data)
         self._heard = True
         self.decoder.receive(PyBytes_AS_STRING(data), len(data))
-        self.turn.begin_slice(self.read_us)
+        self.tick.begin_slice(self.read_us)
         self._process()
 
     cdef int _process(self) except -1:
         self._process_frames()
         # Whatever handlers ran, none of them runs now.
-        self.turn.request_session = None
+        self.tick.request_session = None
         return 0
 
     cdef int _process_frames(self) except -1:
@@ -464,9 +464,9 @@ cdef class Session(Arriving):
                     self.fail(self.decoder.error)
                     return 0
                 self.on_frame()
-                if self.turn.slice_over() and not self.closed and self.decoder.more():
+                if self.tick.slice_over() and not self.closed and self.decoder.more():
                     self.hold(HOLD_TURN)
-                    self.turn.line_up(self)
+                    self.tick.line_up(self)
         except ProtocolError as error:
             self.fail(str(error))
             return 0
@@ -477,7 +477,7 @@ cdef class Session(Arriving):
             return 0
         if not self.closed:
             if not self.decoder.idle() or (self.arriving is not None and self.arriving.open):
-                self.frame_begun(self.turn.wheel)
+                self.frame_begun(self.tick.wheel)
                 if self.read_us - self._told_us > min(ARRIVING_US, self.heartbeat_us // 4) \
                         and self.ready and not self.paused:
                     self._told_us = self.read_us
@@ -533,7 +533,7 @@ cdef class Session(Arriving):
         """A reason to hold has gone."""
         if self._held and not self._held & ~(reason | HOLD_TURN):
             # What was put by is dealt with when it is this session's turn.
-            self.turn.line_up(self)
+            self.tick.line_up(self)
         self._held &= ~reason
 
     cdef int _go_on(self) except -1:
@@ -543,7 +543,7 @@ cdef class Session(Arriving):
         self._stash = None
         if stash is not None:
             self.budget.give(len(stash))
-            self.read_us = self.turn.wheel.clock_us()
+            self.read_us = self.tick.wheel.clock_us()
             self.decoder.receive(PyBytes_AS_STRING(stash), len(stash))
             self._process()
         if not self._held and not self.closed:
@@ -558,7 +558,7 @@ cdef class Session(Arriving):
         """The transport's buffer is full: frames gather here, within bounds."""
         self.paused = True
         if self._narrow:
-            self._full_us = self.turn.wheel.clock_us()
+            self._full_us = self.tick.wheel.clock_us()
         self._count_queue()
 
     cdef void _count_queue(self):
@@ -581,7 +581,7 @@ cdef class Session(Arriving):
         # The peer has taken something.
         self._heard = True
         if self._narrow:
-            took_us = self.turn.wheel.clock_us() - self._full_us
+            took_us = self.tick.wheel.clock_us() - self._full_us
             if took_us < PIECE_US_LEAST or self._idles():
                 self._lengthen_pieces()
             elif took_us > PIECE_US_MOST and self.bodies.piece_bytes > PIECE_BYTES_LEAST:
@@ -594,7 +594,7 @@ cdef class Session(Arriving):
     def connection_lost(self, exc):
         """The connection is gone; whatever was in flight ends now."""
         if self.closed:
-            self.turn.closing.discard(self.transport)
+            self.tick.closing.discard(self.transport)
             return
         met = self.ready
         self.closed = True
@@ -603,7 +603,7 @@ cdef class Session(Arriving):
         closed(self._socket)
         self._socket = -1
         if self.failure is None:
-            self.failure = LinkLost(
+            self.failure = LinkLostError(
                 f"connection to {self.peer} lost" + (f": {reason(exc)}" if exc else "")
                 + ("" if met else self.unmet()),
                 endpoint=self.peer,
@@ -619,7 +619,7 @@ cdef class Session(Arriving):
         self._parts_bytes = 0
         if self.arriving is not None:
             self.arriving.drop()
-        self.turn.wheel.cancel(self)
+        self.tick.wheel.cancel(self)
         self.end_watch()
         self.on_closed()
         if self.bodies is not None:
@@ -663,7 +663,7 @@ cdef class Session(Arriving):
             elif self._quiet == 3:
                 self.lose("no sign of life within two heartbeat intervals")
                 return
-        self.turn.wheel.schedule(self, self.turn.wheel.clock_us() + self.heartbeat_us // 2)
+        self.tick.wheel.schedule(self, self.tick.wheel.clock_us() + self.heartbeat_us // 2)
 
     cdef bint _moves(self):
         """Whether what the kernel had not sent at the last look has moved on since: bytes that
@@ -729,7 +729,7 @@ cdef class Session(Arriving):
     cdef void lose(self, str why):
         """The peer is dead or hopeless: close at once, saying why to our own side."""
         if self.failure is None:
-            self.failure = LinkLost(f"{self.peer}: {why}", endpoint=self.peer)
+            self.failure = LinkLostError(f"{self.peer}: {why}", endpoint=self.peer)
         self._drop()
 
     cdef void _drop(self):
@@ -742,14 +742,14 @@ cdef class Session(Arriving):
         if self.closed or self.transport is None:
             return
         if self.failure is None:
-            self.failure = LinkLost(f"connection to {self.peer} closed", endpoint=self.peer)
+            self.failure = LinkLostError(f"connection to {self.peer} closed", endpoint=self.peer)
         self.paused = False
         if self.bodies is not None and self.bodies.count:
             self._pump(True)
         self.flush()
         self.transport.close()
         if self.transport.get_write_buffer_size():
-            self.turn.closing.add(self.transport)
+            self.tick.closing.add(self.transport)
         self.connection_lost(None)
 
     cdef bint on_frame(self) except -1:

@@ -21,7 +21,7 @@ from dragoman.rpc.loop_thread import LoopThread
 from dragoman.rpc.opening import CONNECT_TIMEOUT_MS
 from dragoman.rpc.options import MIB, ClientOptions
 from dragoman.rpc.statistics import ClientStatistics
-from dragoman.rpc.turn import turn_of
+from dragoman.rpc.tick import tick_of
 
 
 def connect_sync(
@@ -81,7 +81,7 @@ class SyncClient(BlockingCalls[Client]):
 
     def statistics(self) -> ClientStatistics:
         """The client's counters now."""
-        if turn_of(self._core.loop).foreign:
+        if tick_of(self._core.loop).foreign:
             raise foreign(f"the client of {self.address}")
         return self._core.client.statistics()
 

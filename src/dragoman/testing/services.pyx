@@ -72,7 +72,7 @@ def submit(
     request.body_owner = body
     request.body = PyBytes_AS_STRING(body)
     request.body_length = len(body)
-    request.started_us = service.turn.wheel.clock_us()
+    request.started_us = service.tick.wheel.clock_us()
     request.due_us = request.started_us + timeout_ms * 1000
     service.submit(request)
     return request

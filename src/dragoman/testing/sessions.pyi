@@ -23,8 +23,8 @@ def send(
     """Call ``method`` with ``body``; exactly one of the callbacks follows.
 
     ``timeout_ms`` (None: no deadline) bounds the wait and travels to the server. Raises
-    OverloadError without credit, LinkLost when the session is not open, LimitError when the body is
-    too long for the peer, UsageError for arguments that cannot be sent.
+    OverloadError without credit, LinkLostError when the session is not open, LimitError when the
+    body is too long for the peer, UsageError for arguments that cannot be sent.
     """
 
 def tell_waiting(session: ClientSession, waiting: int) -> None:

@@ -17,7 +17,7 @@ from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
 from dragoman.rpc.server_session cimport Handler, ServerSession
 
 from dragoman.errors import (
-    Code, DragomanError, LimitError, LinkLost, OverloadError, ProtocolError, UsageError, from_code,
+    Code, DragomanError, LimitError, LinkLostError, OverloadError, ProtocolError, UsageError, from_code,
 )
 from dragoman.rpc.ending import reported
 
@@ -79,8 +79,8 @@ def send(
 
     ``timeout_ms`` (1 or more; None: no deadline) bounds the wait and travels to the server. Nothing
     waits here for credit: raises OverloadError when ``session.credits`` is 0 or too many bytes
-    gather, LinkLost (retry_safe) when the session is not open, LimitError when the peer does not
-    take so long a body, UsageError for arguments that cannot be sent.
+    gather, LinkLostError (retry_safe) when the session is not open, LimitError when the peer does
+    not take so long a body, UsageError for arguments that cannot be sent.
     """
     cdef OutgoingCall call
     cdef uint32_t timeout = TIMEOUT_MS_MAX
@@ -91,7 +91,7 @@ def send(
             raise UsageError(f"timeout_ms must be 1 to {TIMEOUT_MS_MAX}, not {timeout_ms}")
         timeout = timeout_ms
     if not session.ready or session.goodbye_received:
-        raise LinkLost(
+        raise LinkLostError(
             f"the session with {session.peer} is not open", endpoint=session.peer, retry_safe=True
         )
     if len(body) > session.peer_body_bytes_max:
@@ -108,7 +108,7 @@ def send(
     call._endpoint = session.peer
     session.submit(call, session.method_id(method), PyBytes_AS_STRING(body), len(body), timeout)
     if timeout_ms is not None:
-        session.turn.wheel.schedule(call, session.turn.wheel.clock_us() + <int64_t>timeout * 1000)
+        session.tick.wheel.schedule(call, session.tick.wheel.clock_us() + <int64_t>timeout * 1000)
     return call
 
 
@@ -270,8 +270,8 @@ cdef class RequestHandler(Handler):
         requests[id] = request
         self.in_progress += 1
         if timeout_ms != TIMEOUT_MS_MAX:
-            session.turn.wheel.schedule(
-                request, session.turn.wheel.clock_us() + <int64_t>timeout_ms * 1000
+            session.tick.wheel.schedule(
+                request, session.tick.wheel.clock_us() + <int64_t>timeout_ms * 1000
             )
         try:
             self._on_request(request)

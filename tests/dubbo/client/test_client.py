@@ -483,7 +483,7 @@ def test_the_synchronous_client_does_the_same_from_any_thread() -> None:
             dubbo.send(stub.note, "a")
             assert client.echo(stub) == "ok"
             assert client.statistics(stub).calls == 0
-        with pytest.raises(dubbo.LinkLost, match="closed"):
+        with pytest.raises(dubbo.LinkLostError, match="closed"):
             stub.say_hello("x")
         with pytest.raises(dubbo.UsageError):
             dubbo.connect_sync("ftp://x")

@@ -164,7 +164,7 @@ def test_a_provider_that_is_killed_costs_only_what_was_under_way_there(registry:
             # Nothing fails any more, and it goes on.
             assert len(load.errors) == failed <= 50
             assert sum(load.answers.values()) > before
-            assert {type(error) for error in load.errors} <= {dubbo.LinkLost}
+            assert {type(error) for error in load.errors} <= {dubbo.LinkLostError}
             assert not any(error.retry_safe for error in load.errors)
 
     asyncio.run(main())

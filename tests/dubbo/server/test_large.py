@@ -18,7 +18,7 @@ import uvloop
 from dragoman import dubbo
 from dragoman.dubbo.server.server import VALUES_MAX
 from dragoman.wire import hessian2
-from dragoman.wire.dubbo.frame import invocation as wire
+from dragoman.wire.dubbo import invocation as wire
 from dragoman.wire.java import Bean
 from tests.dubbo.hello import HELLO, OBJECT, Hello
 from tests.dubbo.peer import REQUEST, TWO_WAY, Reply, peer

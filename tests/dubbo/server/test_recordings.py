@@ -13,7 +13,7 @@ from interop.service import Blue, Green, Plain
 
 from dragoman import dubbo
 from dragoman.wire import hessian2
-from dragoman.wire.dubbo.frame import fastjson
+from dragoman.wire.dubbo import fastjson
 from tests.dubbo.peer import Reply, peer
 
 RECORDED = Path(__file__).parents[2] / "conformance" / "dubbo"

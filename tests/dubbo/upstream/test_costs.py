@@ -11,7 +11,7 @@ from fuzz.costs import check
 from dragoman.dubbo.upstream.costs import reply_is_costly, request_is_costly
 from dragoman.dubbo.upstream.encode_request import METHODS, Requests
 from dragoman.errors import UsageError
-from dragoman.wire.dubbo.frame import invocation
+from dragoman.wire.dubbo import invocation
 
 FORM, JSON, HESSIAN2_METHOD = (METHODS[name] for name in (b"form", b"json", b"hessian2"))
 HESSIAN2, FASTJSON, FASTJSON2 = 2, 6, 23

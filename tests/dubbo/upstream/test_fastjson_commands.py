@@ -10,7 +10,7 @@ import pytest
 
 from dragoman.dubbo.upstream.encode_request import Requests
 from dragoman.errors import UsageError
-from dragoman.wire.dubbo.frame import fastjson, invocation
+from dragoman.wire.dubbo import fastjson, invocation
 from dragoman.wire.hessian2 import encode
 
 COMMANDS = ["@type", "$ref"]

@@ -14,7 +14,7 @@ import uvloop
 
 from dragoman.agent.config import ConsumerConfig
 from dragoman.agent.consumer import ConsumerAgent
-from dragoman.wire.dubbo.frame import invocation
+from dragoman.wire.dubbo import invocation
 from dragoman.wire.java import Bean
 from tests.faults.http import Response, call, client
 from tests.slices import Slices

@@ -24,7 +24,7 @@ from dragoman.errors import (
     OverloadError,
     UnavailableError,
 )
-from dragoman.wire.dubbo.frame import invocation
+from dragoman.wire.dubbo import invocation
 from tests.faults.chain import eventually
 
 from .fake import Frame, Way, way

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dragoman.errors import ProtocolError, UsageError
-from dragoman.wire.dubbo.frame import DubboDecoder, fastjson
+from dragoman.wire.dubbo import fastjson
+from dragoman.wire.dubbo.frame import DubboDecoder
 
 INTERFACE = b"com.alibaba.dubbo.performance.demo.provider.IHelloService"
 STRING = b"Ljava/lang/String;"

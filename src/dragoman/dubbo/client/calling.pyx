@@ -160,7 +160,7 @@ cdef class JavaPool(Pool):
         call.future = future
         call.caller = caller
         if caller.timeout_us:
-            due_us = self._service.turn.now_us() + caller.timeout_us
+            due_us = self._service.tick.now_us() + caller.timeout_us
         call.body = PyBytes_AS_STRING(body)
         self._launch(call, METHOD_ONE_WAY if caller.one_way else METHOD, body, due_us, None, None)
         return future

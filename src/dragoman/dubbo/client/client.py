@@ -48,7 +48,7 @@ from dragoman.registry.static import StaticRegistry, parse_dubbo
 from dragoman.registry.url import redact_url
 from dragoman.rpc.address import Address
 from dragoman.rpc.options import MIB, ClientOptions, held_bytes_max
-from dragoman.rpc.turn import turn_of
+from dragoman.rpc.tick import tick_of
 from dragoman.unclosed import warn, watch
 
 T = TypeVar("T")
@@ -128,7 +128,7 @@ class Hub:
     ) -> None:
         check_registry("source", source)
         self._loop = loop
-        self._turn = turn_of(loop)
+        self._tick = tick_of(loop)
         self._settings = settings
         self._create_future = create_future
         self._static = static_providers(source) if isinstance(source, str) else None
@@ -154,7 +154,7 @@ class Hub:
 
     def told(self) -> str:
         """How it stands, for a person."""
-        if turn_of(self._loop).foreign:
+        if tick_of(self._loop).foreign:
             return "of another process"
         if self.closed:
             return "closed"
@@ -307,7 +307,7 @@ class Hub:
 
     def check_open(self) -> None:
         """Raise UsageError where, or when, it must not be used."""
-        self._turn.check("the client")
+        self._tick.check("the client")
         if self.closed:
             raise UsageError("the client is closed")
 
@@ -339,9 +339,9 @@ class Hub:
 
     async def close(self, *, drain_ms: int) -> None:
         """Let what is under way end, and close everything."""
-        if self._turn.foreign or self._ended:
+        if self._tick.foreign or self._ended:
             return
-        self._turn.check("the client")
+        self._tick.check("the client")
         self.closed = True
         pools = list(self._pools.values())
         await asyncio.gather(*(pool.close(drain_ms=drain_ms) for pool in pools))
@@ -485,8 +485,8 @@ class Client:
 
         Calls raise JavaError when the method threw, RemoteError when the provider failed otherwise,
         NotFoundError for what it does not serve, DeadlineError, OverloadError, UnavailableError (no
-        provider), LinkLost, ProtocolError (a reply that does not fit); ``retry_safe`` tells whether
-        the call certainly never ran. Raises UsageError for arguments that make no call.
+        provider), LinkLostError, ProtocolError (a reply that does not fit); ``retry_safe`` tells
+        whether the call certainly never ran. Raises UsageError for arguments that make no call.
         """
         return self._hub.make(
             declared,

@@ -2,14 +2,14 @@ from libc.stdint cimport int64_t, uint64_t
 
 from dragoman.budget cimport Budget
 from dragoman.rpc.arrival cimport Arriving
-from dragoman.rpc.turn cimport Turn
+from dragoman.rpc.tick cimport Tick
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.dubbo.frame cimport DubboDecoder
 
 
 cdef class Connected:
     cdef readonly object loop
-    cdef Turn turn
+    cdef Tick tick
     cdef Py_ssize_t payload_bytes_max
     cdef int64_t idle_us
     cdef int clients_max

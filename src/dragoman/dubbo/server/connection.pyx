@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint64_t
 from dragoman.dubbo.server.results cimport TEXT_MAX
 from dragoman.budget cimport Budget, process_budget
 from dragoman.rpc.arrival cimport Progress
-from dragoman.rpc.turn cimport turn_of, write_to
+from dragoman.rpc.tick cimport tick_of, write_to
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.dubbo.frame cimport (
     DUBBO_ERROR, DUBBO_EVENT_HEARTBEAT, DUBBO_FRAME, DUBBO_HESSIAN2, DUBBO_POOL_EXHAUSTED,
@@ -33,7 +33,7 @@ cdef class Connected:
 
     def __init__(self, loop, Py_ssize_t payload_bytes_max, idle_s, int clients_max, budget=None):
         self.loop = loop
-        self.turn = turn_of(loop)
+        self.tick = tick_of(loop)
         self.payload_bytes_max = payload_bytes_max
         self.idle_us = <int64_t>(idle_s * 1e6)
         self.clients_max = clients_max
@@ -54,7 +54,7 @@ cdef class Connected:
         self.draining = True
         for connection in list(self.connections):
             write_readonly(connection.out, 0, DUBBO_HESSIAN2)
-            self.turn.mark(connection)
+            self.tick.mark(connection)
 
     def close(self, *, at_once=False):
         """Close every connection, once what has been written is sent, or at once; calls at work go
@@ -108,9 +108,9 @@ cdef class ServiceConnection(Arriving):
         provider.connected += 1
         if provider.draining:
             write_readonly(self.out, 0, DUBBO_HESSIAN2)
-            provider.turn.mark(self)
-        self.read_us = provider.turn.wheel.clock_us()
-        provider.turn.wheel.schedule(self, self.read_us + provider.idle_us)
+            provider.tick.mark(self)
+        self.read_us = provider.tick.wheel.clock_us()
+        provider.tick.wheel.schedule(self, self.read_us + provider.idle_us)
 
     def connection_lost(self, error):
         """The loop: the connection is gone. What runs goes on, and nobody hears of it."""
@@ -155,7 +155,7 @@ cdef class ServiceConnection(Arriving):
                 self.transport.resume_reading()
             else:
                 provider = self.provider
-                provider.turn.line_up(self)
+                provider.tick.line_up(self)
 
     def eof_received(self):
         """The loop: the peer sends no more. Replies still under way go out before the close."""
@@ -170,13 +170,13 @@ cdef class ServiceConnection(Arriving):
             provider.budget.take(len(data))
             self.put_by += data
             return
-        self.read_us = provider.turn.wheel.clock_us()
-        provider.turn.read_begins()
+        self.read_us = provider.tick.wheel.clock_us()
+        provider.tick.read_begins()
         try:
-            provider.turn.begin_slice(self.read_us)
+            provider.tick.begin_slice(self.read_us)
             self._take_frames(data)
         finally:
-            provider.turn.read_ends(self.read_us)
+            provider.tick.read_ends(self.read_us)
 
     cdef void take_turn(self):
         cdef bytes data = self.put_by
@@ -184,7 +184,7 @@ cdef class ServiceConnection(Arriving):
             return
         self.put_by = None
         self.provider.budget.give(len(data))
-        self.read_us = self.provider.turn.wheel.clock_us()
+        self.read_us = self.provider.tick.wheel.clock_us()
         self._take_frames(data)
         if self.put_by is None and not self.closed and not self.paused:
             self.transport.resume_reading()
@@ -196,7 +196,7 @@ cdef class ServiceConnection(Arriving):
         cdef int outcome = DUBBO_FRAME
         frame.receive(data)
         while not self.closed:
-            if outcome == DUBBO_FRAME and (self.paused or provider.turn.slice_over()) \
+            if outcome == DUBBO_FRAME and (self.paused or provider.tick.slice_over()) \
                     and frame.end > frame.at:
                 # The frames that are left, for ``take_turn``.
                 self.put_by = data[len(data) - (frame.end - frame.at):]
@@ -204,7 +204,7 @@ cdef class ServiceConnection(Arriving):
                 frame.at = frame.end
                 if not self.paused:
                     self.transport.pause_reading()
-                    provider.turn.line_up(self)
+                    provider.tick.line_up(self)
                 return 0
             outcome = frame.next_frame()
             if outcome != DUBBO_FRAME:
@@ -219,14 +219,14 @@ cdef class ServiceConnection(Arriving):
         if self.has_taken(len(data)) and not self.closed and not self.paused:
             self.put_by = b""
             self.transport.pause_reading()
-            provider.turn.line_up(self)
+            provider.tick.line_up(self)
         if outcome == DUBBO_ERROR and not self.closed:
             # Telnet, HTTP, or a frame that is none: there is no way back into step.
             provider.refused += 1
             log.info("%s: closing the connection: %s", self.peer, frame.error)
             self.close()
         elif frame.have() and not self.closed:
-            self.frame_begun(provider.turn.wheel)
+            self.frame_begun(provider.tick.wheel)
         return 0
 
     cdef bint progress(self, Progress* frame) noexcept:
@@ -264,7 +264,7 @@ cdef class ServiceConnection(Arriving):
             write_heartbeat_reply(
                 self.out, frame.id, frame.serialization, frame.body, frame.body_length
             )
-            self.provider.turn.mark(self)
+            self.provider.tick.mark(self)
         return 0
 
     cdef int error(self, uint64_t id, int serialization, int status, str text) except -1:
@@ -275,7 +275,7 @@ cdef class ServiceConnection(Arriving):
                 self.out, id, serialization, status, PyBytes_AS_STRING(utf8),
                 PyBytes_GET_SIZE(utf8),
             )
-            self.provider.turn.mark(self)
+            self.provider.tick.mark(self)
         return 0
 
     cdef void flush(self):
@@ -290,13 +290,13 @@ cdef class ServiceConnection(Arriving):
         cdef int64_t due_us = self.read_us + provider.idle_us
         if self.closed:
             return
-        if self.owed == 0 and provider.turn.wheel.clock_us() >= due_us:
+        if self.owed == 0 and provider.tick.wheel.clock_us() >= due_us:
             log.info("%s: closing the connection: silent for too long", self.peer)
             self.close()
             return
-        if due_us <= provider.turn.wheel.clock_us():
-            due_us = provider.turn.wheel.clock_us() + provider.idle_us
-        provider.turn.wheel.schedule(self, due_us)
+        if due_us <= provider.tick.wheel.clock_us():
+            due_us = provider.tick.wheel.clock_us() + provider.idle_us
+        provider.tick.wheel.schedule(self, due_us)
 
     def close(self):
         """Send what there is, and close."""

@@ -233,7 +233,7 @@ cdef class Provider(Connected):
         call.connection.owed += 1
         call.begun = True
         if call.due_us:
-            self.turn.wheel.schedule(call, call.due_us)
+            self.tick.wheel.schedule(call, call.due_us)
         if bound.threaded:
             token = _call.set(call)
             try:
@@ -321,7 +321,7 @@ cdef class ServedCall(ServedRequest):
             else:
                 self._awaited = awaitable
                 self.task = self.provider._create_task(guarded(awaitable))
-                self.provider.turn.tasks += 1
+                self.provider.tick.tasks += 1
         except Exception as error:
             # A future of another loop, say.
             return self.end(None, error)
@@ -357,7 +357,7 @@ cdef class ServedCall(ServedRequest):
             self._wheel.cancel(self)
         if self.answered:
             if self.connection.half_closed:
-                self.provider.turn.mark(self.connection)
+                self.provider.tick.mark(self.connection)
             return 0
         if error is None:
             encode = self.bound.encode_inner if self._generalizes() else self.bound.encode
@@ -394,7 +394,7 @@ cdef class ServedCall(ServedRequest):
         cdef str descriptor = None
         self.answered = True
         if connection.half_closed:
-            self.provider.turn.mark(connection)
+            self.provider.tick.mark(connection)
         if not self.two_way or connection.closed:
             return 0
         if isinstance(error, OverloadError) and error.retry_safe:
@@ -425,7 +425,7 @@ cdef class ServedCall(ServedRequest):
                 f"Failed to send response, cause: {words(problem)}",
             )
         end_frame(out, start)
-        self.provider.turn.mark(connection)
+        self.provider.tick.mark(connection)
         return 0
 
     cdef int refuse(self, int status, str text) except -1:
@@ -453,7 +453,7 @@ cdef class ServedCall(ServedRequest):
         cdef int64_t left_us
         timeout_ms = None
         if self.due_us:
-            left_us = self.due_us - self.provider.turn.wheel.clock_us()
+            left_us = self.due_us - self.provider.tick.wheel.clock_us()
             timeout_ms = max(0, left_us // 1000)
         if self.reply_attachments is None:
             self.reply_attachments = {}

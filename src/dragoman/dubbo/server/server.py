@@ -35,7 +35,7 @@ from dragoman.registry import Handle, Registration, Registry, open_registry
 from dragoman.registry.base import LIMIT_MAX, METHODS_MAX, WEIGHT_MAX, Method, check_registry
 from dragoman.registry.url import JAVA_REGISTRIES, LEASE_TTL_S_MAX, default_weight
 from dragoman.rpc.address import Address
-from dragoman.rpc.turn import turn_of
+from dragoman.rpc.tick import tick_of
 from dragoman.stopping import told_to_stop
 from dragoman.unclosed import watch
 from dragoman.wire.java.descriptor import java_name
@@ -78,7 +78,7 @@ class Server:
         owned: bool,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._turn = turn_of(self._loop)
+        self._tick = tick_of(self._loop)
         self._services = services
         self._provider = provider
         self._executor = executor
@@ -129,7 +129,7 @@ class Server:
         return self._closing
 
     def __repr__(self) -> str:
-        if turn_of(self._loop).foreign:
+        if tick_of(self._loop).foreign:
             state = "of another process"
         elif self._closing:
             state = "closed" if self._closed.done() else "closing"
@@ -152,7 +152,7 @@ class Server:
         return all(handle.registered for handle in self._handles)
 
     def _check_mine(self) -> None:
-        self._turn.check(f"the server at {self.address}")
+        self._tick.check(f"the server at {self.address}")
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed."""
@@ -167,7 +167,7 @@ class Server:
 
     def statistics(self) -> ServerStatistics:
         """The server's counters now."""
-        if self._turn.foreign:
+        if self._tick.foreign:
             raise foreign(f"the server at {self.address}")
         return self._provider.statistics()
 
@@ -176,7 +176,7 @@ class Server:
         for ``drain_ms`` milliseconds at most; then close every connection. Never fails for a
         registry that is away."""
         milliseconds("drain_ms", drain_ms)
-        if self._turn.foreign:
+        if self._tick.foreign:
             return
         if self._closed.done():
             return

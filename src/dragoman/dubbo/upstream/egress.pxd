@@ -5,12 +5,12 @@ from dragoman.dubbo.upstream.decode_reply cimport Replies
 from dragoman.dubbo.upstream.encode_request cimport Asked, Requests
 from dragoman.flow.credits cimport CreditPool
 from dragoman.rpc.server_session cimport Handler, ServerSession
-from dragoman.rpc.turn cimport Turn
+from dragoman.rpc.tick cimport Tick
 
 
 cdef class Egress(Handler):
     cdef readonly object loop
-    cdef Turn turn
+    cdef Tick tick
     cdef readonly CreditPool pool
     cdef readonly DubboLink link
     cdef Requests _requests

@@ -27,7 +27,7 @@ from dragoman.dubbo.upstream.encode_request cimport Asked, Requests
 from dragoman.flow.credits cimport CreditPool
 from dragoman.observe.histogram cimport Histogram
 from dragoman.rpc.server_session cimport Handler, ServerSession
-from dragoman.rpc.turn cimport turn_of
+from dragoman.rpc.tick cimport tick_of
 from dragoman.wire.dubbo.frame cimport (
     DUBBO_BAD_REQUEST, DUBBO_CHANNEL_INACTIVE, DUBBO_CLIENT_TIMEOUT, DUBBO_HEADER_BYTES, DUBBO_OK,
     DUBBO_PAYLOAD_BYTES_MAX, DUBBO_POOL_EXHAUSTED, DUBBO_SERVER_ERROR, DUBBO_SERVER_TIMEOUT,
@@ -100,7 +100,7 @@ cdef class Egress(Handler):
         transcoder=None,
     ):
         self.loop = loop
-        self.turn = turn_of(loop)
+        self.tick = tick_of(loop)
         self.link = link
         self.pool = pool
         self.learning = learning or sharing
@@ -238,7 +238,7 @@ cdef class Egress(Handler):
         if not self._heard:
             # Who waits is to hear why from here, before his own time has passed.
             allowed_us -= min(allowed_us // 8, UNHEARD_US_MAX)
-        self.turn.wheel.schedule(call, call.started_us + allowed_us)
+        self.tick.wheel.schedule(call, call.started_us + allowed_us)
         return True
 
     cdef bint _make_aside(
@@ -256,7 +256,7 @@ cdef class Egress(Handler):
             return True
         self._aside.add(call)
         if timeout_ms:
-            self.turn.wheel.schedule(call, call.started_us + <int64_t>timeout_ms * 1000)
+            self.tick.wheel.schedule(call, call.started_us + <int64_t>timeout_ms * 1000)
         return True
 
     def probe(self, str interface not None, int every_ms):
@@ -276,7 +276,7 @@ cdef class Egress(Handler):
     def stop(self):
         """Probe no more."""
         if self._probe is not None:
-            self.turn.wheel.cancel(self._probe)
+            self.tick.wheel.cancel(self._probe)
             if self._probe.connection is not None:
                 self._probe.connection.forget(self._probe)
             self._probe = None
@@ -313,7 +313,7 @@ cdef class Egress(Handler):
         call.answered = True
         self.succeeded += 1
         call.session.reply(call.id, b"", 0, 0)
-        self.turn.wheel.schedule(
+        self.tick.wheel.schedule(
             call, call.started_us + min(<int64_t>self._mean_us, ONE_WAY_US_MAX)
         )
 
@@ -336,7 +336,7 @@ cdef class Egress(Handler):
                     continue
                 call = <EgressCall>connection._slots[i]
                 if call.id == id and call.session is session and not call.answered:
-                    self.turn.wheel.cancel(call)
+                    self.tick.wheel.cancel(call)
                     call.answer(C_CANCELLED, "cancelled by the caller")
                     return
 
@@ -440,7 +440,7 @@ cdef class Egress(Handler):
             self._full_use = 0
             if rejected.sent_us <= self._lowered_us:
                 return
-            now = self.turn.wheel.clock_us()
+            now = self.tick.wheel.clock_us()
             limit = max(1, min(limit, self.pool.in_use))
             if self._ceiling <= limit <= self._ceiling + self._ceiling // 8:
                 self._hold_us = min(self._hold_us * 2, HOLD_US_MAX)
@@ -455,7 +455,7 @@ cdef class Egress(Handler):
             self._full_use += 1
             if self._full_use < limit:
                 return
-            now = self.turn.wheel.clock_us()
+            now = self.tick.wheel.clock_us()
             if limit + 1 == self._ceiling and now < self._lowered_us + self._hold_us:
                 return
             self._full_use = 0
@@ -480,7 +480,7 @@ cdef class EgressCall(DubboCall):
             if self._sent_again_later():
                 return
         if status != DUBBO_OK:
-            egress.turn.wheel.cancel(self)
+            egress.tick.wheel.cancel(self)
             why = error_text(serialization, body, n)
             code = code_of_status(status, why)
             if code == C_UNAVAILABLE:
@@ -496,7 +496,7 @@ cdef class EgressCall(DubboCall):
         ):
             self._read_aside(serialization, body, n)
             return
-        egress.turn.wheel.cancel(self)
+        egress.tick.wheel.cancel(self)
         try:
             code = egress._replies.read(&self.asked, serialization, body, n)
         except Exception as error:
@@ -518,7 +518,7 @@ cdef class EgressCall(DubboCall):
         """Have a reply read that takes long to read."""
         cdef Egress egress = self.egress
         if self.answered:
-            egress.turn.wheel.cancel(self)
+            egress.tick.wheel.cancel(self)
             egress._finish(self, C_DEADLINE, False, "")
             return 0
         frame = None if egress.link.read_from is None else egress.link.read_from.take_body()
@@ -529,7 +529,7 @@ cdef class EgressCall(DubboCall):
         )
         if self.job is None:
             self.aside = 0
-            egress.turn.wheel.cancel(self)
+            egress.tick.wheel.cancel(self)
             egress._finish(self, C_OVERLOAD, False, TOO_MANY)
             return 0
         egress._aside.add(self)
@@ -557,7 +557,7 @@ cdef class EgressCall(DubboCall):
         if connection is None:
             egress._finish(self, C_UNAVAILABLE, True, egress._why_unavailable())
             return
-        self.sent_us = egress.turn.wheel.clock_us()
+        self.sent_us = egress.tick.wheel.clock_us()
         if connection.silent and not connection.may_probe(self.sent_us):
             egress._finish(self, C_UNAVAILABLE, True, SILENT)
             return
@@ -583,7 +583,7 @@ cdef class EgressCall(DubboCall):
         self.job = None
         self.aside = 0
         self.egress._aside.discard(self)
-        self.egress.turn.wheel.cancel(self)
+        self.egress.tick.wheel.cancel(self)
         if job is not None:
             job.drop()
         return 0
@@ -610,22 +610,22 @@ cdef class EgressCall(DubboCall):
         self.waits = False
         connection = egress.link.pick()
         if connection is None:
-            egress.turn.wheel.cancel(self)
+            egress.tick.wheel.cancel(self)
             egress._finish(self, C_UNAVAILABLE, True, egress._why_unavailable())
             return
         egress._append(self, connection, self.frame)
-        self.sent_us = egress.turn.wheel.clock_us()
+        self.sent_us = egress.tick.wheel.clock_us()
         egress.sent_again += 1
         connection.sent()
 
     cdef void on_dubbo_refused(self, Py_ssize_t n):
-        self.egress.turn.wheel.cancel(self)
+        self.egress.tick.wheel.cancel(self)
         self.egress._finish(
             self, C_OVERLOAD, False, f"no memory is left here for a reply of {n} bytes"
         )
 
     cdef void on_dubbo_lost(self, bint sent, str why):
-        self.egress.turn.wheel.cancel(self)
+        self.egress.tick.wheel.cancel(self)
         self.egress._finish(
             self, C_UPSTREAM_PROTOCOL if self.violated else C_UPSTREAM_LOST, not sent, why
         )
@@ -661,7 +661,7 @@ cdef class EgressCall(DubboCall):
         self.answered = True
         egress.count_error(code)
         self.session.error(self.id, code, False, message, 0)
-        egress.turn.wheel.schedule(self, egress.turn.wheel.clock_us() + FORGET_US)
+        egress.tick.wheel.schedule(self, egress.tick.wheel.clock_us() + FORGET_US)
 
 
 cdef class Probe(DubboCall):
@@ -670,7 +670,7 @@ cdef class Probe(DubboCall):
     def rest(self):
         """Wait for the next time."""
         cdef Egress egress = self.egress
-        egress.turn.wheel.schedule(self, egress.turn.wheel.clock_us() + self.every_us)
+        egress.tick.wheel.schedule(self, egress.tick.wheel.clock_us() + self.every_us)
 
     cdef void on_due(self):
         cdef Egress egress = self.egress

@@ -121,7 +121,7 @@ cdef class Asking(Timed):
     """What is being found out on one connection."""
 
     cdef void begin(self):
-        self.begun_us = self.finding.egress.turn.wheel.clock_us()
+        self.begun_us = self.finding.egress.tick.wheel.clock_us()
         self.at = 0
         self.ask()
 
@@ -144,7 +144,7 @@ cdef class Asking(Timed):
         else:
             self.questions.append(question)
             connection.sent()
-        egress.turn.wheel.schedule(self, egress.turn.wheel.clock_us() + STEP_US)
+        egress.tick.wheel.schedule(self, egress.tick.wheel.clock_us() + STEP_US)
 
     cdef void answered(self, Question question, int status, str why):
         cdef Egress egress = self.finding.egress
@@ -153,7 +153,7 @@ cdef class Asking(Timed):
             # Nothing was read of it.
             if not self.opened:
                 self.at = self.order.index(question.serialization) - 1
-                egress.turn.wheel.schedule(self, egress.turn.wheel.clock_us() + AGAIN_US)
+                egress.tick.wheel.schedule(self, egress.tick.wheel.clock_us() + AGAIN_US)
             return
         if status != DUBBO_BAD_REQUEST or READ in why:
             self.finding._shunned.clear()
@@ -170,7 +170,7 @@ cdef class Asking(Timed):
     cdef void on_due(self):
         """The next one's turn, or enough."""
         cdef Egress egress = self.finding.egress
-        cdef int64_t had_us = egress.turn.wheel.clock_us() - self.begun_us
+        cdef int64_t had_us = egress.tick.wheel.clock_us() - self.begun_us
         cdef int64_t most_us
         if self.connection.closed or self.connection.readonly_event or (
             self.opened and had_us >= REFUSED_US
@@ -195,7 +195,7 @@ cdef class Asking(Timed):
             self.end()
             return
         # A late answer is still an answer.
-        egress.turn.wheel.schedule(self, egress.turn.wheel.clock_us() + STEP_US)
+        egress.tick.wheel.schedule(self, egress.tick.wheel.clock_us() + STEP_US)
 
     cdef void open(self, str serialization, str why):
         """The connection may be used, in this serialization."""
@@ -207,7 +207,7 @@ cdef class Asking(Timed):
     cdef void end(self):
         """Expect no more."""
         cdef Question question
-        self.finding.egress.turn.wheel.cancel(self)
+        self.finding.egress.tick.wheel.cancel(self)
         for question in self.questions:
             self.connection.forget(question)
         self.questions = []
@@ -228,4 +228,4 @@ cdef class Question(DubboCall):
         if sent and not asking.opened and self.serialization == asking.order[asking.at]:
             asking.finding._shunned.add(self.serialization)
         if not asking.questions:
-            asking.finding.egress.turn.wheel.cancel(asking)
+            asking.finding.egress.tick.wheel.cancel(asking)

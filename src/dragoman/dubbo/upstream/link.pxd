@@ -2,7 +2,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from dragoman.budget cimport Budget
 from dragoman.rpc.arrival cimport Arriving
-from dragoman.rpc.turn cimport Turn
+from dragoman.rpc.tick cimport Tick
 from dragoman.timers cimport Timed
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.dubbo.frame cimport DubboDecoder
@@ -20,7 +20,7 @@ cdef class DubboCall(Timed):
 
 cdef class DubboConnection(Arriving):
     cdef readonly object loop
-    cdef Turn turn
+    cdef Tick tick
     cdef DubboLink owner
     cdef object transport
     cdef object _link

@@ -24,7 +24,7 @@ from libc.string cimport memchr
 
 from dragoman.budget cimport Budget, process_budget
 from dragoman.rpc.arrival cimport Progress
-from dragoman.rpc.turn cimport turn_of, write_to
+from dragoman.rpc.tick cimport tick_of, write_to
 from dragoman.wire.dubbo.frame cimport (
     DUBBO_ERROR, DUBBO_EVENT, DUBBO_EVENT_READONLY, DUBBO_EVENT_WRITABLE, DUBBO_HEADER_BYTES,
     DUBBO_HESSIAN2, DUBBO_NEED_MORE, DUBBO_REQUEST, DubboDecoder, event_kind, write_heartbeat,
@@ -95,7 +95,7 @@ cdef class DubboConnection(Arriving):
         self.loop = owner.loop
         self.owner = owner
         self._link = link
-        self.turn = turn_of(owner.loop)
+        self.tick = tick_of(owner.loop)
         self.out = Buffer()
         self.decoder = DubboDecoder(payload_bytes_max=payload_bytes_max)
         self.budget = self.decoder.budget = self.out.budget = owner.budget
@@ -126,7 +126,7 @@ cdef class DubboConnection(Arriving):
         if plain is not None:
             opened(plain.fileno())
         self.owner.greeted.append(self)
-        self.turn.wheel.schedule(self, self.turn.wheel.clock_us() + self.owner.heartbeat_us)
+        self.tick.wheel.schedule(self, self.tick.wheel.clock_us() + self.owner.heartbeat_us)
         log.info("connected to provider %s:%d", self.owner.host, self.owner.port)
         if self.owner.greeter is None:
             self.opened()
@@ -148,19 +148,19 @@ cdef class DubboConnection(Arriving):
     def data_received(self, bytes data):
         """Bytes from the provider: replies, heartbeats, events."""
         self._heard = True
-        self.owner.read_us = self.read_us = self.turn.wheel.clock_us()
+        self.owner.read_us = self.read_us = self.tick.wheel.clock_us()
         self.owner.read_from = self.decoder
         if self.silent:
             self._speaks()
-        self.turn.read_begins()
+        self.tick.read_begins()
         try:
             self.decoder.receive(data)
             self._process()
         finally:
-            self.turn.read_ends(self.owner.read_us)
+            self.tick.read_ends(self.owner.read_us)
         if self.has_taken(len(data)) and not self.closed:
             self.transport.pause_reading()
-            self.turn.line_up(self)
+            self.tick.line_up(self)
 
     cdef void take_turn(self):
         if not self.closed:
@@ -174,7 +174,7 @@ cdef class DubboConnection(Arriving):
             event = frame.next_frame()
             if event == DUBBO_NEED_MORE:
                 if frame.have():
-                    self.frame_begun(self.turn.wheel)
+                    self.frame_begun(self.tick.wheel)
                 break
             if event == DUBBO_ERROR:
                 self.owner.protocol_errors += 1
@@ -258,7 +258,7 @@ cdef class DubboConnection(Arriving):
             write_heartbeat(self.out, self._next_id, DUBBO_HESSIAN2)
             self._next_id += 1
         if self.out.length and not self._marked:
-            self.turn.mark(self)
+            self.tick.mark(self)
 
     def connection_lost(self, exc):
         """The connection is gone: every call on it ends."""
@@ -267,8 +267,8 @@ cdef class DubboConnection(Arriving):
         if self.closed:
             return
         self.closed = True
-        self.turn.wheel.cancel(self)
-        self.turn.wheel.cancel(self._pulse)
+        self.tick.wheel.cancel(self)
+        self.tick.wheel.cancel(self._pulse)
         self._pulse.connection = None
         self.end_watch()
         if self._unread is not None:
@@ -348,13 +348,13 @@ cdef class DubboConnection(Arriving):
         cdef uint64_t id = self.begin(call)
         if not watched:
             self._pulse.running = False
-            self.turn.wheel.cancel(self._pulse)
+            self.tick.wheel.cancel(self._pulse)
         return id
 
     cdef void sent(self):
         """The frame is in ``out``: it leaves at the end of the turn."""
         if not self._marked:
-            self.turn.mark(self)
+            self.tick.mark(self)
 
     cdef int send_apart(self, bytes frame) except -1:
         """Send the frame of the call that began last, after what is in ``out``, without a copy. Not
@@ -465,7 +465,7 @@ cdef class DubboConnection(Arriving):
 
     cdef void _falls_silent(self):
         self.silent = True
-        self.probed_us = self.turn.wheel.clock_us()
+        self.probed_us = self.tick.wheel.clock_us()
         log.warning(
             "provider %s:%d is silent: it answers neither calls nor heartbeats",
             self.owner.host, self.owner.port,
@@ -517,8 +517,8 @@ cdef class DubboConnection(Arriving):
             self._pinged = True
             self.ask()
         self._heard = False
-        self.turn.wheel.schedule(
-            self, self.turn.wheel.clock_us() + self.owner.heartbeat_us * (2 if self._pinged else 1)
+        self.tick.wheel.schedule(
+            self, self.tick.wheel.clock_us() + self.owner.heartbeat_us * (2 if self._pinged else 1)
         )
 
     cdef void ask(self):
@@ -551,10 +551,10 @@ cdef class Pulse(Timed):
     cdef void start(self):
         """A call has begun, and nothing was watched."""
         self.running = True
-        self._since_us = self.connection.turn.wheel.clock_us()
+        self._since_us = self.connection.tick.wheel.clock_us()
         self._begun = 0
         self._asked = False
-        self.connection.turn.wheel.schedule(self, self._since_us + PULSE_US)
+        self.connection.tick.wheel.schedule(self, self._since_us + PULSE_US)
 
     cdef void on_due(self):
         cdef DubboConnection connection = self.connection
@@ -572,14 +572,14 @@ cdef class Pulse(Timed):
             self._since_us = connection.read_us
             self._begun = connection._next_id
             self._asked = False
-        now = connection.turn.wheel.clock_us()
+        now = connection.tick.wheel.clock_us()
         if not self._asked and now - self._since_us >= ASK_US:
             self._asked = True
             self._begun = connection._next_id + 1
             connection.ask()
         elif not connection.silent and now - self._since_us >= SILENT_US:
             connection._falls_silent()
-        connection.turn.wheel.schedule(self, now + PULSE_US)
+        connection.tick.wheel.schedule(self, now + PULSE_US)
 
 
 cdef class DubboLink:

@@ -3,8 +3,8 @@
 Every store makes them in its ``consumer``, and lets them read on by ``_read_on`` and
 ``_commit_as``. The invariants: what a read returned lies right before ``position``, in one *life*
 of the queue: from its first message until it is deleted, or a crash takes its end. A position of
-another life is never read from or committed: PositionLost says so, and the next read begins where
-the group does.
+another life is never read from or committed: PositionLostError says so, and the next read begins
+where the group does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from dragoman.errors import PositionLost, UsageError
+from dragoman.errors import PositionLostError, UsageError
 from dragoman.queue.api.arguments import wait_ms_of
 from dragoman.queue.api.interface import AsyncReadable, Readable
 
@@ -22,7 +22,7 @@ TOGETHER = 256
 
 def lost_position(
     queue: str | bytes, position: int, *, gone: bool, cut: int | None = None
-) -> PositionLost:
+) -> PositionLostError:
     """The error for a position that is of no queue any more. ``cut``: where a crash cut it."""
     name = queue.encode("utf-8", "replace") if isinstance(queue, str) else queue
     if gone:
@@ -31,7 +31,7 @@ def lost_position(
         why = f"a crash took all from offset {cut} on"
     else:
         why = "it was deleted and made anew, or the store crashed"
-    return PositionLost(
+    return PositionLostError(
         f"queue {name!r:.200}: position {position} is not one of it any more: {why};"
         " reading again begins where the group does"
     )
@@ -55,8 +55,8 @@ class Consumer:
         """The next messages, at most ``count``; none at the end of the queue, unless one comes
         within ``wait_ms``.
 
-        What was trimmed meanwhile is passed over. Raises PositionLost, once, when the queue was
-        deleted meanwhile, or its end was lost: the next read begins where the group does.
+        What was trimmed meanwhile is passed over. Raises PositionLostError, once, when the queue
+        was deleted meanwhile, or its end was lost: the next read begins where the group does.
         """
         wait_ms_of(wait_ms, "wait_ms")
         messages = self._read(count)
@@ -71,7 +71,7 @@ class Consumer:
                 self._life, messages = self._store._read_on(
                     self.queue, self._life, self.position, count
                 )
-            except PositionLost:
+            except PositionLostError:
                 self._begin_again()
                 raise
             except UsageError:
@@ -88,10 +88,10 @@ class Consumer:
 
     def commit(self) -> None:
         """Everything read so far is consumed; another consumer of the group goes on from here.
-        Raises PositionLost as ``read`` does; nothing is committed then."""
+        Raises PositionLostError as ``read`` does; nothing is committed then."""
         try:
             self._store._commit_as(self.queue, self.group, self.position, self._life)
-        except PositionLost:
+        except PositionLostError:
             self._begin_again()
             raise
 
@@ -157,7 +157,7 @@ class AsyncConsumer:
                 self._life, messages = await self._store._read_on(
                     self.queue, self._life, self.position, count
                 )
-            except PositionLost:
+            except PositionLostError:
                 await self._begin_again()
                 raise
             except UsageError:
@@ -176,7 +176,7 @@ class AsyncConsumer:
         """See ``Consumer.commit``."""
         try:
             await self._store._commit_as(self.queue, self.group, self.position, self._life)
-        except PositionLost:
+        except PositionLostError:
             await self._begin_again()
             raise
 

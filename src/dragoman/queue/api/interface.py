@@ -332,11 +332,11 @@ class Readable(MessageStore, Protocol):
         self, queue: Name, life: Any, position: int, count: int
     ) -> tuple[Any, list[bytes]]:
         """``get`` of what is at ``position`` in that life of the queue, and its life now. Raises
-        PositionLost if it has another; any will do for position 0."""
+        PositionLostError if it has another; any will do for position 0."""
         ...
 
     def _commit_as(self, queue: Name, group: Name, position: int, life: Any) -> None:
-        """``commit`` in that life of the queue; raises PositionLost."""
+        """``commit`` in that life of the queue; raises PositionLostError."""
         ...
 
 

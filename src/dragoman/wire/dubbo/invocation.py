@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dragoman.errors import ProtocolError, UsageError
-from dragoman.wire.dubbo.frame import Serialization, fastjson
-from dragoman.wire.dubbo.frame import fastjson2 as invocation_fastjson2
+from dragoman.wire.dubbo import fastjson, fastjson2
+from dragoman.wire.dubbo.frame import Serialization
 from dragoman.wire.dubbo.json_values import received
 from dragoman.wire.hessian2 import Hessian2Reader, Hessian2Writer, decode, encode, to_json
 from dragoman.wire.java import Bean
@@ -124,8 +124,8 @@ def encode_request(
         return frame[_HEADER_BYTES:]
     if serialization == FASTJSON2:
         fitted = [_fitted(value, kind) for value, kind in zip(arguments, kinds, strict=True)]
-        return invocation_fastjson2.encode_request(
-            invocation_fastjson2.Fields(
+        return fastjson2.encode_request(
+            fastjson2.Fields(
                 protocol, interface, service_version, method, descriptor, fitted, together
             )
         )
@@ -151,7 +151,7 @@ def decode_request(body: bytes, serialization: int, *, weight_max: int = sys.max
     if serialization == FASTJSON:
         return _fastjson_request(body)
     if serialization == FASTJSON2:
-        said = invocation_fastjson2.decode_request(body, weight_max)
+        said = fastjson2.decode_request(body, weight_max)
         return Request(*said[:6], _attachments(said.attachments))
     raise ProtocolError(str(_unknown(serialization)))
 
@@ -216,7 +216,7 @@ def encode_reply(
             fields.append(_fastjson(encode(dict(attachments))))
         return b"".join(field + b"\n" for field in fields)
     if serialization == FASTJSON2:
-        return invocation_fastjson2.encode_reply(
+        return fastjson2.encode_reply(
             code, exception if kind == 0 else _fitted(value, type), attachments, type
         )
     raise _unknown(serialization)
@@ -246,7 +246,7 @@ def decode_reply(body: bytes, serialization: int) -> Reply:
             return Reply(None, throwable(value), True, attachments)
         return Reply(natural(value, beans=False), None, False, attachments)
     if serialization == FASTJSON2:
-        kind, value, more = invocation_fastjson2.decode_reply(body)
+        kind, value, more = fastjson2.decode_reply(body)
         if kind % 3 == 0:
             return Reply(None, value, True, _attachments(more))
         return Reply(value, None, False, _attachments(more))

@@ -8,8 +8,8 @@ READ_BYTES: int
 class Gathering(Timed):
     """Something that gathers writes during a turn."""
 
-class Turn:
-    """The state shared by everything on one loop. Get it with ``turn_of(loop)``."""
+class Tick:
+    """The state shared by everything on one loop. Get it with ``tick_of(loop)``."""
 
     closing: set[asyncio.Transport]
     loop: asyncio.AbstractEventLoop
@@ -23,5 +23,5 @@ class Turn:
     def misplaced(self, what: str) -> UsageError:
         """The error of whoever uses ``what``, which lives on the loop, where it must not."""
 
-def turn_of(loop: asyncio.AbstractEventLoop) -> Turn:
-    """The one ``Turn`` of ``loop``."""
+def tick_of(loop: asyncio.AbstractEventLoop) -> Tick:
+    """The one ``Tick`` of ``loop``."""

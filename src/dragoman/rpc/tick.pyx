@@ -1,6 +1,6 @@
 """What a loop does once a turn: everything that was gathered in the turn leaves in one write each.
 
-A ``Turn`` is one loop's shared state: its timer wheel, its read buffer, and the list of links that
+A ``Tick`` is one loop's shared state: its timer wheel, its read buffer, and the list of links that
 have something to write. Links mark themselves when their first frame joins their buffer; after the
 turn's reads are done, each marked link is flushed once; while reads are few and far between, after
 each of them, which spares the loop an iteration. Nothing is ever held back for the sake of a batch:
@@ -97,7 +97,7 @@ cdef class Gathering(Timed):
 
     cdef bint has_taken(self, Py_ssize_t n) noexcept:
         """``n`` more bytes have been read: whether that is all for now. It is then to stop reading
-        until it has had its turn (``Turn.line_up``)."""
+        until it has had its turn (``Tick.line_up``)."""
         self._since_turn += n
         if self._since_turn < TAKEN_BYTES:
             return False
@@ -111,8 +111,8 @@ cdef class Gathering(Timed):
         """It has waited in line for a while: its peer is to hear something."""
 
 
-cdef class Turn:
-    """The state shared by everything on one loop. Get it with ``turn_of(loop)``."""
+cdef class Tick:
+    """The state shared by everything on one loop. Get it with ``tick_of(loop)``."""
 
     def __cinit__(self, loop):
         cdef unsigned char[::1] view
@@ -344,24 +344,24 @@ cdef int write_to(transport, data) except -1:
     return 0
 
 
-cpdef Turn turn_of(loop):
-    """The one ``Turn`` of ``loop``; those of loops that are closed are let go."""
-    turn = _turns.get(loop)
-    if turn is None:
+cpdef Tick tick_of(loop):
+    """The one ``Tick`` of ``loop``; those of loops that are closed are let go."""
+    tick = _turns.get(loop)
+    if tick is None:
         for other in [other for other in _turns if other.is_closed()]:
-            (<Turn>_turns.pop(other)).wheel.close()
-        turn = _turns[loop] = Turn(loop)
-    return turn
+            (<Tick>_turns.pop(other)).wheel.close()
+        tick = _turns[loop] = Tick(loop)
+    return tick
 
 
 def _in_child():
     """Nothing that was made before the fork is this process's: its loops, and so what lives on
     them, stay known as the parent's.
     """
-    cdef Turn turn
-    for turn in _turns.values():
-        turn.foreign = True
-        turn._reader = NULL
+    cdef Tick tick
+    for tick in _turns.values():
+        tick.foreign = True
+        tick._reader = NULL
 
 
 os.register_at_fork(after_in_child=_in_child)

@@ -25,7 +25,7 @@ cdef class Gathering(Timed):
     cdef void still_here(self)
 
 
-cdef class Turn:
+cdef class Tick:
     cdef readonly object loop
     cdef readonly Wheel wheel
     # Transports that were closed, and still send what was written before.
@@ -87,4 +87,4 @@ cdef class Turn:
 
 
 cdef int write_to(transport, data) except -1
-cpdef Turn turn_of(loop)
+cpdef Tick tick_of(loop)
