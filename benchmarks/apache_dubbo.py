@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import dubbo as sdk
 from dragoman import dubbo
 from dragoman.demo.javahash import java_hash
-from dragoman.race.etcd import free_ports
+from dragoman.harness.etcd import free_ports
 
 TEXT, ANSWER = sdk.TEXT, sdk.ANSWER
 THREADS = (1, 8, 32)

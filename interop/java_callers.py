@@ -6,7 +6,7 @@ import time
 from contextlib import ExitStack
 
 from dragoman import dubbo
-from dragoman.race.etcd import free_ports
+from dragoman.harness.etcd import free_ports
 from interop.java import LOOPBACK, JavaProgram, json_lines, listing, provider
 from interop.programs import Program, python_program
 from interop.results import Result, passed

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dragoman.race.etcd import EtcdServer, free_ports
+from dragoman.harness.etcd import EtcdServer, free_ports
 from interop.programs import Program, dragoman
 
 TYPES = "org.dragoman.interop.Types"

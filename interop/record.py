@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dragoman.race.etcd import free_ports
+from dragoman.harness.etcd import free_ports
 from interop.java import LOOPBACK, JavaProgram, build, environment, json_lines, provider
 
 TARGET = Path(__file__).parent.parent / "tests" / "conformance" / "dubbo"

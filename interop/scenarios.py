@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 
-from dragoman.race.etcd import free_ports
+from dragoman.harness.etcd import free_ports
 from interop.java import JavaProgram, provider
 from interop.results import Result, passed
 from interop.ways import Endpoint, Outcome, Way

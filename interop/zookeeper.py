@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dragoman.race.etcd import free_ports
+from dragoman.harness.etcd import free_ports
 from interop.java import HOME
 from interop.mesh import HOST, wait_until
 from interop.programs import Program

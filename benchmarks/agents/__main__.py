@@ -23,10 +23,10 @@ from benchmarks.agents.bench import Bench, Skipped
 from benchmarks.agents.proxies import Proxies
 from dragoman.errors import DragomanError
 from dragoman.harness import machine
+from dragoman.harness.interruption import Interrupted, Interruption
 from dragoman.harness.network import Network
 from dragoman.harness.processes import raise_descriptor_limit
 from dragoman.race import load_drivers
-from dragoman.race.interruption import Interrupted, Interruption
 
 SPOKEN = ("fastjson", "hessian2")
 PARTS = ("compare", "serializations", "endpoints", "connections", "memory", "latency")

@@ -13,9 +13,9 @@ from typing import Any
 
 from dragoman.errors import DragomanError
 from dragoman.harness.cpu import CpuTime
+from dragoman.harness.interruption import Interruption
 from dragoman.harness.processes import Child, Processes
 from dragoman.race.config import INTERFACE
-from dragoman.race.interruption import Interruption
 from dragoman.race.load_drivers import LoadDriver, LoadError, LoadResult, Target
 from dragoman.race.pressure import Pressure, press
 

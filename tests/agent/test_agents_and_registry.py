@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import uvloop
 
-from dragoman.race.etcd import EtcdServer, free_ports
+from dragoman.harness.etcd import EtcdServer, free_ports
 from dragoman.registry import open_registry
 from tests.pace import pace
 

@@ -23,8 +23,8 @@ from dragoman.errors import (
     UnavailableError,
     UsageError,
 )
+from dragoman.harness.etcd import EtcdServer
 from dragoman.queue import QueueStore
-from dragoman.race.etcd import EtcdServer
 from tests.broker.worlds import SMALL, Serving
 
 ROOT = Path(__file__).parent.parent.parent

@@ -22,7 +22,7 @@ from dragoman.errors import (
     RegistryError,
     UnavailableError,
 )
-from dragoman.race.etcd import EtcdServer
+from dragoman.harness.etcd import EtcdServer
 from dragoman.registry import open_registry
 from dragoman.registry.memory import MemoryRegistry
 from tests.cluster.pools import Node, assert_quiet, kinds, nodes, run

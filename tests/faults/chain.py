@@ -23,8 +23,8 @@ from typing import Any
 
 import msgspec
 
+from dragoman.harness.etcd import EtcdServer
 from dragoman.harness.network import Network, accepts
-from dragoman.race.etcd import EtcdServer
 from tests.faults.http import exchange
 from tests.pace import pace
 

@@ -15,7 +15,7 @@ from interop.java import JavaMissing, JavaProgram, build
 
 from dragoman import dubbo
 from dragoman.errors import DragomanError
-from dragoman.race.etcd import free_ports
+from dragoman.harness.etcd import free_ports
 from tests.faults.chain import HOST, Chain, Program, chain, start
 from tests.faults.http import Response, call, client
 from tests.registry.zookeeper_server import ZookeeperServer

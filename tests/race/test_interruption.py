@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.race.interruption import Interrupted, Interruption
+from dragoman.harness.interruption import Interrupted, Interruption
 from dragoman.race.lock import WorkspaceLock
 
 from .conftest import FakeRace

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from dragoman.errors import UsageError
+from dragoman.harness.interruption import Interruption
 from dragoman.race import posting, task
 from dragoman.race.config import build, read_file
 from dragoman.race.http import HttpError
-from dragoman.race.interruption import Interruption
 from dragoman.race.task_server import TaskServer
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.race.etcd import EtcdServer
+from dragoman.harness.etcd import EtcdServer
 from dragoman.registry import Registration, Registry, open_registry
 from dragoman.registry.memory import MemoryRegistry
 from dragoman.registry.nacos import NacosRegistry, NacosSettings

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from dragoman.errors import RegistryError
-from dragoman.race.etcd import EtcdServer
+from dragoman.harness.etcd import EtcdServer
 from dragoman.registry import open_registry
 
 from .conftest import INTERFACE, endpoint, eventually

@@ -20,7 +20,7 @@ import pytest
 import uvloop
 
 from dragoman.errors import RegistryError
-from dragoman.race.etcd import EtcdServer
+from dragoman.harness.etcd import EtcdServer
 from dragoman.registry import Registration
 from dragoman.registry.etcd import DEFAULT_PREFIX, EtcdRegistry
 from dragoman.registry.etcd_lease import LeaseSettings

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.race.etcd import free_ports
+from dragoman.harness.etcd import free_ports
 
 JAR = Path("/usr/share/java/zookeeper.jar")
 TICK_MS = 250

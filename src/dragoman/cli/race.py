@@ -138,7 +138,7 @@ def race(
 
 def _run(given: dict[str, Any]) -> None:
     from dragoman.cli.race_display import Display, print_outcome
-    from dragoman.race.interruption import Interrupted
+    from dragoman.harness.interruption import Interrupted
     from dragoman.race.workflow import Race
 
     with Display() as display:

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from dragoman.errors import DragomanError
-from dragoman.race.etcd import find_etcd
+from dragoman.harness.etcd import find_etcd
 
 
 def machine() -> dict[str, str | int | float]:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from dragoman.errors import DragomanError
 from dragoman.harness import cpu
-from dragoman.race.interruption import Interruption
+from dragoman.harness.interruption import Interruption
 
 LOG = logging.getLogger(__name__)
 _PRCTL = ctypes.CDLL(None, use_errno=True).prctl

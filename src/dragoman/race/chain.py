@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 
 from dragoman.harness import cpu
+from dragoman.harness.etcd import EtcdServer
+from dragoman.harness.interruption import Interruption
 from dragoman.harness.network import HOST, Network, accepts
 from dragoman.harness.processes import Child, ProcessError, Processes
 from dragoman.race import http, metrics
 from dragoman.race.config import INTERFACE, SIZES, RaceConfig
-from dragoman.race.etcd import EtcdServer
-from dragoman.race.interruption import Interruption
 from dragoman.race.load_drivers import Target
 
 LOG = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dragoman.harness.cpu import CpuTime
+from dragoman.harness.interruption import Interruption
 from dragoman.race import metrics
 from dragoman.race.chain import ROLES, Chain
 from dragoman.race.config import SIZES, RaceConfig
-from dragoman.race.interruption import Interruption
 from dragoman.race.load_drivers import LoadDriver, LoadError, LoadResult
 from dragoman.race.pressure import Pressure, press
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.errors import DragomanError, UsageError
+from dragoman.harness.interruption import Interruption
 from dragoman.race import http
-from dragoman.race.interruption import Interruption
 
 LOG = logging.getLogger(__name__)
 PAUSE_S = 0.5

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dragoman.harness.cpu import CpuTime
+from dragoman.harness.interruption import Interruption
 from dragoman.harness.processes import ProcessError, Processes
-from dragoman.race.interruption import Interruption
 from dragoman.race.load_drivers import LoadDriver, LoadError, LoadResult, Target
 
 LOG = logging.getLogger(__name__)

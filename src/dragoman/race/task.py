@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 
 from dragoman.errors import DragomanError
+from dragoman.harness.interruption import Interruption
 from dragoman.race import http
 from dragoman.race.config import RaceConfig, explained, read_table
-from dragoman.race.interruption import Interruption
 from dragoman.wire.misfit import UNREADABLE, misfit
 
 LOG = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ import pytest
 from dragoman import dubbo
 from dragoman.agent.config import ProviderConfig
 from dragoman.agent.provider import ProviderAgent
-from dragoman.race.etcd import EtcdServer
+from dragoman.harness.etcd import EtcdServer
 from dragoman.wire import hessian2
 from tests.dubbo.fake import FakeProvider, Frame, frame
 from tests.dubbo.sdk_provider import Work

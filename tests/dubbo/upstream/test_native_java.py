@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from interop.java import JavaMissing, JavaProgram, build
 
-from dragoman.race.etcd import free_ports
+from dragoman.harness.etcd import free_ports
 from dragoman.registry import open_registry
 from tests.dubbo.upstream.test_in_process import ready
 from tests.faults.chain import Chain, Program, chain, start

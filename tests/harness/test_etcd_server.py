@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dragoman.errors import RegistryError, UsageError
-from dragoman.race.etcd import EtcdServer, find_etcd
+from dragoman.harness.etcd import EtcdServer, find_etcd
 
 
 def test_a_server_starts_is_killed_and_restarts_on_the_same_port(tmp_path: Path) -> None:
