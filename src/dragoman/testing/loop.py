@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from dragoman.testing.network import Network
+from dragoman.testing.network import Listener, Network
 
 Result = TypeVar("Result")
 
@@ -59,14 +59,16 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.faults.append(context)
 
-    async def create_connection(
-        self, factory: Any, host: Any = None, port: Any = None, **_: Any
-    ) -> Any:
+    # Of asyncio's many signatures those of TCP by host and port; other options are passed over.
+
+    async def create_connection(  # type: ignore[override]
+        self, factory: Callable[[], Any], host: str, port: int, **_: Any
+    ) -> tuple[Any, Any]:
         return await self.network.connect(factory, host, port)
 
-    async def create_server(
-        self, factory: Any, host: Any = None, port: Any = None, **_: Any
-    ) -> Any:
+    async def create_server(  # type: ignore[override]
+        self, factory: Callable[[], Any], host: str, port: int, **_: Any
+    ) -> Listener:
         return self.network.serve(factory, host, port)
 
     def step(self, seconds: float) -> None:
@@ -82,12 +84,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             )
 
 
-def simulate(seed: int, work: Coroutine[Any, Any, Result] | Any) -> Result:
+def simulate(seed: int, work: Callable[[SimulatedLoop], Awaitable[Result]]) -> Result:
     """Run ``work(loop)`` on a new loop of ``seed``; fail if anything raised unseen."""
     loop = SimulatedLoop(seed)
     try:
         try:
-            result: Result = loop.run_until_complete(work(loop))
+            result = loop.run_until_complete(work(loop))
         finally:
             loop.check()
         return result

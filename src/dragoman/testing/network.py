@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 HIGH_WATER = 65536
@@ -51,7 +51,7 @@ class Network:
         """Accept no more connections to ``host:port``; those that are there stay."""
         del self._listeners[host, port]
 
-    async def connect(self, factory: Callable[[], Any], host: str, port: int) -> Any:
+    async def connect(self, factory: Callable[[], Any], host: str, port: int) -> tuple[End, Any]:
         """What ``loop.create_connection`` does."""
         await asyncio.sleep(self.delay())
         accept = self._listeners.get((host, port))
@@ -180,7 +180,7 @@ class End(asyncio.Transport):
             self._full = True
             self.protocol.pause_writing()
 
-    def writelines(self, parts: list[bytes]) -> None:
+    def writelines(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(parts))
 
     def get_write_buffer_size(self) -> int:

@@ -46,18 +46,16 @@ def seeded(seed: int) -> Iterator[None]:
 def simulate_rpc(seed: int, work: Callable[[SimulatedLoop], Awaitable[Result]]) -> Result:
     """``simulate`` for work with clients and servers of ``dragoman.rpc``."""
     with seeded(seed):
-        result: Result = simulate(seed, work)
-        return result
+        return simulate(seed, work)
 
 
 def at_rest(*ends: Client | Server | Any) -> None:
     """Every counter of what is outstanding is back at zero."""
     for end in ends:
-        now = end.statistics()
+        now: Any = end.statistics()
         if isinstance(end, Client):
-            assert (now.calls, now.bytes, now.waiting, now.waiting_bytes, end.wanted) == (0,) * 5, (
-                now
-            )
+            left = (now.calls, now.bytes, now.waiting, now.waiting_bytes, end.wanted)
+            assert left == (0,) * 5, now
         else:
             assert (now.in_progress, now.bytes) == (0, 0), now
             assert now.granted == (now.limit if now.clients else 0), now
