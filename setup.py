@@ -9,8 +9,12 @@ writes Cython's annotated HTML beside the sources, ``DRAGOMAN_OPTIMIZE=0`` compi
 makes slow code, for tests of the build itself. ``DRAGOMAN_EXTENSIONS=0`` leaves them out: `make
 setup` installs the package so, and builds them itself, since an editable install builds them all in
 a place where the next build does not find them.
+
+A warning of Cython's ends the build of a checkout. Released sources are built all the same, since
+they may meet a Cython that warns of more.
 """
 
+import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -23,6 +27,7 @@ WANTED = os.environ.get("DRAGOMAN_EXTENSIONS") != "0"
 CHECKED = os.environ.get("DRAGOMAN_CHECKED") == "1"
 LEVEL = os.environ.get("DRAGOMAN_OPTIMIZE", "3")
 SOURCE = Path("src")
+RELEASED = Path("PKG-INFO").exists()
 # Commands whose result runs without this directory.
 WHOLE = {"bdist_wheel", "bdist", "install", "build", "sdist"}
 
@@ -56,7 +61,11 @@ class BuildExtensions(build_ext):
 
     def run(self) -> None:
         from Cython.Build import cythonize
+        from Cython.Compiler import Options
 
+        Options.warning_errors = not RELEASED
+        # Cython's workers are to know that option, and not to run this file.
+        multiprocessing.set_start_method("fork", force=True)
         remove_stale()
         # Cython looks at the sources only; what it is told here makes other C, too.
         told_s = Path(__file__).stat().st_mtime

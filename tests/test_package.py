@@ -105,6 +105,49 @@ def test_nothing_is_built_without_the_compiled_half(tmp_path: Path, what: str, f
     assert not [*tmp_path.glob("*.whl"), *tmp_path.glob("*.tar.gz")]
 
 
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A checkout with one module to compile."""
+    package = tmp_path / "src" / "dragoman"
+    package.mkdir(parents=True)
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    project = '[project]\nname = "small"\nversion = "1"\n'
+    where = '[tool.setuptools.packages.find]\nwhere = ["src"]\n'
+    (tmp_path / "pyproject.toml").write_text(project + where)
+    (package / "__init__.py").touch()
+    (package / "there.pyx").write_text("cdef class Base:\n    pass\n")
+    return tmp_path
+
+
+def build_in_place(tree: Path) -> subprocess.CompletedProcess[str]:
+    """Compile as ``make setup`` does."""
+    return run(sys.executable, "setup.py", "-q", "build_ext", "--inplace", cwd=tree)
+
+
+def test_a_build_removes_what_has_no_source_any_more(small: Path) -> None:
+    package = small / "src" / "dragoman"
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    for name in ("gone.c", f"gone{suffix}", f"there{suffix}"):
+        (package / name).touch()
+    built = build_in_place(small)
+    assert built.returncode == 0, built.stdout[-2000:]
+    assert {path.name for path in package.glob("*.*")} == {
+        *("__init__.py", "there.pyx", "there.c", f"there{suffix}")
+    }
+    assert (package / f"there{suffix}").stat().st_size > 0
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_a_warning_of_cython_ends_the_build_of_a_checkout(small: Path, released: bool) -> None:
+    if released:
+        (small / "PKG-INFO").touch()
+    with (small / "src" / "dragoman" / "there.pyx").open("a") as source:
+        source.write("cimport cython\n\n@cython.freelist(8)\ncdef class Below(Base):\n    pass\n")
+    built = build_in_place(small)
+    assert "freelists cannot be used on subtypes" in built.stdout
+    assert (built.returncode == 0) == released
+
+
 def seed(tree: Path) -> None:
     """Lay the C and the libraries of this tree where the build looks for what it has made already.
 

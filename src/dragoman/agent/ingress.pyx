@@ -834,7 +834,6 @@ cdef class Looking:
 
 
 @cython.no_gc_clear
-@cython.freelist(256)
 cdef class HttpCall(ServiceCall):
     """One HTTP request on its way."""
 

@@ -127,7 +127,7 @@ cdef bint heavier(const char* text, Py_ssize_t n, Py_ssize_t weight_max) noexcep
                 if quote == NULL:
                     return weight > weight_max
                 before = quote
-                while before > text and before[-1] == 92:
+                while before > text and (before - 1)[0] == 92:
                     before -= 1
                 text = quote + 1
                 if (quote - before) & 1 == 0:

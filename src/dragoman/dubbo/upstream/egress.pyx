@@ -15,7 +15,6 @@ lives. What speaks against it is ``upstream-lost`` and ``upstream-protocol`` tha
 own ``overload`` and ``unavailable``.
 """
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -465,7 +464,6 @@ cdef class Egress(Handler):
             self.pool.set_limit(limit)
 
 
-@cython.freelist(256)
 cdef class EgressCall(DubboCall):
     """One request at the provider."""
 
