@@ -1,7 +1,8 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from dragoman.budget cimport Budget
-from dragoman.cluster.service cimport Service, ServiceCall
+from dragoman.cluster.line cimport ServiceCall
+from dragoman.cluster.service cimport Service
 from dragoman.rpc.tick cimport Gathering, Tick
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.http1.request cimport RequestDecoder

@@ -3,7 +3,7 @@
 Every endpoint has a score for every key, by a hash of both; the highest wins. When an endpoint
 goes, only its own keys move, each to its second choice; when one comes, it takes its share of keys
 from all others. Nothing is stored, and every program computes the same. Pure; called by
-``cluster.service`` for calls with an ``order_key``.
+``cluster.line`` for calls with an ``order_key``.
 
 Invariant: the choice depends on the key and the candidates' names and weights, not on their order.
 """

@@ -1,6 +1,7 @@
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from dragoman.cluster.service cimport Service, ServiceCall
+from dragoman.cluster.line cimport ServiceCall
+from dragoman.cluster.service cimport Service
 
 
 cdef class Account:

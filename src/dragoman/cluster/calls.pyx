@@ -13,7 +13,8 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from libc.stdint cimport uint16_t, uint32_t
 
 from dragoman.budget cimport Budget
-from dragoman.cluster.service cimport Service, ServiceCall
+from dragoman.cluster.line cimport Line, ServiceCall
+from dragoman.cluster.service cimport Service
 from dragoman.rpc.client_session cimport ClientSession
 
 from asyncio import InvalidStateError
@@ -58,7 +59,7 @@ cdef class PoolCall(ServiceCall):
         return False
 
     cdef bint unwanted(self):
-        cdef Service service = self.service
+        cdef Line service = self.service
         if not self.forgotten():
             return False
         # As ``withdraw``, but the session that asks lets go of the request itself.
@@ -66,7 +67,7 @@ cdef class PoolCall(ServiceCall):
             self._wheel.cancel(self)
         self.again = False
         if self.in_line:
-            service._leave_line(self)
+            service.leave_line(self)
         if self.endpoint is not None:
             self._left(self.endpoint)
             self.endpoint = None

@@ -293,4 +293,4 @@ class Directory:
 
 def _busy(service: Service) -> bool:
     """Whether calls are under way there, or wait."""
-    return service.calls > 0 or service.lined > 0
+    return service.calls > 0 or service.queued > 0

@@ -19,7 +19,7 @@ cdef class EndpointKeeper:
     cdef readonly Peers peers
     # Endpoints that are no longer registered, with calls under way.
     cdef set _leaving
-    cdef readonly Py_ssize_t lined
+    cdef readonly Py_ssize_t queued
 
     cdef void moved(self, Endpoint endpoint)
     cdef void fed(self, int64_t most)
@@ -48,7 +48,7 @@ cdef class Endpoint(PeerUser):
     cdef readonly uint64_t withdrawn
     cdef readonly uint64_t one_way
     cdef object lanes
-    cdef bint _odd
+    cdef bint _odd_to_lanes
     cdef bint gone
 
     cdef inline bint ready(self) noexcept:

@@ -86,7 +86,7 @@ cdef class Endpoint(PeerUser):
             self.service.moved(self)
 
     cdef bint waits(self):
-        return self.service.lined > 0 and not self.gone
+        return self.service.queued > 0 and not self.gone
 
     cdef void fed(self, int64_t most):
         self.service.fed(most)

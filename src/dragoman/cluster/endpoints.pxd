@@ -11,12 +11,14 @@ cdef class Endpoints(EndpointKeeper):
     cdef int _expected
     cdef list _ready
     cdef list _taking_part
-    cdef int _hopes
+    cdef int _viable
     # How many of those with a session are shunned.
     cdef int _shunning
     cdef bint _pings
     cdef readonly bint closed
     cdef readonly bint known
+    # Says why it is not known who serves, or None.
+    cdef public object why_unread
     cdef Watchdog _watchdog
 
     cdef int _list(self, str address, registrations) except -1

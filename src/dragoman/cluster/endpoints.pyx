@@ -1,8 +1,8 @@
-"""Which servers a service has now, which of them take part, and which have fallen silent.
+"""The servers that a service has now: which of them take part, and which have fallen silent.
 
-``cluster.service.Service`` is built on this: here are the endpoints, there the calls. The
+``cluster.line.Line`` is built on this: here are the endpoints, there the calls. The
 invariants: ``_ready`` are the endpoints with a session, ``_taking_part`` those of them that are not
-set aside, ``_hopes`` is how many may still take a call. All follow every change at the cost of the
+set aside, ``_viable`` is how many may still take a call. All follow every change at the cost of the
 endpoints with a session: a registry may list any number of others. Nothing is done for a service
 without calls.
 """
@@ -164,9 +164,9 @@ cdef class Endpoints(EndpointKeeper):
         elif before == PRESENT or endpoint.standing == PRESENT:
             self.changed()
         else:
-            # One that is merely not reached concerns nobody, unless it was the last hope.
-            self._hopes += (endpoint.standing == EXPECTED) - (before == EXPECTED)
-            if self._hopes == 0:
+            # One that is merely not reached concerns nobody, unless it was the last that might take a call.
+            self._viable += (endpoint.standing == EXPECTED) - (before == EXPECTED)
+            if self._viable == 0:
                 self.changed()
 
     cdef void changed(self):
@@ -174,16 +174,16 @@ cdef class Endpoints(EndpointKeeper):
         cdef Endpoint endpoint
         self._ready = []
         self._taking_part = []
-        self._hopes = self._expected
+        self._viable = self._expected
         for endpoint in self._present:
             self._ready.append(endpoint)
             endpoint.refresh()
             if not endpoint.set_aside():
                 self._taking_part.append(endpoint)
-                self._hopes += 1
+                self._viable += 1
             elif endpoint.peer.suspect and not endpoint.breaker.open:
-                self._hopes += 1
-            if self.lined:
+                self._viable += 1
+            if self.queued:
                 endpoint.stand_in_line()
 
     cdef void recovered(self, Endpoint endpoint, bint anew):

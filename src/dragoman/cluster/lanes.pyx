@@ -1,10 +1,10 @@
 """The calls of each order key: where they go, how many are under way, which wait.
 
-``cluster.service`` has a lane for each key that has calls, and forgets it with the last of them.
+``cluster.line`` has a lane for each key that has calls, and forgets it with the last of them.
 While calls of a key are under way, all further ones go to the same place; so their order is that
 of one session, which the server keeps.
 
-Invariant: those that wait leave in the order of their turns, also when one comes back.
+Invariant: those that wait leave in their sequence, also when one comes back.
 """
 
 from dragoman.cluster.endpoint cimport Endpoint
@@ -31,7 +31,7 @@ cdef class Lane:
         return 0
 
     cdef Waiter first(self):
-        """Whose turn it is, or None."""
+        """The next that is to leave, or None."""
         if self._mixed:
             self._line = OrderedDict(sorted(self._line.items()))
             self._mixed = False

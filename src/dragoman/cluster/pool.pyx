@@ -235,12 +235,12 @@ cdef class Pool(Account):
         """Notice the calls that were cancelled."""
         cdef Service service = self._service
         service.sweep()
-        if service.calls or service.lined:
+        if service.calls or service.queued:
             # With many of them the sweeps are further apart.
             service.tick.wheel.schedule(
                 self._sweep,
                 service.tick.wheel.clock_us()
-                + SWEEP_US * (1 + (service.calls + service.lined) // 5000),
+                + SWEEP_US * (1 + (service.calls + service.queued) // 5000),
             )
 
     # Life
@@ -305,7 +305,7 @@ cdef class Pool(Account):
         if drain_ms and not service.closed:
             try:
                 async with asyncio.timeout(drain_ms / 1000):
-                    while service.calls or service.lined or service.more:
+                    while service.calls or service.queued or service.more:
                         await asyncio.sleep(0.002)
             except TimeoutError:
                 pass
@@ -331,7 +331,7 @@ cdef class Pool(Account):
         connected = sum([1 for endpoint in endpoints if endpoint.ready()])
         return (
             f"{connected} of {len(endpoints)} servers connected, {service.calls} calls, "
-            f"{service.lined} waiting"
+            f"{service.queued} waiting"
         )
 
     def __repr__(self):
@@ -353,7 +353,7 @@ cdef class Pool(Account):
         return PoolStatistics(
             requests=service.requests, replies=self.replies, failures=self.failures,
             refused=service.shed, retried=service.retried, expired=service.expired,
-            calls=service.calls, bytes=service.bytes, waiting=service.lined,
+            calls=service.calls, bytes=service.bytes, waiting=service.queued,
             waiting_bytes=service.waiting_bytes,
             endpoints=tuple([
                 EndpointStatistics(

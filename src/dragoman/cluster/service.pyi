@@ -21,7 +21,7 @@ class Service:
     why_unread: Callable[[], str] | None
     """Says why the registry has not told who serves, until it has."""
     calls: int
-    lined: int
+    queued: int
     waiting_bytes: int
     def __init__(self, loop: asyncio.AbstractEventLoop, key: bytes, options: Options) -> None: ...
     def update(self, registrations: Sequence[Listed]) -> None:

@@ -11,7 +11,8 @@ callback that raises harms nobody else.
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t
 
-from dragoman.cluster.service cimport Service, ServiceCall
+from dragoman.cluster.line cimport ServiceCall
+from dragoman.cluster.service cimport Service
 
 from dragoman.errors import UsageError, from_code
 from dragoman.rpc.ending import reported
