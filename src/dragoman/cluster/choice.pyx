@@ -8,7 +8,6 @@ only, and calls that ended without having done their work count for a while.
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from libc.stdint cimport int64_t
 
-from dragoman.balance.policies cimport Policy
 from dragoman.cluster.endpoint cimport Endpoint
 from dragoman.cluster.endpoints cimport Endpoints
 

@@ -164,7 +164,7 @@ cdef class Endpoints(EndpointKeeper):
         elif before == PRESENT or endpoint.standing == PRESENT:
             self.changed()
         else:
-            # One that is merely not reached concerns nobody, unless it was the last that might take a call.
+            # One that is merely not reached concerns nobody, unless it was the last viable one.
             self._viable += (endpoint.standing == EXPECTED) - (before == EXPECTED)
             if self._viable == 0:
                 self.changed()
