@@ -18,7 +18,8 @@ from libc.string cimport memcpy
 
 from dragoman.flow.waiting cimport Waiter
 from dragoman.rpc.pieces cimport APART_BYTES, Body, Incoming
-from dragoman.rpc.session cimport SPILL_BYTES, Session
+from dragoman.rpc.sending cimport SPILL_BYTES
+from dragoman.rpc.session cimport Session
 from dragoman.wire.mesh cimport (
     F_CANCEL, F_CREDIT, F_DEMAND, F_ERROR, F_GOODBYE, F_HELLO, F_METADATA, F_NAME, F_ORDER, F_PIECE,
     F_PING, F_PONG, F_RECLAIM, F_REPLY, F_REQUEST, F_RETURN, FEATURE_METADATA, FEATURE_NO_REPLY,
