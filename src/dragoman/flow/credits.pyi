@@ -1,12 +1,5 @@
-from dragoman.flow.ranks import Account, Ranked
-
-class Holder(Ranked):
-    """One caller's account. Subclasses carry grants and reclaims to the caller."""
-
-    in_use: int
-    waiting: int
-    wasted: int
-    doubted: bool
+from dragoman.flow.ranks import Account
+from dragoman.flow.shares import Holder
 
 class CreditPool:
     """The credits of one provider. ``limit`` is how many requests it takes at once."""

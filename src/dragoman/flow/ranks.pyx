@@ -3,7 +3,7 @@
 ``Ranks`` keeps every holder in one of few rings, by the magnitude of what it holds or by why it
 need not be looked at; ``Poorest`` keeps those who wait, the one that holds least first, and among
 equals the one that has waited longest. Whatever the number of holders, moving one costs a few
-pointers, or a logarithm of those who wait. Used by ``flow.credits`` alone.
+pointers, or a logarithm of those who wait. Used by ``flow.shares`` and those who look at it.
 
 Ownership: both hold bare pointers. Who puts a member in keeps it alive until it is taken out.
 

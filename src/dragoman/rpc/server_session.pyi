@@ -1,7 +1,8 @@
 import asyncio
 
 from dragoman.budget import Budget
-from dragoman.flow.credits import CreditPool, Holder
+from dragoman.flow.credits import CreditPool
+from dragoman.flow.shares import Holder
 from dragoman.rpc.session import Session
 
 class Handler:
