@@ -19,11 +19,11 @@ from dragoman.demo.javahash import java_hash
 from dragoman.demo.provider import NOW, ProviderStatistics
 from dragoman.demo.serving import ProviderOptions, serve
 from dragoman.errors import UsageError
+from dragoman.wire.dubbo import fastjson
 from dragoman.wire.dubbo.frame import (
     encode_frame,
     encode_heartbeat,
     event_name,
-    fastjson,
     reply_error_text,
 )
 from tests.demo.dubbo_client import INTERFACE, STRING, DubboClient

@@ -16,10 +16,9 @@ from dragoman.agent.config import ConsumerConfig
 from dragoman.agent.consumer import ConsumerAgent
 from dragoman.wire.dubbo import invocation
 from dragoman.wire.java import Bean
+from tests.dubbo.fake import HOST, FakeProvider, Frame
 from tests.faults.http import Response, call, client
 from tests.slices import Slices
-
-from .fake import HOST, FakeProvider, Frame
 
 BYTES = 7_900_000
 # What a loop may do in one piece. The longest are at 3 to 6 where caches are not shared with much

@@ -14,9 +14,8 @@ from dragoman.cluster.dialing import BURSTS, DEAD, RATES
 from dragoman.dubbo.upstream.in_process import Providers
 from dragoman.errors import UsageError
 from dragoman.registry import Registration
+from tests.dubbo.fake import HOST
 from tests.pace import pace
-
-from .fake import HOST
 
 
 def registered(port: int, serialization: str = "hessian2") -> Registration:

@@ -25,9 +25,9 @@ from dragoman.errors import (
     UnavailableError,
 )
 from dragoman.wire.dubbo import invocation
+from tests.dubbo.fake import Frame, Way, way
 from tests.faults.chain import eventually
 
-from .fake import Frame, Way, way
 from .test_large_calls import agent, ask, elsewhere, run
 
 HESSIAN2 = 2

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dragoman.queue.recovery.scan import verify
 
 from dragoman.errors import DragomanError, StorageError, UsageError
 from dragoman.queue import AsyncQueueStore, QueueStore
-from dragoman.queue.api import repair
+from dragoman.queue.api.repair import repair, verify
 
 SMALL: dict[str, Any] = {"memory_bytes": 32 << 20, "cache_bytes": 1 << 20}
 ODD: list[Any] = [

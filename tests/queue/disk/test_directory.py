@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dragoman.queue.recovery.scan import verify
 
 from dragoman.errors import LockedError, StorageError, UsageError
 from dragoman.queue import QueueStore
-from dragoman.queue.api import repair
+from dragoman.queue.api.repair import repair, verify
 
 SMALL: dict[str, int] = {"segment_bytes": 1 << 16, "memory_bytes": 4 << 20, "cache_bytes": 0}
 

@@ -9,11 +9,10 @@ import struct
 from pathlib import Path
 
 import pytest
-from dragoman.queue.recovery.scan import verify
 
 from dragoman.errors import CorruptionError, DragomanError, LockedError, UsageError
 from dragoman.queue import QueueStore
-from dragoman.queue.api import repair
+from dragoman.queue.api.repair import repair, verify
 from dragoman.queue.disk.crc import crc32c
 from tests.queue.recovery.test_recovery import message
 

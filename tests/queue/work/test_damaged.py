@@ -10,7 +10,7 @@ import pytest
 from dragoman.clock import ManualClock
 from dragoman.errors import CorruptionError
 from dragoman.queue import Message, QueueStore
-from dragoman.queue.api import repair
+from dragoman.queue.api.repair import repair
 
 SMALL: dict[str, Any] = {"segment_bytes": 1 << 16, "memory_bytes": 1 << 20, "cache_bytes": 0}
 LETTERS: dict[str, Any] = {"attempts_max": 3, "dead_letter": "dead"}

@@ -11,9 +11,8 @@ import pytest
 from dragoman.clock import ManualClock
 from dragoman.errors import StorageError
 from dragoman.queue import QueueStore
-
-from .faults import FaultyFiles
-from .test_closing import DURABILITIES
+from tests.queue.api.test_closing import DURABILITIES
+from tests.queue.faults import FaultyFiles
 
 
 def opened(path: Path, durability: str) -> tuple[QueueStore, FaultyFiles, ManualClock]:

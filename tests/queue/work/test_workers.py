@@ -16,9 +16,8 @@ import pytest
 from dragoman.clock import ManualClock
 from dragoman.errors import StorageError, UsageError
 from dragoman.queue import AsyncQueueStore, Message, QueueStore, Workers
-
-from .test_closing import CLOSED, DURABILITIES
-from .test_forking import FOREIGN, ended, in_child
+from tests.queue.api.test_closing import CLOSED, DURABILITIES
+from tests.queue.api.test_forking import FOREIGN, ended, in_child
 
 SMALL: dict[str, Any] = {"segment_bytes": 1 << 16, "memory_bytes": 1 << 20}
 
