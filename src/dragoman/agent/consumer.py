@@ -13,6 +13,7 @@ import contextlib
 import gc
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from dragoman.accepting import ACCEPTS_A_TURN, Acceptor
@@ -24,7 +25,7 @@ from dragoman.agent.bounds import (
     memory_bytes_max,
 )
 from dragoman.agent.config import ConsumerConfig
-from dragoman.agent.ingress import Ingress, Limits
+from dragoman.agent.ingress import Ingress, IngressConnection, Limits
 from dragoman.agent.listening import BACKLOG, listening_socket, shares_port
 from dragoman.agent.published import PublishedTypes
 from dragoman.cluster.directory import Directory
@@ -151,7 +152,8 @@ class ConsumerAgent:
         if not listeners:
             listeners = [listening_socket(self._config.listen, reuse_port=self._reuse_port)]
         self.port = listeners[0].getsockname()[1]
-        self._acceptor = Acceptor(self._loop, listeners, self.ingress.connection, a_turn=a_turn)
+        connection = partial(IngressConnection, self.ingress)
+        self._acceptor = Acceptor(self._loop, listeners, connection, a_turn=a_turn)
         self._acceptor.start()
 
     @property
