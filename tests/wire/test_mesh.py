@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from dragoman.errors import ProtocolError
 from dragoman.wire.mesh import KINDS, VERSION, MeshDecoder, encode
+from tests.tables import each_row
 from tests.wire.pieces import ways
 
 Frame = tuple[int, int, int, int, int, bytes]
@@ -65,28 +66,28 @@ def decode(pieces: list[bytes], body_bytes_max: int = 1 << 20) -> list[Frame]:
     return [frame for piece in pieces for frame in decoder.frames(piece)]
 
 
-@pytest.mark.parametrize("frame", CASES.values(), ids=CASES)
+@each_row("frame", CASES.values(), names=list(CASES))
 def test_a_frame_is_read_however_it_comes(frame: Frame) -> None:
     data = raw(frame)
     for pieces in ways(data):
         assert decode(pieces) == [frame]
 
 
-@pytest.mark.parametrize("frame", CASES.values(), ids=CASES)
+@each_row("frame", CASES.values(), names=list(CASES))
 def test_the_encoder_follows_the_table(frame: Frame) -> None:
     kind, flags, target, id, value, body = frame
     made = encode(kind, flags=flags, target=target, id=id, value=value, body=body)
     assert made == raw(frame)
 
 
-@pytest.mark.parametrize("frame", CASES.values(), ids=CASES)
+@each_row("frame", CASES.values(), names=list(CASES))
 def test_what_follows_a_frame_is_the_next_frame(frame: Frame) -> None:
     other = CASES["request"]
     for pieces in ways(raw(frame) + raw(other) + raw(frame)):
         assert decode(pieces) == [frame, other, frame]
 
 
-@pytest.mark.parametrize("frame", CASES.values(), ids=CASES)
+@each_row("frame", CASES.values(), names=list(CASES))
 def test_a_truncated_frame_is_waited_for(frame: Frame) -> None:
     data = raw(frame)
     for place in range(len(data)):
@@ -122,7 +123,7 @@ def test_an_unknown_type_is_refused(kind: int) -> None:
     assert refused((kind, 0, 0, 0, 0, b"")) == f"unknown mesh frame type {kind}"
 
 
-@pytest.mark.parametrize("frame", CASES.values(), ids=CASES)
+@each_row("frame", CASES.values(), names=list(CASES))
 def test_an_unknown_flag_is_refused(frame: Frame) -> None:
     kind, known, *rest = frame
     for bit in range(8):

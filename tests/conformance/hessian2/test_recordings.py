@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from interop.hessian2 import RELEASES, load, recorder
 from interop.java import JavaMissing
+from tests.tables import each_row
 
 from dragoman.errors import LimitError, ProtocolError
 from dragoman.wire.dubbo.frame import DubboDecoder, DubboFrame
@@ -219,8 +220,8 @@ def expected(name: str) -> Any:
     return LATER[name] if name in LATER else EXPECTED[name]
 
 
-@pytest.mark.parametrize("release", RELEASES)
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in CYCLIC | THROWABLES | DIFFERENT])
+@each_row("release", RELEASES)
+@each_row("name", [n for n in NAMES if n not in CYCLIC | THROWABLES | DIFFERENT])
 def test_what_java_wrote_is_read_as_it_was_meant(name: str, release: str) -> None:
     if lost(name, release):
         return  # below
@@ -236,8 +237,8 @@ def test_what_java_wrote_is_read_as_it_was_meant(name: str, release: str) -> Non
     assert type(value) is type(wanted)
 
 
-@pytest.mark.parametrize("release", ["3.2.5", "3.2.13"])
-@pytest.mark.parametrize("name", LATER)
+@each_row("release", ["3.2.5", "3.2.13"])
+@each_row("name", LATER)
 def test_what_came_without_its_elements_is_refused(name: str, release: str) -> None:
     data = RECORDED[release][name]
     reads: tuple[Callable[[], Any], ...] = (
@@ -253,7 +254,7 @@ def test_what_came_without_its_elements_is_refused(name: str, release: str) -> N
         assert str(caught.value) == LOST
 
 
-@pytest.mark.parametrize("release", RELEASES)
+@each_row("release", RELEASES)
 def test_cycles_of_java_are_cycles_here(release: str) -> None:
     recorded = RECORDED[release]
     itself = decode(recorded["bean of itself"])
@@ -266,7 +267,7 @@ def test_cycles_of_java_are_cycles_here(release: str) -> None:
     assert values[2] is values
 
 
-@pytest.mark.parametrize("release", RELEASES)
+@each_row("release", RELEASES)
 def test_throwables_are_beans_with_message_cause_and_trace(release: str) -> None:
     plain = decode(RECORDED[release]["Throwable"])
     assert plain.java_class == "java.lang.IllegalArgumentException"
@@ -281,8 +282,8 @@ def test_throwables_are_beans_with_message_cause_and_trace(release: str) -> None
     assert text["cause"]["cause"] is None
 
 
-@pytest.mark.parametrize("release", RELEASES)
-@pytest.mark.parametrize("name", NAMES)
+@each_row("release", RELEASES)
+@each_row("name", NAMES)
 def test_what_was_read_exactly_is_written_as_java_wrote_it(name: str, release: str) -> None:
     data = RECORDED[release][name]
     if name not in OTHER_BYTES and not lost(name, release):
@@ -324,8 +325,8 @@ JSON = {
 }
 
 
-@pytest.mark.parametrize("release", RELEASES)
-@pytest.mark.parametrize("name", NAMES)
+@each_row("release", RELEASES)
+@each_row("name", NAMES)
 def test_what_java_wrote_becomes_json(name: str, release: str) -> None:
     data = RECORDED[release][name]
     scanner = Hessian2Scanner(data)
@@ -346,7 +347,7 @@ def test_what_java_wrote_becomes_json(name: str, release: str) -> None:
         assert text == JSON[name]
 
 
-@pytest.mark.parametrize("release", RELEASES)
+@each_row("release", RELEASES)
 def test_cut_at_any_byte_it_is_refused(release: str) -> None:
     for name, data in RECORDED[release].items():
         places = range(len(data)) if len(data) < 2000 else range(0, len(data), 997)
@@ -366,7 +367,7 @@ def test_cut_at_any_byte_it_is_refused(release: str) -> None:
 FRAMES = sorted((Path(__file__).parent.parent / "dubbo").glob("*-hessian2.json"))
 
 
-@pytest.mark.parametrize("path", FRAMES, ids=lambda path: path.stem)
+@each_row("path", FRAMES, names=lambda path: path.stem)
 def test_bodies_of_real_calls_are_read_and_written_to_the_same_bytes(path: Path) -> None:
     frames = 0
     for call in json.loads(path.read_text())["calls"]:

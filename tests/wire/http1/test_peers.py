@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from fuzz import http
 
+from tests.tables import each_row
 from tests.wire.http1.cases import CASES, Case
 from tests.wire.http1.peers import compare
 
 ACCEPTED = [case for case in CASES if case.requests]
 
 
-@pytest.mark.parametrize("case", ACCEPTED, ids=[case.name for case in ACCEPTED])
+@each_row("case", ACCEPTED, names=lambda case: case.name)
 def test_the_peers_agree(case: Case) -> None:
     assert compare(case.data, **case.limits) == len(case.requests)
 

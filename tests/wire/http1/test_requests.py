@@ -6,6 +6,7 @@ import pytest
 
 from dragoman.errors import UsageError
 from dragoman.wire.http1 import HttpError, Request, RequestDecoder
+from tests.tables import each_row
 from tests.wire.http1.cases import CASES, CLOSED, IDLE, Case, Expected, request
 from tests.wire.http1.support import decode, one_byte_at_a_time
 
@@ -37,26 +38,26 @@ def test_the_table_is_complete_and_its_names_are_unique() -> None:
     assert len(set(NAMES)) == len(NAMES)
 
 
-@pytest.mark.parametrize("case", CASES, ids=NAMES)
+@each_row("case", CASES, names=NAMES)
 def test_a_case_whole(case: Case) -> None:
     requests, verdict, _ = decode([case.data], **case.limits)
     check(case, requests, verdict)
 
 
-@pytest.mark.parametrize("case", CASES, ids=NAMES)
+@each_row("case", CASES, names=NAMES)
 def test_a_case_a_byte_at_a_time(case: Case) -> None:
     requests, verdict, _ = decode(one_byte_at_a_time(case.data), **case.limits)
     check(case, requests, verdict)
 
 
-@pytest.mark.parametrize("case", CASES, ids=NAMES)
+@each_row("case", CASES, names=NAMES)
 def test_a_case_split_at_every_place(case: Case) -> None:
     for at in range(1, len(case.data)):
         requests, verdict, _ = decode([case.data[:at], case.data[at:]], **case.limits)
         check(case, requests, verdict)
 
 
-@pytest.mark.parametrize("case", CASES, ids=NAMES)
+@each_row("case", CASES, names=NAMES)
 def test_a_case_with_trailing_bytes(case: Case) -> None:
     for pieces in ([case.data + TRAILING], [case.data, TRAILING]):
         requests, verdict, decoder = decode(pieces, **case.limits)
@@ -68,7 +69,7 @@ def test_a_case_with_trailing_bytes(case: Case) -> None:
             assert decoder.unread_bytes == 0
 
 
-@pytest.mark.parametrize("case", CASES, ids=NAMES)
+@each_row("case", CASES, names=NAMES)
 def test_a_case_cut_short_never_accepts_more(case: Case) -> None:
     for at in range(0, len(case.data), 7):
         requests, verdict, _ = decode([case.data[:at]], **case.limits)
