@@ -11,7 +11,7 @@ import time
 import weakref
 from typing import Protocol
 
-from dragoman.queue.engine.base import Part
+from dragoman.queue.engine.threads import StoreThreads
 
 UPKEEP_S = 1.0
 COMPACTION_S = 1.0
@@ -27,7 +27,7 @@ class Tended(Protocol):
     def _compaction_due(self) -> bool: ...
 
 
-def run_upkeep(store: weakref.ref[Tended], part: Part, ended: threading.Event) -> None:
+def run_upkeep(store: weakref.ref[Tended], part: StoreThreads, ended: threading.Event) -> None:
     """What fails is logged and tried again, and puts say why they fail."""
     # The journal near its bound does not wait for the second to pass.
     next_s = time.monotonic() + UPKEEP_S

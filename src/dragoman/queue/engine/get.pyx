@@ -1,6 +1,6 @@
 """Getting: messages of many requests, which the disk is asked for all at once.
 
-Of ``engine.Engine``. Requests fill windows (``reader``): under the lock each is resolved to pieces
+For ``engine.Engine``. Requests fill windows (``reader``): under the lock each is resolved to pieces
 in memory or in blocks, without it the disk reads, and then messages are made. Two windows take
 turns, so that the disk has something to read while the other's messages become a list.
 
@@ -15,8 +15,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from dragoman.queue.read.fetch cimport Fetch
-from dragoman.queue.engine.base cimport Use, enter, listed, name_of, storage_error
-from dragoman.queue.engine.put cimport Item, Puts
+from dragoman.queue.engine.arguments cimport listed, name_of
+from dragoman.queue.engine.core cimport Core, Use, enter, storage_error
 from dragoman.queue.read.reader cimport (
     Piece, Window, resolve, window_clear, window_done, window_free, window_place, window_submit,
     window_wait,
@@ -26,6 +26,9 @@ from dragoman.queue.memory.state cimport (
 )
 from dragoman.queue.memory.table cimport table_find
 
+cdef enum:
+    CONTEXTS_MAX = 64  # windows that wait for their next use
+
 
 cdef class Context:
     """A window, lent to one call at a time."""
@@ -34,247 +37,256 @@ cdef class Context:
         window_free(&self.w)
 
 
-cdef class Gets(Puts):
-    """Messages out of a store. Every method may be called from any thread."""
+cdef Context borrow(Core core):
+    cdef Context c
+    if core.contexts:
+        c = <Context>core.contexts.pop()
+    else:
+        c = Context.__new__(Context)
+    window_clear(&c.w)
+    return c
 
-    cdef Context _context(self):
-        cdef Context c
-        if self.contexts:
-            c = <Context>self.contexts.pop()
-        else:
-            c = Context.__new__(Context)
-        window_clear(&c.w)
-        return c
 
-    def get(self, queue, offset, count=1):
-        """Up to ``count`` messages from ``offset`` on, fewer only at the queue's end."""
-        return self.get_many(((queue, offset, count),))[0]
+cdef list get_messages(Core core, object requests, int64_t bytes_max):
+    """``Engine.get_many``."""
+    cdef list wanted = listed(requests, "get_many takes requests")
+    cdef list results = []
+    cdef list names = []  # keeps them while the GIL is away
+    cdef Requests r
+    cdef Context c, d
+    cdef Use use
+    enter(core, &use, False)
+    r.count = len(wanted)
+    r.at = 0
+    r.items = <Request*>malloc((r.count + 1) * sizeof(Request))
+    if r.items == NULL:
+        core.leave(&use)
+        raise MemoryError
+    c = borrow(core)
+    d = borrow(core)
+    try:
+        parse(&core.s, &r, wanted, names, results)
+        read_in_turn(core, c, d, &r, wanted, results, bytes_max)
+        return results
+    finally:
+        free(r.items)
+        if len(core.contexts) < CONTEXTS_MAX:
+            core.contexts.append(c)
+            core.contexts.append(d)
+        core.leave(&use)
 
-    def get_many(self, requests, int64_t bytes_max=0):
-        """For each (queue, offset, count) what ``get`` returns; the disk is asked for all at once.
 
-        With ``bytes_max``, what comes after about so many bytes of messages is left out: a request
-        in the middle gets fewer, those behind it get none.
-        """
-        cdef Store* s = &self.s
-        cdef list wanted = listed(requests, "get_many takes requests")
-        cdef Py_ssize_t n = len(wanted)
-        cdef Py_ssize_t i, at = 0, size
-        cdef const char* name
-        cdef list results = []
-        cdef Context c, d
-        cdef object queue, request
-        cdef int64_t offset, count
-        cdef Item* items
-        cdef bint more, again
-        cdef bint next_too = False
-        cdef int64_t got = 0
-        cdef Use use
-        enter(self, &use, False)
-        items = <Item*>malloc((n + 1) * sizeof(Item))
-        if items == NULL:
-            self._leave(&use)
-            raise MemoryError
-        names = []  # keeps them while the GIL is away
-        c = self._context()
-        d = self._context()
-        # items: offset is where to go on, message_length unused, id the queue, hash: left
-        cdef uint64_t* left = <uint64_t*>malloc((n + 1) * 8)
+cdef int parse(Store* s, Requests* r, list wanted, list names, list results) except -1:
+    cdef Request* item
+    cdef const char* name
+    cdef Py_ssize_t i, size
+    cdef int64_t offset, count
+    cdef object queue, request
+    for i in range(r.count):
+        request = wanted[i]
         try:
-            for i in range(n):
-                request = wanted[i]
-                try:
-                    queue, offset_of, count_of = request
-                    offset = offset_of
-                    count = count_of
-                except (TypeError, ValueError, OverflowError):
-                    raise UsageError(
-                        "a request is (queue, offset, count) with whole numbers,"
-                        f" not {request!r:.100}"
-                    ) from None
-                if offset < 0 or count < 0:
-                    raise UsageError(f"offset {offset} and count {count} must not be negative")
-                name_of(queue, &name, &size)
-                names.append(queue)
-                items[i].name = name
-                items[i].name_length = <uint32_t>size
-                items[i].offset = offset
-                left[i] = count
-                items[i].hash = <uint32_t>hash_name(name, size, s.table.seed)
-                results.append([])
-            # Two windows: the disk always has one to read while the other becomes lists.
-            more = self._fill(c, items, left, n, &at)
-            if more and at < n:
-                try:
-                    next_too = self._fill(d, items, left, n, &at)
-                except BaseException:
-                    self._drain(c)
-                    raise
-            while more:
-                self._drain(c)
-                try:
-                    got += self._build(&c.w, results, wanted)
-                    if bytes_max and got >= bytes_max:
-                        if next_too:
-                            self._drain(d)
-                        break
-                    window_clear(&c.w)
-                    again = at < n and self._fill(c, items, left, n, &at)
-                except BaseException:
-                    if next_too:
-                        self._drain(d)
-                    raise
-                c, d = d, c
-                more, next_too = next_too, again
-            return results
-        finally:
-            free(items)
-            free(left)
-            if len(self.contexts) < 64:
-                self.contexts.append(c)
-                self.contexts.append(d)
-            self._leave(&use)
-
-    cdef int _drain(self, Context c) except -1:
-        # The window has all that it asked for.
-        with nogil:
-            window_wait(&self.s, &c.w)
-        self._lock()
-        window_done(&self.s, &c.w)
-        self._unlock()
-        return 0
-
-    cdef bint _fill(
-        self, Context c, Item* items, uint64_t* left, Py_ssize_t n, Py_ssize_t* at
-    ) except -1:
-        # Pieces from request ``at`` on, as many as a window takes. False: nothing more to do.
-        cdef Store* s = &self.s
-        cdef Table* t = &s.table
-        cdef Py_ssize_t i = at[0]
-        cdef Py_ssize_t k
-        cdef Item* item
-        cdef Queue* q
-        cdef uint64_t first
-        cdef uint32_t taken
-        cdef uint64_t slot
-        cdef Py_ssize_t gone = -1
-        self._lock()
-        if flag(&s.leaving):
-            self._unlock()
-            raise UsageError("the store is closed")
-        for k in range(i, min(i + 64, n)):
-            prefetch(&t.slots[items[k].hash & t.mask])
-        while i < n:
-            item = &items[i]
-            if i + 16 < n:
-                prefetch(&t.slots[items[i + 16].hash & t.mask])
-            if i + 8 < n:
-                slot = t.slots[items[i + 8].hash & t.mask]
-                if slot:
-                    prefetch(&t.queues[<uint32_t>slot])
-            item.id = table_find(t, item.name, item.name_length, item.hash)
-            if item.id == 0:
-                i += 1
-                continue
-            q = &t.queues[item.id]
-            first = queue_first(q)
-            if item.offset < first and left[i]:
-                gone = i
-                break
-            if item.offset >= q.next or left[i] == 0:
-                i += 1
-                continue
-            if left[i] > q.next - item.offset:
-                left[i] = q.next - item.offset
-            taken = resolve(s, &c.w, <uint32_t>i, item.id, item.offset, left[i])
-            item.offset += taken
-            left[i] -= taken
-            if left[i]:
-                break  # the window is full
-            i += 1
-        at[0] = i
-        if gone >= 0 and c.w.piece_count == 0:
-            self._unlock()
+            queue, offset_of, count_of = request
+            offset = offset_of
+            count = count_of
+        except (TypeError, ValueError, OverflowError):
             raise UsageError(
-                f"offset {items[gone].offset} is gone: the first of the queue is {first}"
-            )
-        if window_place(s, &c.w) != DONE:
-            self._unlock()
-            raise MemoryError
-        self._unlock()
-        if c.w.fetch_count > 1:
-            with nogil:
-                window_submit(s, &c.w)
-        else:
+                "a request is (queue, offset, count) with whole numbers,"
+                f" not {request!r:.100}"
+            ) from None
+        if offset < 0 or count < 0:
+            raise UsageError(f"offset {offset} and count {count} must not be negative")
+        name_of(queue, &name, &size)
+        names.append(queue)
+        item = &r.items[i]
+        item.name = name
+        item.name_length = <uint32_t>size
+        item.offset = offset
+        item.left = count
+        item.hash = <uint32_t>hash_name(name, size, s.table.seed)
+        results.append([])
+    return 0
+
+
+cdef int read_in_turn(
+    Core core, Context c, Context d, Requests* r, list wanted, list results, int64_t bytes_max
+) except -1:
+    # Two windows: the disk always has one to read while the other becomes lists.
+    cdef bint more, again
+    cdef bint next_too = False
+    cdef int64_t got = 0
+    more = fill(core, c, r)
+    if more and r.at < r.count:
+        try:
+            next_too = fill(core, d, r)
+        except BaseException:
+            drain(core, c)
+            raise
+    while more:
+        drain(core, c)
+        try:
+            got += build(core, &c.w, results, wanted)
+            if bytes_max and got >= bytes_max:
+                if next_too:
+                    drain(core, d)
+                break
+            window_clear(&c.w)
+            again = r.at < r.count and fill(core, c, r)
+        except BaseException:
+            if next_too:
+                drain(core, d)
+            raise
+        c, d = d, c
+        more, next_too = next_too, again
+    return 0
+
+
+cdef int drain(Core core, Context c) except -1:
+    # The window has all that it asked for.
+    with nogil:
+        window_wait(&core.s, &c.w)
+    core.lock()
+    window_done(&core.s, &c.w)
+    core.unlock()
+    return 0
+
+
+cdef bint fill(Core core, Context c, Requests* r) except -1:
+    # Pieces from request ``r.at`` on, as many as a window takes. False: nothing more to do.
+    cdef Store* s = &core.s
+    cdef uint64_t offset, first
+    cdef bint gone, placed
+    core.lock()
+    if flag(&s.leaving):
+        core.unlock()
+        raise UsageError("the store is closed")
+    gone = resolve_requests(s, &c.w, r, &first) and c.w.piece_count == 0
+    placed = not gone and window_place(s, &c.w) == DONE
+    core.unlock()
+    if gone:
+        offset = r.items[r.at].offset
+        raise UsageError(f"offset {offset} is gone: the first of the queue is {first}")
+    if not placed:
+        raise MemoryError
+    if c.w.fetch_count > 1:
+        with nogil:
             window_submit(s, &c.w)
-        return c.w.piece_count > 0
+    else:
+        window_submit(s, &c.w)
+    return c.w.piece_count > 0
 
-    cdef int64_t _build(self, Window* w, list results, list wanted) except -1:
-        # Python objects of a window that has all it needs; how many bytes they have.
-        cdef int64_t built = 0
-        cdef uint32_t i, k
-        cdef Piece* p
-        cdef const char* data
-        cdef uint64_t length, at
-        cdef list into
-        cdef Py_ssize_t size
-        cdef int shift
-        cdef unsigned char byte
-        for i in range(w.piece_count):
-            p = &w.pieces[i]
-            if p.lost or (p.fetch >= 0 and w.fetches[p.fetch].error):
-                self._raise(w, p, wanted[p.request][0])
-            into = <list>PyList_GET_ITEM(results, p.request)
-            data = w.fetches[p.fetch].payload if p.fetch >= 0 else w.scratch.data + p.data
-            if p.uniform:
-                size = p.length // p.count
-                data += size * p.skip
-                for k in range(p.take):
-                    into.append(PyBytes_FromStringAndSize(data, size))
-                    data += size
-                built += size * p.take
-                continue
-            at = 0
-            for k in range(p.skip + p.take):
-                length = 0
-                shift = 0
-                while True:
-                    byte = <unsigned char>data[at]
-                    at += 1
-                    length |= <uint64_t>(byte & 127) << shift
-                    shift += 7
-                    if byte < 128 or shift > 28 or at >= p.length:
-                        break
-                if at + length > p.length:
-                    raise CorruptionError(
-                        f"{self.path}: queue {wanted[p.request][0]!r:.100}: a block whose checksum"
-                        " is right does not hold whole messages"
-                    )
-                if k >= p.skip:
-                    into.append(PyBytes_FromStringAndSize(data + at, length))
-                    built += length
-                at += length
-        return built
 
-    cdef int _raise(self, Window* w, Piece* p, object queue) except -1:
-        cdef Fetch* f
-        if p.fetch == -2:
-            raise MemoryError
-        name = queue if isinstance(queue, bytes) else str(queue)
-        if p.lost:
-            where = "; ".join(
-                f"{file} at {offset}: {reason}" for file, offset, _, _, _, reason
-                in self.recovery.damage[:3]
-            )
-            raise CorruptionError(
-                f"queue {name!r:.200}: the message at offset {p.first} was lost: "
-                f"{where or 'its block is missing'}"
-            )
-        f = &w.fetches[p.fetch]
-        file = f"{self.path}/{f.number:010}.seg"
-        if f.error < 0:
-            raise storage_error(f.error, f"queue {name!r:.200}: {file} at {f.offset}")
-        raise CorruptionError(
-            f"queue {name!r:.200}: offsets {f.first} to {f.first + f.count - 1}:"
-            f" {file} at {f.offset}: not what was written"
+cdef bint resolve_requests(Store* s, Window* w, Requests* r, uint64_t* first) noexcept nogil:
+    # Under the lock, until the window is full or there are no more. True: the request at ``r.at``
+    # asks for what is gone; ``first`` is what its queue begins with.
+    cdef Table* t = &s.table
+    cdef Request* items = r.items
+    cdef Request* item
+    cdef Queue* q
+    cdef uint32_t id, taken
+    cdef uint64_t slot
+    cdef Py_ssize_t i = r.at
+    cdef Py_ssize_t k
+    for k in range(i, min(i + 64, r.count)):
+        prefetch(&t.slots[items[k].hash & t.mask])
+    while i < r.count:
+        item = &items[i]
+        if i + 16 < r.count:
+            prefetch(&t.slots[items[i + 16].hash & t.mask])
+        if i + 8 < r.count:
+            slot = t.slots[items[i + 8].hash & t.mask]
+            if slot:
+                prefetch(&t.queues[<uint32_t>slot])
+        id = table_find(t, item.name, item.name_length, item.hash)
+        if id == 0:
+            i += 1
+            continue
+        q = &t.queues[id]
+        first[0] = queue_first(q)
+        if item.offset < first[0] and item.left:
+            r.at = i
+            return True
+        if item.offset >= q.next or item.left == 0:
+            i += 1
+            continue
+        if item.left > q.next - item.offset:
+            item.left = q.next - item.offset
+        taken = resolve(s, w, <uint32_t>i, id, item.offset, item.left)
+        item.offset += taken
+        item.left -= taken
+        if item.left:
+            break  # the window is full
+        i += 1
+    r.at = i
+    return False
+
+
+cdef int64_t build(Core core, Window* w, list results, list wanted) except -1:
+    # Python objects of a window that has all it needs; how many bytes they have.
+    cdef int64_t built = 0
+    cdef uint32_t i, k
+    cdef Piece* p
+    cdef const char* data
+    cdef uint64_t length, at
+    cdef list into
+    cdef Py_ssize_t size
+    cdef int shift
+    cdef unsigned char byte
+    for i in range(w.piece_count):
+        p = &w.pieces[i]
+        if p.lost or (p.fetch >= 0 and w.fetches[p.fetch].error):
+            raise_lost(core, w, p, wanted[p.request][0])
+        into = <list>PyList_GET_ITEM(results, p.request)
+        data = w.fetches[p.fetch].payload if p.fetch >= 0 else w.scratch.data + p.data
+        if p.uniform:
+            size = p.length // p.count
+            data += size * p.skip
+            for k in range(p.take):
+                into.append(PyBytes_FromStringAndSize(data, size))
+                data += size
+            built += size * p.take
+            continue
+        at = 0
+        for k in range(p.skip + p.take):
+            length = 0
+            shift = 0
+            while True:
+                byte = <unsigned char>data[at]
+                at += 1
+                length |= <uint64_t>(byte & 127) << shift
+                shift += 7
+                if byte < 128 or shift > 28 or at >= p.length:
+                    break
+            if at + length > p.length:
+                raise CorruptionError(
+                    f"{core.path}: queue {wanted[p.request][0]!r:.100}: a block whose checksum"
+                    " is right does not hold whole messages"
+                )
+            if k >= p.skip:
+                into.append(PyBytes_FromStringAndSize(data + at, length))
+                built += length
+            at += length
+    return built
+
+
+cdef int raise_lost(Core core, Window* w, Piece* p, object queue) except -1:
+    cdef Fetch* f
+    if p.fetch == -2:
+        raise MemoryError
+    name = queue if isinstance(queue, bytes) else str(queue)
+    if p.lost:
+        where = "; ".join(
+            f"{file} at {offset}: {reason}" for file, offset, _, _, _, reason
+            in core.recovery.damage[:3]
         )
+        raise CorruptionError(
+            f"queue {name!r:.200}: the message at offset {p.first} was lost: "
+            f"{where or 'its block is missing'}"
+        )
+    f = &w.fetches[p.fetch]
+    file = f"{core.path}/{f.number:010}.seg"
+    if f.error < 0:
+        raise storage_error(f.error, f"queue {name!r:.200}: {file} at {f.offset}")
+    raise CorruptionError(
+        f"queue {name!r:.200}: offsets {f.first} to {f.first + f.count - 1}:"
+        f" {file} at {f.offset}: not what was written"
+    )

@@ -1,6 +1,10 @@
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
-from dragoman.queue.engine.base cimport Held
+from dragoman.queue.engine.core cimport Core
+
+cdef object put_message(Core core, object queue, object message)
+cdef object put_messages(Core core, object queues, object messages)
 
 
 cdef struct Item:
@@ -14,5 +18,8 @@ cdef struct Item:
     uint64_t offset
 
 
-cdef class Puts(Held):
-    pass
+cdef struct Batch:
+    # The puts of put_many so far.
+    Item* items
+    PyObject** refs  # queue and message of each: others may change the lists without the GIL
+    Py_ssize_t count

@@ -1,6 +1,6 @@
 """Putting: messages into the tails of their queues, and into the journal's next frame.
 
-Of ``engine.Engine``. A put takes the store's lock for a few hundred nanoseconds and never waits for
+For ``engine.Engine``. A put takes the store's lock for a few hundred nanoseconds and never waits for
 the disk while it holds it; under ``always`` it waits afterwards for the sync that covers it, with
 all others that do. ``put_many`` looks up many queues at a time, so that what the memory of each
 needs comes while that of the others does.
@@ -20,7 +20,8 @@ from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZ
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from dragoman.queue.engine.base cimport OPEN, Held, Use, enter, listed, name_of
+from dragoman.queue.engine.arguments cimport listed, message_of, name_of
+from dragoman.queue.engine.core cimport OPEN, Core, Use, enter
 from dragoman.queue.write.journal cimport frame_reserve, journal_put, journal_wait
 from dragoman.queue.write.log cimport log_adapt
 from dragoman.queue.format.meta cimport meta_queue
@@ -39,12 +40,6 @@ cdef enum:
 cdef Py_ssize_t AHEAD = 32
 # After so many puts elsewhere the next queue is not expected any more.
 cdef uint32_t RUN = 16
-
-
-cdef bytes message_of(object message):
-    if not isinstance(message, (bytes, bytearray, memoryview)):
-        raise UsageError(f"a message is bytes, not {type(message).__name__}")
-    return bytes(message)
 
 
 cdef inline void ahead(Table* t, uint32_t id) noexcept nogil:
@@ -206,8 +201,8 @@ cdef void find_group(Table* t, Item* items, Py_ssize_t n) noexcept nogil:
             prefetch(q.index + entry_word(q.entries))
 
 
-cdef Py_ssize_t put_items(Store* s, Item* items, Py_ssize_t n, int* result) noexcept nogil:
-    # All of put_many: how many were put. In groups, so that the memory that each of a group needs
+cdef void put_items(Store* s, Item* items, Py_ssize_t n, int* result) noexcept nogil:
+    # All of put_many, up to the first that fails. In groups, so that the memory that each of a group needs
     # comes while that of the others does.
     cdef Table* t = &s.table
     cdef Py_ssize_t i = 0
@@ -246,151 +241,186 @@ cdef Py_ssize_t put_items(Store* s, Item* items, Py_ssize_t n, int* result) noex
                 k += 1
             lock_patiently(s)
     pthread_mutex_unlock(&s.lock)
-    return i
 
 
-cdef class Puts(Held):
-    """Messages into a store. Every method may be called from any thread."""
-
-    def put(self, queue, message):
-        """Append one message; returns its offset in the queue."""
-        cdef Store* s = &self.s
-        cdef const char* name
-        cdef const char* data
-        cdef Py_ssize_t n, m
-        cdef uint64_t offset = 0
-        cdef uint64_t frame
-        cdef int result
-        cdef Use use
-        name_of(queue, &name, &n)
-        if not PyBytes_CheckExact(message):
-            message = message_of(message)
-        data = PyBytes_AS_STRING(message)
-        m = PyBytes_GET_SIZE(message)
-        if m > MESSAGE_MAX:
-            raise UsageError(f"a message has at most 16777216 bytes, not {m}")
-        enter(self, &use, True)
-        if not spin_lock(&s.lock, SPIN):
-            with nogil:
-                pthread_mutex_lock(&s.lock)
-        result = put_locked(s, name, n, data, m, &offset)
-        if result == WAIT:
-            with nogil:
-                wait_for_room(s)
-                result = put_waiting(s, name, n, data, m, &offset)
-        if result == DONE and s.durability == 2:
-            frame = s.frame_number
-            with nogil:
-                result = journal_wait(s, frame)
-                pthread_mutex_unlock(&s.lock)
-        else:
+cdef object put_message(Core core, object queue, object message):
+    """``Engine.put``."""
+    cdef Store* s = &core.s
+    cdef const char* name
+    cdef const char* data
+    cdef Py_ssize_t n, m
+    cdef uint64_t offset = 0
+    cdef uint64_t frame
+    cdef int result
+    cdef Use use
+    name_of(queue, &name, &n)
+    if not PyBytes_CheckExact(message):
+        message = message_of(message)
+    data = PyBytes_AS_STRING(message)
+    m = PyBytes_GET_SIZE(message)
+    if m > MESSAGE_MAX:
+        raise UsageError(f"a message has at most 16777216 bytes, not {m}")
+    enter(core, &use, True)
+    if not spin_lock(&s.lock, SPIN):
+        with nogil:
+            pthread_mutex_lock(&s.lock)
+    result = put_locked(s, name, n, data, m, &offset)
+    if result == WAIT:
+        with nogil:
+            wait_for_room(s)
+            result = put_waiting(s, name, n, data, m, &offset)
+    if result == DONE and s.durability == 2:
+        frame = s.frame_number
+        with nogil:
+            result = journal_wait(s, frame)
             pthread_mutex_unlock(&s.lock)
-        self._leave(&use)
-        if result != DONE:
-            raise MemoryError("no memory for the message") if result == NO_MEMORY else (
-                self._failure()
-            )
-        return offset
+    else:
+        pthread_mutex_unlock(&s.lock)
+    core.leave(&use)
+    if result != DONE:
+        raise MemoryError("no memory for the message") if result == NO_MEMORY else (
+            core.failure()
+        )
+    return offset
 
-    def put_many(self, queues, messages=None):
-        """Append many: ``pairs``, one queue with its messages, or queues beside messages."""
-        cdef Store* s = &self.s
-        cdef Item* items
-        cdef Py_ssize_t n, i, size, done = 0
-        cdef object queue, message, pair
-        cdef const char* name
-        cdef list owned = []
-        cdef bint pairs = messages is None
-        cdef bint one = False
-        cdef list first, second = None
-        cdef list offsets
-        cdef object number
-        cdef int result = DONE
-        cdef uint64_t frame
-        cdef Use use
-        if self.state != OPEN or s.read_only:
-            self._refuse()
-        if pairs:
-            first = listed(queues, "put_many takes pairs of queue and message")
+
+cdef object put_messages(Core core, object queues, object messages):
+    """``Engine.put_many``."""
+    cdef Store* s = &core.s
+    cdef Batch batch
+    cdef Py_ssize_t n, i
+    cdef bint one = False
+    cdef list first, second = None
+    if core.state != OPEN or s.read_only:
+        core.refuse()
+    if messages is None:
+        first = listed(queues, "put_many takes pairs of queue and message")
+    else:
+        second = listed(messages, "put_many takes a list of messages")
+        one = isinstance(queues, (str, bytes))
+        first = second if one else listed(queues, "put_many takes a queue or a list of them")
+        if len(first) != len(second):
+            raise UsageError(f"{len(first)} queues beside {len(second)} messages")
+    n = PyList_GET_SIZE(first)
+    if n == 0:
+        return []
+    batch.count = 0
+    batch.items = <Item*>malloc(n * sizeof(Item))
+    batch.refs = <PyObject**>malloc(2 * n * sizeof(PyObject*))
+    try:
+        if batch.items == NULL or batch.refs == NULL:
+            raise MemoryError
+        if second is None:
+            add_pairs(&batch, first, n)
+        elif one:
+            add_to_one(&batch, queues, second, n)
         else:
-            second = listed(messages, "put_many takes a list of messages")
-            one = isinstance(queues, (str, bytes))
-            first = second if one else listed(queues, "put_many takes a queue or a list of them")
-            if len(first) != len(second):
-                raise UsageError(f"{len(first)} queues beside {len(second)} messages")
-        n = PyList_GET_SIZE(first)
-        if n == 0:
-            return []
-        items = <Item*>malloc(n * sizeof(Item))
-        if items == NULL:
-            raise MemoryError
-        # What is referred to while the GIL is away must not go away with a list that others change.
-        held = <PyObject**>malloc(2 * n * sizeof(PyObject*))
-        if held == NULL:
-            free(items)
-            raise MemoryError
-        cdef Py_ssize_t holding = 0
+            add_columns(&batch, first, second, n)
+        put_batch(core, &batch)
+        return offsets_of(&batch)
+    finally:
+        for i in range(2 * batch.count):
+            Py_DECREF(<object>batch.refs[i])
+        free(batch.refs)
+        free(batch.items)
+
+
+cdef inline int add_item(Batch* batch, object queue, object message) except -1:
+    cdef Item* item = &batch.items[batch.count]
+    cdef const char* name
+    cdef Py_ssize_t size
+    name_of(queue, &name, &size)
+    item.name = name
+    item.name_length = <uint32_t>size
+    if not PyBytes_CheckExact(message):
+        message = message_of(message)
+    size = PyBytes_GET_SIZE(message)
+    if size > MESSAGE_MAX:
+        raise UsageError(f"a message has at most 16777216 bytes, not {size}")
+    item.message = PyBytes_AS_STRING(message)
+    item.message_length = <uint32_t>size
+    Py_INCREF(queue)
+    batch.refs[2 * batch.count] = <PyObject*>queue
+    Py_INCREF(message)
+    batch.refs[2 * batch.count + 1] = <PyObject*>message
+    batch.count += 1
+    return 0
+
+
+cdef inline int still_there(list values, Py_ssize_t i) except -1:
+    # What a caller's object does when it is asked for its parts may shorten the list.
+    if i >= PyList_GET_SIZE(values):
+        raise UsageError("the list of messages changed while it was read")
+    return 0
+
+
+cdef int add_pairs(Batch* batch, list pairs, Py_ssize_t n) except -1:
+    cdef Py_ssize_t i
+    cdef object pair
+    for i in range(n):
+        still_there(pairs, i)
+        pair = <object>PyList_GET_ITEM(pairs, i)
+        if PyTuple_CheckExact(pair) and PyTuple_GET_SIZE(pair) == 2:
+            add_item(
+                batch, <object>PyTuple_GET_ITEM(pair, 0), <object>PyTuple_GET_ITEM(pair, 1)
+            )
+            continue
         try:
-            for i in range(n):
-                if pairs:
-                    pair = <object>PyList_GET_ITEM(first, i)
-                    if PyTuple_CheckExact(pair) and PyTuple_GET_SIZE(pair) == 2:
-                        queue = <object>PyTuple_GET_ITEM(pair, 0)
-                        message = <object>PyTuple_GET_ITEM(pair, 1)
-                    else:
-                        try:
-                            queue, message = pair
-                        except (TypeError, ValueError):
-                            raise UsageError(
-                                f"put_many takes pairs of queue and message; number {i} is none"
-                            ) from None
-                else:
-                    if i >= PyList_GET_SIZE(first) or i >= PyList_GET_SIZE(second):
-                        raise UsageError("the list of messages changed while it was read")
-                    queue = queues if one else <object>PyList_GET_ITEM(first, i)
-                    message = <object>PyList_GET_ITEM(second, i)
-                if PyBytes_CheckExact(queue):
-                    name = PyBytes_AS_STRING(queue)
-                    size = PyBytes_GET_SIZE(queue)
-                    if size < 1 or size > NAME_MAX:
-                        name_of(queue, &name, &size)
-                else:
-                    name_of(queue, &name, &size)
-                items[i].name = name
-                items[i].name_length = <uint32_t>size
-                if not PyBytes_CheckExact(message):
-                    message = message_of(message)
-                size = PyBytes_GET_SIZE(message)
-                if size > MESSAGE_MAX:
-                    raise UsageError(f"a message has at most 16777216 bytes, not {size}")
-                items[i].message = PyBytes_AS_STRING(message)
-                items[i].message_length = <uint32_t>size
-                Py_INCREF(queue)
-                held[holding] = <PyObject*>queue
-                Py_INCREF(message)
-                held[holding + 1] = <PyObject*>message
-                holding += 2
-            enter(self, &use, True)
-            with nogil:
-                done = put_items(s, items, n, &result)
-                if result == DONE and s.durability == 2:
-                    pthread_mutex_lock(&s.lock)
-                    frame = s.frame_number - (0 if s.frame_entries else 1)
-                    result = journal_wait(s, frame)
-                    pthread_mutex_unlock(&s.lock)
-            self._leave(&use)
-            if result != DONE:
-                raise MemoryError("no memory for the messages") if result == NO_MEMORY else (
-                    self._failure()
-                )
-            offsets = PyList_New(n)
-            for i in range(n):
-                number = items[i].offset
-                Py_INCREF(number)
-                PyList_SET_ITEM(offsets, i, number)
-            return offsets
-        finally:
-            for i in range(holding):
-                Py_DECREF(<object>held[i])
-            free(held)
-            free(items)
+            queue, message = pair
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"put_many takes pairs of queue and message; number {i} is none"
+            ) from None
+        add_item(batch, queue, message)
+    return 0
+
+
+cdef int add_to_one(Batch* batch, object queue, list messages, Py_ssize_t n) except -1:
+    cdef Py_ssize_t i
+    for i in range(n):
+        still_there(messages, i)
+        add_item(batch, queue, <object>PyList_GET_ITEM(messages, i))
+    return 0
+
+
+cdef int add_columns(Batch* batch, list queues, list messages, Py_ssize_t n) except -1:
+    cdef Py_ssize_t i
+    for i in range(n):
+        still_there(queues, i)
+        still_there(messages, i)
+        add_item(
+            batch, <object>PyList_GET_ITEM(queues, i), <object>PyList_GET_ITEM(messages, i)
+        )
+    return 0
+
+
+cdef int put_batch(Core core, Batch* batch) except -1:
+    cdef Store* s = &core.s
+    cdef int result = DONE
+    cdef uint64_t frame
+    cdef Use use
+    enter(core, &use, True)
+    with nogil:
+        put_items(s, batch.items, batch.count, &result)
+        if result == DONE and s.durability == 2:
+            pthread_mutex_lock(&s.lock)
+            frame = s.frame_number - (0 if s.frame_entries else 1)
+            result = journal_wait(s, frame)
+            pthread_mutex_unlock(&s.lock)
+    core.leave(&use)
+    if result != DONE:
+        raise MemoryError("no memory for the messages") if result == NO_MEMORY else (
+            core.failure()
+        )
+    return 0
+
+
+cdef list offsets_of(Batch* batch):
+    cdef list offsets = PyList_New(batch.count)
+    cdef Py_ssize_t i
+    cdef object number
+    for i in range(batch.count):
+        number = batch.items[i].offset
+        Py_INCREF(number)
+        PyList_SET_ITEM(offsets, i, number)
+    return offsets

@@ -1,5 +1,5 @@
-class Part:
-    """What a store's own threads have of it."""
+class StoreThreads:
+    """The part of a store that its threads keep."""
 
     def write_log(self) -> None: ...
     def write_journal(self) -> None: ...

@@ -1,0 +1,5 @@
+from dragoman.queue.engine.core cimport Core
+
+
+cdef class StoreThreads:
+    cdef Core core
