@@ -32,7 +32,7 @@ cdef int name_slowly(object queue, const char** name, Py_ssize_t* n) except -1:
 
 
 cdef list listed(object values, str expected):
-    """The values as a list, the one that was given if it is one; ``expected`` is the error's text."""
+    """The values as a list, itself if it is one; ``expected`` is the error's text."""
     if PyList_CheckExact(values):
         return <list>values
     try:

@@ -1,7 +1,7 @@
 """Putting: messages into the tails of their queues, and into the journal's next frame.
 
-For ``engine.Engine``. A put takes the store's lock for a few hundred nanoseconds and never waits for
-the disk while it holds it; under ``always`` it waits afterwards for the sync that covers it, with
+For ``engine.Engine``. A put takes the store's lock for a few hundred nanoseconds and never waits
+for the disk while it holds it; under ``always`` it waits afterwards for the sync that covers it, with
 all others that do. ``put_many`` looks up many queues at a time, so that what the memory of each
 needs comes while that of the others does.
 
@@ -26,7 +26,7 @@ from dragoman.queue.write.journal cimport frame_reserve, journal_put, journal_wa
 from dragoman.queue.write.log cimport log_adapt
 from dragoman.queue.format.meta cimport meta_queue
 from dragoman.queue.memory.state cimport (
-    DONE, MESSAGE_MAX, NAME_MAX, NO_MEMORY, SPIN, WAIT, Queue, Store, Table, entry_word, flag,
+    DONE, MESSAGE_MAX, NO_MEMORY, SPIN, WAIT, Queue, Store, Table, entry_word, flag,
     hash_name, prefetch, pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock,
     pthread_mutex_unlock, queue_named, relax, spin_lock,
 )
@@ -202,8 +202,8 @@ cdef void find_group(Table* t, Item* items, Py_ssize_t n) noexcept nogil:
 
 
 cdef void put_items(Store* s, Item* items, Py_ssize_t n, int* result) noexcept nogil:
-    # All of put_many, up to the first that fails. In groups, so that the memory that each of a group needs
-    # comes while that of the others does.
+    # All of put_many, up to the first that fails. In groups, so that the memory that each of a
+    # group needs comes while that of the others does.
     cdef Table* t = &s.table
     cdef Py_ssize_t i = 0
     cdef Py_ssize_t k, group

@@ -6,7 +6,6 @@ dropped while they run; closing waits for them.
 
 from libc.stdint cimport uint64_t
 
-from dragoman.queue.engine.core cimport Core
 from dragoman.queue.memory.state cimport (
     Store, cond_wait_ms, pthread_mutex_lock, pthread_mutex_unlock,
 )
