@@ -1,9 +1,9 @@
 """Putting: messages into the tails of their queues, and into the journal's next frame.
 
 For ``engine.Engine``. A put takes the store's lock for a few hundred nanoseconds and never waits
-for the disk while it holds it; under ``always`` it waits afterwards for the sync that covers it, with
-all others that do. ``put_many`` looks up many queues at a time, so that what the memory of each
-needs comes while that of the others does.
+for the disk while it holds it; under ``always`` it waits afterwards for the sync that covers it,
+with all others that do. ``put_many`` looks up many queues at a time, so that what the memory of
+each needs comes while that of the others does.
 
 Invariant: offsets are given in the order in which messages join their tails, and an entry of the
 journal joins the frame under the same hold of the lock.
