@@ -29,7 +29,7 @@ from dragoman.observe.faults import log_fault
 from dragoman.observe.metrics import Snapshot, render
 from dragoman.registry import format_address
 
-logger = logging.getLogger("dragoman.admin")
+log = logging.getLogger("dragoman.admin")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Readiness = Callable[[], str | None]
@@ -182,7 +182,7 @@ async def _one_line_errors(request: web.Request, handler: Handler) -> web.Stream
     except web.HTTPException as error:
         return web.Response(status=error.status, text=f"{error.reason}\n", headers=_allow(error))
     except Exception as error:
-        log_fault(logger, error, "admin page %s failed", request.path)
+        log_fault(log, error, "admin page %s failed", request.path)
         line = " ".join(f"{type(error).__name__}: {error}".split())
         return web.Response(status=500, text=f"{line}\n")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dragoman.budget import process_budget
 
-logger = logging.getLogger("dragoman.agent")
+log = logging.getLogger("dragoman.agent")
 
 SHED_FROM = 0.85
 REFUSE_FROM = 0.95
@@ -86,7 +86,7 @@ def connections_allowed(configured: int) -> int:
         return configured
     allowed = max(1, soft - RESERVED_DESCRIPTORS) if soft > 2 * RESERVED_DESCRIPTORS else soft // 2
     if allowed < configured:
-        logger.info("at most %d connections: %d file descriptors are allowed", allowed, soft)
+        log.info("at most %d connections: %d file descriptors are allowed", allowed, soft)
     return min(configured, allowed)
 
 
@@ -126,7 +126,7 @@ class MemoryGuard:
             pressure = self._pressure()
         if pressure != self.pressure:
             if not self.pressure or not pressure:
-                logger.warning(
+                log.warning(
                     "memory: %s",
                     f"shedding near the bound of {self._bytes_max >> 20} MiB"
                     if pressure

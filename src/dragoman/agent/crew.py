@@ -33,7 +33,7 @@ from dragoman.observe.faults import log_fault, place_of
 from dragoman.observe.metrics import Snapshot, merge, without_gauges
 from dragoman.registry import format_address
 
-logger = logging.getLogger("dragoman.supervisor")
+log = logging.getLogger("dragoman.supervisor")
 
 
 class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,7 +148,7 @@ class InlineCrew(Crew):
         except DragomanError as error:
             self.fail(error)
         except Exception as error:
-            log_fault(logger, error, "the worker failed")
+            log_fault(log, error, "the worker failed")
             self.fail(DragomanError(f"the worker failed: {place_of(error)}"))
 
     def _take_state(self, not_ready: str | None) -> None:
@@ -273,7 +273,7 @@ class ProcessCrew(Crew):
             _, pending = await asyncio.wait(self._tasks, timeout=within_s)
         for slot in self._slots:
             if slot.process is not None:
-                logger.warning("worker %d is not done in time: killed", slot.index)
+                log.warning("worker %d is not done in time: killed", slot.index)
             _signal(slot, signal.SIGKILL)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         return not pending
@@ -296,7 +296,7 @@ class ProcessCrew(Crew):
                 return
             if loop.time() - began_s >= policy.settled_s:
                 pause_s = policy.pause_min_s
-            logger.error(
+            log.error(
                 "worker %d %s; starting it again in %.1f s", slot.index, _cause(slot, code), pause_s
             )
             with suppress(TimeoutError):
@@ -351,7 +351,7 @@ class ProcessCrew(Crew):
         except LinkLostError:
             pass
         except ProtocolError as error:
-            logger.error("worker %d: %s", slot.index, error)
+            log.error("worker %d: %s", slot.index, error)
             _signal(slot, signal.SIGKILL)
         finally:
             await slot.channel.close()

@@ -21,7 +21,7 @@ from dragoman.observe.faults import log_fault
 from dragoman.registry.base import Method, Registry, fields_of, types_of
 from dragoman.registry.changes import Change
 
-logger = logging.getLogger("dragoman.agent")
+log = logging.getLogger("dragoman.agent")
 
 # What is known is asked for again when it is used and older than this.
 KEEP_S: Final = 60.0
@@ -156,7 +156,7 @@ class PublishedTypes:
                     pass
                 except Exception as error:
                     # One service must not be the end of asking for the others.
-                    log_fault(logger, error, "%s: its published types cannot be read", interface)
+                    log_fault(log, error, "%s: its published types cannot be read", interface)
                 del self._waiting[key]
                 if key not in self._listed:
                     continue

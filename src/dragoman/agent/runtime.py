@@ -21,7 +21,7 @@ from dragoman.errors import UsageError
 from dragoman.observe.logs import set_up_logging
 from dragoman.observe.metrics import Snapshot
 
-logger = logging.getLogger("dragoman.agent")
+log = logging.getLogger("dragoman.agent")
 
 # How soon a change of readiness shows.
 READY_POLL_S: Final = 0.05

@@ -40,7 +40,7 @@ from dragoman.observe.metrics import Snapshot
 from dragoman.registry import format_address
 from dragoman.stopping import told_to_stop
 
-logger = logging.getLogger("dragoman.supervisor")
+log = logging.getLogger("dragoman.supervisor")
 
 # What workers get beyond their own bound before they are killed.
 GRACE_S: Final = 0.5
@@ -158,7 +158,7 @@ class Supervisor:
             address = bound_address(self._listen[0]) if self._listen else resolved(config.listen)
             inherited = await self._find_one_before(address)
             if inherited is None:
-                logger.debug("nobody listens on %s yet whose place could be taken", config.listen)
+                log.debug("nobody listens on %s yet whose place could be taken", config.listen)
                 return
             self._inherited = inherited
             if self._listen:
@@ -168,7 +168,7 @@ class Supervisor:
             else:
                 self._listen, self._own = inherited.listen, inherited.own
             self._admin_sockets += inherited.admin
-            logger.debug("taking the place of process %d", inherited.pid)
+            log.debug("taking the place of process %d", inherited.pid)
 
     async def _find_one_before(self, address: str) -> Inherited | None:
         """The agent whose place is to be taken, None if there is none. One that drains, or has just
@@ -287,7 +287,7 @@ class Supervisor:
             await _any_of(self._stop, crew.failed)
             self._stop.set()
             if crew.failure is None:
-                logger.info("stopping: finishing what is in flight")
+                log.info("stopping: finishing what is in flight")
         finally:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
@@ -296,7 +296,7 @@ class Supervisor:
             in_time = await self._stop_crew(crew)
         if crew.failure is not None:
             raise crew.failure
-        logger.info("stopped" if in_time else "stopped, though not all was finished in time")
+        log.info("stopped" if in_time else "stopped, though not all was finished in time")
         return 0 if in_time else 1
 
     async def _tell_ready(self, crew: Crew) -> None:
@@ -305,7 +305,7 @@ class Supervisor:
             async with asyncio.timeout(SETTLED_S):
                 await crew.all_ready.wait()
         config = self._config
-        logger.info(
+        log.info(
             "dragoman %s, registry %s, admin pages %s; %s",
             __version__,
             redact(config.registry),
@@ -321,7 +321,7 @@ class Supervisor:
                 crew.fail(error)
                 return
             await self._start_admin()
-        logger.info(
+        log.info(
             "ready on %s%s",
             ", ".join(self.addresses),
             f", in the place of process {before.pid}" if before is not None else "",
@@ -344,7 +344,7 @@ class Supervisor:
 
     def _hand_over(self, pid: int) -> None:
         """Another agent serves on our sockets."""
-        logger.info("process %d has taken over", pid)
+        log.info("process %d has taken over", pid)
         if self._admin is not None:
             self._admin.close_door()
         self._stop.set()
@@ -356,7 +356,7 @@ class Supervisor:
         await asyncio.wait((stopping, hurry), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         if not stopping.done():
-            logger.warning("told to stop again: not waiting for what is in flight")
+            log.warning("told to stop again: not waiting for what is in flight")
             stopping.cancel()
             await asyncio.gather(stopping, return_exceptions=True)
             await crew.stop(0.05)

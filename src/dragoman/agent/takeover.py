@@ -38,7 +38,7 @@ import msgspec
 
 from dragoman.errors import UsageError
 
-logger = logging.getLogger("dragoman.takeover")
+log = logging.getLogger("dragoman.takeover")
 
 SUPPORTED: Final = sys.platform == "linux"
 VERSION: Final = 2
@@ -236,7 +236,7 @@ class Inherited:
         except Declined as error:
             raise UsageError(f"--takeover: the agent before, process {self.pid}: {error}") from None
         except Broken as error:
-            logger.warning("the agent before, process %d, may still serve: %s", self.pid, error)
+            log.warning("the agent before, process %d, may still serve: %s", self.pid, error)
         finally:
             self._sock.close()
 
@@ -332,7 +332,7 @@ class Offer:
                 if not tries_left:
                     listener.close()
                     why = os.strerror(error.errno or 0)
-                    logger.warning("no later agent can take over: its meeting place: %s", why)
+                    log.warning("no later agent can take over: its meeting place: %s", why)
                     return
                 try:
                     await asyncio.sleep(NAME_PAUSE_S)
@@ -363,7 +363,7 @@ class Offer:
         sock.setblocking(False)
         pid, uid = _peer(sock)
         if uid != os.geteuid():
-            logger.warning("process %d of another user (%d) asks to take over", pid, uid)
+            log.warning("process %d of another user (%d) asks to take over", pid, uid)
             self._refuse(sock, "it belongs to another user")
         elif self._task is not None and not self._task.done():
             self._refuse(sock, "another agent is taking over from it")
@@ -397,7 +397,7 @@ class Offer:
             if not handed.listen:
                 _send(sock, Refused("it does not listen now"))
                 return
-            logger.info("process %d is taking over", pid)
+            log.info("process %d is taking over", pid)
             for i, (kind, one) in enumerate(each):
                 what = Socket(kind, handed.own, len(each) - i - 1)
                 _send(sock, what, [one.fileno()])
@@ -421,6 +421,6 @@ class Offer:
                 # It said that it serves, and was gone before it was answered.
                 self._task = None
                 await self.start()
-            logger.warning("process %d has not taken over: %s", pid, error)
+            log.warning("process %d has not taken over: %s", pid, error)
         finally:
             sock.close()

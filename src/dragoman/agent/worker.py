@@ -32,7 +32,7 @@ from dragoman.observe.logs import set_up_logging
 from dragoman.observe.metrics import Snapshot
 from dragoman.stopping import say_ignored
 
-logger = logging.getLogger("dragoman.worker")
+log = logging.getLogger("dragoman.worker")
 
 Entry = Callable[[Any, "Worker"], Awaitable[None]]
 
@@ -96,7 +96,7 @@ class Worker:
             if self._metrics is not None:
                 snapshot = await self._metrics()
         except Exception as error:
-            log_fault(logger, error, "a report failed")
+            log_fault(log, error, "a report failed")
         add_process_metrics(snapshot)
         return snapshot
 
@@ -106,7 +106,7 @@ class Worker:
             if self._status is not None:
                 return await self._status()
         except Exception as error:
-            log_fault(logger, error, "a report failed")
+            log_fault(log, error, "a report failed")
         return {}
 
     def _tell(self, not_ready: str | None) -> None:
@@ -188,7 +188,7 @@ async def _serve(sock: socket.socket) -> int:
     except DragomanError as error:
         channel.send(Failed(str(error), isinstance(error, UsageError)))
     except Exception as error:
-        log_fault(logger, error, "the worker failed")
+        log_fault(log, error, "the worker failed")
         channel.send(Failed(place_of(error), False))
     finally:
         await channel.close()
@@ -203,7 +203,7 @@ async def _converse(channel: Channel, worker: Worker) -> None:
             if isinstance(message, Ask):
                 channel.send(Answer(message.id, *await worker.collect()))
     except LinkLostError:
-        logger.error("the supervisor is gone: stopping")
+        log.error("the supervisor is gone: stopping")
         worker.stopping.set()
 
 

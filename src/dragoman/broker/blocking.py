@@ -33,7 +33,7 @@ from dragoman.queue.work.workers import LEASE_MS, WINDOW
 T = TypeVar("T")
 Name = str | bytes
 NAMES_AT_ONCE = 4096
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _OPEN: weakref.WeakSet[BlockingStore] = weakref.WeakSet()
 
@@ -46,7 +46,7 @@ def _at_exit() -> None:
         try:
             store.close()
         except DragomanError as error:
-            LOG.error("%r: closing at the process's end: %s", store, error)
+            log.error("%r: closing at the process's end: %s", store, error)
 
 
 atexit.register(_at_exit)
@@ -289,7 +289,7 @@ async def _close_dropped(store: AsyncReadable) -> None:
     try:
         await store.close()
     except DragomanError as error:
-        LOG.error("%r: closing what was dropped: %s", store, error)
+        log.error("%r: closing what was dropped: %s", store, error)
     finally:
         asyncio.get_running_loop().stop()
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dragoman.errors import DragomanError
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 # A state of proc(5)'s net/tcp.
 _LISTENING = "0A"
@@ -61,7 +61,7 @@ class Network:
                 held.close()
                 if port == 0 or error.errno != errno.EADDRINUSE:
                     raise NetworkError(f"{HOST}:{port} for {name}: {error.strerror}") from error
-                LOG.info("port %d is taken, %s gets another", port, name)
+                log.info("port %d is taken, %s gets another", port, name)
                 continue
             self._held[name] = held
             break

@@ -26,7 +26,7 @@ from dragoman.errors import DragomanError
 from dragoman.harness import cpu
 from dragoman.harness.interruption import Interruption
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 _PRCTL = ctypes.CDLL(None, use_errno=True).prctl
 _PR_SET_PDEATHSIG = 1
 TAIL_LINES = 8
@@ -90,7 +90,7 @@ class Child:
         tail = self.tail()
         if not tail:
             return f"{state}; no output"
-        LOG.error("%s, %s; its output ends:\n%s", self.name, state, "\n".join(tail))
+        log.error("%s, %s; its output ends:\n%s", self.name, state, "\n".join(tail))
         return f"{state}; {self.log_path.name} ends: {tail[-1].strip(' │')}"
 
 
@@ -129,14 +129,14 @@ class Processes:
         self._interruption.check()
         log_path = self._logs / f"{name}.log"
         stdout_path = self._logs / f"{name}.out" if separate_stdout else log_path
-        LOG.info("start %s: %s", name, shlex.join(command))
-        with log_path.open("ab") as log, stdout_path.open("ab") as stdout:
+        log.info("start %s: %s", name, shlex.join(command))
+        with log_path.open("ab") as output, stdout_path.open("ab") as stdout:
             try:
                 process = subprocess.Popen(
                     list(command),
                     stdin=subprocess.DEVNULL,
                     stdout=stdout,
-                    stderr=log,
+                    stderr=output,
                     start_new_session=True,
                     env={**os.environ, **(environment or {})},
                     preexec_fn=_preparation(os.getpid(), memory_bytes),  # noqa: PLW1509 - no threads
@@ -161,7 +161,7 @@ class Processes:
             raise ProcessError(
                 f"{child.name} was not ready within {timeout_s:g} s: {child.described()}"
             )
-        LOG.info("%s is ready after %.2f s (pid %d)", child.name, took_s, child.pid)
+        log.info("%s is ready after %.2f s (pid %d)", child.name, took_s, child.pid)
 
     def check_alive(self) -> None:
         """Raise ProcessError naming the first process that has ended by itself."""
@@ -195,17 +195,17 @@ class Processes:
             time.sleep(0.01)
         for child in children:
             if child.poll() is None:
-                LOG.warning("%s ignored SIGTERM for %g s: killed", child.name, self._grace_s)
+                log.warning("%s ignored SIGTERM for %g s: killed", child.name, self._grace_s)
                 descendants.update(cpu.process_tree(child.pid)[1:])
                 _signal(child.pid, signal.SIGKILL)
                 while child.poll() is None:
                     time.sleep(0.005)
-            LOG.info("%s stopped: return code %s", child.name, child.process.returncode)
+            log.info("%s stopped: return code %s", child.name, child.process.returncode)
             if child in self.children:
                 self.children.remove(child)
         for pid in descendants:
             if cpu.session_of(pid) in {each.pid for each in children}:
-                LOG.warning("process %d outlived its parent: killed", pid)
+                log.warning("process %d outlived its parent: killed", pid)
                 _signal(pid, signal.SIGKILL)
 
 

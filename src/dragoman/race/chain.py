@@ -24,7 +24,7 @@ from dragoman.race import http, metrics
 from dragoman.race.config import INTERFACE, SIZES, RaceConfig
 from dragoman.race.load_drivers import Target
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 ROLES = ("consumer", "consumer_agent", "provider_agents", "providers")
 PREFERRED_PORTS = {
     "provider-small": 20880,
@@ -115,7 +115,7 @@ class Chain:
                 lost = self._lost()
                 if not lost or attempt == START_ATTEMPTS:
                     raise
-                LOG.warning("another program took %s: again with other ports (%s)", lost, error)
+                log.warning("another program took %s: again with other ports (%s)", lost, error)
             self.processes.stop_all()
             self._network.__exit__()
             shutil.rmtree(self._state, ignore_errors=True)
@@ -164,7 +164,7 @@ class Chain:
         for name in names:
             self._network.reserve(name, wanted.get(name, 0) if preferred else 0)
         self.ports = self._network.ports
-        LOG.info("network: %s", self.ports)
+        log.info("network: %s", self.ports)
 
     def _start_etcd(self) -> None:
         server = EtcdServer(
@@ -181,7 +181,7 @@ class Chain:
                 self._wait(child, lambda: http_ok(f"{server.client_url}/health", '"true"'))
                 return
             except ProcessError as error:
-                LOG.warning("etcd, attempt %d of %d: %s", attempt, attempts, error)
+                log.warning("etcd, attempt %d of %d: %s", attempt, attempts, error)
                 self.processes.stop(child)
                 if attempt == attempts:
                     raise ProcessError(f"etcd, {attempts} attempts: {error}") from error
@@ -289,7 +289,7 @@ class Chain:
             if fault is None:
                 right += 1
                 continue
-            LOG.info("first answers: %s", fault)
+            log.info("first answers: %s", fault)
             if right:
                 raise ProcessError(f"the chain answered rightly, and then: {fault}")
             if time.monotonic() > deadline_s:

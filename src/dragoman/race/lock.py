@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dragoman.errors import DragomanError, UsageError
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 LOCK_NAME = "lock"
 
 
@@ -54,16 +54,16 @@ class WorkspaceLock:
         left = _holder(descriptor)
         if left is not None:
             self.recovered_pid = left.get("pid")
-            LOG.warning("recovered the stale lock of %s", _described(left))
+            log.warning("recovered the stale lock of %s", _described(left))
         self._write({"pid": os.getpid(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
-        LOG.info("locked %s", self.path)
+        log.info("locked %s", self.path)
         return self
 
     def __exit__(self, *_: object) -> None:
         os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
         self._descriptor = -1
-        LOG.info("unlocked %s", self.path)
+        log.info("unlocked %s", self.path)
 
     def _write(self, holder: dict[str, object]) -> None:
         os.ftruncate(self._descriptor, 0)

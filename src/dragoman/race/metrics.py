@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dragoman.race import http
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 ENDPOINT_REQUESTS = "dragoman_endpoint_requests_total"
 HTTP_RESPONSES = "dragoman_http_responses_total"
@@ -60,7 +60,7 @@ def fetch(admin_port: int) -> Page:
         status, text = http.get(url)
         if status == 200:
             return parse(text)
-        LOG.warning("GET %s: status %d", url, status)
+        log.warning("GET %s: status %d", url, status)
     except (http.HttpError, ValueError) as error:
-        LOG.warning("%s: %s", url, error)
+        log.warning("%s: %s", url, error)
     return Page()

@@ -16,7 +16,7 @@ from dragoman.errors import DragomanError, UsageError
 from dragoman.harness.interruption import Interruption
 from dragoman.race import http
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 PAUSE_S = 0.5
 
 
@@ -42,12 +42,12 @@ def post(url: str, result: dict[str, Any], attempts: int, interruption: Interrup
         try:
             http.post_json(url, result)
         except http.HttpError as error:
-            LOG.warning("posting, attempt %d of %d: %s", attempt, attempts, error)
+            log.warning("posting, attempt %d of %d: %s", attempt, attempts, error)
             if not error.may_pass or attempt == attempts:
                 raise PostingError(
                     f"the result was not accepted in {attempt} attempts: {error}"
                 ) from error
             interruption.sleep(PAUSE_S * attempt)
         else:
-            LOG.info("posted the result to %s", url)
+            log.info("posted the result to %s", url)
             return

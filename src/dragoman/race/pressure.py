@@ -16,7 +16,7 @@ from dragoman.harness.interruption import Interruption
 from dragoman.harness.processes import ProcessError, Processes
 from dragoman.race.load_drivers import LoadDriver, LoadError, LoadResult, Target
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 POLL_S = 0.02
 
 
@@ -69,7 +69,7 @@ def press(
     except ProcessError as error:
         raise ProcessError(f"during {name}: {error}") from error
     output = child.stdout_path.read_text(errors="replace")
-    LOG.info("%s: return code 0, output:\n%s", name, output.strip())
+    log.info("%s: return code 0, output:\n%s", name, output.strip())
     try:
         result = pressure.driver.result(output)
     except LoadError as error:

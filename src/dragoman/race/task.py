@@ -20,7 +20,7 @@ from dragoman.race import http
 from dragoman.race.config import RaceConfig, explained, read_table
 from dragoman.wire.misfit import UNREADABLE, misfit
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 # What a task may say about the race; the user's own settings go before it.
 SETTINGS = (
     "connections",
@@ -68,7 +68,7 @@ def checked(value: Any, origin: str) -> Task:
         raise TaskError(
             f"task from {origin}: settings.{unknown[0]}: expected one of {', '.join(SETTINGS)}"
         )
-    LOG.info("task from %s: %s", origin, value)
+    log.info("task from %s: %s", origin, value)
     return task
 
 
@@ -82,7 +82,7 @@ def _poll(config: RaceConfig, interruption: Interruption) -> Task:
         try:
             reply = http.post_json(url, {"team_id": config.team_id})
         except http.HttpError as error:
-            LOG.warning("task attempt %d of %d: %s", attempt, config.task_attempts, error)
+            log.warning("task attempt %d of %d: %s", attempt, config.task_attempts, error)
             if not error.may_pass:
                 raise TaskError(f"task server: {error}") from error
             reason = str(error)
@@ -90,5 +90,5 @@ def _poll(config: RaceConfig, interruption: Interruption) -> Task:
         if reply is not None:
             return checked(reply, url)
         reason = "it had no task"
-        LOG.info("task attempt %d of %d: none yet", attempt, config.task_attempts)
+        log.info("task attempt %d of %d: none yet", attempt, config.task_attempts)
     raise TaskError(f"task server {url}: {reason} after {config.task_attempts} attempts")

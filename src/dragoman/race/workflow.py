@@ -34,7 +34,7 @@ from dragoman.race.level import Level
 from dragoman.race.lock import WorkspaceLock
 from dragoman.race.progress import Progress, Silent
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Race:
@@ -75,10 +75,10 @@ class Race:
             yield
         except Exception as error:
             if isinstance(error, DragomanError):
-                LOG.error("failed: %s", error)
+                log.error("failed: %s", error)
                 reason = str(error)
             else:
-                LOG.exception("failed")
+                log.exception("failed")
                 reason = f"unexpected {type(error).__name__}: {error}"
             if self.error is None:
                 self.error = error
@@ -88,19 +88,19 @@ class Race:
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[None]:
         self._progress.step(name)
-        LOG.info("== %s", name)
+        log.info("== %s", name)
         started_s = time.monotonic()
         yield
-        LOG.info("== %s: done in %.2f s", name, time.monotonic() - started_s)
+        log.info("== %s: done in %.2f s", name, time.monotonic() - started_s)
 
     def _in_workspace(self) -> None:
         workspace = Path(self.config.workspace)
         with WorkspaceLock(workspace) as lock:
             logs = archive.fresh_logs(workspace)
             with archive.logging_to(logs, self.config):
-                LOG.info("command: %s", self.result["command"])
+                log.info("command: %s", self.result["command"])
                 if lock.recovered_pid:
-                    LOG.warning("recovered the stale lock of process %d", lock.recovered_pid)
+                    log.warning("recovered the stale lock of process %d", lock.recovered_pid)
                 with self._failures():
                     self._prepare()
                     self._race(logs)
@@ -113,7 +113,7 @@ class Race:
             task = tasks.obtain(self.config, self._interruption)
             self.result |= {"team_id": task.team_id, "task_id": task.task_id}
             self.config = build({**task.settings, **self._given})
-            LOG.info("configuration: %s", msgspec.to_builtins(self.config))
+            log.info("configuration: %s", msgspec.to_builtins(self.config))
         if self.config.signatures:
             with self._step("signatures"):
                 path = Path(self.config.signatures)
@@ -158,7 +158,7 @@ class Race:
                 raise
             except DragomanError as error:
                 entry["error"] = str(error)
-                LOG.error("policy %s: %s", policy, error)
+                log.error("policy %s: %s", policy, error)
                 continue
             entry["qps"] = max(level["qps"] for level in entry["levels"])
         failed = [entry for entry in entries if "error" in entry]
@@ -185,7 +185,7 @@ class Race:
                 with self._step(f"{connections} connections"):
                     level = self._level(chain, f"{config.policy}, {connections} connections")
                     report = level.run(connections)
-                    LOG.info("level: %s", report)
+                    log.info("level: %s", report)
                     levels.append(report)
                     self._progress.level(report)
 
@@ -199,7 +199,7 @@ class Race:
 
     def _tell_step(self, name: str) -> None:
         self._progress.step(name)
-        LOG.info("== %s", name)
+        log.info("== %s", name)
 
     def _stop(self, chain: Chain) -> None:
         with self._step("stop"):

@@ -325,7 +325,7 @@ def _value_of(registration: Registration) -> dict[str, object]:
     }
 
 
-logger = logging.getLogger("dragoman.registry")
+log = logging.getLogger("dragoman.registry")
 
 OnChange = Callable[[list[Registration]], None]
 
@@ -435,7 +435,7 @@ class Watch(ABC):
             try:
                 self._on_change(list(snapshot))
             except Exception as error:
-                log_fault(logger, error, "a watcher of %s failed on a snapshot", self.interface)
+                log_fault(log, error, "a watcher of %s failed on a snapshot", self.interface)
 
 
 class Method(msgspec.Struct, frozen=True, kw_only=True):

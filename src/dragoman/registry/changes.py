@@ -20,7 +20,7 @@ from dragoman.observe.faults import log_fault
 if TYPE_CHECKING:
     from dragoman.registry.base import Registration
 
-logger = logging.getLogger("dragoman.registry")
+log = logging.getLogger("dragoman.registry")
 
 # An entry as it was told last, and as it is now; None where there is none.
 Change = tuple["Registration | None", "Registration | None"]
@@ -86,7 +86,7 @@ class Changes:
             try:
                 self._on_changes(changes)
             except Exception as error:
-                log_fault(logger, error, "a watcher failed on changes of %d entries", len(changes))
+                log_fault(log, error, "a watcher failed on changes of %d entries", len(changes))
         if self._marked:
             if self.told_all:
                 self._handle = self._loop.call_later(PAUSE_S, self._tell)

@@ -37,7 +37,7 @@ from dragoman.registry.base import (
     parse_address,
 )
 
-logger = logging.getLogger("dragoman.registry")
+log = logging.getLogger("dragoman.registry")
 
 # Dubbo's defaults.
 DEFAULT_WEIGHT: Final = 100
@@ -184,7 +184,7 @@ def _without_malformed(url: Url, tell: bool) -> Url:
             number_of(text, said, name, 0)
         except ProtocolError as error:
             if tell:
-                logger.warning("left out: %s", error)
+                log.warning("left out: %s", error)
             del said[name]
     for name in _LABELS:
         if name in said:
@@ -381,7 +381,7 @@ def overridden(
     try:
         return provider_of(url._replace(parameters=changed), registration.interface)
     except ProtocolError as error:
-        logger.warning("an override is left out: %s", error)
+        log.warning("an override is left out: %s", error)
         return provider
 
 

@@ -26,7 +26,7 @@ from dragoman.registry.base import Registration
 from dragoman.registry.gateway import EtcdGateway, KeyValue, LeaseNotFound
 from dragoman.registry.keeping import KeptHandle
 
-logger = logging.getLogger("dragoman.registry")
+log = logging.getLogger("dragoman.registry")
 
 
 class LeaseSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +123,7 @@ class EtcdLease:
                     lease, self._lease = self._lease, 0
                     await self._gateway.lease_revoke(lease)
         if handle.standing:
-            logger.warning(
+            log.warning(
                 "%s at %s stays registered until its lease ends: %s",
                 handle.registration.interface,
                 handle.registration.address,
@@ -149,7 +149,7 @@ class EtcdLease:
                 async with self._lock:
                     await self._step()
                 if failures:
-                    logger.info("registrations stand again")
+                    log.info("registrations stand again")
                 failures = 0
             except LeaseNotFound:
                 self._lost()
@@ -157,9 +157,9 @@ class EtcdLease:
             except Exception as error:
                 failures += 1
                 if not isinstance(error, RegistryError):
-                    log_fault(logger, error, "keeping up the registrations failed; trying again")
+                    log_fault(log, error, "keeping up the registrations failed; trying again")
                 elif failures == 1:
-                    logger.warning("registrations cannot be kept up for now: %s", error)
+                    log.warning("registrations cannot be kept up for now: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s(failures)):
                     await self._wake.wait()
@@ -207,7 +207,7 @@ class EtcdLease:
 
     def _lost(self) -> None:
         """The lease is gone and etcd has deleted its keys: everything has to be put again."""
-        logger.warning("the lease %x was lost: registering again", self._lease)
+        log.warning("the lease %x was lost: registering again", self._lease)
         self.leases_lost_total += 1
         self._lease = 0
         for handle in self._handles.values():
@@ -239,7 +239,7 @@ class EtcdLease:
         if not handle.conflict:
             handle.conflict = True
             self.conflicts_total += 1
-            logger.warning(
+            log.warning(
                 "%s at %s: another process registered the same address; leaving it alone",
                 handle.registration.interface,
                 handle.registration.address,

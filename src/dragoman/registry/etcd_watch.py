@@ -50,7 +50,7 @@ from dragoman.registry.gateway import (
     range_end,
 )
 
-logger = logging.getLogger("dragoman.registry")
+log = logging.getLogger("dragoman.registry")
 
 # Keys in one page of a list.
 PAGE_KEYS = 250
@@ -208,7 +208,7 @@ class EtcdWatch(Watch):
                 await task()
             except Exception as error:
                 log_fault(
-                    logger, error, "%s: a watch task failed; starting it again", self.interface
+                    log, error, "%s: a watch task failed; starting it again", self.interface
                 )
             self._listed = False
             self._break_stream()
@@ -228,12 +228,12 @@ class EtcdWatch(Watch):
                 failures = 0
             except _Doubt as doubt:
                 self._listed = False
-                logger.info("%s: listing again: %s", self.interface, doubt)
+                log.info("%s: listing again: %s", self.interface, doubt)
             except RegistryError as error:
                 failures += 1
                 if failures == 1:
                     state = "the last list serves on" if self.has_snapshot else "no list yet"
-                    logger.warning("%s: %s: %s", self.interface, state, error)
+                    log.warning("%s: %s: %s", self.interface, state, error)
             self._synced = False
             await asyncio.sleep(self._pause_s(failures))
 
@@ -493,7 +493,7 @@ class EtcdWatch(Watch):
             self._malformed.discard(kv.key)
         except ProtocolError as error:
             if kv.key not in self._malformed:
-                logger.warning("set aside: %s", error)
+                log.warning("set aside: %s", error)
             self._malformed.add(kv.key)
         before = self._entries.get(kv.key)
         self._touched(kv.key, before)

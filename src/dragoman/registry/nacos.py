@@ -44,7 +44,7 @@ from dragoman.registry.dubbo_url import Provider, parameters_of, read_parameters
 from dragoman.registry.keeping import KeptHandle
 from dragoman.registry.nacos_client import Instance, Malformed, NacosClient, instance_of
 
-logger = logging.getLogger("dragoman.registry")
+log = logging.getLogger("dragoman.registry")
 
 CATEGORIES: Final = ("providers", "dragoman")
 DEFAULT_GROUP: Final = "DEFAULT_GROUP"
@@ -230,10 +230,10 @@ class NacosRegistry(Registry):
                 if failures == 1:
                     listed = any(watch.has_snapshot for watch in self._watches)
                     state = "the last lists serve on" if listed else "no list yet"
-                    logger.warning("%s: %s", state, error)
+                    log.warning("%s: %s", state, error)
             except Exception as error:
                 failures += 1
-                log_fault(logger, error, "Nacos: a task failed; starting it again")
+                log_fault(log, error, "Nacos: a task failed; starting it again")
             settings = self._settings
             longest = min(settings.poll_s * 2 ** min(failures, 6), settings.backoff_max_s)
             await asyncio.sleep(longest * self._rng.uniform(0.5, 1.0))
@@ -314,7 +314,7 @@ class NacosRegistry(Registry):
             read[text] = one
             if one.malformed is not None:
                 if one.malformed not in known:
-                    logger.warning("set aside: an entry of %s: %s", interface, one.why)
+                    log.warning("set aside: an entry of %s: %s", interface, one.why)
                 malformed.add(one.malformed)
             elif one.provider is not None:
                 found[service, one.address] = one.provider
@@ -350,7 +350,7 @@ class NacosRegistry(Registry):
                 if not handle.conflict:
                     handle.conflict = True
                     self._conflicts_total += 1
-                    logger.warning("%s: another process registered the same address", service)
+                    log.warning("%s: another process registered the same address", service)
                 handle.standing = False
                 return
             handle.conflict = False
@@ -419,7 +419,7 @@ class NacosRegistry(Registry):
                 if there is not None and there.metadata.get(MARK) == handle.mark:
                     await self._client.deregister(service, instance)
         except (RegistryError, TimeoutError):
-            logger.warning(
+            log.warning(
                 "%s stays registered for %g s: %s", service, self._settings.ttl_s, self.reason
             )
             return False

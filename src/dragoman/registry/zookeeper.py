@@ -46,7 +46,7 @@ from dragoman.registry.keeping import KeptHandle
 from dragoman.registry.zookeeper_client import NodeExists, NoNode, ZookeeperClient
 from dragoman.registry.zookeeper_watch import Folders, ZookeeperWatch, encode
 
-logger = logging.getLogger("dragoman.registry")
+log = logging.getLogger("dragoman.registry")
 
 DEFAULT_ROOT: Final = "/dubbo"
 
@@ -309,10 +309,10 @@ class ZookeeperRegistry(Registry):
             except RegistryError as error:
                 failures += 1
                 if failures == 1 and self._client.connected:
-                    logger.warning("ZooKeeper: trying again: %s", error)
+                    log.warning("ZooKeeper: trying again: %s", error)
             except Exception as error:
                 failures += 1
-                log_fault(logger, error, "ZooKeeper: a task failed; starting it again")
+                log_fault(log, error, "ZooKeeper: a task failed; starting it again")
             await asyncio.sleep(self._pause_s(failures))
 
     def _pause_s(self, failures: int) -> float:
@@ -361,7 +361,7 @@ class ZookeeperRegistry(Registry):
             try:
                 await self._client.put(path, self._published[path])
             except RegistryError as error:
-                logger.warning("%s cannot be published: %s", path, error)
+                log.warning("%s cannot be published: %s", path, error)
                 return
             self._to_publish.discard(path)
 
@@ -409,7 +409,7 @@ class ZookeeperRegistry(Registry):
                 await self._delete(handle.path)
         except (RegistryError, TimeoutError):
             # As soon as ZooKeeper is back, or with the session.
-            logger.warning(
+            log.warning(
                 "%s at %s stays registered until ZooKeeper is back: %s",
                 handle.registration.interface,
                 handle.registration.address,

@@ -21,7 +21,7 @@ from kazoo.security import CREATOR_ALL_ACL
 
 from dragoman.errors import RegistryError
 
-logger = logging.getLogger("dragoman.registry")
+log = logging.getLogger("dragoman.registry")
 
 # What kazoo logs says nothing that is not said here, and names secrets: its logger is in
 # nobody's tree, where no configuration of logging reaches it.
@@ -78,7 +78,7 @@ class ZookeeperClient:
     def _tell_unanswered(self) -> None:
         """kazoo tries for ever, and says nothing of it."""
         if not self._session_id:
-            logger.warning("no list yet: %s", self.last_error)
+            log.warning("no list yet: %s", self.last_error)
 
     def _connect(self) -> KazooClient:
         user, password = self._credentials
@@ -127,14 +127,14 @@ class ZookeeperClient:
             renewed = session != self._session_id
             if renewed and self._session_id:
                 self.sessions_lost_total += 1
-                logger.warning("the ZooKeeper session was lost: there is a new one")
+                log.warning("the ZooKeeper session was lost: there is a new one")
             self._session_id = session
             self.connected = True
             self._on_connected(renewed)
         elif self.connected:
             self.connected = False
             self.last_error = "the connection to ZooKeeper is lost"
-            logger.warning("%s: the last lists serve on", self.last_error)
+            log.warning("%s: the last lists serve on", self.last_error)
             self._on_lost()
             self._replacing = self._loop.call_later(self._session_timeout_s, self._replace)
 
@@ -209,7 +209,7 @@ class ZookeeperClient:
                 kazoo.stop()
                 kazoo.close()
             except Exception as error:
-                logger.info("the ZooKeeper session ended badly: %s", type(error).__name__)
+                log.info("the ZooKeeper session ended badly: %s", type(error).__name__)
             self._soon(_settle, stopped)
 
         threading.Thread(target=stop, daemon=True).start()

@@ -38,7 +38,7 @@ from dragoman.registry.dubbo_url import (
 from dragoman.registry.own_hosts import own_hosts
 from dragoman.registry.zookeeper_client import NoNode, ZookeeperClient
 
-logger = logging.getLogger("dragoman.registry")
+log = logging.getLogger("dragoman.registry")
 
 PROVIDERS: Final = ("providers", "dragoman")
 CONFIGURATORS: Final = "configurators"
@@ -336,9 +336,9 @@ def _decoded(folder: _Folder, name: str) -> Provider | Override | None:
             return read_override(url) or NOTHING
         return read_provider(url, folder.interface)
     except UnicodeError:
-        logger.warning("set aside: an entry of %s: expected UTF-8", folder.interface)
+        log.warning("set aside: an entry of %s: expected UTF-8", folder.interface)
     except ProtocolError as error:
-        logger.warning("set aside: an entry of %s: %s", folder.interface, error)
+        log.warning("set aside: an entry of %s: %s", folder.interface, error)
     return None
 
 

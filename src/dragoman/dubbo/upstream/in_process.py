@@ -49,7 +49,7 @@ from dragoman.rpc.server_session import ServerSession
 if TYPE_CHECKING:
     from dragoman.rpc.client_session import ClientSession
 
-logger = logging.getLogger("dragoman.dubbo")
+log = logging.getLogger("dragoman.dubbo")
 
 # What a registration says is spoken to such a provider.
 PROTOCOL: Final = "dubbo"

@@ -34,7 +34,7 @@ from dragoman.dubbo.upstream.transcoding import LENGTHS, START, Answer, For, Hea
 from dragoman.errors import Code
 from dragoman.wire.room import Room
 
-logger = logging.getLogger("dragoman.dubbo")
+log = logging.getLogger("dragoman.dubbo")
 
 MIB: Final = 1 << 20
 JOBS_MAX: Final = 256
@@ -311,7 +311,7 @@ class _Process(asyncio.BufferedProtocol):
 
     def _do_without(self, error: Exception) -> None:
         """No process can be started here: do the job as small ones are done."""
-        logger.error("large calls hold up others, for no process can be started: %s", error)
+        log.error("large calls hold up others, for no process can be started: %s", error)
         job, self.job = self.job, None
         self.end(0, "")
         if job is not None:

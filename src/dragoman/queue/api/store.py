@@ -38,7 +38,7 @@ from dragoman.queue.engine.engine import Engine
 from dragoman.queue.work.records import Kept, kept_name, kept_of, kept_parts
 from dragoman.queue.work.workers import LEASE_MS, WINDOW, Work, Workers, workers_of
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 # By so much a clock may be set without a word; twice a second at the most, in retention.
 CLOCK_SLACK_S = 5.0
 # After the journal could not be made shorter.
@@ -100,7 +100,7 @@ def _at_exit() -> None:
         try:
             store.close()
         except DragomanError as error:
-            LOG.error("%s: closing at the process's end: %s", store.path, error)
+            log.error("%s: closing at the process's end: %s", store.path, error)
 
 
 os.register_at_fork(after_in_child=_in_child)
@@ -239,7 +239,7 @@ class QueueStore(Engine):
             self._abandon()
             raise
         for damage in self._damage()[:20]:
-            LOG.error("%s: %s", self.path, damage)
+            log.error("%s: %s", self.path, damage)
 
     def _start(self) -> None:
         # No thread keeps the store: one that is dropped is closed.
@@ -351,7 +351,7 @@ class QueueStore(Engine):
         if not self._ended.is_set() and now_s >= self._complaints.get(str(error), 0.0):
             self._complaints = {text: s for text, s in self._complaints.items() if s > now_s}
             self._complaints[str(error)] = now_s + 60
-            LOG.warning("%s: upkeep: %s", self.path, error)
+            log.warning("%s: upkeep: %s", self.path, error)
 
     def upkeep(self) -> int:
         """What a thread does each second: retention, giving space back; how many bytes it gave.
@@ -429,7 +429,7 @@ class QueueStore(Engine):
             return True
         except DragomanError as error:
             if not (self._ended.is_set() or self._statistics()["poisoned"]):
-                LOG.warning("%s: compaction: %s", self.path, error)
+                log.warning("%s: compaction: %s", self.path, error)
             return False
 
     def _compact_once(self, before: int, bytes_s: int) -> int | None:
@@ -443,7 +443,7 @@ class QueueStore(Engine):
             if result is None:
                 return None
             if result == (0, 0):
-                LOG.error("%s: compaction met a damaged block; verify says more", self.path)
+                log.error("%s: compaction met a damaged block; verify says more", self.path)
                 return 0
             with self._kept:
                 self._remove_dead()
@@ -745,7 +745,7 @@ class QueueStore(Engine):
             try:
                 self.close()
             except DragomanError as error:
-                LOG.error("%s: closing what was dropped: %s", self.path, error)
+                log.error("%s: closing what was dropped: %s", self.path, error)
             finally:
                 self._rest()  # or threads would find its memory gone
 

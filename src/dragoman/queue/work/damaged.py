@@ -16,7 +16,7 @@ from dragoman.errors import CorruptionError
 if TYPE_CHECKING:
     from dragoman.queue.api.store import QueueStore
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def key_at(
@@ -34,7 +34,7 @@ def letter(store: QueueStore, queue: bytes, offset: int) -> bytes:
     try:
         return store.get(queue, offset, 1)[0]
     except CorruptionError as error:
-        LOG.error("%s: offset %d of queue %.100r is lost: %s", store.path, offset, queue, error)
+        log.error("%s: offset %d of queue %.100r is lost: %s", store.path, offset, queue, error)
         text = f"the message at offset {offset} of queue {_shown(queue)} is lost: {error}"
         return b"dragoman: " + text.encode(errors="backslashreplace")
 

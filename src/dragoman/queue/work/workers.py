@@ -31,7 +31,7 @@ from dragoman.queue.work.records import Kept
 if TYPE_CHECKING:
     from dragoman.queue.api.store import QueueStore
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 Name = str | bytes
 
 LEASE_MS = 30_000
@@ -452,7 +452,7 @@ class WorkGroup:
                 leases.buried(read)
                 self._note()
                 dead = dead[len(read) :]
-                LOG.warning(
+                log.warning(
                     "%s: queue %.100r, group %.100r: %d messages, from offset %d on, had %d"
                     " attempts and are in queue %.100r now",
                     store.path,
@@ -467,7 +467,7 @@ class WorkGroup:
             self._bury_s = now_s + AGAIN_S
             if not store.open:
                 raise
-            LOG.error(
+            log.error(
                 "%s: queue %.100r, group %.100r: dead letters cannot be put yet: %s",
                 store.path,
                 self.queue,
