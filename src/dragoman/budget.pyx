@@ -6,7 +6,7 @@ connections write into, and what their transports could not send yet. A part tha
 more for a peer asks ``admits`` first, and refuses the request, or throws the body away as it comes,
 when that says no; what cannot be refused (a few bytes of protocol, what has been encoded already)
 is taken all the same. The process has one (``process_budget``), which the agents bound by their
-``--memory-mb-max``; a server may have one of its own.
+``--memory-mib-max``; a server may have one of its own.
 
 What has only begun to arrive stays as long as its sender likes, so it leaves room for others:
 beyond ``BEGUN_UNTIL`` of the bound no more of it is admitted (``admits_begun``), which is below

@@ -64,6 +64,16 @@ def test_an_option_beats_a_variable_beats_the_file_beats_the_default(tmp_path: P
     assert config.head_bytes_max == 16384
 
 
+def test_a_name_of_former_days_is_read_as_todays(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    for text in ("memory_mb_max = 7", "[consumer]\nmemory-mb-max = 7", "memory_mib_max = 7"):
+        file.write_text(text)
+        assert consumer(file=file).memory_mib_max == 7
+    assert consumer(file=file, env={"DRAGOMAN_MEMORY_MB_MAX": "8"}).memory_mib_max == 8
+    both = {"DRAGOMAN_MEMORY_MB_MAX": "8", "DRAGOMAN_MEMORY_MIB_MAX": "9"}
+    assert consumer(file=file, env=both).memory_mib_max == 9
+
+
 def test_one_file_serves_both_agents(tmp_path: Path) -> None:
     file = written(
         tmp_path, f'policy = "p2c"\nweight = 3\n[provider]\ninterface = "{IFACE}"\nlimit = "auto"'

@@ -19,8 +19,8 @@ import pytest
 import uvloop
 
 from dragoman.agent.config import ConsumerConfig
-from dragoman.agent.crew import RestartPolicy
 from dragoman.agent.supervisor import Supervisor
+from dragoman.agent.worker_pool import RestartPolicy
 from dragoman.errors import DragomanError, UsageError
 from tests.pace import pace
 
@@ -99,7 +99,7 @@ def test_an_agent_serves_reports_and_drains(workers: int) -> None:
     async def scenario() -> None:
         async with running("serve", config(workers)) as (supervisor, task):
             await eventually(lambda: supervisor.not_ready() is None)
-            await eventually(lambda: supervisor._crew and supervisor._crew.all_ready.is_set())
+            await eventually(lambda: supervisor._pool and supervisor._pool.all_ready.is_set())
             pids = {(await ask(port_of(supervisor))).split()[0] for _ in range(40)}
             assert len(pids) == workers
             assert (str(os.getpid()) in pids) == (workers == 1)
@@ -123,19 +123,19 @@ def test_an_agent_serves_reports_and_drains(workers: int) -> None:
 def test_a_worker_that_dies_is_started_again_and_its_counts_are_kept() -> None:
     async def scenario() -> None:
         async with running("serve", config(2), QUICK) as (supervisor, _):
-            crew = supervisor._crew
-            await eventually(lambda: supervisor._crew and supervisor._crew.all_ready.is_set())
-            crew = supervisor._crew
-            assert crew is not None
+            pool = supervisor._pool
+            await eventually(lambda: supervisor._pool and supervisor._pool.all_ready.is_set())
+            pool = supervisor._pool
+            assert pool is not None
             for _ in range(20):
                 await ask(port_of(supervisor))
             assert (await supervisor.metrics()).get("dragoman_test_requests_total") == 20
-            before = {each["pid"] for each in await crew.status()}
+            before = {each["pid"] for each in await pool.status()}
             with suppress(OSError):
                 await ask(port_of(supervisor), "die")
 
             async def others() -> set[int]:
-                return {each["pid"] for each in await crew.status() if not each["not_ready"]}
+                return {each["pid"] for each in await pool.status() if not each["not_ready"]}
 
             async with asyncio.timeout(10):
                 while len(after := await others()) < 2 or after == before:
@@ -193,7 +193,7 @@ def test_the_reason_of_not_being_ready_is_shown(workers: int) -> None:
 def test_a_worker_that_does_not_stop_is_killed_after_its_time(workers: int) -> None:
     async def scenario() -> None:
         async with running("ignore_stop", config(workers, drain_ms=1)) as (supervisor, task):
-            await eventually(lambda: supervisor._crew and supervisor._crew.all_ready.is_set())
+            await eventually(lambda: supervisor._pool and supervisor._pool.all_ready.is_set())
             supervisor.stop()
             assert await task == 1
 
@@ -205,7 +205,7 @@ def test_a_second_signal_does_not_wait(workers: int) -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         async with running("ignore_stop", config(workers)) as (supervisor, task):
-            await eventually(lambda: supervisor._crew and supervisor._crew.all_ready.is_set())
+            await eventually(lambda: supervisor._pool and supervisor._pool.all_ready.is_set())
             began_s = loop.time()
             supervisor.stop()
             await asyncio.sleep(0.05)
@@ -250,7 +250,7 @@ def test_workers_share_a_free_port_that_was_asked_for_as_0() -> None:
             listen="127.0.0.1:0", registry="memory://x", workers=2, log_level="error"
         )
         async with running("serve", free) as (supervisor, _):
-            await eventually(lambda: supervisor._crew and supervisor._crew.all_ready.is_set())
+            await eventually(lambda: supervisor._pool and supervisor._pool.all_ready.is_set())
             assert len(supervisor.addresses) == 1
             assert port_of(supervisor) > 0
             assert {(await ask(port_of(supervisor))).split()[1] for _ in range(40)} == {"0", "1"}

@@ -50,6 +50,14 @@ def test_options_variables_and_file_reach_the_configuration(
     assert (config.weight, config.group) == (3, "g")
 
 
+@pytest.mark.parametrize("option", ["--memory-mib-max", "--memory-mb-max"])
+def test_an_option_of_former_days_is_understood(
+    monkeypatch: pytest.MonkeyPatch, ran: list[AgentConfig], option: str
+) -> None:
+    assert dragoman(monkeypatch, "agent", "consumer", option, "7") == 0
+    assert [config.memory_mib_max for config in ran] == [7]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -57,7 +57,7 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(mesh: Mesh) -> None:
         asyncio.run(scenario())
 
 
-class Crews:
+class WorkerPools:
     """Agents of two workers each, on an etcd of their own."""
 
     def __init__(self, chain: Chain) -> None:
@@ -98,35 +98,35 @@ def pair_of_ports() -> int:
 
 
 @pytest.fixture(scope="module")
-def crews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crews]:
-    with chain(tmp_path_factory.mktemp("crews")) as made:
-        crews = Crews(made)
+def pools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPools]:
+    with chain(tmp_path_factory.mktemp("pools")) as made:
+        pools = WorkerPools(made)
 
         async def begin() -> None:
             await made.etcd.start()
-            await start(crews.provider, crews.agent, crews.consumer)
-            await eventually(lambda: whole(crews), 15.0)
+            await start(pools.provider, pools.agent, pools.consumer)
+            await eventually(lambda: whole(pools), 15.0)
 
         asyncio.run(begin())
-        yield crews
+        yield pools
 
 
-async def whole(crews: Crews) -> bool:
-    services = await crews.consumer.services()
+async def whole(pools: WorkerPools) -> bool:
+    services = await pools.consumer.services()
     endpoints = [each["state"] for service in services for each in service["endpoints"]]
     return (
-        len(await crews.workers(crews.consumer)) == 2
-        and len(await crews.workers(crews.agent)) == 2
+        len(await pools.workers(pools.consumer)) == 2
+        and len(await pools.workers(pools.agent)) == 2
         and endpoints == ["ready"] * 4
     )
 
 
-def test_two_workers_share_the_work(crews: Crews) -> None:
+def test_two_workers_share_the_work(pools: WorkerPools) -> None:
     async def scenario() -> None:
-        async with load(crews.consumer.port, 40) as callers:
+        async with load(pools.consumer.port, 40) as callers:
             await callers.answered(400)
             assert set(await callers.stop()) == {"ok"}
-        for worker in (await crews.consumer.status())["workers"]:
+        for worker in (await pools.consumer.status())["workers"]:
             (service,) = worker["services"]
             assert service["requests"] > 0
             assert all(each["requests"] > 0 for each in service["endpoints"])
@@ -134,32 +134,32 @@ def test_two_workers_share_the_work(crews: Crews) -> None:
     asyncio.run(scenario())
 
 
-def test_a_consumers_worker_that_is_killed_is_replaced(crews: Crews) -> None:
+def test_a_consumers_worker_that_is_killed_is_replaced(pools: WorkerPools) -> None:
     async def scenario() -> None:
-        async with load(crews.consumer.port, 40) as callers:
+        async with load(pools.consumer.port, 40) as callers:
             await callers.answered(200)
-            victim = (await crews.workers(crews.consumer))[0]
+            victim = (await pools.workers(pools.consumer))[0]
             os.kill(victim, signal.SIGKILL)
             await callers.answered(200)
-            await eventually(lambda: whole(crews), 15.0)
-            assert victim not in await crews.workers(crews.consumer)
+            await eventually(lambda: whole(pools), 15.0)
+            assert victim not in await pools.workers(pools.consumer)
             await callers.answered(200)
             outcomes = await callers.stop()
             assert set(outcomes) == {"ok", "lost"}
             assert outcomes["lost"] <= 40, "at most a request for each connection it had"
-            assert (await crews.consumer.metric("dragoman_worker_restarts_total")) == 1
+            assert (await pools.consumer.metric("dragoman_worker_restarts_total")) == 1
 
     asyncio.run(scenario())
 
 
-def test_a_providers_worker_that_is_killed_is_replaced(crews: Crews) -> None:
+def test_a_providers_worker_that_is_killed_is_replaced(pools: WorkerPools) -> None:
     async def scenario() -> None:
-        async with load(crews.consumer.port, 40) as callers:
+        async with load(pools.consumer.port, 40) as callers:
             await callers.answered(200)
-            victim = (await crews.workers(crews.agent))[1]
+            victim = (await pools.workers(pools.agent))[1]
             os.kill(victim, signal.SIGKILL)
             await callers.answered(200)
-            await eventually(lambda: whole(crews), 15.0)
+            await eventually(lambda: whole(pools), 15.0)
             failed = callers.failed
             await callers.answered(200)
             await callers.stop()
@@ -170,19 +170,19 @@ def test_a_providers_worker_that_is_killed_is_replaced(crews: Crews) -> None:
     asyncio.run(scenario())
 
 
-def test_a_hang_up_ends_neither_supervisor_nor_workers(crews: Crews) -> None:
+def test_a_hang_up_ends_neither_supervisor_nor_workers(pools: WorkerPools) -> None:
     async def scenario() -> None:
-        workers = await crews.workers(crews.consumer) + await crews.workers(crews.agent)
-        said = [hang_ups(each) for each in (crews.consumer, crews.agent)]
-        async with load(crews.consumer.port, 40) as callers:
+        workers = await pools.workers(pools.consumer) + await pools.workers(pools.agent)
+        said = [hang_ups(each) for each in (pools.consumer, pools.agent)]
+        async with load(pools.consumer.port, 40) as callers:
             await callers.answered(200)
-            for pid in (*workers, crews.consumer.pid, crews.agent.pid):
+            for pid in (*workers, pools.consumer.pid, pools.agent.pid):
                 os.kill(pid, signal.SIGHUP)
-            for each, before in zip((crews.consumer, crews.agent), said, strict=True):
+            for each, before in zip((pools.consumer, pools.agent), said, strict=True):
                 await eventually(lambda each=each, n=before: hang_ups(each) == n + 3, 30.0)
             await callers.answered(200)
             assert set(await callers.stop()) == {"ok"}
-        assert workers == await crews.workers(crews.consumer) + await crews.workers(crews.agent)
+        assert workers == await pools.workers(pools.consumer) + await pools.workers(pools.agent)
 
     asyncio.run(scenario())
 
@@ -192,21 +192,21 @@ def hang_ups(program: Program) -> int:
     return program.text().count("SIGHUP ignored")
 
 
-def test_both_crews_told_to_stop_fail_nobody(crews: Crews) -> None:
+def test_both_pools_told_to_stop_fail_nobody(pools: WorkerPools) -> None:
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
             asked = []
             for i in range(20):
-                one = await stack.enter_async_context(client(crews.consumer.port))
+                one = await stack.enter_async_context(client(pools.consumer.port))
                 one.send(form(str(i)))
                 asked.append(one)
             await asyncio.sleep(0.005)
             began_s = time.monotonic()
-            crews.consumer.signal(signal.SIGTERM)
+            pools.consumer.signal(signal.SIGTERM)
             for i, one in enumerate(asked):
                 assert is_hash(await one.response(), str(i))
-            assert await crews.consumer.ended() == 0
-            assert await crews.agent.stop() == 0
+            assert await pools.consumer.ended() == 0
+            assert await pools.agent.stop() == 0
             assert time.monotonic() - began_s < 5.0 * pace()
 
     asyncio.run(scenario())
@@ -479,7 +479,7 @@ def test_strangers_on_the_mesh_port_are_let_go(mesh: Mesh) -> None:
 def test_an_agent_near_its_memory_bound_sheds_and_recovers(mesh: Mesh) -> None:
     async def scenario() -> None:
         bound_mb = mesh.hasty.resident_kib() * 14 // 10 >> 10
-        agent = mesh.chain.consumer_agent("bounded", "--memory-mb-max", str(bound_mb))
+        agent = mesh.chain.consumer_agent("bounded", "--memory-mib-max", str(bound_mb))
         await agent.start()
         await agent.settled(1, "slow")
         slow = "x-dragoman-group: slow"

@@ -1,4 +1,4 @@
-"""Agents within ``--memory-mb-max``, whatever has half arrived and whoever does not read."""
+"""Agents within ``--memory-mib-max``, whatever has half arrived and whoever does not read."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_many_large_bodies_at_once_never_kill_an_agent(own: Chain) -> None:
     """150 clients with 2 MB each; both agents have 200 MiB and are killed beyond them."""
 
     async def scenario() -> None:
-        bound = ("--memory-mb-max", str(BOUND_MB))
+        bound = ("--memory-mib-max", str(BOUND_MB))
         provider = own.provider("provider", "--delay-ms", "20")
         behind = own.provider_agent("behind", provider, *bound, registry="memory://one")
         static = f"static://{HOST}:{behind.port}?interface={INTERFACE}"
@@ -103,7 +103,7 @@ def test_half_bodies_count_before_they_are_whole(own: Chain) -> None:
 
     async def scenario() -> None:
         front = own.consumer_agent(
-            "front", "--memory-mb-max", str(BOUND_MB), registry=f"static://{HOST}:1"
+            "front", "--memory-mib-max", str(BOUND_MB), registry=f"static://{HOST}:1"
         )
         await start(front)
         part = bytes(8 * MIB - 1)
@@ -134,7 +134,7 @@ def test_half_bodies_leave_small_calls_their_room(own: Chain) -> None:
         provider = own.provider("provider", "--delay-ms", "0")
         behind = own.provider_agent("behind", provider, registry="memory://one")
         static = f"static://{HOST}:{behind.port}?interface={INTERFACE}"
-        front = own.consumer_agent("front", "--memory-mb-max", str(BOUND_MB), registry=static)
+        front = own.consumer_agent("front", "--memory-mib-max", str(BOUND_MB), registry=static)
         await start(provider, behind)
         await front.start()
         await a_call_is_served(front.port)
@@ -178,7 +178,7 @@ def test_half_mesh_frames_count_and_need_a_credit(own: Chain, holds_credits: boo
         agent = own.provider_agent(
             "agent",
             provider,
-            "--memory-mb-max",
+            "--memory-mib-max",
             str(BOUND_MB),
             "--limit",
             limit,

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from dragoman.balance.policies import POLICIES
 from dragoman.errors import UsageError
 from dragoman.harness.network import Network
 from dragoman.race import workflow
-from dragoman.race.config import POLICIES
 from dragoman.race.lock import WorkspaceLock
 from dragoman.race.task_server import TaskServer
 from dragoman.race.workflow import Race

@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar, get_
 import msgspec
 
 from dragoman.agent.access import check_host, check_origin
+from dragoman.balance.policies import POLICIES
 from dragoman.dubbo.upstream.encode_request import SERIALIZATIONS
 from dragoman.errors import UsageError
 from dragoman.observe.logs import LEVELS
@@ -25,18 +26,11 @@ from dragoman.registry.base import FOUND_OUT, LIMIT_MAX, WEIGHT_MAX, Registratio
 from dragoman.registry.url import default_weight
 from dragoman.wire.misfit import UNREADABLE, misfit, toml_misfit
 
-POLICIES: Final = (
-    "demand",
-    "least-active",
-    "p2c",
-    "weighted-round-robin",
-    "round-robin",
-    "weighted-random",
-    "random",
-)
-
 # What a provider is asked in: whatever it is found to answer in.
 AUTO: Final = FOUND_OUT
+
+# Names that files and variables may still use, and today's.
+RENAMED: Final = {"memory_mb_max": "memory_mib_max"}
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
 _CountOrNone = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
@@ -60,7 +54,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     timeout_ms: _Millis = 5000
     body_bytes_max: _Bytes = 8 * 1024 * 1024
     connections_max: _Count = 16384
-    memory_mb_max: _CountOrNone = 0
+    memory_mib_max: _CountOrNone = 0
     drain_ms: _Millis = 8000
     log_level: str = "info"
 
@@ -233,8 +227,8 @@ def load(
     origins: dict[str, str] = {}
     for field, value in (_read_file(file, table, hints) if file else {}).items():
         values[field], origins[field] = value, f"{file}: [{table}] {field}"
-    for field in hints:
-        variable = f"DRAGOMAN_{field.upper()}"
+    for name in (*RENAMED, *hints):
+        field, variable = RENAMED.get(name, name), f"DRAGOMAN_{name.upper()}"
         if variable in environment:
             values[field] = _from_text(hints[field], environment[variable], variable)
             origins[field] = variable
@@ -312,26 +306,28 @@ def _read_file(path: Path, table: str, hints: Mapping[str, Any]) -> dict[str, ob
     for name, value in content.items():
         if name in ("consumer", "provider"):
             continue
-        _check_known(path, "at the top", name, known)
-        if name.replace("-", "_") in hints:
-            fields[name.replace("-", "_")] = value
+        field = _known_field(path, "at the top", name, known)
+        if field in hints:
+            fields[field] = value
     section = content.get(table, {})
     if not isinstance(section, dict):
         raise UsageError(f"{path}: {table}: expected a table [{table}]")
     for name, value in section.items():
-        _check_known(path, f"in [{table}]", name, set(hints))
-        fields[name.replace("-", "_")] = value
+        fields[_known_field(path, f"in [{table}]", name, set(hints))] = value
     for field, value in fields.items():
         if _is_list(hints[field]) and isinstance(value, str):
             fields[field] = [value]
     return fields
 
 
-def _check_known(path: Path, where: str, name: str, known: set[str]) -> None:
-    if name.replace("-", "_") not in known:
+def _known_field(path: Path, where: str, name: str, known: set[str]) -> str:
+    field = name.replace("-", "_")
+    field = RENAMED.get(field, field)
+    if field not in known:
         near = get_close_matches(name, known, 1)
         hint = f", did you mean {near[0]}?" if near else ""
         raise UsageError(f"{path}: unknown setting {name!r} {where}{hint}")
+    return field
 
 
 def _is_list(hint: Any) -> bool:

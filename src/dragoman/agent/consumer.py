@@ -70,7 +70,7 @@ class ConsumerAgent:
         self._config = config
         self._reuse_port = reuse_port
         self._given = list(sockets)
-        self._memory_bytes_max = memory_bytes_max(config.memory_mb_max, share[1])
+        self._memory_bytes_max = memory_bytes_max(config.memory_mib_max, share[1])
         self._loop = asyncio.get_running_loop()
         self._registry: Registry = open_registry(config.registry)
         self.providers = Providers(self._loop, share=share, dialer=peers_of(self._loop).dialer)

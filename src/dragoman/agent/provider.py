@@ -59,7 +59,7 @@ class ProviderAgent:
             self._loop, host, port, self._on_provider_change, count=config.connections
         )
         self._departure = Departure(self.link)
-        memory = memory_bytes_max(config.memory_mb_max, workers)
+        memory = memory_bytes_max(config.memory_mib_max, workers)
         self._memory_bytes_max = memory
         self._transcoder = Transcoder(self._loop, memory_bytes_max=memory)
         self.egress = Egress(

@@ -22,7 +22,6 @@ from dragoman import __version__
 from dragoman.agent.activation import activated
 from dragoman.agent.admin import AdminServer
 from dragoman.agent.config import AgentConfig, ConsumerConfig, changed, listen_address
-from dragoman.agent.crew import Crew, InlineCrew, ProcessCrew, RestartPolicy, entry_of
 from dragoman.agent.listening import (
     bound_address,
     held,
@@ -34,6 +33,13 @@ from dragoman.agent.listening import (
 )
 from dragoman.agent.takeover import Handed, Inherited, Offer, is_met, take
 from dragoman.agent.worker import Entry
+from dragoman.agent.worker_pool import (
+    InlineWorkerPool,
+    ProcessWorkerPool,
+    RestartPolicy,
+    WorkerPool,
+    entry_of,
+)
 from dragoman.errors import UsageError
 from dragoman.observe.logs import redact
 from dragoman.observe.metrics import Snapshot
@@ -71,7 +77,7 @@ class Supervisor:
         self._entry = entry_of(entry)
         self._config = config
         self._policy = policy
-        self._crew: Crew | None = None
+        self._pool: WorkerPool | None = None
         self._signals = 0
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -95,12 +101,12 @@ class Supervisor:
         with told_to_stop(self.stop):
             try:
                 await self._inherit()
-                crew = self._crew = self._make_crew()
+                pool = self._pool = self._make_pool()
                 self._choose_admin_socket()
                 if self._admin_socket is None or self._inherited is None:
                     await self._start_admin()
-                await crew.start()
-                return await self._serve(crew)
+                await pool.start()
+                return await self._serve(pool)
             finally:
                 if self._offer is not None:
                     self._offer.close()
@@ -124,18 +130,18 @@ class Supervisor:
         """None when requests are welcome, else the reason why not."""
         if self._stop.is_set():
             return "draining"
-        if self._crew is None:
+        if self._pool is None:
             return "starting"
-        return self._crew.not_ready()
+        return self._pool.not_ready()
 
     @property
     def addresses(self) -> list[str]:
         """Where the agent listens, as ``host:port``, with the real ports once they are known."""
-        return self._crew.addresses() if self._crew is not None else [self._config.listen]
+        return self._pool.addresses() if self._pool is not None else [self._config.listen]
 
     async def metrics(self) -> Snapshot:
         """The merged figures of the workers."""
-        return await self._crew.metrics() if self._crew is not None else Snapshot()
+        return await self._pool.metrics() if self._pool is not None else Snapshot()
 
     async def status(self) -> dict[str, Any]:
         """A picture of the agent for ``/status``."""
@@ -144,7 +150,7 @@ class Supervisor:
             "pid": os.getpid(),
             "listen": self.addresses,
             "not_ready": self.not_ready(),
-            "workers": await self._crew.status() if self._crew is not None else [],
+            "workers": await self._pool.status() if self._pool is not None else [],
         }
 
     async def _inherit(self) -> None:
@@ -190,16 +196,16 @@ class Supervisor:
                 await asyncio.sleep(MEETING_PAUSE_S)
         return None
 
-    def _make_crew(self) -> Crew:
+    def _make_pool(self) -> WorkerPool:
         config = self._config
         if config.workers == 1:
             sockets, self._listen = self._listen, []
             if sockets:
                 address = bound_address(sockets[0])
                 config = msgspec.structs.replace(config, listen=address)
-            return InlineCrew(self._entry, config, sockets)
+            return InlineWorkerPool(self._entry, config, sockets)
         if not config.listens_alone:
-            return self._make_sharing_crew()
+            return self._make_sharing_pool()
         bound: dict[str, str] = {}
         configs = []
         for each in (config.for_worker(index) for index in range(config.workers)):
@@ -210,9 +216,9 @@ class Supervisor:
                 port = sock.getsockname()[1]
                 bound[each.listen] = format_address(host, port)
             configs.append(msgspec.structs.replace(each, listen=bound[each.listen]))
-        return ProcessCrew(self._entry, configs, program=self.program, policy=self._policy)
+        return ProcessWorkerPool(self._entry, configs, program=self.program, policy=self._policy)
 
-    def _make_sharing_crew(self) -> Crew:
+    def _make_sharing_pool(self) -> WorkerPool:
         """Workers that share an address, each with a socket of its own where that can be."""
         config = self._config
         count = config.workers
@@ -228,7 +234,7 @@ class Supervisor:
         configs = [
             msgspec.structs.replace(config.for_worker(i), listen=address) for i in range(count)
         ]
-        return ProcessCrew(
+        return ProcessWorkerPool(
             self._entry,
             configs,
             program=self.program,
@@ -281,29 +287,29 @@ class Supervisor:
         while not is_free(address) and not self._stop.is_set() and loop.time() < until_s:
             await asyncio.sleep(MEETING_PAUSE_S)
 
-    async def _serve(self, crew: Crew) -> int:
-        starting = asyncio.create_task(self._tell_ready(crew))
+    async def _serve(self, pool: WorkerPool) -> int:
+        starting = asyncio.create_task(self._tell_ready(pool))
         try:
-            await _any_of(self._stop, crew.failed)
+            await _any_of(self._stop, pool.failed)
             self._stop.set()
-            if crew.failure is None:
+            if pool.failure is None:
                 log.info("stopping: finishing what is in flight")
         finally:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
             if self._offer is not None:
                 self._offer.close()
-            in_time = await self._stop_crew(crew)
-        if crew.failure is not None:
-            raise crew.failure
+            in_time = await self._stop_pool(pool)
+        if pool.failure is not None:
+            raise pool.failure
         log.info("stopped" if in_time else "stopped, though not all was finished in time")
         return 0 if in_time else 1
 
-    async def _tell_ready(self, crew: Crew) -> None:
+    async def _tell_ready(self, pool: WorkerPool) -> None:
         # An agent that cannot listen ends with one line: not a word before that is settled.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLED_S):
-                await crew.all_ready.wait()
+                await pool.all_ready.wait()
         config = self._config
         log.info(
             "dragoman %s, registry %s, admin pages %s; %s",
@@ -312,13 +318,13 @@ class Supervisor:
             self._admin_address() or "off",
             ", ".join(f"{name} {value}" for name, value in changed(config)) or "all at defaults",
         )
-        await crew.all_ready.wait()
+        await pool.all_ready.wait()
         before = self._inherited
         if before is not None:
             try:
                 await before.ready()
             except UsageError as error:
-                crew.fail(error)
+                pool.fail(error)
                 return
             await self._start_admin()
         log.info(
@@ -326,7 +332,7 @@ class Supervisor:
             ", ".join(self.addresses),
             f", in the place of process {before.pid}" if before is not None else "",
         )
-        sockets = crew.sockets()
+        sockets = pool.sockets()
         if isinstance(self._config, ConsumerConfig) and sockets:
             self._offer = Offer(bound_address(sockets[0]), self._handed, self._hand_over)
             await self._offer.start()
@@ -338,9 +344,9 @@ class Supervisor:
         return f"on {self._config.admin}" if self._config.admin else ""
 
     def _handed(self) -> Handed:
-        assert self._crew is not None
+        assert self._pool is not None
         admin = self._admin.sockets if self._admin is not None else []
-        return Handed(self._crew.sockets(), admin, self._own)
+        return Handed(self._pool.sockets(), admin, self._own)
 
     def _hand_over(self, pid: int) -> None:
         """Another agent serves on our sockets."""
@@ -349,9 +355,9 @@ class Supervisor:
             self._admin.close_door()
         self._stop.set()
 
-    async def _stop_crew(self, crew: Crew) -> bool:
+    async def _stop_pool(self, pool: WorkerPool) -> bool:
         within_s = self._config.drain_ms / 1000 + GRACE_S
-        stopping = asyncio.create_task(crew.stop(within_s))
+        stopping = asyncio.create_task(pool.stop(within_s))
         hurry = asyncio.create_task(self._stop_now.wait())
         await asyncio.wait((stopping, hurry), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
@@ -359,7 +365,7 @@ class Supervisor:
             log.warning("told to stop again: not waiting for what is in flight")
             stopping.cancel()
             await asyncio.gather(stopping, return_exceptions=True)
-            await crew.stop(0.05)
+            await pool.stop(0.05)
             return False
         return stopping.result()
 

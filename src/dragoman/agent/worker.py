@@ -3,9 +3,9 @@
 An *entry* is ``async def run_worker(config, worker: Worker) -> None``, named by its dotted path
 (``dragoman.agent.runtime:run_worker``). It says ``worker.ready()`` once requests are welcome,
 serves until ``worker.stopping`` is set, drains and returns. With one worker it runs in the agent's
-own process (``crew.InlineCrew``), otherwise ``python -m dragoman.agent.worker FD`` runs it as a
-child of the supervisor. The invariant: a worker whose supervisor has died stops like one that was
-told to.
+own process (``worker_pool.InlineWorkerPool``), otherwise ``python -m dragoman.agent.worker FD``
+runs it as a child of the supervisor. The invariant: a worker whose supervisor has died stops like
+one that was told to.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ def consumer(
     ] = None,
     body_bytes_max: BodyMax = None,
     connections_max: ConnectionsMax = None,
-    memory_mb_max: MemoryMax = None,
+    memory_mib_max: MemoryMax = None,
     drain_ms: Drain = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -321,7 +321,7 @@ def provider(
     timeout_ms: TimeoutMost = None,
     body_bytes_max: BodyMax = None,
     connections_max: ConnectionsMax = None,
-    memory_mb_max: MemoryMax = None,
+    memory_mib_max: MemoryMax = None,
     drain_ms: Drain = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -348,6 +348,11 @@ def _config_file(option: Path | None) -> Path | None:
     return Path(named) if named else None
 
 
+def _renamed(option: str) -> str:
+    """Today's name of an option; one of former days is understood, and not shown."""
+    return "memory-mib-max" if option == "memory-mb-max" else option
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this family to ``app``."""
     agent = typer.Typer(
@@ -356,6 +361,8 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         add_completion=False,
     )
-    agent.command(epilog=_SOURCES.format(table="consumer"))(consumer)
-    agent.command(epilog=_SOURCES.format(table="provider"))(provider)
+    settings = {"token_normalize_func": _renamed}
+    for command in (consumer, provider):
+        epilog = _SOURCES.format(table=command.__name__)
+        agent.command(epilog=epilog, context_settings=settings)(command)
     app.add_typer(agent, name="agent")

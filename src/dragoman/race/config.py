@@ -10,37 +10,26 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from dragoman.balance.policies import POLICIES
 from dragoman.errors import UsageError
+from dragoman.observe.logs import LEVELS
 from dragoman.wire.misfit import UNREADABLE, Misfit, json_misfit, misfit, toml_misfit
 
-POLICIES = (
-    "demand",
-    "least-active",
-    "p2c",
-    "weighted-round-robin",
-    "round-robin",
-    "weighted-random",
-    "random",
-)
 LOADS = ("wrk", "builtin")
-LOG_LEVELS = ("debug", "info", "warning", "error")
 SIZES = ("small", "medium", "large")
 INTERFACE = "com.alibaba.dubbo.performance.demo.provider.IHelloService"
 
-Policy = Literal[
-    "demand",
-    "least-active",
-    "p2c",
-    "weighted-round-robin",
-    "round-robin",
-    "weighted-random",
-    "random",
-]
+if TYPE_CHECKING:
+    Policy = str
+    LogLevel = str
+else:
+    Policy = Literal[tuple(POLICIES)]
+    LogLevel = Literal[LEVELS]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -106,7 +95,7 @@ class RaceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How often etcd is started before the race gives up."""
     signatures: str | None = None
     """File of SHA-256 signatures to check first."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: LogLevel = "info"
     log_config: str | None = None
     """JSON or TOML file for ``logging.config.dictConfig``, instead of ``log_level``."""
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from dragoman.balance.policies import POLICIES
 from dragoman.errors import DragomanError, UsageError
 from dragoman.harness import machine
 from dragoman.harness.interruption import Interrupted, Interruption
@@ -29,7 +30,7 @@ from dragoman.harness.processes import raise_descriptor_limit
 from dragoman.race import archive, load_drivers, posting, signatures
 from dragoman.race import task as tasks
 from dragoman.race.chain import Chain
-from dragoman.race.config import POLICIES, RaceConfig, build
+from dragoman.race.config import RaceConfig, build
 from dragoman.race.level import Level
 from dragoman.race.lock import WorkspaceLock
 from dragoman.race.progress import Progress, Silent

@@ -207,9 +207,7 @@ class EtcdWatch(Watch):
             try:
                 await task()
             except Exception as error:
-                log_fault(
-                    log, error, "%s: a watch task failed; starting it again", self.interface
-                )
+                log_fault(log, error, "%s: a watch task failed; starting it again", self.interface)
             self._listed = False
             self._break_stream()
             await asyncio.sleep(self._settings.backoff_max_s)

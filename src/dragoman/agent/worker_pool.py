@@ -1,9 +1,9 @@
 """The workers of an agent: one in this process, or several in processes of their own.
 
-The supervisor drives either through ``Crew``. ``ProcessCrew`` starts each worker with a fresh
-interpreter (never a fork of a running loop), keeps it running and asks it for its figures; a worker
-that dies is started again after a pause that doubles, and too many deaths end the agent. The
-invariants: counters never fall, since what a dead worker had counted last is kept; and only
+The supervisor drives either through ``WorkerPool``. ``ProcessWorkerPool`` starts each worker with
+a fresh interpreter (never a fork of a running loop), keeps it running and asks it for its figures;
+a worker that dies is started again after a pause that doubles, and too many deaths end the agent.
+The invariants: counters never fall, since what a dead worker had counted last is kept; and only
 processes started here are signalled, by their own pid.
 """
 
@@ -48,7 +48,7 @@ class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
     window_s: float = 60.0
 
 
-class Crew(ABC):
+class WorkerPool(ABC):
     """The workers. ``failed`` is set, with ``failure`` why, when they cannot go on."""
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class Crew(ABC):
             self.failed.set()
 
 
-class InlineCrew(Crew):
+class InlineWorkerPool(WorkerPool):
     """One worker on the supervisor's own loop."""
 
     def __init__(
@@ -105,33 +105,33 @@ class InlineCrew(Crew):
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """See Crew."""
+        """See WorkerPool."""
         self._task = asyncio.create_task(self._run(), name="worker")
 
     def addresses(self) -> list[str]:
-        """See Crew."""
+        """See WorkerPool."""
         host, port = listen_address(self._config.listen)
         return [format_address(host, self._worker.port or port)]
 
     def sockets(self) -> list[socket.socket]:
-        """See Crew."""
+        """See WorkerPool."""
         return self._worker.sockets
 
     def not_ready(self) -> str | None:
-        """See Crew."""
+        """See WorkerPool."""
         return self._not_ready
 
     async def metrics(self) -> Snapshot:
-        """See Crew."""
+        """See WorkerPool."""
         return await self._worker.metrics()
 
     async def status(self) -> list[dict[str, Any]]:
-        """See Crew."""
+        """See WorkerPool."""
         reported = await self._worker.status()
         return [{"index": 0, "pid": os.getpid(), "not_ready": self._not_ready, **reported}]
 
     async def stop(self, within_s: float) -> bool:
-        """See Crew."""
+        """See WorkerPool."""
         self._worker.stopping.set()
         if self._task is None:
             return True
@@ -174,7 +174,7 @@ class _Slot:
         self.retired = Snapshot()
 
 
-class ProcessCrew(Crew):
+class ProcessWorkerPool(WorkerPool):
     """A worker in a process of its own for each of ``configs``, listening on what ``sockets`` has
     in its place. They are ours, and ours to replace unless they are not our ``own``: whoever
     started the agent has them too."""
@@ -205,18 +205,18 @@ class ProcessCrew(Crew):
         self._next_id = 0
 
     async def start(self) -> None:
-        """See Crew."""
+        """See WorkerPool."""
         self._tasks = [
             asyncio.create_task(self._keep(slot), name=f"worker {slot.index}")
             for slot in self._slots
         ]
 
     def addresses(self) -> list[str]:
-        """See Crew."""
+        """See WorkerPool."""
         return sorted({config.listen for config in self._configs})
 
     def sockets(self) -> list[socket.socket]:
-        """See Crew."""
+        """See WorkerPool."""
         return list(dict.fromkeys(each for sockets in self._sockets for each in sockets))
 
     def close_sockets(self) -> None:
@@ -226,14 +226,14 @@ class ProcessCrew(Crew):
         self._sockets = [[] for _ in self._configs]
 
     def not_ready(self) -> str | None:
-        """See Crew."""
+        """See WorkerPool."""
         reasons = [slot.not_ready for slot in self._slots if slot.not_ready is not None]
         if not reasons or (self.all_ready.is_set() and len(reasons) < len(self._slots)):
             return None
         return reasons[0]
 
     async def metrics(self) -> Snapshot:
-        """See Crew. A worker that does not answer counts with its last figures."""
+        """See WorkerPool. A worker that does not answer counts with its last figures."""
         await self._ask_all()
         snapshots = [slot.retired for slot in self._slots]
         snapshots += [slot.last.metrics for slot in self._slots if slot.last is not None]
@@ -248,7 +248,7 @@ class ProcessCrew(Crew):
         return merged
 
     async def status(self) -> list[dict[str, Any]]:
-        """See Crew."""
+        """See WorkerPool."""
         await self._ask_all()
         return [
             {
@@ -262,7 +262,7 @@ class ProcessCrew(Crew):
         ]
 
     async def stop(self, within_s: float) -> bool:
-        """See Crew."""
+        """See WorkerPool."""
         self._stopping.set()
         # First of all: what waits in a socket's queue is the worker's, who then closes the last.
         self.close_sockets()
