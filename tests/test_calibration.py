@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from tests.calibration import piece_s, pieces_of, too_many_pieces
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 ROOT = Path(__file__).parent.parent
 # A clock compared with a number alone: no bound on this machine is one on another.
@@ -28,8 +28,8 @@ def test_what_is_too_much_is_found() -> None:
     assert too_many_pieces(sum(piece_s() for _ in range(60)), 10)
 
 
-def test_the_pace_is_at_least_the_nominal_one() -> None:
-    assert pace() >= 1
+def test_the_load_factor_is_at_least_one() -> None:
+    assert load_factor() >= 1
 
 
 def test_no_test_holds_a_clock_to_seconds() -> None:
@@ -41,4 +41,4 @@ def test_no_test_holds_a_clock_to_seconds() -> None:
         # Loops that go on for so long are no bounds.
         if "assert" in line and SECONDS.search(line)
     ]
-    assert found == [], "scale it by tests.pace.pace() or tests.calibration"
+    assert found == [], "scale it by tests.load_factor.load_factor() or tests.calibration"

@@ -18,7 +18,7 @@ import uvloop
 
 from dragoman.harness.etcd import EtcdServer, free_ports
 from dragoman.registry import open_registry
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 INTERFACE = "com.alibaba.dubbo.performance.demo.provider.IHelloService"
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +100,7 @@ class Chain:
             return found
 
     async def eventually(self, condition: Callable[[], Any], timeout_s: float) -> None:
-        async with asyncio.timeout(timeout_s * pace()):
+        async with asyncio.timeout(timeout_s * load_factor()):
             while not await condition():
                 await asyncio.sleep(0.02)
 
@@ -155,7 +155,7 @@ def test_no_request_fails_while_etcd_is_killed_wiped_and_started_again(tmp_path:
                 return INTERFACE in await registry.services()
 
             await chain.eventually(stands, 1.5)
-            assert time.monotonic() - answered_s < 1.5 * pace()
+            assert time.monotonic() - answered_s < 1.5 * load_factor()
             # Longer than the grace of what vanished: had nobody registered, it would be gone.
             await asyncio.sleep(3.3)
             assert await load.stop() > 100

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from tests.broker.nats_servers import free_ports
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -49,7 +49,7 @@ def test_a_worker_holds_no_port_of_its_supervisor_and_no_connection_of_its_sibli
         stderr=subprocess.DEVNULL,
     )
     try:
-        until_s = time.monotonic() + 30 * pace()
+        until_s = time.monotonic() + 30 * load_factor()
         while True:
             ports = listening()
             workers = children_of(agent.pid)

@@ -22,7 +22,7 @@ from dragoman.agent.config import ConsumerConfig
 from dragoman.agent.supervisor import Supervisor
 from dragoman.agent.worker_pool import RestartPolicy
 from dragoman.errors import DragomanError, UsageError
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRIES = "tests.agent.entries"
@@ -54,7 +54,7 @@ def free_port() -> int:
 
 
 async def eventually(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s * pace()):
+    async with asyncio.timeout(timeout_s * load_factor()):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -212,7 +212,7 @@ def test_a_second_signal_does_not_wait(workers: int) -> None:
             assert not task.done()
             supervisor.stop()
             assert await task == 1
-            assert loop.time() - began_s < 3 * pace()
+            assert loop.time() - began_s < 3 * load_factor()
 
     uvloop.run(scenario())
 

@@ -22,7 +22,7 @@ from dragoman.broker.client import ServedStore
 from dragoman.errors import DragomanError, UsageError
 from dragoman.queue import AsyncMessageStore, MessageStore
 from tests.broker.worlds import Local, OnNats, Served, Serving, World
-from tests.pace import pace
+from tests.load_factor import load_factor
 from tests.queue.api.test_closing import collect
 
 ROOT = Path(__file__).parent.parent.parent
@@ -120,7 +120,7 @@ def test_a_call_that_waits_for_messages_ends_with_the_store(world: World) -> Non
     store.close()
     thread.join(LONG_S)
     assert [str(error) for error in ended] == ["the store is closed"]
-    assert time.monotonic() - begun_s < 4 * pace(), "it waited for the drain's end"
+    assert time.monotonic() - begun_s < 4 * load_factor(), "it waited for the drain's end"
 
 
 AT_EXIT = """

@@ -33,7 +33,7 @@ from dragoman.errors import (
 )
 from dragoman.queue import MessageStore, QueueStore
 from tests.broker.nats_servers import PROGRAM, NatsServer, nats_cluster, nats_server
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 needs_server = pytest.mark.skipif(
     PROGRAM is None, reason="nats-server is not installed (Debian's package nats-server)"
@@ -506,7 +506,7 @@ def test_servers_that_are_away_are_said_to_be(tmp_path: Path) -> None:
             started = time.monotonic()
             with pytest.raises((LinkLostError, ConnectError, DragomanError)):
                 call()
-            assert time.monotonic() - started < 5 * pace()
+            assert time.monotonic() - started < 5 * load_factor()
         store.close()
         assert server.process is None
         server._command.remove("-js")

@@ -19,7 +19,7 @@ from dragoman.broker.exchange import export_queues
 from dragoman.cli.main import run
 from dragoman.queue import QueueStore
 from tests.broker.worlds import SMALL
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "dragoman", "queue"]
@@ -324,7 +324,7 @@ def test_a_served_store_takes_every_command(tmp_path: Path) -> None:
             started = time.monotonic()
             process.send_signal(signal.SIGTERM)
             process.wait(WAIT_S)
-            assert time.monotonic() - started < 5 * pace() and process.returncode == 0
+            assert time.monotonic() - started < 5 * load_factor() and process.returncode == 0
             tail.send_signal(signal.SIGINT)
             tail.wait(WAIT_S)
             assert tail.returncode == 130

@@ -24,7 +24,7 @@ from dragoman.errors import (
 )
 from dragoman.registry.memory import MemoryRegistry
 from tests.cluster.pools import Node, assert_quiet, kinds, nodes, pool_of, run
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -102,7 +102,7 @@ def test_a_greedy_caller_leaves_the_others_their_share() -> None:
                 await modest.call("work", b"modest")
                 took.append(loop.time() - started_s)
             # Behind all the others it would be 3000 / 16 * 5 ms: nearly a second.
-            assert sorted(took)[10] < 0.1 * pace()
+            assert sorted(took)[10] < 0.1 * load_factor()
             assert not all(call.done() for call in flood)
             assert all(node.most <= 8 for node in made.values())
             for call in flood:
@@ -173,7 +173,7 @@ def test_deadlines_and_cancellation_reach_the_server_and_leave_nothing_behind(st
 
             started_s = loop.time()
             ends = await asyncio.gather(*start(100), return_exceptions=True)
-            assert loop.time() - started_s < 0.5 * pace()
+            assert loop.time() - started_s < 0.5 * load_factor()
             for end in ends:
                 if style == "call_many":
                     assert isinstance(end, BatchError) and len(end.errors) == 100

@@ -28,7 +28,7 @@ from dragoman.wire.dubbo.frame import (
 )
 from tests.demo.dubbo_client import INTERFACE, STRING, DubboClient
 from tests.demo.provider_process import RUN, provider_process
-from tests.pace import pace
+from tests.load_factor import load_factor
 from tests.wire.pieces import ways
 
 
@@ -275,7 +275,7 @@ def test_a_lone_call_takes_50_ms() -> None:
                 provider.call(id, b"hash", b'"a"')
                 provider.value()
                 waits.append((time.monotonic() - began) * 1e3)
-            assert 50.0 <= min(waits) <= 50 + 1.5 * pace()
+            assert 50.0 <= min(waits) <= 50 + 1.5 * load_factor()
 
     statistics = with_provider(ProviderOptions(port=0), client)
     assert statistics.delay_ms_min >= 50.0
@@ -404,7 +404,7 @@ def test_draining_is_bounded() -> None:
             time.sleep(0.05)
             began = time.monotonic()
             process.stop()
-        assert time.monotonic() - began < 5 * pace()
+        assert time.monotonic() - began < 5 * load_factor()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ import msgspec
 from dragoman.harness.etcd import EtcdServer
 from dragoman.harness.network import Network, accepts
 from tests.faults.http import exchange
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 INTERFACE = "com.alibaba.dubbo.performance.demo.provider.IHelloService"
 HOST = "127.0.0.1"
@@ -335,5 +335,5 @@ async def eventually(
         took_s = time.monotonic() - began_s
         if result:
             return took_s
-        assert took_s < timeout_s * pace(), f"after {timeout_s:g} s: {why()}"
+        assert took_s < timeout_s * load_factor(), f"after {timeout_s:g} s: {why()}"
         await asyncio.sleep(0.01)

@@ -21,7 +21,7 @@ from tests.faults.chain import INTERFACE, Chain, Pair, Program, chain, eventuall
 from tests.faults.conftest import Mesh
 from tests.faults.http import client, form, form_body, is_hash
 from tests.faults.load import load
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 PROVIDER = ("--interface", INTERFACE)
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -207,7 +207,7 @@ def test_both_pools_told_to_stop_fail_nobody(pools: WorkerPools) -> None:
                 assert is_hash(await one.response(), str(i))
             assert await pools.consumer.ended() == 0
             assert await pools.agent.stop() == 0
-            assert time.monotonic() - began_s < 5.0 * pace()
+            assert time.monotonic() - began_s < 5.0 * load_factor()
 
     asyncio.run(scenario())
 
@@ -260,7 +260,7 @@ def test_a_consumer_agent_told_to_stop_answers_what_is_in_flight(mesh: Mesh) -> 
             assert agent.runs
         # Its clients have closed: nothing keeps it.
         assert await agent.ended() == 0
-        assert time.monotonic() - began_s < 2.0 * pace()
+        assert time.monotonic() - began_s < 2.0 * load_factor()
 
     asyncio.run(scenario())
 
@@ -386,7 +386,7 @@ def test_a_draining_provider_agent_takes_nobody_back(mesh: Mesh) -> None:
                 await later.answered(32)
                 assert set(await later.stop()) == {"ok"}
             assert await stopping == 0
-            assert time.monotonic() - began_s < 3.0 * pace()
+            assert time.monotonic() - began_s < 3.0 * load_factor()
             assert set(await busy.stop()) == {"ok"}
         for program in consumers:
             program.kill()
@@ -524,7 +524,7 @@ def test_a_provider_agent_with_a_hung_provider_still_ends_within_10_s(mesh: Mesh
             pair.agent.signal(signal.SIGTERM)
             assert (await one.response()).status == 504
             await pair.agent.ended(12.0)
-            assert time.monotonic() - began_s < 10.0 * pace()
+            assert time.monotonic() - began_s < 10.0 * load_factor()
         pair.provider.kill()
 
     asyncio.run(scenario())

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.conftest import Mesh
 from tests.faults.http import INTERFACE, call, client, form, form_body, is_hash, post
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 TEXTS = {
     "empty": "",
@@ -268,7 +268,7 @@ def test_a_timeout_of_the_callers_own_is_kept(mesh: Mesh) -> None:
             answer = await one.ask(form("a", *fields))
             assert (answer.status, answer.error) == (504, "deadline")
             # A provider's agent may give up a little earlier, to say what it knows.
-            assert 0.05 <= loop.time() - began_s < 0.35 * pace()
+            assert 0.05 <= loop.time() - began_s < 0.35 * load_factor()
             fields = ("x-dragoman-group: slow", "x-dragoman-timeout-ms: 3000")
             assert is_hash(await one.ask(form("b", *fields)), "b")
 

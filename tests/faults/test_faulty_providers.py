@@ -11,7 +11,7 @@ from tests.faults.chain import eventually
 from tests.faults.conftest import Mesh
 from tests.faults.http import Client, Response, call, client, form, form_body, is_hash, post
 from tests.faults.load import load
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 QUICK = "x-dragoman-timeout-ms: 150"
 
@@ -68,7 +68,7 @@ def test_what_is_never_answered_is_504_and_later_calls_are_fine(mesh: Mesh) -> N
             began_s = time.monotonic()
             for _ in range(4):
                 assert said(await ask(one, "never", "x", QUICK)) == (504, "deadline")
-            assert time.monotonic() - began_s < 4 * 0.25 * pace()
+            assert time.monotonic() - began_s < 4 * 0.25 * load_factor()
             for i in range(50):
                 assert is_hash(await ask(one, "never", str(i)), str(i))
         await mesh.agent.settled(1, "never")
@@ -114,7 +114,7 @@ def test_a_rejected_call_without_another_provider_is_503(mesh: Mesh) -> None:
                 answer = await ask(one, "reject")
                 assert said(answer) == (503, "overload")
                 assert answer.headers["retry-after"] == "1"
-                assert time.monotonic() - began_s < 0.2 * pace()
+                assert time.monotonic() - began_s < 0.2 * load_factor()
 
     asyncio.run(scenario())
 
@@ -173,7 +173,7 @@ def test_one_slow_call_does_not_have_its_provider_set_aside(mesh: Mesh) -> None:
                 await asyncio.sleep(pause_s)
                 began_s = time.monotonic()
                 assert is_hash(await ask(one, "lazy", "quick"), "quick")
-                assert time.monotonic() - began_s < 0.3 * pace()
+                assert time.monotonic() - began_s < 0.3 * load_factor()
 
     asyncio.run(scenario())
 

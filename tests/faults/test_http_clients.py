@@ -13,7 +13,7 @@ from tests.faults.chain import eventually
 from tests.faults.conftest import Mesh
 from tests.faults.http import Client, client, form, is_hash
 from tests.faults.load import load
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 SLOW = "x-dragoman-group: slow"
 
@@ -47,7 +47,7 @@ def test_a_partial_request_gets_408_at_its_deadline(mesh: Mesh, part: bytes) -> 
                 assert is_hash(await one.response(), "abc")
             answer = await one.response()
             assert (answer.status, answer.error, answer.closes) == (408, "request-timeout", True)
-            assert 0.35 < time.monotonic() - began_s < 2.0 * pace()
+            assert 0.35 < time.monotonic() - began_s < 2.0 * load_factor()
             await one.ends()
 
     asyncio.run(scenario())
@@ -74,7 +74,7 @@ def test_idle_connections_are_closed_silently(mesh: Mesh) -> None:
             began_s = time.monotonic()
             assert is_hash(await used.ask(form("a")), "a")
             await asyncio.gather(fresh.ends(), used.ends())
-            assert 0.45 < time.monotonic() - began_s < 2.0 * pace()
+            assert 0.45 < time.monotonic() - began_s < 2.0 * load_factor()
 
     asyncio.run(scenario())
 
@@ -252,7 +252,7 @@ def test_slow_readers_neither_grow_memory_nor_disturb_others(mesh: Mesh) -> None
             await others.run(0.7)
             outcomes = await others.stop()
         assert set(outcomes) == {"ok"}
-        assert others.slowest_s < 1.0 * pace()
+        assert others.slowest_s < 1.0 * load_factor()
         grown_kib = mesh.agent.resident_kib() - before_kib
         assert grown_kib < 10 * 24 * 1024, f"{grown_kib} KiB for ten clients that do not read"
         # One of them reads after all, and finds its answers whole and in order.

@@ -9,7 +9,7 @@ import pytest
 from tests.faults.chain import eventually
 from tests.faults.conftest import Mesh
 from tests.faults.http import client, form, form_body, is_hash, post
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 FORM = form_body("x")
 LENGTH = f"Content-Length: {len(FORM)}"
@@ -188,7 +188,7 @@ def test_a_client_that_goes_on_sending_slowly_is_cut_off(mesh: Mesh) -> None:
                     one.send(b"x" * 1000)
                     await one.writer.drain()
                     await asyncio.sleep(0.01)
-            assert loop.time() - began_s < 15 * pace()
+            assert loop.time() - began_s < 15 * load_factor()
 
     asyncio.run(scenario())
 

@@ -26,7 +26,7 @@ from dragoman.wire.dubbo import invocation
 from tests.dubbo.upstream.test_large_calls import RESULTS, SHAPES
 from tests.faults.chain import Program, chain, start
 from tests.faults.http import Client, call, client
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 EVERY_S = 0.004
 CALLS = 500
@@ -258,6 +258,6 @@ def test_small_calls_are_answered_beside_large_ones(
             f" p99 {p(apart, 0.99):.2f} -> {p(together, 0.99):.2f} ms of {len(together)}"
         )
         print(asked, figures[-1])
-        if p(together, 0.99) <= GOAL * p(apart, 0.99) + PIECE_MS * pace():
+        if p(together, 0.99) <= GOAL * p(apart, 0.99) + PIECE_MS * load_factor():
             return
     raise AssertionError(figures)

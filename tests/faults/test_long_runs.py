@@ -15,7 +15,7 @@ import pytest
 from tests.faults.chain import Chain, Pair, Program, chain, eventually, start
 from tests.faults.http import client, form, is_hash
 from tests.faults.load import load
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LIMIT = 30
@@ -131,7 +131,7 @@ def test_thousands_of_slow_clients_cost_little_each(parts: Parts) -> None:
             async with load(agent.port, 10) as callers:
                 await callers.run(2.0)
                 assert set(await callers.stop()) == {"ok"}
-                assert callers.slowest_s < 0.5 * pace()
+                assert callers.slowest_s < 0.5 * load_factor()
             for each in crowd[::100]:
                 each.send(form("x")[100:])
                 assert is_hash(await each.response(), "x")

@@ -15,7 +15,7 @@ from tests.faults.conftest import Mesh
 from tests.faults.http import client, form, is_hash
 from tests.faults.load import load
 from tests.faults.proxy import Proxy, proxy
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 
 @dataclass
@@ -113,7 +113,7 @@ def test_a_reset_fails_what_was_there_and_no_more(parts: Parts, hop: str) -> Non
             assert in_flight <= 20
             # Until the link is up again there is nobody to go to: that is said, not waited for.
             assert set(outcomes) <= {"ok", "502 upstream-lost", "503 unavailable"}
-            assert callers.failures[-1][0] - reset_s < 1.0 * pace()
+            assert callers.failures[-1][0] - reset_s < 1.0 * load_factor()
 
     asyncio.run(scenario())
 
@@ -129,14 +129,14 @@ def test_a_hop_that_falls_silent_is_noticed_and_used_again(parts: Parts, hop: st
                 began_s = time.monotonic()
                 # The callers are all there, and have their answer at the deadline of 1 s.
                 await eventually(lambda: callers.failed["503 unavailable"] > 0, 2.0)
-                assert time.monotonic() - began_s < 1.7 * pace()
+                assert time.monotonic() - began_s < 1.7 * load_factor()
                 await asyncio.sleep(0.6)
                 assert set(callers.failed) <= {"503 unavailable", "504 deadline"}
                 assert 10 <= callers.failed["504 deadline"] <= 14
                 held.release()
                 released_s = time.monotonic()
                 await callers.answered(1)
-                assert time.monotonic() - released_s < 1.5 * pace()
+                assert time.monotonic() - released_s < 1.5 * load_factor()
                 await callers.answered(50)
                 await asyncio.sleep(0.2)
                 before = callers.failed.total()

@@ -13,7 +13,7 @@ from tests.faults.chain import Pair, Program, eventually, start
 from tests.faults.conftest import Mesh
 from tests.faults.http import client, form
 from tests.faults.load import Load, load
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 GROUP = "trio"
 LIMIT = 30
@@ -118,7 +118,7 @@ def test_who_was_in_flight_at_the_dead_fails_and_nobody_else(trio: Trio, part: s
             outcomes = dict(callers.failed)
             assert set(outcomes) <= {"502 upstream-lost"}, outcomes
             assert sum(outcomes.values()) <= LIMIT
-            assert all(at_s - killed_s < 0.3 * pace() for at_s, _ in callers.failures)
+            assert all(at_s - killed_s < 0.3 * load_factor() for at_s, _ in callers.failures)
             # On the same port it is used again.
             await victim.start()
 
@@ -150,7 +150,7 @@ def test_all_dead_is_503_at_once(trio: Trio) -> None:
                 assert (answer.status, answer.error) == (503, "unavailable")
                 assert answer.headers["retry-after"] == "1"
                 await asyncio.sleep(0.01)
-            assert sorted(took_s)[15] < 0.01 * pace()
+            assert sorted(took_s)[15] < 0.01 * load_factor()
         requests = sum(
             [await pair.agent.metric("dragoman_provider_requests_total") for pair in trio.pairs]
         )
@@ -185,7 +185,7 @@ def test_a_provider_agent_told_to_stop_fails_nobody(trio: Trio) -> None:
             await callers.answered(200)
             began_s = time.monotonic()
             assert await pair.agent.stop() == 0
-            assert time.monotonic() - began_s < 3.0 * pace()
+            assert time.monotonic() - began_s < 3.0 * load_factor()
             assert await trio.endpoint(pair) == {}, "it is no longer registered"
             await callers.answered(200)
             await pair.agent.start()
@@ -243,7 +243,7 @@ def test_another_consumers_agent_that_dies_or_hangs_disturbs_nobody(trio: Trio, 
                 other.pause()
             await callers.answered(300)
             assert set(await callers.stop()) == {"ok"}
-            assert callers.slowest_s < 0.7 * pace()
+            assert callers.slowest_s < 0.7 * load_factor()
             if how == "stopped":
                 other.resume()
                 await theirs.answered(100)

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.chain import Chain, Pair, Program, chain, eventually, start
 from tests.faults.http import client, exchange, form, is_hash
 from tests.faults.load import load
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 OPTIONS = ("--lease-ttl-s", "2", "--limit", "30")
 
@@ -163,7 +163,7 @@ def test_a_provider_agent_told_to_stop_while_etcd_is_away_fails_nobody(parts: Pa
             loop = asyncio.get_running_loop()
             began_s = loop.time()
             assert await pair.agent.stop() == 0
-            assert loop.time() - began_s < 6.0 * pace()
+            assert loop.time() - began_s < 6.0 * load_factor()
             await callers.answered(100)
             pair.agent.launch()
 

@@ -14,7 +14,7 @@ from dragoman.registry import Registration, Registry, open_registry
 from dragoman.registry.memory import MemoryRegistry
 from dragoman.registry.nacos import NacosRegistry, NacosSettings
 from dragoman.registry.url import parse_nacos
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 from .fake_nacos import FakeNacos
 from .zookeeper_server import ZookeeperServer
@@ -29,7 +29,7 @@ def endpoint(port: int, *, interface: str = INTERFACE, weight: int = 1) -> Regis
 
 async def eventually(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
     """Return once ``condition`` holds; fail after ``timeout_s``."""
-    async with asyncio.timeout(timeout_s * pace()):
+    async with asyncio.timeout(timeout_s * load_factor()):
         while not condition():
             await asyncio.sleep(0.005)
 

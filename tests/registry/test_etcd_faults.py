@@ -26,7 +26,7 @@ from dragoman.registry.etcd import DEFAULT_PREFIX, EtcdRegistry
 from dragoman.registry.etcd_lease import LeaseSettings
 from dragoman.registry.etcd_watch import WatchSettings
 from dragoman.registry.gateway import EtcdGateway, KeyValue, LeaseNotFound, range_end
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 from .conftest import INTERFACE, endpoint, eventually
 from .proxy import proxy_to
@@ -87,7 +87,7 @@ class Mesh:
             assert all(kv.lease for kv in kvs), "a key without a lease would stay for ever"
             if len(kvs) == 2:
                 return
-            assert time.monotonic() - began_s < within_s * pace()
+            assert time.monotonic() - began_s < within_s * load_factor()
             await asyncio.sleep(0.01)
 
 

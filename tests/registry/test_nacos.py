@@ -20,7 +20,7 @@ from dragoman.registry.base import EVERY
 from dragoman.registry.nacos import NacosRegistry, NacosSettings
 from dragoman.registry.nacos_client import PAGE
 from dragoman.registry.url import parse_nacos, redact_url
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 from .conftest import INTERFACE, endpoint, eventually
 from .fake_nacos import FakeNacos
@@ -188,11 +188,11 @@ def test_heartbeats_keep_a_registration_and_a_lost_one_is_made_again(own_nacos: 
     async def scenario() -> None:
         registry = NacosRegistry(
             [f"127.0.0.1:{own_nacos.port}"],
-            settings=msgspec.structs.replace(QUICK, ttl_s=1.5 * pace()),
+            settings=msgspec.structs.replace(QUICK, ttl_s=1.5 * load_factor()),
         )
         handle = await registry.register(endpoint(30000))
         await handle.ready(30)
-        until_s = time.monotonic() + 2.5 * pace()
+        until_s = time.monotonic() + 2.5 * load_factor()
         while time.monotonic() < until_s:
             await asyncio.sleep(0.1)
             assert await registry.services() == {INTERFACE: [endpoint(30000)]}

@@ -22,7 +22,7 @@ from dragoman.errors import UnavailableError
 from dragoman.registry import open_registry
 from dragoman.registry.base import EVERY
 from dragoman.registry.url import SCHEMES, check_registry_url
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 REMOTE = ["etcd", "zookeeper", "nacos"]
 WHERE = {
@@ -75,7 +75,7 @@ def test_a_commands_time_holds_for_all_that_it_does(
         took_s = time.monotonic() - began_s
     (line,) = capsys.readouterr().err.splitlines()
     assert caught.value.code == 1 and scheme in line.lower()
-    assert took_s < 1.3 * pace(), line
+    assert took_s < 1.3 * load_factor(), line
     gc.collect()
     assert "never retrieved" not in caplog.text
 

@@ -20,7 +20,7 @@ from dragoman.registry import Registration, Registry, check_registry_url, open_r
 from dragoman.registry.base import EVERY, Method
 from dragoman.registry.url import parse_zookeeper
 from dragoman.registry.zookeeper import ZookeeperRegistry, ZookeeperSettings
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 from .conftest import INTERFACE, endpoint, eventually
 from .zookeeper_server import ZookeeperServer
@@ -249,7 +249,7 @@ def test_an_outage_changes_nothing_and_ends_by_itself(own_zookeeper: ZookeeperSe
         await asyncio.to_thread(own_zookeeper.start)
         began_s = time.monotonic()
         await eventually(lambda: consumer.healthy and provider.healthy)
-        assert time.monotonic() - began_s < 2.0 * pace()
+        assert time.monotonic() - began_s < 2.0 * load_factor()
         # Changes are seen again.
         await (await provider.register(endpoint(30001))).ready(5)
         await eventually(lambda: watch.current == [endpoint(30000), endpoint(30001)])
@@ -290,7 +290,7 @@ def test_data_that_are_lost_are_put_again_and_nobody_sees_an_empty_list(
 
         began_s = time.monotonic()
         while not await stands():
-            assert time.monotonic() - began_s < 5.0 * pace()
+            assert time.monotonic() - began_s < 5.0 * load_factor()
             await asyncio.sleep(0.02)
         assert provider.statistics().leases_lost_total == 1
         # The one that did not come back is dropped when the grace is over.
@@ -345,7 +345,7 @@ def test_who_unregisters_while_zookeeper_is_away_is_gone_when_it_is_back(
 
         began_s = time.monotonic()
         while not await gone():
-            assert time.monotonic() - began_s < 2.0 * pace()
+            assert time.monotonic() - began_s < 2.0 * load_factor()
             await asyncio.sleep(0.02)
         await registry.close()
 
@@ -367,7 +367,7 @@ def test_who_starts_while_zookeeper_is_away_waits_and_may_leave(
         leaver = opened(own_zookeeper)
         began_s = time.monotonic()
         await leaver.close()
-        assert time.monotonic() - began_s < 3.5 * pace()
+        assert time.monotonic() - began_s < 3.5 * load_factor()
         await asyncio.to_thread(own_zookeeper.start)
         await eventually(lambda: watch.current == [endpoint(30000)])
         await registry.close()

@@ -15,7 +15,7 @@ import pytest
 
 from dragoman import rpc
 from dragoman.testing.mesh import frame, hello
-from tests.pace import pace
+from tests.load_factor import load_factor
 from tests.rpc.peers import RUNNERS, RawSocket, settle, until
 from tests.rpc.slow_link import slow_link
 
@@ -177,7 +177,7 @@ def test_a_large_call_that_is_cancelled_frees_the_link_and_its_credit(direction:
                     second.cancel()
                     # Both take ten seconds each, of which nothing is waited for.
                     assert await client.call("length", bytes(100_000)) == b"100000"
-                    assert time.monotonic() - began < 10 * pace()
+                    assert time.monotonic() - began < 10 * load_factor()
                     await settle(client, server)
 
     RUNNERS["uvloop"](work())

@@ -21,7 +21,7 @@ import uvloop
 from dragoman import cluster, dubbo, rpc
 from dragoman.errors import BatchError, DragomanError
 from dragoman.registry import open_registry
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 TCP = "127.0.0.1:0"
 SAYS_CLOSED = re.compile(r"closed|shuts down")
@@ -146,7 +146,9 @@ async def _against_close(
     tasks = [asyncio.create_task(use(name), name=name) for name in uses for _ in range(3)]
     tasks.append(asyncio.ensure_future(close()))
     random.shuffle(tasks)
-    done, late = await asyncio.wait(tasks, timeout=20 * pace(), return_when=asyncio.FIRST_EXCEPTION)
+    done, late = await asyncio.wait(
+        tasks, timeout=20 * load_factor(), return_when=asyncio.FIRST_EXCEPTION
+    )
     for task in done:
         task.result()
     assert not late, f"these never end: {[task.get_name() for task in late]}"
@@ -314,7 +316,7 @@ def _threads_against_close(made: Any, uses: dict[str, Use]) -> None:
     random.shuffle(threads)
     for thread in threads:
         thread.start()
-    until_s = time.monotonic() + 20 * pace()
+    until_s = time.monotonic() + 20 * load_factor()
     for thread in threads:
         thread.join(max(0.0, until_s - time.monotonic()))
     assert faults == []

@@ -12,7 +12,7 @@ import pytest
 
 from dragoman import cluster, rpc
 from dragoman.errors import ConnectError, DragomanError
-from tests.pace import pace
+from tests.load_factor import load_factor
 from tests.rpc.peers import RUNNERS, settle
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
@@ -143,7 +143,7 @@ def test_a_client_without_tls_is_told_what_may_be_wrong(runner: str, certificate
                 await rpc.connect(server.address, connect_timeout_ms=2000)
             with pytest.raises(DragomanError, match="before its HELLO: does it expect TLS"):
                 await cluster.connect(
-                    "s", endpoints=[server.address], connect_timeout_ms=int(1000 * pace())
+                    "s", endpoints=[server.address], connect_timeout_ms=int(1000 * load_factor())
                 )
 
     RUNNERS[runner](work())

@@ -9,7 +9,7 @@ import pytest
 
 from dragoman.errors import NotFoundError, UsageError
 from tests.dubbo.fake import HESSIAN2, Frame, untimed_body, way
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 SEVEN = b"\x91\x97"
 
@@ -172,7 +172,7 @@ def test_a_one_way_call_is_answered_at_once_and_keeps_its_place_for_a_while() ->
             assert one.egress.in_progress == 1  # the provider has not answered
             while one.egress.in_progress:
                 await asyncio.sleep(0.001)
-            assert 0.03 < asyncio.get_running_loop().time() - began_s < 0.2 * pace()
+            assert 0.03 < asyncio.get_running_loop().time() - began_s < 0.2 * load_factor()
             assert one.provider.requests[-1].flags == 0x80 | HESSIAN2
             assert one.egress.late == 0
 

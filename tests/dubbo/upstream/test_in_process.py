@@ -13,7 +13,7 @@ import pytest
 from tests.faults.chain import HOST, Chain, Program, chain, eventually, start
 from tests.faults.http import Client, Response, call, client, form, is_hash
 from tests.faults.load import load
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 QUICK = "x-dragoman-timeout-ms: 150"
 
@@ -171,7 +171,7 @@ def test_a_provider_that_dies_fails_what_was_there_and_is_used_again(own: Chain)
             await providers[0].start()
             began_s = time.monotonic()
             await ready(agent, 2)
-            assert time.monotonic() - began_s < 1.5 * pace()
+            assert time.monotonic() - began_s < 1.5 * load_factor()
             await callers.answered(300)
             await callers.stop()
             assert sum(callers.failed.values()) == failures
@@ -191,7 +191,7 @@ def test_all_gone_is_503_at_once(own: Chain) -> None:
             began_s = time.monotonic()
             for _ in range(20):
                 assert said(await one.ask(form("x"))) == (503, "unavailable")
-            assert time.monotonic() - began_s < 0.5 * pace()
+            assert time.monotonic() - began_s < 0.5 * load_factor()
 
     asyncio.run(scenario())
 

@@ -15,7 +15,7 @@ from dragoman.dubbo.upstream.in_process import Providers
 from dragoman.errors import UsageError
 from dragoman.registry import Registration
 from tests.dubbo.fake import HOST
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 
 def registered(port: int, serialization: str = "hessian2") -> Registration:
@@ -100,7 +100,7 @@ def attempts(providers: Providers) -> int:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30 * pace()):
+    async with asyncio.timeout(30 * load_factor()):
         while not condition():
             await asyncio.sleep(0.01)
 

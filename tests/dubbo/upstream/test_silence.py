@@ -10,7 +10,7 @@ import pytest
 from dragoman.errors import UnavailableError
 from tests.dubbo.fake import FakeProvider, Frame, Way, way
 from tests.faults.chain import eventually
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 BODY = b"interface=a.B&method=m&parameterTypesString=&parameter="
 
@@ -81,7 +81,7 @@ def test_a_silent_provider_is_told_at_once_gets_single_calls_and_is_back_with_it
                     assert "time allowed" in str(error) or "in time" in str(error), error
                 await asyncio.sleep(0.01)
             assert refused > 10
-            assert 1 <= len(one.provider.requests) - asked <= 2 + 2 * pace()
+            assert 1 <= len(one.provider.requests) - asked <= 2 + 2 * load_factor()
             monkeypatch.undo()
             for frame in one.provider.requests[1:]:
                 writer.write(seven(frame))

@@ -17,7 +17,7 @@ import pytest
 from dragoman.errors import UsageError
 from dragoman.queue import AsyncQueueStore, QueueStore, Workers
 from dragoman.queue.api.background import run_upkeep
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 CLOSED = "the store is closed"
 DURABILITIES = ["none", "interval(5)", "always"]
@@ -288,7 +288,7 @@ def test_a_process_ends_whatever_its_last_objects_do(
 
 def collect(told: pytest.WarningsRecorder) -> None:
     """Until a warning is told: a thread of the store's own may have it for a moment."""
-    until_s = time.monotonic() + 60 * pace()
+    until_s = time.monotonic() + 60 * load_factor()
     while not told.list:
         assert time.monotonic() < until_s
         gc.collect()

@@ -17,7 +17,7 @@ from dragoman.errors import UsageError
 from dragoman.queue import MessageStore, QueueStore
 from tests.broker.test_closing import calls_of
 from tests.broker.worlds import Async, Served, World
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 from .test_closing import CALLS, DURABILITIES, filled, worked
 from .test_forking import FOREIGN, ended, in_child
@@ -34,7 +34,7 @@ def multiprocessed(work: Callable[[], None]) -> int:
     """How a child has ended that ``multiprocessing`` has forked."""
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
-    process.join(60 * pace())
+    process.join(60 * load_factor())
     if process.is_alive():
         process.kill()
         process.join()
@@ -59,7 +59,7 @@ class Busy:
         for thread in self._threads:
             thread.start()
         for event in self._begun:
-            assert event.wait(60 * pace())
+            assert event.wait(60 * load_factor())
 
     def _work(self, call: Callable[[], Any], begun: threading.Event) -> None:
         try:

@@ -14,7 +14,7 @@ import pytest
 
 from dragoman.errors import LockedError, StorageError, UsageError
 from dragoman.queue import QueueStore
-from tests.pace import pace
+from tests.load_factor import load_factor
 
 SMALL = {"segment_bytes": 1 << 20, "memory_bytes": 32 << 20, "cache_bytes": 1 << 20}
 
@@ -158,7 +158,7 @@ def test_a_second_writer_is_told_at_once(tmp_path: Path) -> None:
         started = time.monotonic()
         with pytest.raises(LockedError, match="open for writing"):
             QueueStore(tmp_path)
-        assert time.monotonic() - started < 0.1 * pace()
+        assert time.monotonic() - started < 0.1 * load_factor()
         code = (
             "import sys; from dragoman.errors import LockedError\n"
             "from dragoman.queue import QueueStore\n"

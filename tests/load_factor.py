@@ -18,7 +18,7 @@ from tests.calibration import alone, piece_s
 NOMINAL_S = 0.0035
 
 
-def pace() -> float:
+def load_factor() -> float:
     """A factor for bounds of waiting: at least 1, twice as much where work takes twice as long, and
     n times that where n processes want each processor."""
     try:
