@@ -52,7 +52,7 @@ types: setup
 	$(BIN)/mypy
 
 test: setup lint types
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' --durations=20
 
 $(UV):
 	"$(PYTHON)" -m venv build/lock

@@ -102,9 +102,14 @@ def test_the_command_line_writes_signatures(
 
 
 def test_what_measures_is_guarded() -> None:
-    names = signatures.guarded_files()
-    assert "package:race/wrk.lua" in names
-    assert any(name.startswith("package:demo/") for name in names)
+    names = {name.removeprefix("package:") for name in signatures.guarded_files()}
+    demo = {f"demo/{path.name}" for path in (signatures.PACKAGE / "demo").glob("*.p*[xdy]")}
+    assert names >= demo
+    assert names >= {"race/closed_loop.pyx", "race/latency.pxd", "race/load.py", "race/wrk.lua"}
+    assert "harness/cpu.py" in names
+    # A file that has moved must not leave a pattern that matches nothing.
+    for pattern in signatures._GUARDED:
+        assert list(signatures.PACKAGE.glob(pattern)), pattern
 
 
 def test_new_logs_replace_the_old_and_an_archive_is_whole(tmp_path: Path) -> None:

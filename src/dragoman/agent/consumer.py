@@ -25,6 +25,7 @@ from dragoman.agent.bounds import (
     memory_bytes_max,
 )
 from dragoman.agent.config import ConsumerConfig
+from dragoman.agent.consumer_metrics import snapshot
 from dragoman.agent.ingress import Ingress, IngressConnection, Limits
 from dragoman.agent.listening import BACKLOG, listening_socket, shares_port
 from dragoman.agent.published import PublishedTypes
@@ -36,15 +37,12 @@ from dragoman.errors import RegistryError
 from dragoman.observe.metrics import Snapshot
 from dragoman.registry.base import Registry
 from dragoman.registry.changes import Change
-from dragoman.registry.report import add_registry_metrics
 from dragoman.registry.static import StaticRegistry
 from dragoman.registry.url import open_registry
 
 READY_POLL_S = 0.02
 # With every so many more entries than ever before their objects are taken from the collector.
 FREEZE_ENTRIES = 1000
-# Services that are added to the metrics in one turn of the loop: about a millisecond.
-SERVICES_A_TURN = 20
 # A kept connection that nothing comes on for this part of the drain is let go of: a client that
 # meant to use it would have, or is so slow that it hardly sends just now.
 QUIET_SHARE = 4
@@ -202,99 +200,7 @@ class ConsumerAgent:
 
     async def snapshot(self) -> Snapshot:
         """The agent's metrics."""
-        out = Snapshot()
-        ingress = self.ingress
-        out.counter("dragoman_http_requests_total", ingress.requests, "HTTP requests received.")
-        out.counter(
-            "dragoman_http_responses_total", ingress.succeeded, "HTTP responses.", code="ok"
-        )
-        for name, count in sorted(ingress.errors.items()):
-            out.counter("dragoman_http_responses_total", count, "HTTP responses.", code=name)
-        out.counter(
-            "dragoman_http_abandoned_total",
-            ingress.abandoned,
-            "Requests whose client left before the response.",
-        )
-        out.counter("dragoman_http_accepted_total", ingress.accepted, "HTTP connections accepted.")
-        out.gauge(
-            "dragoman_http_connections", len(ingress.connections), "HTTP connections now open."
-        )
-        out.gauge("dragoman_http_in_progress", ingress.in_progress, "HTTP requests in progress.")
-        out.histogram("dragoman_http_latency_seconds", ingress.latency, "From request to response.")
-        out.gauge(
-            "dragoman_services", len(self.directory.services), "Services known from the registry."
-        )
-        for number, service in enumerate(await self.directory.status(), 1):
-            if number % SERVICES_A_TURN == 0:
-                await asyncio.sleep(0)
-            name = service["service"]
-            out.counter(
-                "dragoman_service_requests_total", service["requests"], "Requests.", service=name
-            )
-            out.counter(
-                "dragoman_service_shed_total",
-                service["shed"],
-                "Requests turned away because too many were waiting.",
-                service=name,
-            )
-            out.counter(
-                "dragoman_service_retried_total",
-                service["retried"],
-                "Requests tried again elsewhere.",
-                service=name,
-            )
-            out.counter(
-                "dragoman_service_deadlines_total",
-                service["expired"],
-                "Requests whose deadline passed.",
-                service=name,
-            )
-            out.gauge(
-                "dragoman_service_waiting",
-                service["waiting"],
-                "Requests waiting for credit.",
-                service=name,
-            )
-            out.gauge(
-                "dragoman_service_served",
-                float(service["served"]),
-                "Whether a service has an endpoint that takes part.",
-                service=name,
-            )
-            for endpoint in service["endpoints"]:
-                labels = {"service": name, "endpoint": endpoint["address"]}
-                out.counter(
-                    "dragoman_endpoint_requests_total",
-                    endpoint["requests"],
-                    "Requests sent to an endpoint.",
-                    **labels,
-                )
-                out.counter(
-                    "dragoman_endpoint_failures_total",
-                    endpoint["failures"],
-                    "Requests to an endpoint that failed there.",
-                    **labels,
-                )
-                out.gauge(
-                    "dragoman_endpoint_inflight",
-                    endpoint["inflight"],
-                    "Requests in flight to an endpoint.",
-                    **labels,
-                )
-                out.gauge(
-                    "dragoman_endpoint_credits",
-                    endpoint["credits"],
-                    "Unused credits of an endpoint.",
-                    **labels,
-                )
-                out.gauge(
-                    "dragoman_endpoint_ready",
-                    float(endpoint["state"] == "ready" and not endpoint["breaker_open"]),
-                    "Whether an endpoint takes part.",
-                    **labels,
-                )
-        add_registry_metrics(out, self._registry.statistics())
-        return out
+        return await snapshot(self.ingress, self.directory, self._registry)
 
     async def status(self) -> dict[str, Any]:
         """Plain data for the status page."""

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -131,13 +132,7 @@ class QueueBench:
             )
             touched = resident_bytes()
             try:
-                put = self._phase(
-                    "put", self.rounds * plan.queues, lambda n: self._put(store, n), plan.threads
-                )
-                put.extra["p50_us"] = self.latency.quantile(0.5)
-                put.extra["p99_us"] = self.latency.quantile(0.99)
-                put.extra["max_us"] = self.latency.max_us
-                put.seconds = max(self._seconds)
+                put = self._put_all(store)
                 memory = {
                     "resident_before_bytes": before,
                     # Memory was touched before the first put: first touch is not in the rates.
@@ -146,20 +141,8 @@ class QueueBench:
                     "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
                 }
                 after_put = asdict(store.statistics())
-                checks = self.plan.checks or min(plan.queues, 1_000_000)
-                check = self._phase(
-                    "check", checks, lambda n: self._check(store, n, checks), plan.readers
-                )
-                read = store.statistics().blocks_read
-                check.extra["blocks_read"] = read
-                chosen = self._chosen()
-                consume = self._phase(
-                    "consume",
-                    len(chosen) * self.rounds,
-                    lambda n: self._consume(store, n, chosen),
-                    plan.readers,
-                )
-                consume.extra["blocks_read"] = store.statistics().blocks_read - read
+                check = self._check_some(store)
+                consume = self._consume_chosen(store)
                 memory["resident_at_end_bytes"] = resident_bytes()
                 started = time.perf_counter()
             finally:
@@ -243,6 +226,32 @@ class QueueBench:
         return result
 
     # Phases.
+
+    def _put_all(self, store: QueueStore) -> Phase:
+        plan = self.plan
+        total = self.rounds * plan.queues
+        put = self._phase("put", total, lambda n: self._put(store, n), plan.threads)
+        put.extra["p50_us"] = self.latency.quantile(0.5)
+        put.extra["p99_us"] = self.latency.quantile(0.99)
+        put.extra["max_us"] = self.latency.max_us
+        put.seconds = max(self._seconds)
+        return put
+
+    def _check_some(self, store: QueueStore) -> Phase:
+        plan = self.plan
+        checks = plan.checks or min(plan.queues, 1_000_000)
+        check = self._phase("check", checks, lambda n: self._check(store, n, checks), plan.readers)
+        check.extra["blocks_read"] = store.statistics().blocks_read
+        return check
+
+    def _consume_chosen(self, store: QueueStore) -> Phase:
+        chosen = self._chosen()
+        before = store.statistics().blocks_read
+        total = len(chosen) * self.rounds
+        work = partial(self._consume, store, chosen=chosen)
+        consume = self._phase("consume", total, work, self.plan.readers)
+        consume.extra["blocks_read"] = store.statistics().blocks_read - before
+        return consume
 
     def _phase(
         self, name: str, total: int, work: Callable[[int], tuple[int, int, int]], threads: int

@@ -1,4 +1,4 @@
-"""What processes spent of the CPU, from ``/proc``.
+"""The CPU time of processes and of their descendants, from ``/proc``.
 
 Called at the borders of a level and by ``benchmarks``. The invariant: a process's figure holds its
 threads, its live descendants (workers) and those descendants that it already reaped, so the

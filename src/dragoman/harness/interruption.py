@@ -1,9 +1,9 @@
-"""Ctrl-C and SIGTERM as a flag that every wait of the race looks at.
+"""Ctrl-C and SIGTERM as a flag that every wait looks at.
 
-Called by all that waits in ``dragoman.race``. The invariant: a signal never breaks into the middle
-of a step (between a process's start and its being noted, say); it ends the next wait with
-Interrupted. Clean-up waits by other means, bounded, so that a second Ctrl-C cannot leave a process
-behind.
+Called by all that waits in ``harness`` and in ``race``. The invariant: a signal never breaks into
+the middle of a step (between a process's start and its being noted, say); it ends the next wait
+with Interrupted. Clean-up waits by other means, bounded, so that a second Ctrl-C cannot leave a
+process behind.
 """
 
 from __future__ import annotations

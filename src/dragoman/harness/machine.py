@@ -1,4 +1,4 @@
-"""What a race ran on and with: kept in every result, since figures mean nothing without it."""
+"""The machine and the versions of programs, for results: figures mean nothing without them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The race's network: loopback ports, found free and held until the race is over.
+"""Loopback ports, found free and held until the processes are started that they are meant for.
 
-Called by the workflow. The invariant: from ``reserve`` to ``give`` nobody else gets a port,
+Called by the race's workflow. The invariant: from ``reserve`` to ``give`` nobody else gets a port,
 whatever options it sets. A bound socket that does not listen holds each one, without SO_REUSEADDR:
 the system lets two sockets share an address only where both allow it. ``give`` allows it, right
 before the process that the port is meant for is started; from then on the system gives the port to

@@ -1,10 +1,10 @@
-"""The race's child processes: start, wait until ready, stop, keep the output.
+"""Child processes: start, wait until ready, stop, keep the output.
 
 Called by the workflow, the load drivers and ``benchmarks``. The invariants: every process started
 is noted before anything else can fail, and stopped by its own pid, its descendants too, whatever
-happened; it is in a session of its own, so that Ctrl-C at a terminal reaches only the race; and the
-kernel kills it if the race itself is killed (PR_SET_PDEATHSIG, bound to the thread that starts it:
-start from the main thread).
+happened; it is in a session of its own, so that Ctrl-C at a terminal reaches only its parent; and
+the kernel kills it if the parent itself is killed (PR_SET_PDEATHSIG, bound to the thread that
+starts it: start from the main thread).
 """
 
 from __future__ import annotations

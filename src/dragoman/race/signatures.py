@@ -19,8 +19,12 @@ from dragoman.errors import DragomanError, UsageError
 PACKAGE_PREFIX = "package:"
 PACKAGE = Path(__file__).resolve().parent.parent
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](\S.*)")
-# What the race measures agents with: changing these would change the measure.
-_GUARDED = ("demo/**/*.py", "demo/**/*.pyx", "race/load*.py", "race/**/*.pyx", "race/*.lua")
+# The demo services, the load, and the reading of CPU time: changing these would change the measure.
+_GUARDED = (
+    *("demo/**/*.py", "demo/**/*.pyx", "demo/**/*.pxd"),
+    *("race/load*.py", "race/**/*.pyx", "race/**/*.pxd", "race/*.lua"),
+    "harness/cpu.py",
+)
 
 
 class SignatureError(DragomanError):
