@@ -22,14 +22,12 @@ from dragoman.wire.dubbo.frame cimport (
 )
 from dragoman.wire.dubbo.fastjson cimport Invocation
 from dragoman.wire.hessian2 cimport write_hessian_string
+from dragoman.wire.hessian2.heads cimport string_head
+from dragoman.wire.hessian2.tags cimport (
+    CHUNK_MAX, STRING_SHORT_MAX, STRING_TINY_MAX, TAG_END, TAG_INT_TINY_ZERO, TAG_MAP,
+    TAG_MAP_TYPED, TAG_NULL, TAG_STRING, TAG_STRING_CHUNK, TAG_STRING_SHORT, TAG_STRING_TINY,
+)
 from dragoman.wire.json.string cimport Slice, json_problem
-
-cdef enum:
-    H = 0x48  # opens an untyped map
-    M = 0x4D  # opens a map whose type follows
-    N = 0x4E  # null
-    Z = 0x5A  # closes a map
-    CHUNK_UNITS_MAX = 0x8000
 
 
 cdef inline bint is_ascii(const char* text, Py_ssize_t n) noexcept nogil:
@@ -49,18 +47,18 @@ cdef inline bint is_ascii(const char* text, Py_ssize_t n) noexcept nogil:
 cdef int write_text(Buffer out, const char* utf8, Py_ssize_t n) except -1:
     """Append ``n`` bytes of UTF-8 as a string; HESSIAN_BAD_UTF8, and nothing, if they are none."""
     cdef uint8_t* to
-    if n > CHUNK_UNITS_MAX or not is_ascii(utf8, n):
+    if n > CHUNK_MAX or not is_ascii(utf8, n):
         return HESSIAN_BAD_UTF8 if write_hessian_string(out, utf8, n) else HESSIAN_OK
     to = <uint8_t*>out.reserve(n + 3)
-    if n < 0x20:
-        to[0] = <uint8_t>n
+    if n <= STRING_TINY_MAX:
+        to[0] = <uint8_t>(TAG_STRING_TINY + n)
         to += 1
-    elif n < 0x400:
-        to[0] = <uint8_t>(0x30 + (n >> 8))
+    elif n <= STRING_SHORT_MAX:
+        to[0] = <uint8_t>(TAG_STRING_SHORT + (n >> 8))
         to[1] = <uint8_t>n
         to += 2
     else:
-        to[0] = 0x53
+        to[0] = TAG_STRING
         to[1] = <uint8_t>(n >> 8)
         to[2] = <uint8_t>n
         to += 3
@@ -199,24 +197,14 @@ cdef int write_hessian_request(
 cdef inline Py_ssize_t string_end(const char* data, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
     """Past the string (or null) at ``i``, or -1; its text is not checked, only how long it is."""
     cdef const uint8_t* p = <const uint8_t*>data
-    cdef Py_ssize_t units
+    cdef Py_ssize_t units = 0
     cdef bint last = False
-    if i < n and p[i] == N:
+    if i < n and p[i] == TAG_NULL:
         return i + 1
     while not last:
-        if i >= n:
-            return -1
-        last = p[i] != 0x52
-        if p[i] < 0x20:
-            units = p[i]
-            i += 1
-        elif 0x30 <= p[i] <= 0x33 and n - i >= 2:
-            units = ((p[i] - 0x30) << 8) | p[i + 1]
-            i += 2
-        elif (p[i] == 0x53 or p[i] == 0x52) and n - i >= 3:
-            units = (p[i + 1] << 8) | p[i + 2]
-            i += 3
-        else:
+        last = i < n and p[i] != TAG_STRING_CHUNK
+        i = string_head(p, n, i, &units)
+        if i < 0:
             return -1
         while units > 0:
             if i >= n:
@@ -241,20 +229,13 @@ cdef inline bint is_ours(const char* data, Py_ssize_t start, Py_ssize_t end) noe
     cdef const uint8_t* p = <const uint8_t*>data + start
     cdef const uint8_t* stop = <const uint8_t*>data + end
     cdef char text[10]
-    cdef Py_ssize_t n = 0, units
+    cdef Py_ssize_t n = 0, units = 0, head
     cdef int unit
     while p < stop:
-        if p[0] < 0x20:
-            units = p[0]
-            p += 1
-        elif p[0] <= 0x33:
-            units = ((p[0] - 0x30) << 8) | p[1]
-            p += 2
-        elif p[0] == N:
+        head = string_head(p, stop - p, 0, &units)
+        if head < 0:
             return False
-        else:
-            units = (p[1] << 8) | p[2]
-            p += 3
+        p += head
         while units > 0 and p < stop:
             if n == 9:
                 return False
@@ -304,13 +285,13 @@ cdef int write_own_attachments(
     """
     cdef size_t begun = out.length
     cdef Py_ssize_t i = 1, start, middle
-    if n == 0 or (n == 1 and stream[0] == N):
+    if n == 0 or (n == 1 and stream[0] == TAG_NULL):
         return HESSIAN_OK
-    if stream[0] == M:
+    if stream[0] == TAG_MAP_TYPED:
         i = string_end(stream, 1, n)  # the map's class, which does not matter
-    elif stream[0] != H:
+    elif stream[0] != TAG_MAP:
         return HESSIAN_BAD_MAP
-    while 0 <= i < n and stream[i] != Z:
+    while 0 <= i < n and stream[i] != TAG_END:
         start = i
         middle = string_end(stream, i, n)
         i = string_end(stream, middle, n) if middle >= 0 else -1
@@ -326,7 +307,7 @@ cdef int write_own_attachments(
 
 cdef int begin_hessian_reply(const char* body, Py_ssize_t n, HessianReply* reply) noexcept nogil:
     """Read a reply's type: HESSIAN_OK or HESSIAN_BAD_TYPE."""
-    cdef int kind = <uint8_t>body[0] - 0x90 if n > 0 else -1
+    cdef int kind = <int>(<uint8_t>body[0]) - <int>TAG_INT_TINY_ZERO if n > 0 else -1
     if not 0 <= kind <= 5:
         return HESSIAN_BAD_TYPE
     reply.kind = kind % 3

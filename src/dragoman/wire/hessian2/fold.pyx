@@ -64,65 +64,83 @@ cdef int fold_time(Buffer out, int kind, const char* text, const Py_ssize_t* spa
     """Append the text of a date, a time or both, whose fields' JSON is at ``spans`` in ``text``; 0
     if they are not as expected.
     """
-    cdef Py_ssize_t length = spans[1] - spans[0]
-    cdef int64_t a = 0, b = 0, c = 0, d = 0
-    cdef int role
-    cdef char* to
     if kind == AS_DATE:
-        if not (
-            small_int(text + spans[0], spans[1] - spans[0], &a)
-            and small_int(text + spans[2], spans[3] - spans[2], &b)
-            and small_int(text + spans[4], spans[5] - spans[4], &c)
-            and 1 <= b <= 12 and 1 <= c <= 31
-        ):
-            return 0
-        put_byte(out, 34)
-        put_date(out, a, <int>b, <int>c)
-        put_byte(out, 34)
-        return 1
+        return fold_local_date(out, text, spans)
     if kind == AS_TIME:
-        if not (
-            small_int(text + spans[0], spans[1] - spans[0], &a)
-            and small_int(text + spans[2], spans[3] - spans[2], &b)
-            and small_int(text + spans[4], spans[5] - spans[4], &c)
-            and small_int(text + spans[6], spans[7] - spans[6], &d)
-            and 0 <= a <= 23 and 0 <= b <= 59 and 0 <= c <= 59 and 0 <= d <= 999999999
-        ):
-            return 0
-        to = out.reserve(20)
-        to[0] = 34
-        to = two(to + 1, <int>a)
-        to[0] = 58
-        to = two(to + 1, <int>b)
-        to[0] = 58
-        to = two(to + 1, <int>c)
-        if d:
-            to[0] = 46
-            role = 9
-            while role > 0:
-                to[role] = 48 + <char>(d % 10)
-                d //= 10
-                role -= 1
-            role = 9
-            while to[role] == 48:
-                role -= 1
-            to += role + 1
-        to[0] = 34
-        out.length = (to + 1) - out.data
-        return 1
+        return fold_local_time(out, text, spans)
     if kind == AS_DATETIME:
-        # A date is text without T, a time is text with colons; neither has an escape.
-        if (
-            spans[1] < 0 or spans[3] < 0 or not 12 <= spans[1] - spans[0] <= 20
-            or not 10 <= spans[3] - spans[2] <= 20 or text[spans[0]] != 34
-            or text[spans[2]] != 34 or text[spans[2] + 3] != 58
-            or text[spans[1] - 4] != 45 or memchr(text + spans[0], 84, length) != NULL
-            or memchr(text + spans[0], 92, length) != NULL
-            or memchr(text + spans[2], 92, spans[3] - spans[2]) != NULL
-        ):
-            return 0
-        out.append(text + spans[0], length - 1)
-        put_byte(out, 84)
-        out.append(text + spans[2] + 1, spans[3] - spans[2] - 1)
-        return 1
+        return fold_datetime(out, text, spans)
     return 0
+
+
+cdef inline bint part(
+    const char* text, const Py_ssize_t* spans, int role, int64_t* number
+) noexcept nogil:
+    """Whether a field is a small int, and which."""
+    return small_int(text + spans[2 * role], spans[2 * role + 1] - spans[2 * role], number)
+
+
+cdef int fold_local_date(Buffer out, const char* text, const Py_ssize_t* spans) except -1:
+    cdef int64_t year = 0, month = 0, day = 0
+    if not (
+        part(text, spans, 0, &year) and part(text, spans, 1, &month) and part(text, spans, 2, &day)
+        and 1 <= month <= 12 and 1 <= day <= 31
+    ):
+        return 0
+    put_byte(out, c'"')
+    put_date(out, year, <int>month, <int>day)
+    put_byte(out, c'"')
+    return 1
+
+
+cdef int fold_local_time(Buffer out, const char* text, const Py_ssize_t* spans) except -1:
+    """With as many digits of the second as are needed."""
+    cdef int64_t hour = 0, minute = 0, second = 0, nano = 0
+    cdef int digit
+    cdef char* to
+    if not (
+        part(text, spans, 0, &hour) and part(text, spans, 1, &minute)
+        and part(text, spans, 2, &second) and part(text, spans, 3, &nano)
+        and 0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 59
+        and 0 <= nano <= 999999999
+    ):
+        return 0
+    to = out.reserve(20)
+    to[0] = c'"'
+    to = two(to + 1, <int>hour)
+    to[0] = c':'
+    to = two(to + 1, <int>minute)
+    to[0] = c':'
+    to = two(to + 1, <int>second)
+    if nano:
+        to[0] = c'.'
+        for digit in range(9, 0, -1):
+            to[digit] = c'0' + <char>(nano % 10)
+            nano //= 10
+        digit = 9
+        while to[digit] == c'0':
+            digit -= 1
+        to += digit + 1
+    to[0] = c'"'
+    out.length = (to + 1) - out.data
+    return 1
+
+
+cdef int fold_datetime(Buffer out, const char* text, const Py_ssize_t* spans) except -1:
+    """A date is text without T, a time is text with colons; neither has an escape."""
+    cdef const char* date = text + spans[0]
+    cdef const char* time = text + spans[2]
+    cdef Py_ssize_t date_length = spans[1] - spans[0], time_length = spans[3] - spans[2]
+    if spans[1] < 0 or spans[3] < 0 or not (12 <= date_length <= 20 and 10 <= time_length <= 20):
+        return 0
+    if date[0] != c'"' or date[date_length - 4] != c'-' or time[0] != c'"' or time[3] != c':':
+        return 0
+    if (
+        memchr(date, c'T', date_length) != NULL or memchr(date, c'\\', date_length) != NULL
+        or memchr(time, c'\\', time_length) != NULL
+    ):
+        return 0
+    out.append(date, date_length - 1)
+    put_byte(out, c'T')
+    out.append(time + 1, time_length - 1)
+    return 1

@@ -40,8 +40,8 @@ cdef class Hessian2Reader:
     cdef object string(self)
     cdef bytes binary(self)
     cdef object date(self, uint8_t tag)
-    cdef Py_ssize_t binary_head(self, Py_ssize_t at, Py_ssize_t* size) except -1
     cdef str type_name(self)
+    cdef object nested(self, uint8_t tag, Py_ssize_t at)
     cdef object list_of(self, uint8_t tag)
     cdef object map_of(self, bint typed)
     cdef int put_key(self, dict target, object key, object value, Py_ssize_t at) except -1

@@ -27,11 +27,20 @@ Whatever is wrong ends the stream with a ProtocolError that names the byte.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.datetime cimport import_datetime, timedelta_new
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from dragoman.wire.java.bean cimport Bean, frozen_key, new_bean
+from dragoman.wire.big_endian cimport read16, read32, read64
+from dragoman.wire.hessian2.heads cimport CUT_SHORT, NO_SUCH, binary_head, read_number
 from dragoman.wire.hessian2.string cimport read_text
+from dragoman.wire.hessian2.tags cimport (
+    LIST_TINY_MASK, TAG_BINARY_CHUNK, TAG_CLASS, TAG_DATE, TAG_DOUBLE_BYTE, TAG_DOUBLE_MILLS,
+    TAG_DOUBLE_ONE, TAG_DOUBLE_SHORT, TAG_DOUBLE_ZERO, TAG_END, TAG_FALSE, TAG_INT, TAG_INT_TINY,
+    TAG_LIST, TAG_LIST_TYPED, TAG_LIST_TYPED_TINY, TAG_MAP_TYPED, TAG_NULL, TAG_OBJECT,
+    TAG_OBJECT_TINY, TAG_REFERENCE, TAG_TRUE, date_bytes, double_bytes, is_binary, is_date,
+    is_double, is_list, is_long, is_map, is_object, is_string, is_typed_list,
+)
+from dragoman.wire.java.bean cimport Bean, frozen_key, new_bean
 
 import datetime as _datetime
 import sys
@@ -170,9 +179,9 @@ cdef class Hessian2Reader:
     cdef str text(self):
         """The next value, which must be a string or null."""
         cdef uint8_t tag = self.tag()
-        if tag == 78:
+        if tag == TAG_NULL:
             return None
-        if not (tag < 0x20 or 0x30 <= tag < 0x34 or tag == 0x52 or tag == 0x53):
+        if not is_string(tag):
             self.bad(f"no string but a value that begins with 0x{tag:02x}", self.at - 1)
         return self.string()
 
@@ -220,33 +229,14 @@ cdef class Hessian2Reader:
 
     cdef int64_t number(self, uint8_t tag) except? -1:
         """The int or long that begins with ``tag``, which has been taken."""
-        cdef const uint8_t* p = self.data + self.at
-        cdef Py_ssize_t left = self.n - self.at
-        if 0x80 <= tag <= 0xBF:
-            return <int64_t>tag - 0x90
-        if 0xD8 <= tag <= 0xEF:
-            return <int64_t>tag - 0xE0
-        if 0xC0 <= tag <= 0xCF or tag >= 0xF0:
-            if left < 1:
+        cdef int64_t number = 0
+        cdef int size = read_number(tag, self.data + self.at, self.n - self.at, &number)
+        if size < 0:
+            if size == CUT_SHORT:
                 self.cut("a number")
-            self.at += 1
-            return ((<int64_t>tag - (0xC8 if tag < 0xF0 else 0xF8)) * 256) + p[0]
-        if 0xD0 <= tag <= 0xD7 or 0x38 <= tag <= 0x3F:
-            if left < 2:
-                self.cut("a number")
-            self.at += 2
-            return (<int64_t>tag - (0xD4 if tag >= 0xD0 else 0x3C)) * 65536 + (p[0] << 8) + p[1]
-        if tag == 73 or tag == 0x59:
-            if left < 4:
-                self.cut("a number")
-            self.at += 4
-            return <int32_t>read32(p)
-        if tag == 76:
-            if left < 8:
-                self.cut("a number")
-            self.at += 8
-            return <int64_t>read64(p)
-        self.bad(f"no int but a value that begins with 0x{tag:02x}", self.at - 1)
+            self.bad(f"no int but a value that begins with 0x{tag:02x}", self.at - 1)
+        self.at += size
+        return number
 
     cdef int enter(self) except -1:
         """Count a container."""
@@ -267,33 +257,25 @@ cdef class Hessian2Reader:
         return 0
 
     cdef object double(self, uint8_t tag):
+        """The double that begins with ``tag``, which has been taken."""
         cdef const uint8_t* p = self.data + self.at
-        cdef Py_ssize_t left = self.n - self.at
+        cdef int size = double_bytes(tag)
         cdef uint64_t bits
         cdef double number
-        if tag == 0x5B:
+        if size > self.n - self.at:
+            self.cut("a double")
+        self.at += size
+        if tag == TAG_DOUBLE_ZERO:
             return ZERO
-        if tag == 0x5C:
+        if tag == TAG_DOUBLE_ONE:
             return ONE
-        if tag == 0x5D:
-            if left < 1:
-                self.cut("a double")
-            self.at += 1
+        if tag == TAG_DOUBLE_BYTE:
             return <double>(<int8_t>p[0])
-        if tag == 0x5E:
-            if left < 2:
-                self.cut("a double")
-            self.at += 2
-            return <double>(<int16_t>((<uint16_t>p[0] << 8) | p[1]))
-        if tag == 0x5F:
-            if left < 4:
-                self.cut("a double")
-            self.at += 4
+        if tag == TAG_DOUBLE_SHORT:
+            return <double>(<int16_t>read16(p))
+        if tag == TAG_DOUBLE_MILLS:
             # As Java computes it: not the same as a division by 1000.
             return 0.001 * <double>(<int32_t>read32(p))
-        if left < 8:
-            self.cut("a double")
-        self.at += 8
         bits = read64(p)
         memcpy(&number, &bits, 8)
         return number
@@ -314,42 +296,37 @@ cdef class Hessian2Reader:
         cdef Py_ssize_t start = self.at - 1, at = start, total = 0, size = 0
         cdef bytes result
         cdef char* to
+        cdef int head
         cdef bint last = False
         while not last:
-            at = self.binary_head(at, &size)
-            last = self.data[at - 3] != 0x41 if size < 0 else True
-            if size < 0:
-                size = -size - 1
-            if size > self.n - at:
+            head = binary_head(self.data + at, self.n - at, &size)
+            if head == NO_SUCH:
+                self.bad(f"no chunk of a binary value begins with 0x{self.data[at]:02x}", at)
+            if head == CUT_SHORT:
                 self.cut("a binary value")
+            last = self.data[at] != TAG_BINARY_CHUNK
             total += size
-            at += size
+            at += head + size
+        self.at = at
         result = PyBytes_FromStringAndSize(NULL, total)
         to = PyBytes_AS_STRING(result)
         at = start
-        last = False
-        while not last:
-            at = self.binary_head(at, &size)
-            last = self.data[at - 3] != 0x41 if size < 0 else True
-            if size < 0:
-                size = -size - 1
+        while at < self.at:
+            at += binary_head(self.data + at, self.n - at, &size)
             memcpy(to, self.data + at, size)
             to += size
             at += size
-        self.at = at
         return result
 
     cdef object date(self, uint8_t tag):
+        """The date that begins with ``tag``, which has been taken."""
         cdef const uint8_t* p = self.data + self.at
-        cdef Py_ssize_t left = self.n - self.at
-        if tag == 0x4A:
-            if left < 8:
-                self.cut("a date")
-            self.at += 8
-            return date_of(<int64_t>read64(p))
-        if left < 4:
+        cdef int size = date_bytes(tag)
+        if size > self.n - self.at:
             self.cut("a date")
-        self.at += 4
+        self.at += size
+        if tag == TAG_DATE:
+            return date_of(<int64_t>read64(p))
         return date_of(<int64_t>(<int32_t>read32(p)) * 60000)
 
     cdef str type_name(self):
@@ -358,7 +335,7 @@ cdef class Hessian2Reader:
         cdef uint8_t tag = self.tag()
         cdef int64_t index
         cdef str name
-        if tag < 0x20 or 0x30 <= tag < 0x34 or tag == 0x52 or tag == 0x53:
+        if is_string(tag):
             name = self.string()
             self.types.append(name)
             return name
@@ -374,7 +351,6 @@ cdef class Hessian2Reader:
         cdef Py_ssize_t at = self.at
         cdef uint8_t tag
         cdef int64_t number
-        cdef object result
         if at >= self.n:
             self.cut("a value")
         self.weight_left -= 1
@@ -382,56 +358,60 @@ cdef class Hessian2Reader:
             self.weigh(0)
         tag = self.data[at]
         self.at = at + 1
-        if tag >= 0x80:
+        if tag >= TAG_INT_TINY:
             number = self.number(tag)
-            if self.typed and (0xD8 <= tag <= 0xEF or tag >= 0xF0):
+            if self.typed and is_long(tag):
                 return Long(number)
             if -16 <= number < 256:
                 return SMALL[number + 16]
             return number
-        if tag < 0x20 or 0x30 <= tag < 0x34 or tag == 0x52 or tag == 0x53:
+        if is_string(tag):
             return self.string()
-        if tag == 78:
+        if tag == TAG_NULL:
             return None
-        if tag == 84:
+        if tag == TAG_TRUE:
             return True
-        if tag == 70:
+        if tag == TAG_FALSE:
             return False
-        if tag == 73:
+        if tag == TAG_INT:
             return self.number(tag)
-        if tag == 76 or tag == 0x59 or 0x38 <= tag < 0x40:
+        if is_long(tag):
             number = self.number(tag)
             return Long(number) if self.typed else number
-        if 0x5B <= tag <= 0x5F or tag == 68:
+        if is_double(tag):
             return self.double(tag)
-        if tag < 0x30 or 0x34 <= tag < 0x38 or tag == 0x41 or tag == 0x42:
+        if is_binary(tag):
             return self.binary()
-        if tag == 0x4A or tag == 0x4B:
+        if is_date(tag):
             self.weigh(CONTAINER_WEIGHT)
             return self.date(tag)
-        if tag == 0x51:
+        if tag == TAG_REFERENCE:
             return self.reference()
-        # What is left nests.
+        return self.nested(tag, at)
+
+    cdef object nested(self, uint8_t tag, Py_ssize_t at):
+        """A list, map or object that begins with ``tag`` at ``at``, behind definitions or not."""
+        cdef object result
         if self.depth >= self.depth_max:
             raise LimitError(f"hessian2: nested deeper than {self.depth_max} at byte {at}")
         self.depth += 1
-        while tag == 67:  # definitions, then the value
+        while tag == TAG_CLASS:
             self.definition()
             at = self.at
             tag = self.tag()
-            if not (tag == 67 or 0x60 <= tag < 0x70 or tag == 79):
+            if not (tag == TAG_CLASS or is_object(tag)):
                 # A value of another kind behind a definition: legal, if odd.
                 self.at = at
                 result = self.value()
                 self.depth -= 1
                 return result
-        if 0x60 <= tag < 0x70:
-            result = self.instance(tag - 0x60, at)
-        elif tag == 79:
+        if tag == TAG_OBJECT:
             result = self.instance(self.number(self.tag()), at)
-        elif tag == 72 or tag == 77:
-            result = self.map_of(tag == 77)
-        elif 0x70 <= tag or 0x55 <= tag <= 0x58:
+        elif is_object(tag):
+            result = self.instance(tag - TAG_OBJECT_TINY, at)
+        elif is_map(tag):
+            result = self.map_of(tag == TAG_MAP_TYPED)
+        elif is_list(tag):
             result = self.list_of(tag)
         else:
             self.bad(f"no value begins with 0x{tag:02x}", at)
@@ -444,11 +424,11 @@ cdef class Hessian2Reader:
         cdef int64_t count = -1, i
         cdef Py_ssize_t at
         self.enter()
-        if tag == 0x55 or tag == 0x56 or 0x70 <= tag < 0x78:
+        if is_typed_list(tag):
             name = self.type_name()
-        if tag >= 0x70:
-            count = tag & 7
-        elif tag == 0x56 or tag == 0x58:
+        if tag >= TAG_LIST_TYPED_TINY:
+            count = tag & LIST_TINY_MASK
+        elif tag == TAG_LIST_TYPED or tag == TAG_LIST:
             at = self.at
             count = self.number(self.tag())
             if not 0 <= count <= 0x7FFFFFFF:
@@ -468,7 +448,7 @@ cdef class Hessian2Reader:
             while True:
                 if self.at >= self.n:
                     self.cut("a list")
-                if self.data[self.at] == 90:
+                if self.data[self.at] == TAG_END:
                     self.at += 1
                     break
                 (<list>result).append(self.value())
@@ -494,7 +474,7 @@ cdef class Hessian2Reader:
             at = self.at
             if at >= self.n:
                 self.cut("a map")
-            if self.data[at] == 90:
+            if self.data[at] == TAG_END:
                 self.at = at + 1
                 return result
             self.weigh(ENTRY_WEIGHT)
@@ -576,35 +556,6 @@ cdef class Hessian2Reader:
         if not 0 <= index < len(self.references):
             self.bad(f"reference {index} of {len(self.references)}", at)
         return self.references[index]
-
-    cdef Py_ssize_t binary_head(self, Py_ssize_t at, Py_ssize_t* size) except -1:
-        """Where a chunk's bytes begin; ``size`` is theirs, or -1 - size if it has a long head."""
-        cdef const uint8_t* p = self.data + at
-        cdef Py_ssize_t left = self.n - at
-        if left < 1:
-            self.cut("a binary value")
-        if 0x20 <= p[0] < 0x30:
-            size[0] = p[0] - 0x20
-            return at + 1
-        if 0x34 <= p[0] < 0x38:
-            if left < 2:
-                self.cut("a binary value")
-            size[0] = ((p[0] - 0x34) << 8) + p[1]
-            return at + 2
-        if p[0] != 0x41 and p[0] != 0x42:
-            self.bad(f"no chunk of a binary value begins with 0x{p[0]:02x}", at)
-        if left < 3:
-            self.cut("a binary value")
-        size[0] = -1 - ((p[1] << 8) + p[2])
-        return at + 3
-
-
-cdef inline uint32_t read32(const uint8_t* p) noexcept nogil:
-    return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
-
-
-cdef inline uint64_t read64(const uint8_t* p) noexcept nogil:
-    return (<uint64_t>read32(p) << 32) | read32(p + 4)
 
 
 def decode_stream(

@@ -16,10 +16,12 @@ cdef class Hessian2Scanner(Hessian2Walker):
     cdef int put_double(self, uint8_t tag) except -1
     cdef int put_binary(self) except -1
     cdef int any(self, int depth) except -1
+    cdef int put_nested(self, uint8_t tag, int depth) except -1
     cdef int put_list(self, uint8_t tag, int depth) except -1
     cdef int put_map(self, bint typed, int depth) except -1
     cdef int key(self, int depth) except -1
-    cdef int put_object(self, int64_t index, Py_ssize_t at, int depth) except -1
+    cdef int put_object(self, uint8_t tag, Py_ssize_t at, int depth) except -1
+    cdef int leave(self, Py_ssize_t own, int height) except -1
     cdef int put_reference(self, int depth) except -1
     cdef int keep_aside(self, Py_ssize_t start, Py_ssize_t first) except -1
     cdef int fold(

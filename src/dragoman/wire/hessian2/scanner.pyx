@@ -29,20 +29,27 @@ first.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Free
-from libc.math cimport isfinite, isnan
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memmove
 
+from dragoman.wire.big_endian cimport read16, read32, read64
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.hessian2.fold cimport (
     AS_NUMBER, AS_PART, AS_VALUE, BY_NAME, LOST, PLAIN, ROLES, fold_time,
 )
-from dragoman.wire.hessian2.walker cimport (
-    OPEN, SKIPPED, ClassInfo, FieldInfo, Hessian2Walker, Reference, read32, read64,
+from dragoman.wire.hessian2.heads cimport binary_head
+from dragoman.wire.hessian2.tags cimport (
+    TAG_CLASS, TAG_DATE, TAG_DOUBLE_BYTE, TAG_DOUBLE_MILLS, TAG_DOUBLE_ONE, TAG_DOUBLE_SHORT,
+    TAG_DOUBLE_ZERO, TAG_FALSE, TAG_MAP_TYPED, TAG_NULL, TAG_REFERENCE, TAG_TRUE, date_bytes,
+    double_bytes, is_binary, is_date, is_double, is_list, is_map, is_object, is_string,
 )
+from dragoman.wire.hessian2.tags cimport is_number as is_whole
+from dragoman.wire.hessian2.walker cimport (
+    OPEN, SKIPPED, ClassInfo, FieldInfo, Hessian2Walker, Reference,
+)
+from dragoman.wire.json.base64 cimport Base64, end_base64, more_base64
 from dragoman.wire.json.numbers cimport (
-    is_number, put, put_byte, put_int, put_moment, put_thousandths,
+    is_number, put, put_byte, put_double, put_int, put_moment, put_thousandths,
 )
 from dragoman.wire.json.string cimport write_json_string
 from dragoman.wire.json.text cimport JSON_DEPTH_MAX, JSON_NUMBER_BYTES_MAX
@@ -51,17 +58,10 @@ from dragoman.errors import LimitError, UsageError
 from dragoman.wire.java.jdk import json_text, lost_elements
 from dragoman.wire.hessian2.reader import CONTAINERS_MAX
 
-cdef extern from "Python.h":
-    char* PyOS_double_to_string(double value, char code, int precision, int flags, int* type)
-    int Py_DTSF_ADD_DOT_0
-
 cdef enum:
     JSON_BYTES = 64 * 1024 * 1024
 
-JSON_BYTES_MAX = JSON_BYTES
 cdef Py_ssize_t CONTAINERS = CONTAINERS_MAX
-
-cdef const char* BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 cdef class Hessian2Scanner(Hessian2Walker):
@@ -132,28 +132,19 @@ cdef class Hessian2Scanner(Hessian2Walker):
     cdef int put_double(self, uint8_t tag) except -1:
         """The double that begins with ``tag``, which has been taken."""
         cdef const uint8_t* p = self.data + self.at
-        cdef int size = (
-            0 if tag <= 0x5C else 1 if tag == 0x5D else 2 if tag == 0x5E else 4 if tag == 0x5F
-            else 8
-        )
+        cdef int size = double_bytes(tag)
         cdef double number
         cdef int64_t thousandths
         cdef uint64_t bits
-        cdef char* text
-        if tag == 68:
-            size = 8
         if self.n - self.at < size:
             self.cut("a double")
         self.at += size
-        if size == 0:
-            return put(self.json, b"1.0" if tag == 0x5C else b"0.0")
-        if size == 1 or size == 2:
-            put_int(
-                self.json,
-                <int8_t>p[0] if size == 1 else <int16_t>((<uint16_t>p[0] << 8) | p[1])
-            )
+        if tag == TAG_DOUBLE_ZERO or tag == TAG_DOUBLE_ONE:
+            return put(self.json, b"1.0" if tag == TAG_DOUBLE_ONE else b"0.0")
+        if tag == TAG_DOUBLE_BYTE or tag == TAG_DOUBLE_SHORT:
+            put_int(self.json, <int8_t>p[0] if tag == TAG_DOUBLE_BYTE else <int16_t>read16(p))
             return put(self.json, b".0")
-        if size == 4:
+        if tag == TAG_DOUBLE_MILLS:
             thousandths = <int32_t>read32(p)
             number = 0.001 * <double>thousandths
             if number == <double>thousandths / 1000.0:
@@ -162,60 +153,24 @@ cdef class Hessian2Scanner(Hessian2Walker):
         else:
             bits = read64(p)
             memcpy(&number, &bits, 8)
-        if not isfinite(number):
-            return put(
-                self.json,
-                b'"NaN"' if isnan(number) else b'"Infinity"' if number > 0 else b'"-Infinity"'
-            )
-        text = PyOS_double_to_string(number, 114, 0, Py_DTSF_ADD_DOT_0, NULL)
-        if text == NULL:
-            raise MemoryError("no memory for the text of a double")
-        try:
-            return put(self.json, text)
-        finally:
-            PyMem_Free(text)
+        return put_double(self.json, number)
 
     cdef int put_binary(self) except -1:
         """The binary value at ``at`` in base64."""
-        cdef const uint8_t* p = self.data
-        cdef Py_ssize_t at = self.at, size, i, total = self.pass_binary()
-        cdef uint8_t* to = <uint8_t*>self.json.reserve((total + 2) // 3 * 4 + 2)
-        cdef uint32_t gathered = 0
-        cdef int held = 0
-        cdef bint last = False
-        to[0] = 34
-        to += 1
-        while not last:
-            last = p[at] != 0x41
-            if 0x20 <= p[at] < 0x30:
-                size = p[at] - 0x20
-                at += 1
-            elif 0x34 <= p[at] < 0x38:
-                size = ((p[at] - 0x34) << 8) + p[at + 1]
-                at += 2
-            else:
-                size = (p[at + 1] << 8) + p[at + 2]
-                at += 3
-            for i in range(size):
-                gathered = (gathered << 8) | p[at + i]
-                held += 1
-                if held == 3:
-                    to[0] = BASE64[(gathered >> 18) & 63]
-                    to[1] = BASE64[(gathered >> 12) & 63]
-                    to[2] = BASE64[(gathered >> 6) & 63]
-                    to[3] = BASE64[gathered & 63]
-                    to += 4
-                    held = 0
+        cdef Py_ssize_t at = self.at, size = 0, total = self.pass_binary()
+        cdef Base64 text
+        text.to = self.json.reserve((total + 2) // 3 * 4 + 2)
+        text.to[0] = c'"'
+        text.to += 1
+        text.held = 0
+        text.gathered = 0
+        while at < self.at:
+            at += binary_head(self.data + at, self.n - at, &size)
+            more_base64(&text, self.data + at, size)
             at += size
-        if held:
-            gathered <<= 8 * (3 - held)
-            to[0] = BASE64[(gathered >> 18) & 63]
-            to[1] = BASE64[(gathered >> 12) & 63]
-            to[2] = BASE64[(gathered >> 6) & 63] if held == 2 else 61
-            to[3] = 61
-            to += 4
-        to[0] = 34
-        self.json.length = (to + 1) - <uint8_t*>self.json.data
+        end_base64(&text)
+        text.to[0] = c'"'
+        self.json.length = (text.to + 1) - self.json.data
         return 0
 
     cdef object too_much(self):
@@ -235,96 +190,78 @@ cdef class Hessian2Scanner(Hessian2Walker):
         if <Py_ssize_t>(self.json.length + self.aside.length) > self.json_bytes_max:
             self.too_much()
         tag = p[0]
-        if tag < 0x20 or 0x30 <= tag < 0x34 or tag == 0x52 or tag == 0x53:
+        if is_string(tag):
             self.put_text(self.json)
             return 0
         self.at = at + 1
-        if tag >= 0x80 or tag == 73 or tag == 76 or tag == 0x59 or 0x38 <= tag < 0x40:
+        if is_whole(tag):
             put_int(self.json, self.number(tag))
             return 0
-        if tag == 78:
+        if tag == TAG_NULL:
             return put(self.json, b"null")
-        if tag == 84:
+        if tag == TAG_TRUE:
             return put(self.json, b"true")
-        if tag == 70:
+        if tag == TAG_FALSE:
             return put(self.json, b"false")
-        if 0x5B <= tag <= 0x5F or tag == 68:
+        if is_double(tag):
             return self.put_double(tag)
-        if tag < 0x30 or 0x34 <= tag < 0x38 or tag == 0x41 or tag == 0x42:
+        if is_binary(tag):
             self.at = at
             return self.put_binary()
-        if tag == 0x4A:
-            if self.n - at < 9:
+        if is_date(tag):
+            if self.n - self.at < date_bytes(tag):
                 self.cut("a date")
-            self.at = at + 9
-            return put_moment(self.json, <int64_t>read64(p + 1))
-        if tag == 0x4B:
-            if self.n - at < 5:
-                self.cut("a date")
-            self.at = at + 5
-            return put_moment(self.json, <int64_t>(<int32_t>read32(p + 1)) * 60000)
-        if tag == 0x51:
+            self.at += date_bytes(tag)
+            return put_moment(
+                self.json,
+                <int64_t>read64(p + 1) if tag == TAG_DATE
+                else <int64_t>(<int32_t>read32(p + 1)) * 60000
+            )
+        if tag == TAG_REFERENCE:
             return self.put_reference(depth)
+        return self.put_nested(tag, depth)
+
+    cdef int put_nested(self, uint8_t tag, int depth) except -1:
+        """A list, map or object that ``tag`` began, behind definitions or not."""
+        cdef Py_ssize_t at = self.at - 1
         if depth >= self.depth_max:
             raise LimitError(f"hessian2: nested deeper than {self.depth_max} at byte {at}")
-        while tag == 67:
-            self.define()
-            at = self.at
-            if at >= self.n:
-                self.cut("a value")
-            tag = self.data[at]
-            if not (tag == 67 or 0x60 <= tag < 0x70 or tag == 79):
+        if tag == TAG_CLASS:
+            tag = self.definitions()
+            if not is_object(tag):
                 return self.any(depth + 1)
-            self.at = at + 1
-        if 0x60 <= tag < 0x70:
-            return self.put_object(tag - 0x60, at, depth + 1)
-        if tag == 79:
-            if self.at >= self.n:
-                self.cut("an object")
+            at = self.at
             self.at += 1
-            return self.put_object(self.number(self.data[self.at - 1]), at, depth + 1)
-        if tag == 72 or tag == 77:
-            return self.put_map(tag == 77, depth + 1)
-        if 0x70 <= tag or 0x55 <= tag <= 0x58:
+        if is_object(tag):
+            return self.put_object(tag, at, depth + 1)
+        if is_map(tag):
+            return self.put_map(tag == TAG_MAP_TYPED, depth + 1)
+        if is_list(tag):
             return self.put_list(tag, depth + 1)
         self.bad(f"no value begins with 0x{tag:02x}", at)
 
     cdef int put_list(self, uint8_t tag, int depth) except -1:
-        cdef Py_ssize_t own = self.enter(self.at - 1), at
-        cdef int64_t count = -1, i = 0
+        cdef Py_ssize_t own = self.enter(self.at - 1)
+        cdef int64_t count = self.list_head(tag), i = 0
         cdef int height = 0, inner
-        if tag == 0x55 or tag == 0x56 or 0x70 <= tag < 0x78:
-            self.pass_type()
-        if tag >= 0x70:
-            count = tag & 7
-        elif tag == 0x56 or tag == 0x58:
-            at = self.at
-            if at >= self.n:
-                self.cut("a list")
-            self.at += 1
-            count = self.number(self.data[at])
-            if not 0 <= count <= 0x7FFFFFFF:
-                self.bad(f"a list of {count} values", at)
         if count > self.n - self.at:
             self.cut(f"a list of {count} values")
-        put_byte(self.json, 91)
-        while i != count:
-            if count < 0:
-                if self.at >= self.n:
-                    self.cut("a list")
-                if self.data[self.at] == 90:
-                    self.at += 1
-                    break
+        put_byte(self.json, c'[')
+        while i != count and not (count < 0 and self.ends("a list")):
             if i:
-                put_byte(self.json, 44)
+                put_byte(self.json, c',')
             inner = self.any(depth)
             if inner > height:
                 height = inner
             i += 1
-        put_byte(self.json, 93)
+        put_byte(self.json, c']')
+        return self.leave(own, height + 1)
+
+    cdef int leave(self, Py_ssize_t own, int height) except -1:
+        """A container's JSON is whole: references to it may come; its height."""
         (<Reference*>self.references.data)[own].end = self.json.length
-        (<Reference*>self.references.data)[own].height = height + 1
-        return height + 1
+        (<Reference*>self.references.data)[own].height = height
+        return height
 
     cdef int put_map(self, bint typed, int depth) except -1:
         cdef Py_ssize_t own = self.enter(self.at - 1)
@@ -332,25 +269,18 @@ cdef class Hessian2Scanner(Hessian2Walker):
         cdef bint first = True
         if typed:
             self.pass_type()
-        put_byte(self.json, 123)
-        while True:
-            if self.at >= self.n:
-                self.cut("a map")
-            if self.data[self.at] == 90:
-                self.at += 1
-                break
+        put_byte(self.json, c'{')
+        while not self.ends("a map"):
             if not first:
-                put_byte(self.json, 44)
+                put_byte(self.json, c',')
             first = False
             self.key(depth)
-            put_byte(self.json, 58)
+            put_byte(self.json, c':')
             inner = self.any(depth)
             if inner > height:
                 height = inner
-        put_byte(self.json, 125)
-        (<Reference*>self.references.data)[own].end = self.json.length
-        (<Reference*>self.references.data)[own].height = height + 1
-        return height + 1
+        put_byte(self.json, c'}')
+        return self.leave(own, height + 1)
 
     cdef int key(self, int depth) except -1:
         """A map's key, which JSON wants to be text."""
@@ -361,15 +291,15 @@ cdef class Hessian2Scanner(Hessian2Walker):
         self.any(depth)
         text = self.json.data + start
         length = self.json.length - start
-        if text[0] == 34:
+        if text[0] == c'"':
             return 0
-        if text[0] != 123 and text[0] != 91:
+        if text[0] != c'{' and text[0] != c'[':
             # A number or a word.
             self.json.reserve(2)
             text = self.json.data + start
             memmove(text + 1, text, length)
-            text[0] = 34
-            text[length + 1] = 34
+            text[0] = c'"'
+            text[length + 1] = c'"'
             self.json.length += 2
             for i in range(first, self.reference_count):
                 if not (<Reference*>self.references.data)[i].aside:
@@ -383,24 +313,21 @@ cdef class Hessian2Scanner(Hessian2Walker):
         write_json_string(self.json, copied.data, length)
         return 0
 
-    cdef int put_object(self, int64_t index, Py_ssize_t at, int depth) except -1:
-        cdef Py_ssize_t own, start, member, before
+    cdef int put_object(self, uint8_t tag, Py_ssize_t at, int depth) except -1:
+        cdef Py_ssize_t index = self.class_number(tag, at), own = self.enter(at)
+        cdef Py_ssize_t start, member, before, i
         cdef bint first = True
         cdef Py_ssize_t spans[2 * ROLES]
         cdef ClassInfo known
         cdef FieldInfo field
         cdef int height = 0, inner
-        cdef Py_ssize_t i
-        if not 0 <= index < self.class_count:
-            self.bad(f"class {index} of {self.class_count}", at)
-        own = self.enter(at)
         known = (<ClassInfo*>self.classes.data)[index]
         if known.kind == LOST:
             lost_elements(None)
         for i in range(2 * ROLES):
             spans[i] = -1
         start = self.json.length
-        put_byte(self.json, 123)
+        put_byte(self.json, c'{')
         if self.with_class and known.kind == PLAIN:
             put(self.json, b'"class":')
             self.json.append(self.names.data + known.name, known.name_length)
@@ -410,7 +337,7 @@ cdef class Hessian2Scanner(Hessian2Walker):
             member = self.json.length
             before = self.reference_count
             if not first:
-                put_byte(self.json, 44)
+                put_byte(self.json, c',')
             self.json.append(self.names.data + field.name, field.name_length)
             if field.role >= 0:
                 spans[2 * field.role] = self.json.length
@@ -428,17 +355,15 @@ cdef class Hessian2Scanner(Hessian2Walker):
             first = False
             if field.role >= 0:
                 spans[2 * field.role + 1] = self.json.length
-        put_byte(self.json, 125)
+        put_byte(self.json, c'}')
         if known.kind != PLAIN:
             self.fold(known.kind, index, start, own, spans)
-        (<Reference*>self.references.data)[own].end = self.json.length
-        (<Reference*>self.references.data)[own].height = height + 1
-        return height + 1
+        return self.leave(own, height + 1)
 
     cdef bint is_reference_to(self, Py_ssize_t number) except -1:
         """Whether the next value is a reference to ``number``, which is then passed over."""
         cdef Py_ssize_t at = self.at
-        if self.n - at < 2 or self.data[at] != 0x51:
+        if self.n - at < 2 or self.data[at] != TAG_REFERENCE:
             return False
         self.at += 2
         if self.number(self.data[at + 1]) == number:
@@ -448,16 +373,8 @@ cdef class Hessian2Scanner(Hessian2Walker):
 
     cdef int put_reference(self, int depth) except -1:
         cdef Py_ssize_t at = self.at - 1, length
-        cdef int64_t index
-        cdef Reference* found
+        cdef Reference* found = (<Reference*>self.references.data) + self.referred()
         cdef char* to
-        if self.at >= self.n:
-            self.cut("a reference")
-        self.at += 1
-        index = self.number(self.data[at + 1])
-        if not 0 <= index < self.reference_count:
-            self.bad(f"reference {index} of {self.reference_count}", at)
-        found = (<Reference*>self.references.data) + index
         if found.end == OPEN:
             raise LimitError(
                 f"hessian2: a value that contains itself, which JSON cannot say, at byte {at}"
@@ -502,7 +419,7 @@ cdef class Hessian2Scanner(Hessian2Walker):
         cdef Py_ssize_t length = spans[1] - spans[0]
         cdef int role
         if kind == AS_VALUE or kind == AS_PART or kind == AS_NUMBER:
-            if spans[1] < 0 or (kind != AS_PART and text[spans[0]] != 34):
+            if spans[1] < 0 or (kind != AS_PART and text[spans[0]] != c'"'):
                 return 0
             if kind == AS_NUMBER:
                 if length - 2 > JSON_NUMBER_BYTES_MAX:
@@ -537,13 +454,14 @@ cdef class Hessian2Scanner(Hessian2Walker):
         folded = json_text(name.decode(), parts)
         if folded is None:
             return 0
-        if len(folded) > JSON_NUMBER_BYTES_MAX and folded[0] != 34:
+        if len(folded) > JSON_NUMBER_BYTES_MAX and folded[0] != c'"':
             raise LimitError(
                 f"hessian2: a number of more than {JSON_NUMBER_BYTES_MAX} digits at byte {self.at}"
             )
         self.keep_aside(start, own + 1)
         json.length = start
         return json.append(PyBytes_AS_STRING(folded), PyBytes_GET_SIZE(folded))
+
 
 # A scanner of the usual options that ``to_json`` has done with, and will use again.
 cdef Hessian2Scanner spare = None

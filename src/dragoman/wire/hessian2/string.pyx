@@ -19,6 +19,11 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.hessian2.heads cimport string_head
+from dragoman.wire.hessian2.tags cimport (
+    CHUNK_MAX, STRING_SHORT_MAX, STRING_TINY_MAX, TAG_STRING, TAG_STRING_CHUNK, TAG_STRING_SHORT,
+    TAG_STRING_TINY,
+)
 
 from dragoman.errors import UsageError
 
@@ -31,8 +36,6 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     Py_UCS4 PyUnicode_READ(int kind, void* data, Py_ssize_t index)
     void PyUnicode_WRITE(int kind, void* data, Py_ssize_t index, Py_UCS4 value)
-
-cdef Py_ssize_t CHUNK_UNITS_MAX = 0x8000
 
 
 cdef int utf8_point(const uint8_t* p, Py_ssize_t n, uint32_t* point) noexcept nogil:
@@ -83,26 +86,6 @@ cdef inline uint8_t* put(uint8_t* to, uint32_t point) noexcept nogil:
     return to + 4
 
 
-cdef inline Py_ssize_t chunk_head(
-    const uint8_t* p, Py_ssize_t n, Py_ssize_t at, Py_ssize_t* units
-) noexcept nogil:
-    """Where a chunk's text begins, or -1 when there is no such head."""
-    cdef uint8_t tag
-    if at >= n:
-        return -1
-    tag = p[at]
-    if tag < 0x20:
-        units[0] = tag
-        return at + 1
-    if 0x30 <= tag <= 0x33 and n - at >= 2:
-        units[0] = ((tag - 0x30) << 8) | p[at + 1]
-        return at + 2
-    if (tag == 0x53 or tag == 0x52) and n - at >= 3:
-        units[0] = (p[at + 1] << 8) | p[at + 2]
-        return at + 3
-    return -1
-
-
 cdef Py_ssize_t one_chunk(
     const uint8_t* p, Py_ssize_t n, Py_ssize_t at, Py_ssize_t* length
 ) noexcept nogil:
@@ -112,8 +95,8 @@ cdef Py_ssize_t one_chunk(
     tell (``string_shape``). The text may not be UTF-8.
     """
     cdef Py_ssize_t units = 0, run
-    cdef Py_ssize_t text = chunk_head(p, n, at, &units)
-    if text < 0 or p[at] == 0x52:
+    cdef Py_ssize_t text = string_head(p, n, at, &units)
+    if text < 0 or p[at] == TAG_STRING_CHUNK:
         return -1
     run = ascii_run(p + text, units if units < n - text else n - text)
     length[0] = units
@@ -135,7 +118,7 @@ cdef str read_text(const uint8_t* p, Py_ssize_t n, Py_ssize_t at, Py_ssize_t* en
     cdef Py_ssize_t text = one_chunk(p, n, at, &length)
     if text >= 0:
         end[0] = text + length
-        chunk_head(p, n, at, &units)
+        string_head(p, n, at, &units)
         if length == units and ascii_run(p + text, length) == length:
             result = PyUnicode_New(length, 127)
             memcpy(PyUnicode_DATA(result), p + text, length)
@@ -158,11 +141,9 @@ cdef int string_shape(
 
     On -1 ``shape.end`` tells where.
     """
-    cdef Py_ssize_t units = 0, run
-    cdef Py_ssize_t text = chunk_head(p, n, at, &units)
-    cdef uint32_t point = 0
+    cdef Py_ssize_t units = 0
+    cdef Py_ssize_t text = string_head(p, n, at, &units)
     cdef bint high = False, last
-    cdef int size
     shape.start = at
     shape.end = at
     shape.text = -1
@@ -170,50 +151,63 @@ cdef int string_shape(
     shape.widest = 127
     if text < 0:
         return -1
-    if p[at] != 0x52:
-        run = ascii_run(p + text, units if units < n - text else n - text)
-        if run == units:
-            shape.text = text
-            shape.points = units
-            shape.end = text + units
-            return 0
+    if p[at] != TAG_STRING_CHUNK and (
+        ascii_run(p + text, units if units < n - text else n - text) == units
+    ):
+        shape.text = text
+        shape.points = units
+        shape.end = text + units
+        return 0
     while True:
-        text = chunk_head(p, n, at, &units)
+        text = string_head(p, n, at, &units)
         shape.end = at
         if text < 0:
             return -1
-        last = p[at] != 0x52
-        at = text
-        while units > 0:
-            run = ascii_run(p + at, units if units < n - at else n - at)
-            if run:
-                at += run
-                units -= run
-                shape.points += run
-                high = False
-                continue
-            shape.end = at
-            if at >= n:
-                return -1
-            size = utf8_point(p + at, n - at, &point)
-            if size == 0:
-                return -1
-            at += size
-            units -= 2 if size == 4 else 1
-            if high and 0xDC00 <= point <= 0xDFFF:
-                # The pair is one character, already counted.
-                shape.widest = 0x10FFFF
-                high = False
-                continue
-            high = 0xD800 <= point <= 0xDBFF
-            shape.points += 1
-            if point > shape.widest:
-                shape.widest = point
-        shape.end = at
-        if units < 0:
+        last = p[at] != TAG_STRING_CHUNK
+        at = chunk_shape(p, n, text, units, &high, shape)
+        if at < 0:
             return -1
         if last:
             return 0
+
+
+cdef inline Py_ssize_t chunk_shape(
+    const uint8_t* p, Py_ssize_t n, Py_ssize_t at, Py_ssize_t units, bint* high, StringShape* shape
+) noexcept nogil:
+    """Measure the text of one chunk at ``p[at]``; where it ends, or -1.
+
+    ``high`` tells whether the character before is the first half of a pair.
+    """
+    cdef Py_ssize_t run
+    cdef uint32_t point = 0
+    cdef int size
+    while units > 0:
+        run = ascii_run(p + at, units if units < n - at else n - at)
+        if run:
+            at += run
+            units -= run
+            shape.points += run
+            high[0] = False
+            continue
+        shape.end = at
+        if at >= n:
+            return -1
+        size = utf8_point(p + at, n - at, &point)
+        if size == 0:
+            return -1
+        at += size
+        units -= 2 if size == 4 else 1
+        if high[0] and 0xDC00 <= point <= 0xDFFF:
+            # The pair is one character, already counted.
+            shape.widest = 0x10FFFF
+            high[0] = False
+            continue
+        high[0] = 0xD800 <= point <= 0xDBFF
+        shape.points += 1
+        if point > shape.widest:
+            shape.widest = point
+    shape.end = at
+    return -1 if units < 0 else at
 
 
 cdef str string_text(const uint8_t* p, const StringShape* shape):
@@ -230,8 +224,8 @@ cdef str string_text(const uint8_t* p, const StringShape* shape):
         return <str>result
     kind = PyUnicode_KIND(result)
     while True:
-        last = p[at] != 0x52
-        at = chunk_head(p, shape.end, at, &units)
+        last = p[at] != TAG_STRING_CHUNK
+        at = string_head(p, shape.end, at, &units)
         while units > 0:
             size = utf8_point(p + at, shape.end - at, &point)
             at += size
@@ -250,15 +244,15 @@ cdef str string_text(const uint8_t* p, const StringShape* shape):
 
 cdef inline uint8_t* put_head(uint8_t* to, Py_ssize_t units, bint last) noexcept nogil:
     """Write the head of a chunk."""
-    if not last or units >= 0x400:
-        to[0] = 0x53 if last else 0x52
+    if not last or units > STRING_SHORT_MAX:
+        to[0] = TAG_STRING if last else TAG_STRING_CHUNK
         to[1] = units >> 8
         to[2] = units & 255
         return to + 3
-    if units < 0x20:
-        to[0] = units
+    if units <= STRING_TINY_MAX:
+        to[0] = TAG_STRING_TINY + units
         return to + 1
-    to[0] = 0x30 + (units >> 8)
+    to[0] = TAG_STRING_SHORT + (units >> 8)
     to[1] = units & 255
     return to + 2
 
@@ -273,14 +267,14 @@ cdef int write_text(Buffer out, str text) except -1:
     cdef uint8_t* to
     while True:
         if kind != 4:
-            units = n - i if n - i < CHUNK_UNITS_MAX else CHUNK_UNITS_MAX
+            units = n - i if n - i < CHUNK_MAX else CHUNK_MAX
             at = i + units
         else:
             units = 0
             at = i
             while at < n:
                 point = PyUnicode_READ(kind, data, at)
-                if units + (2 if point > 0xFFFF else 1) > CHUNK_UNITS_MAX:
+                if units + (2 if point > 0xFFFF else 1) > CHUNK_MAX:
                     break
                 units += 2 if point > 0xFFFF else 1
                 at += 1
@@ -327,7 +321,7 @@ cdef int write_hessian_string(Buffer out, const char* utf8, Py_ssize_t n) except
         at = i
         while at < n:
             size = utf8_point(p + at, n - at, &point)
-            if units + (2 if size == 4 else 1) > CHUNK_UNITS_MAX:
+            if units + (2 if size == 4 else 1) > CHUNK_MAX:
                 break
             units += 2 if size == 4 else 1
             at += size
@@ -356,24 +350,14 @@ cdef Py_ssize_t hessian_string_to_utf8(
     """
     cdef const uint8_t* p = <const uint8_t*>data
     cdef uint8_t* to = <uint8_t*>dst
-    cdef Py_ssize_t i = 0, units
+    cdef Py_ssize_t i = 0, units = 0
     cdef uint32_t point, high = 0
     cdef bint last = False
     cdef int size
     while not last:
-        if i >= n:
-            return -1
-        last = p[i] != 0x52
-        if p[i] < 0x20:
-            units = p[i]
-            i += 1
-        elif 0x30 <= p[i] <= 0x33 and n - i >= 2:
-            units = ((p[i] - 0x30) << 8) | p[i + 1]
-            i += 2
-        elif (p[i] == 0x53 or p[i] == 0x52) and n - i >= 3:
-            units = (p[i + 1] << 8) | p[i + 2]
-            i += 3
-        else:
+        last = i < n and p[i] != TAG_STRING_CHUNK
+        i = string_head(p, n, i, &units)
+        if i < 0:
             return -1
         while units > 0:
             if i >= n:

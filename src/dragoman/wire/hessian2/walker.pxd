@@ -1,6 +1,7 @@
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
 
 from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.hessian2.string cimport StringShape
 
 cdef enum:
     OPEN = -1      # of Reference.end: still being written
@@ -24,14 +25,6 @@ cdef struct Reference:
     bint aside
 
 
-cdef inline uint32_t read32(const uint8_t* p) noexcept nogil:
-    return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
-
-
-cdef inline uint64_t read64(const uint8_t* p) noexcept nogil:
-    return (<uint64_t>read32(p) << 32) | read32(p + 4)
-
-
 cdef class Hessian2Walker:
     cdef object owner
     cdef const uint8_t* data
@@ -53,10 +46,24 @@ cdef class Hessian2Walker:
     cdef object bad(self, str what, Py_ssize_t at)
     cdef object cut(self, str what)
     cdef int64_t number(self, uint8_t tag) except? -1
+    cdef int64_t next_number(self, str what) except? -1
     cdef int put_text(self, Buffer out) except -1
+    cdef int put_units(self, Buffer out, const StringShape* shape) except -1
     cdef Py_ssize_t pass_binary(self) except -1
     cdef int pass_type(self) except -1
+    cdef int64_t list_head(self, uint8_t tag) except -2
+    cdef bint ends(self, str what) except -1
+    cdef Py_ssize_t class_number(self, uint8_t tag, Py_ssize_t at) except -1
+    cdef int64_t referred(self) except -1
     cdef Py_ssize_t enter(self, Py_ssize_t at) except -1
+    cdef uint8_t definitions(self) except? 255
     cdef int define(self) except -1
+    cdef int define_fields(self, ClassInfo* made, tuple roles) except -1
     cdef int hide(self, Py_ssize_t first, Py_ssize_t last) except -1
     cdef int pass_value(self, int depth) except -1
+    cdef int pass_bytes(self, int count) except -1
+    cdef int pass_nested(self, uint8_t tag, int depth) except -1
+    cdef int enter_skipped(self, Py_ssize_t at) except -1
+    cdef int pass_object(self, uint8_t tag, Py_ssize_t at, int depth) except -1
+    cdef int pass_map(self, uint8_t tag, Py_ssize_t at, int depth) except -1
+    cdef int pass_list(self, uint8_t tag, Py_ssize_t at, int depth) except -1

@@ -1,4 +1,4 @@
-"""Past the values of a hessian2 stream, and what its references, classes and types stand for.
+"""Passes over the values of a hessian2 stream, and numbers its references, classes and types.
 
 ``hessian2.scanner`` is built on this: one stream is walked through by transcoding some values and
 skipping others, and all are numbered alike. The invariants: no byte beyond the end is looked at;
@@ -10,8 +10,17 @@ from libc.string cimport memcmp
 
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.hessian2.fold cimport AS_VALUE, PLAIN, fold_of
+from dragoman.wire.hessian2.heads cimport (
+    CUT_SHORT, NO_SUCH, binary_head, read_number, string_head,
+)
 from dragoman.wire.hessian2.string cimport (
     StringShape, one_chunk, string_shape, utf8_point,
+)
+from dragoman.wire.hessian2.tags cimport (
+    LIST_TINY_MASK, TAG_BINARY_CHUNK, TAG_CLASS, TAG_END, TAG_FALSE, TAG_LIST, TAG_LIST_TYPED,
+    TAG_LIST_TYPED_TINY, TAG_MAP_TYPED, TAG_NULL, TAG_OBJECT, TAG_OBJECT_TINY, TAG_REFERENCE,
+    TAG_STRING_CHUNK, TAG_TRUE, date_bytes, double_bytes, is_binary, is_date, is_double, is_list,
+    is_map, is_number, is_object, is_string, is_typed_list,
 )
 from dragoman.wire.json.numbers cimport put_byte, put_point
 from dragoman.wire.json.string cimport JSON_OK, write_json_string
@@ -46,11 +55,7 @@ cdef class Hessian2Walker:
     cdef int32_t int32(self) except? -1:
         """The next value, which must be an int (or a long in its range)."""
         cdef Py_ssize_t at = self.at
-        cdef int64_t number
-        if at >= self.n:
-            self.cut("a value")
-        self.at += 1
-        number = self.number(self.data[at])
+        cdef int64_t number = self.next_number("a value")
         if not -0x80000000 <= number <= 0x7FFFFFFF:
             self.bad("a number beyond an int", at)
         return <int32_t>number
@@ -62,10 +67,10 @@ cdef class Hessian2Walker:
         if self.at >= self.n:
             self.cut("a value")
         tag = self.data[self.at]
-        if tag == 78:
+        if tag == TAG_NULL:
             self.at += 1
             return 1
-        if not (tag < 0x20 or 0x30 <= tag < 0x34 or tag == 0x52 or tag == 0x53):
+        if not is_string(tag):
             self.bad(f"no string but a value that begins with 0x{tag:02x}", self.at)
         self.put_text(out)
         return 0
@@ -87,47 +92,27 @@ cdef class Hessian2Walker:
 
     cdef int64_t number(self, uint8_t tag) except? -1:
         """The int or long that begins with ``tag``, which has been taken."""
-        cdef const uint8_t* p = self.data + self.at
-        cdef Py_ssize_t left = self.n - self.at
-        cdef int size = -1
-        cdef int64_t result = 0
-        if 0x80 <= tag <= 0xBF:
-            return <int64_t>tag - 0x90
-        if 0xD8 <= tag <= 0xEF:
-            return <int64_t>tag - 0xE0
-        if 0xC0 <= tag <= 0xCF or tag >= 0xF0:
-            size = 1
-            if left >= 1:
-                result = (<int64_t>tag - (0xC8 if tag < 0xF0 else 0xF8)) * 256 + p[0]
-        elif 0xD0 <= tag <= 0xD7 or 0x38 <= tag <= 0x3F:
-            size = 2
-            if left >= 2:
-                result = (
-                    (<int64_t>tag - (0xD4 if tag >= 0xD0 else 0x3C)) * 65536 + (p[0] << 8) + p[1]
-                )
-        elif tag == 73 or tag == 0x59:
-            size = 4
-            if left >= 4:
-                result = <int32_t>read32(p)
-        elif tag == 76:
-            size = 8
-            if left >= 8:
-                result = <int64_t>read64(p)
-        else:
+        cdef int64_t number = 0
+        cdef int size = read_number(tag, self.data + self.at, self.n - self.at, &number)
+        if size < 0:
+            if size == CUT_SHORT:
+                self.cut("a number")
             self.bad(f"no int but a value that begins with 0x{tag:02x}", self.at - 1)
-        if left < size:
-            self.cut("a number")
         self.at += size
-        return result
+        return number
+
+    cdef int64_t next_number(self, str what) except? -1:
+        """The next value, which must be an int or a long; ``what`` is cut short without it."""
+        if self.at >= self.n:
+            self.cut(what)
+        self.at += 1
+        return self.number(self.data[self.at - 1])
 
     cdef int put_text(self, Buffer out) except -1:
         """The string at ``at`` as a JSON string; only passed over if ``out`` is None."""
         cdef StringShape shape
         cdef const uint8_t* p = self.data
         cdef Py_ssize_t at, units = 0
-        cdef uint32_t point = 0, high = 0
-        cdef bint last
-        cdef int size
         if out is not None:
             at = one_chunk(p, self.n, self.at, &units)
             if at >= 0 and write_json_string(out, <const char*>p + at, units) == JSON_OK:
@@ -140,19 +125,19 @@ cdef class Hessian2Walker:
         self.at = shape.end
         if out is None:
             return 0
-        put_byte(out, 34)
-        at = shape.start
-        while True:
-            last = p[at] != 0x52
-            if p[at] < 0x20:
-                units = p[at]
-                at += 1
-            elif p[at] < 0x34:
-                units = ((p[at] - 0x30) << 8) | p[at + 1]
-                at += 2
-            else:
-                units = (p[at + 1] << 8) | p[at + 2]
-                at += 3
+        return self.put_units(out, &shape)
+
+    cdef int put_units(self, Buffer out, const StringShape* shape) except -1:
+        """A measured string as a JSON string, unit by unit: pairs of surrogates become one."""
+        cdef const uint8_t* p = self.data
+        cdef Py_ssize_t at = shape.start, units = 0
+        cdef uint32_t point = 0, high = 0
+        cdef bint last = False
+        cdef int size
+        put_byte(out, c'"')
+        while not last:
+            last = p[at] != TAG_STRING_CHUNK
+            at = string_head(p, shape.end, at, &units)
             while units > 0:
                 size = utf8_point(p + at, shape.end - at, &point)
                 at += size
@@ -168,34 +153,22 @@ cdef class Hessian2Walker:
                     high = point
                 else:
                     put_point(out, point)
-            if last:
-                break
         if high:
             put_point(out, high)
-        return put_byte(out, 34)
+        return put_byte(out, c'"')
 
     cdef Py_ssize_t pass_binary(self) except -1:
         """Pass over the binary value at ``at``; how many bytes it holds."""
-        cdef const uint8_t* p = self.data
-        cdef Py_ssize_t at = self.at, total = 0, size, head
+        cdef Py_ssize_t at = self.at, total = 0, size = 0
+        cdef int head
         cdef bint last = False
         while not last:
-            if at >= self.n:
+            head = binary_head(self.data + at, self.n - at, &size)
+            if head == NO_SUCH:
+                self.bad(f"no chunk of a binary value begins with 0x{self.data[at]:02x}", at)
+            if head == CUT_SHORT:
                 self.cut("a binary value")
-            last = p[at] != 0x41
-            if 0x20 <= p[at] < 0x30:
-                head = 1
-                size = p[at] - 0x20
-            elif 0x34 <= p[at] < 0x38:
-                head = 2
-                size = ((p[at] - 0x34) << 8) + p[at + 1] if self.n - at > 1 else 0
-            elif p[at] == 0x41 or p[at] == 0x42:
-                head = 3
-                size = (p[at + 1] << 8) + p[at + 2] if self.n - at > 2 else 0
-            else:
-                self.bad(f"no chunk of a binary value begins with 0x{p[at]:02x}", at)
-            if self.n - at < head + size:
-                self.cut("a binary value")
+            last = self.data[at] != TAG_BINARY_CHUNK
             at += head + size
             total += size
         self.at = at
@@ -204,19 +177,58 @@ cdef class Hessian2Walker:
     cdef int pass_type(self) except -1:
         """The type of a list or a map."""
         cdef Py_ssize_t at = self.at
-        cdef uint8_t tag
         cdef int64_t index
-        if at >= self.n:
-            self.cut("a type")
-        tag = self.data[at]
-        if tag < 0x20 or 0x30 <= tag < 0x34 or tag == 0x52 or tag == 0x53:
+        if at < self.n and is_string(self.data[at]):
             self.type_count += 1
             return self.put_text(None)
-        self.at += 1
-        index = self.number(tag)
+        index = self.next_number("a type")
         if not 0 <= index < self.type_count:
             self.bad(f"type {index} of {self.type_count}", at)
         return 0
+
+    cdef int64_t list_head(self, uint8_t tag) except -2:
+        """Pass the type of the list that ``tag`` began, and give its length; -1: up to its end."""
+        cdef Py_ssize_t at
+        cdef int64_t count
+        if is_typed_list(tag):
+            self.pass_type()
+        if tag >= TAG_LIST_TYPED_TINY:
+            return tag & LIST_TINY_MASK
+        if tag != TAG_LIST_TYPED and tag != TAG_LIST:
+            return -1
+        at = self.at
+        count = self.next_number("a list")
+        if not 0 <= count <= 0x7FFFFFFF:
+            self.bad(f"a list of {count} values", at)
+        return count
+
+    cdef bint ends(self, str what) except -1:
+        """Whether a list or a map ends here; its end is taken."""
+        if self.at >= self.n:
+            self.cut(what)
+        if self.data[self.at] != TAG_END:
+            return False
+        self.at += 1
+        return True
+
+    cdef Py_ssize_t class_number(self, uint8_t tag, Py_ssize_t at) except -1:
+        """Which class the object is of that ``tag`` began at ``at``."""
+        cdef int64_t number
+        if tag == TAG_OBJECT:
+            number = self.next_number("an object")
+        else:
+            number = tag - TAG_OBJECT_TINY
+        if not 0 <= number < self.class_count:
+            self.bad(f"class {number} of {self.class_count}", at)
+        return number
+
+    cdef int64_t referred(self) except -1:
+        """The number of a reference whose first byte has been taken."""
+        cdef Py_ssize_t at = self.at - 1
+        cdef int64_t number = self.next_number("a reference")
+        if not 0 <= number < self.reference_count:
+            self.bad(f"reference {number} of {self.reference_count}", at)
+        return number
 
     cdef Py_ssize_t enter(self, Py_ssize_t at) except -1:
         """Count a container, and give it its place among the references."""
@@ -235,16 +247,24 @@ cdef class Hessian2Walker:
         self.reference_count += 1
         return self.reference_count - 1
 
+    cdef uint8_t definitions(self) except? 255:
+        """Definitions of classes, of which the first byte has been taken; the tag of the value
+        behind them, which has not.
+        """
+        while True:
+            self.define()
+            if self.at >= self.n:
+                self.cut("a value")
+            if self.data[self.at] != TAG_CLASS:
+                return self.data[self.at]
+            self.at += 1
+
     cdef int define(self) except -1:
         """A class definition whose first byte has been taken."""
         cdef Py_ssize_t at = self.at, length
-        cdef int64_t count, i
-        cdef ClassInfo* known
+        cdef int64_t count
         cdef ClassInfo made
-        cdef FieldInfo* field
         cdef tuple roles = ()
-        cdef uint64_t letters = 0, letter
-        cdef bytes name = None
         cdef const char* text
         made.kind = PLAIN
         made.cause = -1
@@ -262,15 +282,25 @@ cdef class Hessian2Walker:
                 made.kind = found[0]
                 roles = found[1]
         at = self.at
-        if at >= self.n:
-            self.cut("a class definition")
-        self.at += 1
-        count = self.number(self.data[at])
+        count = self.next_number("a class definition")
         if not 0 <= count <= self.n - self.at:
             self.bad(f"a class of {count} fields in {self.n - self.at} bytes", at)
         made.first = <Py_ssize_t>(self.fields.length // sizeof(FieldInfo))
         made.count = count
-        for i in range(count):
+        self.define_fields(&made, roles)
+        (<ClassInfo*>self.classes.reserve(sizeof(ClassInfo)))[0] = made
+        self.classes.length += sizeof(ClassInfo)
+        self.class_count += 1
+        return 0
+
+    cdef int define_fields(self, ClassInfo* made, tuple roles) except -1:
+        """The fields of the class ``made``, of which ``roles`` are folded."""
+        cdef Py_ssize_t at, length, i
+        cdef FieldInfo* field
+        cdef uint64_t letters = 0, letter
+        cdef bytes name
+        cdef const char* text
+        for i in range(made.count):
             field = <FieldInfo*>self.fields.reserve(sizeof(FieldInfo))
             self.fields.length += sizeof(FieldInfo)
             if self.names.length > NAMES_BYTES_MAX:
@@ -283,7 +313,7 @@ cdef class Hessian2Walker:
             at = self.at
             if self.text(self.names):
                 self.bad("a field without a name", at)
-            put_byte(self.names, 58)
+            put_byte(self.names, c':')
             field.name_length = <uint32_t>(self.names.length - field.name)
             text = self.names.data + field.name + 1
             length = field.name_length - 3
@@ -298,15 +328,11 @@ cdef class Hessian2Walker:
                     field.role = roles.index(name)
             elif length == 5 and memcmp(text, b"cause", 5) == 0:
                 made.cause = <int>i
-            elif count == 1 and length == 4 and memcmp(text, b"name", 4) == 0:
+            elif made.count == 1 and length == 4 and memcmp(text, b"name", 4) == 0:
                 name = (self.names.data + made.name + 1)[:made.name_length - 2]
                 if self.enums is None or name == b"java.lang.Class" or name in self.enums:
                     made.kind = AS_VALUE
                     field.role = 0
-        known = <ClassInfo*>self.classes.reserve(sizeof(ClassInfo))
-        known[0] = made
-        self.classes.length += sizeof(ClassInfo)
-        self.class_count += 1
         return 0
 
     cdef int hide(self, Py_ssize_t first, Py_ssize_t last) except -1:
@@ -327,110 +353,84 @@ cdef class Hessian2Walker:
     # ---- past values
 
     cdef int pass_value(self, int depth) except -1:
-        """The next value leaves nothing but its entries in the tables."""
-        cdef Py_ssize_t at = self.at, own
+        """Pass over the next value, which leaves nothing but its entries in the tables."""
+        cdef Py_ssize_t at = self.at
         cdef uint8_t tag
-        cdef int64_t count, index, i
-        cdef int size
         if at >= self.n:
             self.cut("a value")
         tag = self.data[at]
-        if tag < 0x20 or 0x30 <= tag < 0x34 or tag == 0x52 or tag == 0x53:
+        if is_string(tag):
             return self.put_text(None)
         self.at = at + 1
-        if tag >= 0x80 or tag == 73 or tag == 76 or tag == 0x59 or 0x38 <= tag < 0x40:
+        if is_number(tag):
             self.number(tag)
-            return 0
-        if tag == 78 or tag == 84 or tag == 70:
-            return 0
-        if tag < 0x30 or 0x34 <= tag < 0x38 or tag == 0x41 or tag == 0x42:
+        elif tag == TAG_NULL or tag == TAG_TRUE or tag == TAG_FALSE:
+            pass
+        elif is_binary(tag):
             self.at = at
             self.pass_binary()
-            return 0
-        if 0x5B <= tag <= 0x5F or tag == 68 or tag == 0x4A or tag == 0x4B:
-            size = 0
-            if tag == 68 or tag == 0x4A:
-                size = 8
-            elif tag == 0x4B or tag == 0x5F:
-                size = 4
-            elif tag >= 0x5D:
-                size = tag - 0x5C
-            if self.n - self.at < size:
-                self.cut("a value")
-            self.at += size
-            return 0
-        if tag == 0x51:
-            if self.at >= self.n:
-                self.cut("a reference")
-            self.at += 1
-            index = self.number(self.data[at + 1])
-            if not 0 <= index < self.reference_count:
-                self.bad(f"reference {index} of {self.reference_count}", at)
-            return 0
+        elif is_double(tag):
+            self.pass_bytes(double_bytes(tag))
+        elif is_date(tag):
+            self.pass_bytes(date_bytes(tag))
+        elif tag == TAG_REFERENCE:
+            self.referred()
+        else:
+            self.pass_nested(tag, depth)
+        return 0
+
+    cdef int pass_bytes(self, int count) except -1:
+        if self.n - self.at < count:
+            self.cut("a value")
+        self.at += count
+        return 0
+
+    cdef int pass_nested(self, uint8_t tag, int depth) except -1:
+        """A list, map or object that ``tag`` began, behind definitions or not."""
+        cdef Py_ssize_t at = self.at - 1
         if depth >= self.depth_max:
             raise LimitError(f"hessian2: nested deeper than {self.depth_max} at byte {at}")
-        while tag == 67:
-            self.define()
-            at = self.at
-            if at >= self.n:
-                self.cut("a value")
-            tag = self.data[at]
-            if not (tag == 67 or 0x60 <= tag < 0x70 or tag == 79):
+        if tag == TAG_CLASS:
+            tag = self.definitions()
+            if not is_object(tag):
                 return self.pass_value(depth + 1)
-            self.at = at + 1
-        if 0x60 <= tag < 0x70 or tag == 79:
-            index = tag - 0x60
-            if tag == 79:
-                if self.at >= self.n:
-                    self.cut("an object")
-                self.at += 1
-                index = self.number(self.data[self.at - 1])
-            if not 0 <= index < self.class_count:
-                self.bad(f"class {index} of {self.class_count}", at)
-            own = self.enter(at)
-            (<Reference*>self.references.data)[own].end = SKIPPED
-            count = (<ClassInfo*>self.classes.data)[index].count
-            for i in range(count):
-                self.pass_value(depth + 1)
-            return 0
-        if tag == 72 or tag == 77:
-            own = self.enter(at)
-            (<Reference*>self.references.data)[own].end = SKIPPED
-            if tag == 77:
-                self.pass_type()
-            while True:
-                if self.at >= self.n:
-                    self.cut("a map")
-                if self.data[self.at] == 90:
-                    self.at += 1
-                    return 0
-                self.pass_value(depth + 1)
-                self.pass_value(depth + 1)
-        if not (0x70 <= tag or 0x55 <= tag <= 0x58):
-            self.bad(f"no value begins with 0x{tag:02x}", at)
-        own = self.enter(at)
-        (<Reference*>self.references.data)[own].end = SKIPPED
-        if tag == 0x55 or tag == 0x56 or 0x70 <= tag < 0x78:
-            self.pass_type()
-        count = -1
-        if tag >= 0x70:
-            count = tag & 7
-        elif tag == 0x56 or tag == 0x58:
             at = self.at
-            if at >= self.n:
-                self.cut("a list")
             self.at += 1
-            count = self.number(self.data[at])
-            if not 0 <= count <= 0x7FFFFFFF:
-                self.bad(f"a list of {count} values", at)
-        i = 0
-        while i != count:
-            if count < 0:
-                if self.at >= self.n:
-                    self.cut("a list")
-                if self.data[self.at] == 90:
-                    self.at += 1
-                    return 0
-            self.pass_value(depth + 1)
+        if is_object(tag):
+            return self.pass_object(tag, at, depth + 1)
+        if is_map(tag):
+            return self.pass_map(tag, at, depth + 1)
+        if is_list(tag):
+            return self.pass_list(tag, at, depth + 1)
+        self.bad(f"no value begins with 0x{tag:02x}", at)
+
+    cdef int enter_skipped(self, Py_ssize_t at) except -1:
+        """Count a container that leaves no JSON."""
+        cdef Py_ssize_t own = self.enter(at)
+        (<Reference*>self.references.data)[own].end = SKIPPED
+        return 0
+
+    cdef int pass_object(self, uint8_t tag, Py_ssize_t at, int depth) except -1:
+        cdef Py_ssize_t number = self.class_number(tag, at), i
+        self.enter_skipped(at)
+        for i in range((<ClassInfo*>self.classes.data)[number].count):
+            self.pass_value(depth)
+        return 0
+
+    cdef int pass_map(self, uint8_t tag, Py_ssize_t at, int depth) except -1:
+        self.enter_skipped(at)
+        if tag == TAG_MAP_TYPED:
+            self.pass_type()
+        while not self.ends("a map"):
+            self.pass_value(depth)
+            self.pass_value(depth)
+        return 0
+
+    cdef int pass_list(self, uint8_t tag, Py_ssize_t at, int depth) except -1:
+        cdef int64_t count, i = 0
+        self.enter_skipped(at)
+        count = self.list_head(tag)
+        while i != count and not (count < 0 and self.ends("a list")):
+            self.pass_value(depth)
             i += 1
         return 0

@@ -2,6 +2,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.hessian2.plan cimport Plan
 
 
 # An object that was written, which is kept alive, and its reference number.
@@ -60,3 +61,8 @@ cdef class Hessian2Writer:
     cdef int bean(self, dict fields, str java_class) except -1
     cdef int by_plan(self, object value, object plan) except -1
     cdef int no_fit(self, object value, object plan) except -1
+    cdef int whole(self, object value, Plan plan) except -1
+    cdef int real(self, object value, Plan plan) except -1
+    cdef int many(self, object value, Plan plan) except -1
+    cdef int byte_array(self, object value, Plan plan) except -1
+    cdef int named(self, object value, Plan plan) except -1

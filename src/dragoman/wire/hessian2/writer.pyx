@@ -16,18 +16,28 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport floor, signbit
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from dragoman.wire.java.bean cimport Bean
+from dragoman.wire.big_endian cimport put32, put64
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.java.descriptor cimport split_descriptor
 from dragoman.wire.hessian2.plan cimport (
-    ARRAY, AS_IS, BOOLEAN, BYTES, CHARACTER, CHARACTERS, CONVERTED, DOUBLE, INTEGER, LIST, LONG,
-    MAP, NUMBER, SET, TEXT, Plan, plan_of,
+    ARRAY, AS_IS, BOOLEAN, BYTES, CHARACTER, CHARACTERS, CONVERTED, DOUBLE, INTEGER, LONG, MAP,
+    NUMBER, OBJECT, TEXT, Plan, plan_of,
 )
 from dragoman.wire.hessian2.string cimport write_hessian_string, write_text
+from dragoman.wire.hessian2.tags cimport (
+    BINARY_SHORT_MAX, BINARY_TINY_MAX, CHUNK_MAX, LIST_TINY_MAX, OBJECT_TINY_MAX, TAG_BINARY,
+    TAG_BINARY_CHUNK, TAG_BINARY_SHORT, TAG_BINARY_TINY, TAG_CLASS, TAG_DATE, TAG_DATE_MINUTES,
+    TAG_DOUBLE, TAG_DOUBLE_BYTE, TAG_DOUBLE_MILLS, TAG_DOUBLE_ONE, TAG_DOUBLE_SHORT,
+    TAG_DOUBLE_ZERO, TAG_END, TAG_FALSE, TAG_INT, TAG_INT_BYTE_ZERO, TAG_INT_SHORT_ZERO,
+    TAG_INT_TINY_ZERO, TAG_LIST, TAG_LIST_TINY, TAG_LIST_TYPED, TAG_LIST_TYPED_TINY, TAG_LONG,
+    TAG_LONG_BYTE_ZERO, TAG_LONG_INT, TAG_LONG_SHORT_ZERO, TAG_LONG_TINY_ZERO, TAG_MAP,
+    TAG_MAP_TYPED, TAG_NULL, TAG_OBJECT, TAG_OBJECT_TINY, TAG_REFERENCE, TAG_TRUE,
+)
+from dragoman.wire.java.bean cimport Bean
+from dragoman.wire.java.descriptor cimport split_descriptor
 
 import datetime as _datetime
 import decimal
@@ -44,7 +54,6 @@ cdef enum:
     DEPTH = 256
     SLOTS_LEAST = 16    # of the table of references, a power of two
     SLOTS_KEPT = 4096   # a larger one goes back to the allocator with its stream
-    CHUNK_BYTES = 0x8000
 
 DEPTH_MAX = DEPTH
 
@@ -124,29 +133,29 @@ cdef class Hessian2Writer:
         return 0
 
     cdef int null(self) except -1:
-        return self.tag(78)
+        return self.tag(TAG_NULL)
 
     cdef int boolean(self, bint value) except -1:
-        return self.tag(84 if value else 70)
+        return self.tag(TAG_TRUE if value else TAG_FALSE)
 
     cdef int int32(self, int32_t value) except -1:
         """An int."""
         cdef uint8_t* to = <uint8_t*>self.out.reserve(5)
         if -16 <= value <= 47:
-            to[0] = 0x90 + value
+            to[0] = TAG_INT_TINY_ZERO + value
             self.out.length += 1
         elif -2048 <= value <= 2047:
-            to[0] = 0xC8 + (value >> 8)
+            to[0] = TAG_INT_BYTE_ZERO + (value >> 8)
             to[1] = value & 255
             self.out.length += 2
         elif -262144 <= value <= 262143:
-            to[0] = 0xD4 + (value >> 16)
+            to[0] = TAG_INT_SHORT_ZERO + (value >> 16)
             to[1] = (value >> 8) & 255
             to[2] = value & 255
             self.out.length += 3
         else:
-            to[0] = 73
-            put32(to + 1, value)
+            to[0] = TAG_INT
+            put32(to + 1, <uint32_t>value)
             self.out.length += 5
         return 0
 
@@ -154,24 +163,24 @@ cdef class Hessian2Writer:
         """A long."""
         cdef uint8_t* to = <uint8_t*>self.out.reserve(9)
         if -8 <= value <= 15:
-            to[0] = 0xE0 + value
+            to[0] = TAG_LONG_TINY_ZERO + value
             self.out.length += 1
         elif -2048 <= value <= 2047:
-            to[0] = 0xF8 + (value >> 8)
+            to[0] = TAG_LONG_BYTE_ZERO + (value >> 8)
             to[1] = value & 255
             self.out.length += 2
         elif -262144 <= value <= 262143:
-            to[0] = 0x3C + (value >> 16)
+            to[0] = TAG_LONG_SHORT_ZERO + (value >> 16)
             to[1] = (value >> 8) & 255
             to[2] = value & 255
             self.out.length += 3
         elif -0x80000000 <= value <= 0x7FFFFFFF:
-            to[0] = 0x59
-            put32(to + 1, <int32_t>value)
+            to[0] = TAG_LONG_INT
+            put32(to + 1, <uint32_t>value)
             self.out.length += 5
         else:
-            to[0] = 76
-            put64(to + 1, value)
+            to[0] = TAG_LONG
+            put64(to + 1, <uint64_t>value)
             self.out.length += 9
         return 0
 
@@ -185,14 +194,14 @@ cdef class Hessian2Writer:
         ):
             whole = <int32_t>value
             if whole == 0 or whole == 1:
-                to[0] = 0x5B + whole
+                to[0] = TAG_DOUBLE_ONE if whole else TAG_DOUBLE_ZERO
                 self.out.length += 1
             elif -128 <= whole <= 127:
-                to[0] = 0x5D
+                to[0] = TAG_DOUBLE_BYTE
                 to[1] = whole & 255
                 self.out.length += 2
             else:
-                to[0] = 0x5E
+                to[0] = TAG_DOUBLE_SHORT
                 to[1] = (whole >> 8) & 255
                 to[2] = whole & 255
                 self.out.length += 3
@@ -200,13 +209,13 @@ cdef class Hessian2Writer:
         if -2147483.648 <= value <= 2147483.647 and not (value == 0 and signbit(value)):
             mills = <int32_t>(value * 1000)
             if 0.001 * <double>mills == value:
-                to[0] = 0x5F
-                put32(to + 1, mills)
+                to[0] = TAG_DOUBLE_MILLS
+                put32(to + 1, <uint32_t>mills)
                 self.out.length += 5
                 return 0
         memcpy(&bits, &value, 8)
-        to[0] = 68
-        put64(to + 1, <int64_t>bits)
+        to[0] = TAG_DOUBLE
+        put64(to + 1, bits)
         self.out.length += 9
         return 0
 
@@ -215,12 +224,12 @@ cdef class Hessian2Writer:
         cdef uint8_t* to = <uint8_t*>self.out.reserve(9)
         cdef int64_t minutes = value // 60000
         if minutes * 60000 == value and -0x80000000 <= minutes <= 0x7FFFFFFF:
-            to[0] = 0x4B
-            put32(to + 1, <int32_t>minutes)
+            to[0] = TAG_DATE_MINUTES
+            put32(to + 1, <uint32_t>minutes)
             self.out.length += 5
         else:
-            to[0] = 0x4A
-            put64(to + 1, value)
+            to[0] = TAG_DATE
+            put64(to + 1, <uint64_t>value)
             self.out.length += 9
         return 0
 
@@ -238,25 +247,25 @@ cdef class Hessian2Writer:
         """Bytes."""
         cdef uint8_t* to
         cdef Py_ssize_t size
-        while n > CHUNK_BYTES:
-            to = <uint8_t*>self.out.reserve(CHUNK_BYTES + 3)
-            to[0] = 0x41
-            to[1] = CHUNK_BYTES >> 8
-            to[2] = CHUNK_BYTES & 255
-            memcpy(to + 3, data, CHUNK_BYTES)
-            self.out.length += CHUNK_BYTES + 3
-            data += CHUNK_BYTES
-            n -= CHUNK_BYTES
+        while n > CHUNK_MAX:
+            to = <uint8_t*>self.out.reserve(CHUNK_MAX + 3)
+            to[0] = TAG_BINARY_CHUNK
+            to[1] = CHUNK_MAX >> 8
+            to[2] = CHUNK_MAX & 255
+            memcpy(to + 3, data, CHUNK_MAX)
+            self.out.length += CHUNK_MAX + 3
+            data += CHUNK_MAX
+            n -= CHUNK_MAX
         to = <uint8_t*>self.out.reserve(n + 3)
-        if n < 16:
-            to[0] = 0x20 + n
+        if n <= BINARY_TINY_MAX:
+            to[0] = TAG_BINARY_TINY + n
             size = 1
-        elif n < 1024:
-            to[0] = 0x34 + (n >> 8)
+        elif n <= BINARY_SHORT_MAX:
+            to[0] = TAG_BINARY_SHORT + (n >> 8)
             to[1] = n & 255
             size = 2
         else:
-            to[0] = 0x42
+            to[0] = TAG_BINARY
             to[1] = n >> 8
             to[2] = n & 255
             size = 3
@@ -267,24 +276,24 @@ cdef class Hessian2Writer:
     cdef int list_begin(self, Py_ssize_t length, str java_class) except -1:
         """Begin a list of ``length`` values, which follow; ``java_class`` may be None."""
         self.count += 1
-        if length < 8:
-            self.tag((0x78 if java_class is None else 0x70) + length)
+        if length <= LIST_TINY_MAX:
+            self.tag((TAG_LIST_TINY if java_class is None else TAG_LIST_TYPED_TINY) + length)
         else:
-            self.tag(0x58 if java_class is None else 0x56)
+            self.tag(TAG_LIST if java_class is None else TAG_LIST_TYPED)
         if java_class is not None:
             self.type_name(java_class)
-        return self.int32(<int32_t>length) if length >= 8 else 0
+        return self.int32(<int32_t>length) if length > LIST_TINY_MAX else 0
 
     cdef int map_begin(self, str java_class) except -1:
         """Begin a map: keys and values in turn follow, then ``map_end``."""
         self.count += 1
         if java_class is None:
-            return self.tag(72)
-        self.tag(77)
+            return self.tag(TAG_MAP)
+        self.tag(TAG_MAP_TYPED)
         return self.type_name(java_class)
 
     cdef int map_end(self) except -1:
-        return self.tag(90)
+        return self.tag(TAG_END)
 
     cdef int text_map(self, dict entries) except -1:
         """A map of strings, such as Dubbo's attachments."""
@@ -324,7 +333,7 @@ cdef class Hessian2Writer:
                 self.slots_used += 1
                 return False
             if slot.object == <PyObject*>value:
-                self.tag(0x51)
+                self.tag(TAG_REFERENCE)
                 self.int32(<int32_t>slot.number)
                 return True
             at = (at + 1) & self.slot_mask
@@ -413,7 +422,7 @@ cdef class Hessian2Writer:
         return self.int64(number)
 
     cdef int other(self, object value) except -1:
-        """What is rare, and what cannot be written."""
+        """Values of rarer types, and of subclasses; UsageError for those that have no encoding."""
         cdef bytes data
         if isinstance(value, Date):
             return self.milliseconds(value)
@@ -491,10 +500,10 @@ cdef class Hessian2Writer:
         if not java_class:
             raise UsageError("a Bean without the name of its class cannot be written")
         number = self.class_number(java_class, fields)
-        if number < 16:
-            self.tag(0x60 + number)
+        if number <= OBJECT_TINY_MAX:
+            self.tag(TAG_OBJECT_TINY + number)
         else:
-            self.tag(79)
+            self.tag(TAG_OBJECT)
             self.int32(<int32_t>number)
         for value in fields.values():
             self.value(value)
@@ -528,7 +537,7 @@ cdef class Hessian2Writer:
             written.number = len(self.classes)
             written.fields = tuple(fields)
             self.classes[key] = written
-            self.tag(67)
+            self.tag(TAG_CLASS)
             write_text(self.out, java_class)
             self.int32(<int32_t>len(fields))
             for field in fields:
@@ -550,9 +559,9 @@ cdef class Hessian2Writer:
         raise UsageError(f"{value!r:.200} is no {(<Plan>plan).java_class:.200}")
 
     cdef int by_plan(self, object value, object what) except -1:
+        """Write ``value`` as a parameter's plan asks."""
         cdef Plan plan = <Plan>what
         cdef int kind = plan.kind
-        cdef bytes data
         if value is None:
             if not plan.nullable:
                 self.no_fit(value, plan)
@@ -560,13 +569,7 @@ cdef class Hessian2Writer:
         if kind == AS_IS:
             return self.value(value)
         if kind == INTEGER or kind == LONG:
-            if not isinstance(value, int) or isinstance(value, bool):
-                if not (isinstance(value, float) and value.is_integer()):
-                    self.no_fit(value, plan)
-                value = int(value)
-            if not plan.least <= value <= plan.most:
-                self.no_fit(value, plan)
-            return self.int32(value) if kind == INTEGER else self.int64(value)
+            return self.whole(value, plan)
         if kind == TEXT:
             if not isinstance(value, str):
                 self.no_fit(value, plan)
@@ -576,13 +579,7 @@ cdef class Hessian2Writer:
                 self.no_fit(value, plan)
             return self.boolean(value)
         if kind == DOUBLE:
-            if isinstance(value, bool) or not isinstance(value, (int, float, decimal.Decimal)):
-                self.no_fit(value, plan)
-            try:
-                number = float(value)
-            except OverflowError:
-                self.no_fit(value, plan)
-            return self.double(number)
+            return self.real(value, plan)
         if kind == CHARACTER:
             if not isinstance(value, str) or len(value) != 1 or ord(value) > 0xFFFF:
                 self.no_fit(value, plan)
@@ -592,49 +589,78 @@ cdef class Hessian2Writer:
             return self.value(value)
         if kind == CONVERTED:
             return self.value(plan.convert(value))
-        if kind == ARRAY:
-            if isinstance(value, TypedList):
-                return self.value(value)
-            if not isinstance(value, (list, tuple)):
-                self.no_fit(value, plan)
-            return self.sequence(value, plan.wire_class, plan.element)
-        if kind == BYTES:
-            if isinstance(value, (list, tuple)):
-                try:
-                    data = bytes([part & 255 for part in value if -128 <= part < 256])
-                except TypeError:
-                    self.no_fit(value, plan)
-                if len(data) != len(value):
-                    self.no_fit(value, plan)
-                return self.value(data)
-            if not isinstance(value, (bytes, bytearray, memoryview)):
+        if kind == NUMBER:
+            if not is_java_number(value):
                 self.no_fit(value, plan)
             return self.value(value)
+        if kind == OBJECT:
+            return self.named(value, plan)
+        return self.many(value, plan)
+
+    cdef int whole(self, object value, Plan plan) except -1:
+        """An int or a long within the bounds of the parameter's type."""
+        if not isinstance(value, int) or isinstance(value, bool):
+            if not (isinstance(value, float) and value.is_integer()):
+                self.no_fit(value, plan)
+            value = int(value)
+        if not plan.least <= value <= plan.most:
+            self.no_fit(value, plan)
+        return self.int32(value) if plan.kind == INTEGER else self.int64(value)
+
+    cdef int real(self, object value, Plan plan) except -1:
+        """A double of any number that is not too large for one."""
+        if not is_java_number(value):
+            self.no_fit(value, plan)
+        try:
+            number = float(value)
+        except OverflowError:
+            self.no_fit(value, plan)
+        return self.double(number)
+
+    cdef int many(self, object value, Plan plan) except -1:
+        """An array, a collection or a map."""
+        cdef int kind = plan.kind
+        if kind == BYTES:
+            return self.byte_array(value, plan)
         if kind == CHARACTERS:
             if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
                 value = "".join(value)
             if not isinstance(value, str):
                 self.no_fit(value, plan)
             return self.value(value)
-        if kind == LIST or kind == SET:
-            if isinstance(value, TypedList):
-                return self.value(value)
-            if not isinstance(value, (list, tuple, set, frozenset)):
-                self.no_fit(value, plan)
-            return self.sequence(value, plan.wire_class, None)
         if kind == MAP:
-            if isinstance(value, TypedMap) or not isinstance(value, Mapping):
-                if not isinstance(value, TypedMap):
-                    self.no_fit(value, plan)
+            if isinstance(value, TypedMap):
                 return self.value(value)
+            if not isinstance(value, Mapping):
+                self.no_fit(value, plan)
             return self.entries(
                 <dict>value if isinstance(value, dict) else dict(value), plan.wire_class
             )
-        if kind == NUMBER:
-            if isinstance(value, bool) or not isinstance(value, (int, float, decimal.Decimal)):
-                self.no_fit(value, plan)
+        if isinstance(value, TypedList):
             return self.value(value)
-        # A class that only the callee knows.
+        if not isinstance(value, (list, tuple)) and (
+            kind == ARRAY or not isinstance(value, (set, frozenset))
+        ):
+            self.no_fit(value, plan)
+        return self.sequence(value, plan.wire_class, plan.element)
+
+    cdef int byte_array(self, object value, Plan plan) except -1:
+        """Bytes, or numbers that are bytes, with or without a sign."""
+        cdef bytes data
+        if isinstance(value, (list, tuple)):
+            try:
+                data = bytes([part & 255 for part in value if -128 <= part < 256])
+            except TypeError:
+                self.no_fit(value, plan)
+            if len(data) != len(value):
+                self.no_fit(value, plan)
+            return self.value(data)
+        if not isinstance(value, (bytes, bytearray, memoryview)):
+            self.no_fit(value, plan)
+        return self.value(value)
+
+    cdef int named(self, object value, Plan plan) except -1:
+        """An object or an enum's constant of a class that only the callee knows."""
         if isinstance(value, dict) and not isinstance(value, TypedMap):
             return self.bean(<dict>value, plan.java_class)
         if isinstance(value, enum.Enum):
@@ -646,16 +672,8 @@ cdef class Hessian2Writer:
         return self.value(value)
 
 
-cdef inline void put32(uint8_t* to, int32_t value) noexcept nogil:
-    to[0] = (value >> 24) & 255
-    to[1] = (value >> 16) & 255
-    to[2] = (value >> 8) & 255
-    to[3] = value & 255
-
-
-cdef inline void put64(uint8_t* to, int64_t value) noexcept nogil:
-    put32(to, <int32_t>(value >> 32))
-    put32(to + 4, <int32_t>value)
+cdef bint is_java_number(object value):
+    return isinstance(value, (int, float, decimal.Decimal)) and not isinstance(value, bool)
 
 
 # A writer that ``encode`` has done with, and will use again.

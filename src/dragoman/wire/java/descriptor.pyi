@@ -1,7 +1,5 @@
 from collections.abc import Sequence
 
-PARAMETERS_MAX: int
-
 def count_parameters(descriptor: bytes) -> int:
     """How many parameters a descriptor has. UsageError when it is malformed."""
 

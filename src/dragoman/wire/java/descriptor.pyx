@@ -12,11 +12,10 @@ from libc.string cimport memchr
 from dragoman.errors import UsageError
 
 cdef enum:
-    COUNT_MAX = 255       # section 4.3.3: a method has at most 255 parameters
+    PARAMETERS_MAX = 255       # section 4.3.3: a method has at most 255 parameters
     DIMENSIONS_MAX = 255  # section 4.4.1: an array has at most 255 dimensions
     TYPES_CACHED_MAX = 1024
 
-PARAMETERS_MAX = COUNT_MAX
 
 cdef dict PRIMITIVES = {
     "boolean": "Z", "byte": "B", "char": "C", "short": "S", "int": "I", "long": "J", "float": "F",
@@ -43,7 +42,7 @@ cdef int descriptor_count(const char* descriptor, Py_ssize_t n) noexcept nogil:
     cdef unsigned char c
     cdef bint empty
     while i < n:
-        if count == COUNT_MAX:
+        if count == PARAMETERS_MAX:
             return -1
         dimensions = 0
         while i < n and p[i] == 91:  # [
@@ -130,8 +129,8 @@ cdef str descriptor_from_types(types):
     known = cached.get(key)
     if known is not None:
         return <str>known
-    if len(key) > COUNT_MAX:
-        raise UsageError(f"a method has at most {COUNT_MAX} parameters, not {len(key)}")
+    if len(key) > PARAMETERS_MAX:
+        raise UsageError(f"a method has at most {PARAMETERS_MAX} parameters, not {len(key)}")
     for name in key:
         if not isinstance(name, str):
             raise UsageError(f"a Java type name must be text, not {type(name).__name__}")

@@ -11,8 +11,8 @@ cdef inline int put_byte(Buffer out, char byte) except -1:
 
 cdef inline char* two(char* to, int value) noexcept nogil:
     """Two digits; where the next goes."""
-    to[0] = 48 + value // 10
-    to[1] = 48 + value % 10
+    to[0] = c'0' + value // 10
+    to[1] = c'0' + value % 10
     return to + 2
 
 
@@ -23,17 +23,18 @@ cdef inline int put_int(Buffer out, int64_t value) except -1:
     cdef uint64_t rest = <uint64_t>value if value >= 0 else 0 - <uint64_t>value
     while True:
         at -= 1
-        digits[at] = 48 + <char>(rest % 10)
+        digits[at] = c'0' + <char>(rest % 10)
         rest //= 10
         if rest == 0:
             break
     if value < 0:
         at -= 1
-        digits[at] = 45
+        digits[at] = c'-'
     return out.append(digits + at, 24 - at)
 
 
 cdef int put(Buffer out, const char* text) except -1
+cdef int put_double(Buffer out, double value) except -1
 cdef int put_thousandths(Buffer out, int64_t value) except -1
 cdef int put_date(Buffer out, int64_t year, int month, int day) except -1
 cdef int put_moment(Buffer out, int64_t ms) except -1
