@@ -2,7 +2,6 @@ from collections.abc import Iterable
 
 from typing_extensions import Buffer as BytesLike
 
-
 class Hessian2Scanner:
     """Turns the values of one stream into JSON, or skips them, one after another.
 
