@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -32,7 +33,8 @@ import pytest
 
 from dragoman import cluster, dubbo, rpc
 from dragoman.rpc.address import Address
-from dragoman.rpc.options import ClientOptions, ServerOptions
+from dragoman.rpc.limits import Limits
+from dragoman.rpc.options import ServerOptions
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "rpc.md"
@@ -291,12 +293,15 @@ def test_every_error_of_the_sdk_is_listed_with_whether_it_is_safe_to_retry() -> 
 
 @pytest.mark.parametrize(
     ("header", "kind"),
-    [("| option of connect |", ClientOptions), ("| option of serve |", ServerOptions)],
+    [
+        ("| option of connect |", Limits),
+        ("| option of serve |", partial(ServerOptions, Address(host="localhost", port=1))),
+    ],
 )
-def test_what_options_may_be_is_listed(header: str, kind: type) -> None:
+def test_what_options_may_be_is_listed(header: str, kind: Callable[..., object]) -> None:
     def taken(**option: int) -> bool:
         try:
-            kind(address=Address(host="localhost", port=1), **option)
+            kind(**option)
         except rpc.UsageError:
             return False
         return True

@@ -23,7 +23,7 @@ from dragoman.queue import AsyncQueueStore, MessageStore, QueueStore
 from dragoman.queue.api.interface import AsyncReadable
 from dragoman.queue.disk.files import Files
 from dragoman.rpc.address import Address
-from dragoman.rpc.options import MIB
+from dragoman.rpc.limits import MIB
 
 TIMEOUT_MS = 30_000
 CONNECT_TIMEOUT_MS = 5000

@@ -18,7 +18,7 @@ from dragoman.errors import UsageError
 from dragoman.opening import opening
 from dragoman.queue import QueueStore
 from dragoman.rpc.address import Address
-from dragoman.rpc.options import MIB
+from dragoman.rpc.limits import MIB
 from dragoman.unclosed import unwatch, watch
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from dragoman.registry import Registration, Registry, format_address, open_regis
 from dragoman.registry.base import check_registry, parse_address
 from dragoman.registry.url import LEASE_TTL_S_MAX
 from dragoman.rpc.address import Address
+from dragoman.rpc.limits import MIB, Limits
 from dragoman.rpc.opening import serve as listen
-from dragoman.rpc.options import MIB
 from dragoman.rpc.service import Handlers
 from dragoman.unclosed import unwatch, watch
 
@@ -33,15 +33,15 @@ async def connect(
     group: str = "",
     version: str = "",
     policy: str = "demand",
-    timeout_ms: int | None = None,
+    timeout_ms: int | None = Limits.timeout_ms,
     on_full: Literal["fail", "wait"] = "wait",
-    calls_max: int = 100_000,
-    bytes_max: int = 256 * MIB,
-    waiting_max: int = 100_000,
-    waiting_bytes_max: int = 256 * MIB,
-    buffers_bytes_max: int = 256 * MIB,
-    body_bytes_max: int = 64 * MIB,
-    heartbeat_ms: int = 5000,
+    calls_max: int = Limits.calls_max,
+    bytes_max: int = Limits.bytes_max,
+    waiting_max: int = Limits.waiting_max,
+    waiting_bytes_max: int = Limits.waiting_bytes_max,
+    buffers_bytes_max: int = Limits.buffers_bytes_max,
+    body_bytes_max: int = Limits.body_bytes_max,
+    heartbeat_ms: int = Limits.heartbeat_ms,
     servers_min: int = 1,
     connect_timeout_ms: int = CONNECT_TIMEOUT_MS,
     tls: ssl.SSLContext | None = None,
@@ -56,13 +56,11 @@ async def connect(
       then only what the pool is called.
     - ``group``, ``version``: of the registered servers only those with these.
     - ``policy``: who gets the next call, one of ``balance.policies.POLICIES``.
-    - ``timeout_ms``: how long a call may take unless it says otherwise (None: as long as it likes).
     - ``on_full``: what becomes of a call that finds no room, or no server: it fails at once with
       OverloadError or UnavailableError, or waits in line until there is room, or its time has
       passed.
-    - Room is the servers' credits, and at most ``calls_max`` requests with ``bytes_max`` bytes of
-      bodies unanswered. In line stand at most ``waiting_max`` calls with ``waiting_bytes_max``
-      bytes; what comes on top fails with OverloadError.
+    - ``timeout_ms``, ``calls_max``, ``bytes_max``, ``waiting_max``, ``waiting_bytes_max``: see
+      ``rpc.connect``; of all servers together.
     - ``buffers_bytes_max``: see ``rpc.connect``; of all pools on one loop together, the largest of
       what they say, since they share their connections.
     - ``body_bytes_max``, ``heartbeat_ms``, ``tls``, ``server_hostname``: see ``rpc.connect``.
@@ -78,15 +76,17 @@ async def connect(
         group=group,
         version=version,
         policy=policy,
-        timeout_ms=timeout_ms,
-        on_full=on_full,
-        calls_max=calls_max,
-        bytes_max=bytes_max,
-        waiting_max=waiting_max,
-        waiting_bytes_max=waiting_bytes_max,
-        buffers_bytes_max=buffers_bytes_max,
-        body_bytes_max=body_bytes_max,
-        heartbeat_ms=heartbeat_ms,
+        limits=Limits(
+            timeout_ms=timeout_ms,
+            on_full=on_full,
+            calls_max=calls_max,
+            bytes_max=bytes_max,
+            waiting_max=waiting_max,
+            waiting_bytes_max=waiting_bytes_max,
+            buffers_bytes_max=buffers_bytes_max,
+            body_bytes_max=body_bytes_max,
+            heartbeat_ms=heartbeat_ms,
+        ),
         servers_min=servers_min,
         connect_timeout_ms=connect_timeout_ms,
         tls=tls,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dragoman.cluster.member import LinkFactory
+from dragoman.rpc.limits import Limits
 
 if TYPE_CHECKING:
     from dragoman.cluster.peer import Peers
@@ -72,6 +73,20 @@ class Options:
         self.pings = pings
         self.links: dict[str, LinkFactory] = dict(links or {})
         self.peers = peers
+
+    @classmethod
+    def within(cls, limits: Limits, **others: Any) -> Options:
+        """Those of a client with these limits; the others are as above."""
+        return cls(
+            queue_max=limits.waiting_max,
+            body_bytes_max=limits.body_bytes_max,
+            on_full=limits.on_full,
+            calls_max=limits.calls_max,
+            bytes_max=limits.bytes_max,
+            waiting_bytes_max=limits.waiting_bytes_max,
+            heartbeat_ms=limits.heartbeat_ms,
+            **others,
+        )
 
     @property
     def session_key(self) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from dragoman.balance.policies import POLICIES
 from dragoman.cluster.member import Member
@@ -22,11 +22,11 @@ from dragoman.cluster.pool import Pool
 from dragoman.cluster.server import PROTOCOL
 from dragoman.cluster.service import Service
 from dragoman.errors import RegistryError, UnavailableError, UsageError
-from dragoman.options import choice, milliseconds, shown, text, whole
+from dragoman.options import choice, milliseconds, shown, text, tls_context, whole
 from dragoman.registry import Registration, Registry, open_registry
 from dragoman.registry.base import check_registry, check_service
 from dragoman.rpc.address import Address
-from dragoman.rpc.options import MIB, ClientOptions
+from dragoman.rpc.limits import Limits
 
 CONNECT_TIMEOUT_MS = 5000
 POLL_S = 0.002
@@ -47,22 +47,13 @@ class PoolOptions:
     group: str = ""
     version: str = ""
     policy: str = "demand"
-    timeout_ms: int | None = None
-    on_full: Literal["fail", "wait"] = "wait"
-    calls_max: int = 100_000
-    bytes_max: int = 256 * MIB
-    waiting_max: int = 100_000
-    waiting_bytes_max: int = 256 * MIB
-    buffers_bytes_max: int = 256 * MIB
-    body_bytes_max: int = 64 * MIB
-    heartbeat_ms: int = 5000
+    limits: Limits = field(default_factory=Limits)
     servers_min: int = 1
     connect_timeout_ms: int = CONNECT_TIMEOUT_MS
     tls: ssl.SSLContext | None = None
     server_hostname: str | None = None
-    # What is made of them: the named servers, and what a client and a pool have in common.
+    # The named servers, read once: an iterator would have nothing left.
     members: Sequence[Member] = field(init=False, repr=False)
-    checked: ClientOptions = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if (self.registry is None) == (self.endpoints is None):
@@ -76,27 +67,12 @@ class PoolOptions:
         choice("policy", self.policy, tuple(POLICIES))
         whole("servers_min", self.servers_min, 0, SERVERS_MAX)
         milliseconds("connect_timeout_ms", self.connect_timeout_ms)
+        choice("on_full", self.limits.on_full, ("fail", "wait"))
+        tls_context("tls", self.tls)
+        if self.server_hostname is not None:
+            text("server_hostname", self.server_hostname)
         members = () if self.endpoints is None else _members(self.endpoints)
-        # Read once: an iterator would have nothing left.
         object.__setattr__(self, "members", members)
-        object.__setattr__(self, "checked", self._as_client())
-
-    def _as_client(self) -> ClientOptions:
-        """One check for what a client and a pool have in common."""
-        return ClientOptions(
-            address=Address(host=self.name),
-            timeout_ms=self.timeout_ms,
-            on_full=self.on_full,
-            calls_max=self.calls_max,
-            bytes_max=self.bytes_max,
-            waiting_max=self.waiting_max,
-            waiting_bytes_max=self.waiting_bytes_max,
-            buffers_bytes_max=self.buffers_bytes_max,
-            body_bytes_max=self.body_bytes_max,
-            heartbeat_ms=self.heartbeat_ms,
-            tls=self.tls,
-            server_hostname=self.server_hostname,
-        )
 
 
 def _members(endpoints: Iterable[str | Address] | Mapping[str, float]) -> list[Member]:
@@ -124,30 +100,23 @@ def _members(endpoints: Iterable[str | Address] | Mapping[str, float]) -> list[M
 async def open_pool(options: PoolOptions, create_future: Callable[[], Any] | None = None) -> Pool:
     """The pool, connected; see ``cluster.connect``, whose errors it raises. ``create_future`` makes
     the futures of its calls, the loop's own unless it is given."""
-    checked = options.checked
     loop = asyncio.get_running_loop()
     # A server has one connection from here, whatever the number of pools that it is in.
-    peers = peers_of(loop, checked.held_bytes_max)
+    peers = peers_of(loop, options.limits.held_bytes_max)
     service = Service(
         loop,
         options.name.encode(),
-        Options(
+        Options.within(
+            options.limits,
             policy=options.policy,
-            queue_max=checked.waiting_max,
-            body_bytes_max=checked.body_bytes_max,
-            on_full=checked.on_full,
-            calls_max=checked.calls_max,
-            bytes_max=checked.bytes_max,
-            waiting_bytes_max=checked.waiting_bytes_max,
-            heartbeat_ms=checked.heartbeat_ms,
             identity=peers.identity,
-            tls=checked.tls,
-            server_hostname=checked.server_hostname,
+            tls=options.tls,
+            server_hostname=options.server_hostname,
             pings=True,
             peers=peers,
         ),
     )
-    pool = Pool(loop, service, timeout_ms=options.timeout_ms, create_future=create_future)
+    pool = Pool(loop, service, timeout_ms=options.limits.timeout_ms, create_future=create_future)
     if options.registry is None:
         pool.update(options.members)
     else:

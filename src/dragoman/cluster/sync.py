@@ -20,8 +20,8 @@ from dragoman.cluster.statistics import PoolStatistics
 from dragoman.errors import UnavailableError, UsageError
 from dragoman.rpc.address import Address
 from dragoman.rpc.blocking import BlockingCalls
+from dragoman.rpc.limits import Limits
 from dragoman.rpc.loop_thread import LoopThread
-from dragoman.rpc.options import MIB
 
 
 def connect_sync(
@@ -32,15 +32,15 @@ def connect_sync(
     group: str = "",
     version: str = "",
     policy: str = "demand",
-    timeout_ms: int | None = None,
+    timeout_ms: int | None = Limits.timeout_ms,
     on_full: Literal["fail", "wait"] = "wait",
-    calls_max: int = 100_000,
-    bytes_max: int = 256 * MIB,
-    waiting_max: int = 100_000,
-    waiting_bytes_max: int = 256 * MIB,
-    buffers_bytes_max: int = 256 * MIB,
-    body_bytes_max: int = 64 * MIB,
-    heartbeat_ms: int = 5000,
+    calls_max: int = Limits.calls_max,
+    bytes_max: int = Limits.bytes_max,
+    waiting_max: int = Limits.waiting_max,
+    waiting_bytes_max: int = Limits.waiting_bytes_max,
+    buffers_bytes_max: int = Limits.buffers_bytes_max,
+    body_bytes_max: int = Limits.body_bytes_max,
+    heartbeat_ms: int = Limits.heartbeat_ms,
     servers_min: int = 1,
     connect_timeout_ms: int = CONNECT_TIMEOUT_MS,
     tls: ssl.SSLContext | None = None,
@@ -61,15 +61,17 @@ def connect_sync(
         group=group,
         version=version,
         policy=policy,
-        timeout_ms=timeout_ms,
-        on_full=on_full,
-        calls_max=calls_max,
-        bytes_max=bytes_max,
-        waiting_max=waiting_max,
-        waiting_bytes_max=waiting_bytes_max,
-        buffers_bytes_max=buffers_bytes_max,
-        body_bytes_max=body_bytes_max,
-        heartbeat_ms=heartbeat_ms,
+        limits=Limits(
+            timeout_ms=timeout_ms,
+            on_full=on_full,
+            calls_max=calls_max,
+            bytes_max=bytes_max,
+            waiting_max=waiting_max,
+            waiting_bytes_max=waiting_bytes_max,
+            buffers_bytes_max=buffers_bytes_max,
+            body_bytes_max=body_bytes_max,
+            heartbeat_ms=heartbeat_ms,
+        ),
         servers_min=servers_min,
         connect_timeout_ms=connect_timeout_ms,
         tls=tls,

@@ -56,6 +56,7 @@ cdef class Client(Account):
 
     def __init__(self, loop, options, create_future=None):
         self._options = options
+        limits = options.limits
         self.address = options.address
         self.endpoint = str(options.address)
         # What makes the future of a call; it needs set_result, set_exception, done and cancelled.
@@ -63,13 +64,13 @@ cdef class Client(Account):
         self._future = create_future or asyncio.Future
         self._future_with = {} if create_future else {"loop": loop}
         self._reconnect = options.reconnect
-        self._wait = options.on_full == "wait"
-        self._calls_max = options.calls_max
-        self._bytes_max = options.bytes_max
-        self._waiting_max = options.waiting_max
-        self._waiting_bytes_max = options.waiting_bytes_max
-        self.budget = Budget(options.held_bytes_max)
-        self._timeout_us = 0 if options.timeout_ms is None else options.timeout_ms * 1000
+        self._wait = limits.on_full == "wait"
+        self._calls_max = limits.calls_max
+        self._bytes_max = limits.bytes_max
+        self._waiting_max = limits.waiting_max
+        self._waiting_bytes_max = limits.waiting_bytes_max
+        self.budget = Budget(limits.held_bytes_max)
+        self._timeout_us = 0 if limits.timeout_ms is None else limits.timeout_ms * 1000
         self._identity = os.urandom(16)
         self._ids = {}
         self._sweep = Sweep()
@@ -397,8 +398,8 @@ cdef class Client(Account):
     def _new_session(self):
         return ClientSession(
             self.loop, self, name=self._options.name, identity=self._identity,
-            body_bytes_max=self._options.body_bytes_max,
-            heartbeat_s=self._options.heartbeat_ms / 1000, budget=self.budget,
+            body_bytes_max=self._options.limits.body_bytes_max,
+            heartbeat_s=self._options.limits.heartbeat_ms / 1000, budget=self.budget,
         )
 
     def _on_down(self, str reason):

@@ -430,90 +430,16 @@ cdef class ClientSession(Session):
 
     cdef bint on_frame(self) except -1:
         cdef MeshDecoder frame = self.decoder
-        cdef Slot* slot
-        cdef Call call
-        cdef int code
         cdef uint8_t kind = frame.kind
-        cdef const char* body
-        cdef size_t length
-        cdef bytes owner
-        cdef bint refused
         if not self.ready:
             if kind != F_HELLO:
                 raise ProtocolError(f"mesh frame type {kind} before HELLO")
             self._read_hello()
             self.owner.on_ready(self)
-            return True
-        if kind == F_REPLY or kind == F_ERROR:
-            body = frame.body
-            length = frame.length
-            owner = frame.owner
-            refused = frame.refused
-            if self.arriving is not None and self.arriving.open and self.arriving.id == frame.id:
-                if kind == F_ERROR:
-                    self.arriving.drop()
-                else:
-                    length = self.arriving.length
-                    self.arriving.take(
-                        frame.id, length, frame.body, frame.length, not frame.refused
-                    )
-                    refused = self.arriving.thrown
-                    owner = self.arriving.whole()
-                    body = PyBytes_AS_STRING(owner) if owner is not None else NULL
-            slot = self._slot(frame.id)
-            if slot == NULL:
-                # Late or duplicate, and so are the credits it claims to bring.
-                self.frames_dropped += 1
-                return True
-            self._gain(frame.value)
-            if slot.call == NULL:
-                self._end(slot)
-                return True
-            call = <Call>slot.call
-            call.index = slot.place - 1
-            self._end(slot)
-            Py_DECREF(call)
-            call.session = None
-            if refused:
-                call.on_error(
-                    Code.OVERLOAD, False, f"no memory is left for a reply of {length} bytes",
-                )
-            elif kind == F_REPLY:
-                call.on_reply(body, length, owner)
-            else:
-                code = frame.target
-                call.answered = code & ~0xFF == ANSWERED_BIT
-                call.on_error(
-                    code - ANSWERED_BIT if call.answered else code,
-                    frame.flags & FLAG_RETRY_SAFE,
-                    frame.body[:frame.length].decode("utf-8", "replace"),
-                )
-        elif kind == F_PIECE:
-            self._take_piece()
-        elif kind == F_CREDIT:
-            self._gain(frame.value)
-            if self._told_waiting:
-                # The server has counted the grant against what it was told: say it anew.
-                self._told_waiting = -1
-        elif kind == F_RECLAIM:
-            # Answered after the batch, when those who waited for what came with it have had their
-            # turn.
-            self._reclaims += 1
-            self._reclaimed = min(self._reclaimed + <uint64_t>frame.value, CREDITS_MAX)
-        elif kind == F_PING and self.paused and self.out.length > UNREAD_BYTES_MAX:
-            # Who reads nothing misses nothing.
-            pass
-        elif kind == F_PING:
-            self.control(F_PONG, 0, 0, frame.value, b"")
-        elif kind == F_PONG:
-            pass
-        elif kind == F_GOODBYE:
-            if self._read_goodbye():
-                self.owner.on_goodbye(self)
-        elif kind == F_HELLO:
-            raise ProtocolError("a second HELLO")
+        elif kind == F_REPLY or kind == F_ERROR:
+            _end_request(self, frame, kind)
         else:
-            raise ProtocolError(f"mesh frame type {kind} from a server")
+            _take_word(self, frame, kind)
         return True
 
     cdef int _take_piece(self) except -1:
@@ -599,3 +525,85 @@ cdef class ClientSession(Session):
             "bytes_out": self.bytes_out, "writes": self.writes,
             "frames_dropped": self.frames_dropped,
         }
+
+
+cdef int _end_request(ClientSession session, MeshDecoder frame, uint8_t kind) except -1:
+    """A reply or an error, or the rest of one: its request has ended."""
+    cdef Slot* slot
+    cdef Call call
+    cdef int code
+    cdef const char* body = frame.body
+    cdef size_t length = frame.length
+    cdef bytes owner = frame.owner
+    cdef bint refused = frame.refused
+    if session.arriving is not None and session.arriving.open and session.arriving.id == frame.id:
+        if kind == F_ERROR:
+            session.arriving.drop()
+        else:
+            length = session.arriving.length
+            session.arriving.take(
+                frame.id, length, frame.body, frame.length, not frame.refused
+            )
+            refused = session.arriving.thrown
+            owner = session.arriving.whole()
+            body = PyBytes_AS_STRING(owner) if owner is not None else NULL
+    slot = session._slot(frame.id)
+    if slot == NULL:
+        # Late or duplicate, and so are the credits it claims to bring.
+        session.frames_dropped += 1
+        return 0
+    session._gain(frame.value)
+    if slot.call == NULL:
+        session._end(slot)
+        return 0
+    call = <Call>slot.call
+    call.index = slot.place - 1
+    session._end(slot)
+    Py_DECREF(call)
+    call.session = None
+    if refused:
+        call.on_error(
+            Code.OVERLOAD, False, f"no memory is left for a reply of {length} bytes",
+        )
+    elif kind == F_REPLY:
+        call.on_reply(body, length, owner)
+    else:
+        code = frame.target
+        call.answered = code & ~0xFF == ANSWERED_BIT
+        call.on_error(
+            code - ANSWERED_BIT if call.answered else code,
+            frame.flags & FLAG_RETRY_SAFE,
+            frame.body[:frame.length].decode("utf-8", "replace"),
+        )
+    return 0
+
+
+cdef int _take_word(ClientSession session, MeshDecoder frame, uint8_t kind) except -1:
+    """Any other frame: a few words, each of a kind of its own."""
+    if kind == F_PIECE:
+        session._take_piece()
+    elif kind == F_CREDIT:
+        session._gain(frame.value)
+        if session._told_waiting:
+            # The server has counted the grant against what it was told: say it anew.
+            session._told_waiting = -1
+    elif kind == F_RECLAIM:
+        # Answered after the batch, when those who waited for what came with it have had their
+        # turn.
+        session._reclaims += 1
+        session._reclaimed = min(session._reclaimed + <uint64_t>frame.value, CREDITS_MAX)
+    elif kind == F_PING and session.paused and session.out.length > UNREAD_BYTES_MAX:
+        # Who reads nothing misses nothing.
+        pass
+    elif kind == F_PING:
+        session.control(F_PONG, 0, 0, frame.value, b"")
+    elif kind == F_PONG:
+        pass
+    elif kind == F_GOODBYE:
+        if session._read_goodbye():
+            session.owner.on_goodbye(session)
+    elif kind == F_HELLO:
+        raise ProtocolError("a second HELLO")
+    else:
+        raise ProtocolError(f"mesh frame type {kind} from a server")
+    return 0

@@ -23,7 +23,8 @@ from dragoman.options import milliseconds
 from dragoman.reasons import reason
 from dragoman.rpc.address import Address
 from dragoman.rpc.dispatch import Dispatcher
-from dragoman.rpc.options import ServerOptions, held_bytes_max
+from dragoman.rpc.limits import held_bytes_max
+from dragoman.rpc.options import ServerOptions
 from dragoman.rpc.server_session import ServerSession
 from dragoman.rpc.statistics import ServerStatistics
 from dragoman.rpc.tick import tick_of

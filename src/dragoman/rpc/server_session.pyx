@@ -243,110 +243,13 @@ cdef class ServerSession(Session):
 
     cdef bint on_frame(self) except -1:
         cdef MeshDecoder frame = self.decoder
-        cdef uint8_t kind = frame.kind
-        cdef int number
-        cdef const char* body
-        cdef size_t length
-        cdef bytes owner
-        cdef bint refused
         if not self.ready:
-            if kind != F_HELLO:
-                raise ProtocolError(f"mesh frame type {kind} before HELLO")
-            self._read_hello()
-            self._hello(self.handler.features, NO_IDENTITY, b"")
-            if self._sessions_max and len(self._sessions) > self._sessions_max:
-                self.bid_goodbye(f"this server takes no more than {self._sessions_max} clients", 0)
-                self.close()
-                return True
-            self.pool.join(
-                self.holder, self.pool.account(self.peer.rpartition(":")[0], self.peer_identity)
-            )
-            return True
-        if kind == F_REQUEST:
-            if frame.target == 0 or frame.target > self._named:
-                raise ProtocolError(f"request for method id {frame.target}, which was never named")
-            self.no_reply = frame.flags & FLAG_NO_REPLY
-            if self.no_reply and not self.handler.features & FEATURE_NO_REPLY:
-                raise ProtocolError("a request without reply, which this server does not offer")
-            if self.order_id and self.order_id != frame.id:
-                raise ProtocolError(f"ORDER for id {self.order_id} before request {frame.id}")
-            if self.metadata_id and self.metadata_id != frame.id:
-                raise ProtocolError(f"METADATA for id {self.metadata_id} before request {frame.id}")
-            body = frame.body
-            length = frame.length
-            owner = frame.owner
-            refused = frame.refused
-            if self._announced is not None and frame.id in self._announced:
-                length = self._announced[frame.id]
-                self.arriving.take(frame.id, length, frame.body, frame.length, not frame.refused)
-                refused = self.arriving.thrown
-                owner = self.arriving.whole()
-                del self._announced[frame.id]
-                body = PyBytes_AS_STRING(owner) if owner is not None else NULL
-            elif not self.pool.began(self.holder):
-                raise ProtocolError("request without a credit")
-            self.requests += 1
-            if refused:
-                self._no_room(frame.id, length)
-                self._beside_nothing()
-                return True
-            number = self._methods[frame.target - 1]
-            if number < 0:
-                self._unknown_method(frame.id)
-            else:
-                self.handler.on_request(
-                    self, frame.id, number, frame.value, body, length, owner,
-                )
+            _greet(self, frame)
+        elif frame.kind == F_REQUEST:
+            _take_request(self, frame)
             self._beside_nothing()
-        elif self.order_id:
-            raise ProtocolError(f"ORDER before mesh frame type {kind}")
-        elif self.metadata_id and (kind != F_ORDER or frame.id != self.metadata_id):
-            raise ProtocolError(f"METADATA before mesh frame type {kind}")
-        elif kind == F_PIECE:
-            self._take_piece()
-        elif kind == F_CANCEL:
-            if not self._forget_body(frame.id):
-                self.handler.on_cancel(self, frame.id)
-        elif kind == F_DEMAND:
-            self.pool.demand(self.holder, min(frame.value, CREDITS_MAX))
-            if self.pool._short:
-                self._pace()
-        elif kind == F_RETURN:
-            if self.holder.pool is None:
-                # It said GOODBYE, which gave everything back; this answers a RECLAIM that crossed.
-                return True
-            if frame.value > <uint32_t>(self.holder.held - self.holder.in_use):
-                raise ProtocolError(f"{frame.value} credits given back that were not held")
-            self._take_back(frame.value)
-        elif kind == F_ORDER:
-            if not self.handler.features & FEATURE_ORDER:
-                raise ProtocolError("ORDER, which this server does not offer")
-            self.order_id = frame.id
-            self.order_key = frame.body[:frame.length]
-        elif kind == F_METADATA:
-            if not self.handler.features & FEATURE_METADATA:
-                raise ProtocolError("METADATA, which this server does not offer")
-            self.metadata = metadata_of(frame.body[:frame.length])
-            self.metadata_id = frame.id
-        elif kind == F_NAME:
-            if frame.target != self._named + 1 or frame.target > METHODS_MAX:
-                raise ProtocolError(
-                    f"method id {frame.target} named, {self._named + 1} was next"
-                )
-            self._name(self.handler.method(frame.body[:frame.length]))
-        elif kind == F_PING:
-            self.control(F_PONG, 0, 0, frame.value, b"")
-        elif kind == F_PONG:
-            if self._probe and frame.value == self._probe:
-                self._probed()
-        elif kind == F_GOODBYE:
-            if self._read_goodbye():
-                # It asks for nothing more: what it held unused is free.
-                self.pool.leave(self.holder)
-        elif kind == F_HELLO:
-            raise ProtocolError("a second HELLO")
         else:
-            raise ProtocolError(f"mesh frame type {kind} from a client")
+            _take_word(self, frame, frame.kind)
         return True
 
     cdef inline void _beside_nothing(self):
@@ -528,3 +431,116 @@ cdef class ServerSession(Session):
         if self.ready or self.holder.pool is not None:
             self.pool.leave(self.holder)
         self.handler.on_lost(self)
+
+
+cdef int _greet(ServerSession session, MeshDecoder frame) except -1:
+    """The first frame: a caller's HELLO, which is answered and makes it a holder of credits."""
+    if frame.kind != F_HELLO:
+        raise ProtocolError(f"mesh frame type {frame.kind} before HELLO")
+    session._read_hello()
+    session._hello(session.handler.features, NO_IDENTITY, b"")
+    if session._sessions_max and len(session._sessions) > session._sessions_max:
+        session.bid_goodbye(f"this server takes no more than {session._sessions_max} clients", 0)
+        session.close()
+        return 0
+    session.pool.join(
+        session.holder, session.pool.account(session.peer.rpartition(":")[0], session.peer_identity)
+    )
+    return 0
+
+
+cdef int _take_request(ServerSession session, MeshDecoder frame) except -1:
+    """A request, or the rest of one: it goes to the handler."""
+    cdef int number
+    cdef const char* body
+    cdef size_t length
+    cdef bytes owner
+    cdef bint refused
+    if frame.target == 0 or frame.target > session._named:
+        raise ProtocolError(f"request for method id {frame.target}, which was never named")
+    session.no_reply = frame.flags & FLAG_NO_REPLY
+    if session.no_reply and not session.handler.features & FEATURE_NO_REPLY:
+        raise ProtocolError("a request without reply, which this server does not offer")
+    if session.order_id and session.order_id != frame.id:
+        raise ProtocolError(f"ORDER for id {session.order_id} before request {frame.id}")
+    if session.metadata_id and session.metadata_id != frame.id:
+        raise ProtocolError(f"METADATA for id {session.metadata_id} before request {frame.id}")
+    body = frame.body
+    length = frame.length
+    owner = frame.owner
+    refused = frame.refused
+    if session._announced is not None and frame.id in session._announced:
+        length = session._announced[frame.id]
+        session.arriving.take(frame.id, length, frame.body, frame.length, not frame.refused)
+        refused = session.arriving.thrown
+        owner = session.arriving.whole()
+        del session._announced[frame.id]
+        body = PyBytes_AS_STRING(owner) if owner is not None else NULL
+    elif not session.pool.began(session.holder):
+        raise ProtocolError("request without a credit")
+    session.requests += 1
+    if refused:
+        session._no_room(frame.id, length)
+        return 0
+    number = session._methods[frame.target - 1]
+    if number < 0:
+        session._unknown_method(frame.id)
+    else:
+        session.handler.on_request(
+            session, frame.id, number, frame.value, body, length, owner,
+        )
+    return 0
+
+
+cdef int _take_word(ServerSession session, MeshDecoder frame, uint8_t kind) except -1:
+    """Any other frame: a few words, each of a kind of its own."""
+    if session.order_id:
+        raise ProtocolError(f"ORDER before mesh frame type {kind}")
+    elif session.metadata_id and (kind != F_ORDER or frame.id != session.metadata_id):
+        raise ProtocolError(f"METADATA before mesh frame type {kind}")
+    elif kind == F_PIECE:
+        session._take_piece()
+    elif kind == F_CANCEL:
+        if not session._forget_body(frame.id):
+            session.handler.on_cancel(session, frame.id)
+    elif kind == F_DEMAND:
+        session.pool.demand(session.holder, min(frame.value, CREDITS_MAX))
+        if session.pool._short:
+            session._pace()
+    elif kind == F_RETURN:
+        if session.holder.pool is None:
+            # It said GOODBYE, which gave everything back; this answers a RECLAIM that crossed.
+            return 0
+        if frame.value > <uint32_t>(session.holder.held - session.holder.in_use):
+            raise ProtocolError(f"{frame.value} credits given back that were not held")
+        session._take_back(frame.value)
+    elif kind == F_ORDER:
+        if not session.handler.features & FEATURE_ORDER:
+            raise ProtocolError("ORDER, which this server does not offer")
+        session.order_id = frame.id
+        session.order_key = frame.body[:frame.length]
+    elif kind == F_METADATA:
+        if not session.handler.features & FEATURE_METADATA:
+            raise ProtocolError("METADATA, which this server does not offer")
+        session.metadata = metadata_of(frame.body[:frame.length])
+        session.metadata_id = frame.id
+    elif kind == F_NAME:
+        if frame.target != session._named + 1 or frame.target > METHODS_MAX:
+            raise ProtocolError(
+                f"method id {frame.target} named, {session._named + 1} was next"
+            )
+        session._name(session.handler.method(frame.body[:frame.length]))
+    elif kind == F_PING:
+        session.control(F_PONG, 0, 0, frame.value, b"")
+    elif kind == F_PONG:
+        if session._probe and frame.value == session._probe:
+            session._probed()
+    elif kind == F_GOODBYE:
+        if session._read_goodbye():
+            # It asks for nothing more: what it held unused is free.
+            session.pool.leave(session.holder)
+    elif kind == F_HELLO:
+        raise ProtocolError("a second HELLO")
+    else:
+        raise ProtocolError(f"mesh frame type {kind} from a client")
+    return 0

@@ -17,9 +17,10 @@ from dragoman.options import milliseconds
 from dragoman.rpc.address import Address
 from dragoman.rpc.blocking import BlockingCalls
 from dragoman.rpc.client import Client
+from dragoman.rpc.limits import Limits
 from dragoman.rpc.loop_thread import LoopThread
 from dragoman.rpc.opening import CONNECT_TIMEOUT_MS
-from dragoman.rpc.options import MIB, ClientOptions
+from dragoman.rpc.options import ClientOptions
 from dragoman.rpc.statistics import ClientStatistics
 from dragoman.rpc.tick import tick_of
 
@@ -27,15 +28,15 @@ from dragoman.rpc.tick import tick_of
 def connect_sync(
     address: str | Address,
     *,
-    timeout_ms: int | None = None,
+    timeout_ms: int | None = Limits.timeout_ms,
     on_full: Literal["fail", "wait"] = "wait",
-    calls_max: int = 100_000,
-    bytes_max: int = 256 * MIB,
-    waiting_max: int = 100_000,
-    waiting_bytes_max: int = 256 * MIB,
-    buffers_bytes_max: int = 256 * MIB,
-    body_bytes_max: int = 64 * MIB,
-    heartbeat_ms: int = 5000,
+    calls_max: int = Limits.calls_max,
+    bytes_max: int = Limits.bytes_max,
+    waiting_max: int = Limits.waiting_max,
+    waiting_bytes_max: int = Limits.waiting_bytes_max,
+    buffers_bytes_max: int = Limits.buffers_bytes_max,
+    body_bytes_max: int = Limits.body_bytes_max,
+    heartbeat_ms: int = Limits.heartbeat_ms,
     reconnect: bool = True,
     connect_timeout_ms: int = CONNECT_TIMEOUT_MS,
     tls: ssl.SSLContext | None = None,
@@ -48,15 +49,17 @@ def connect_sync(
     """
     options = ClientOptions(
         address=address if isinstance(address, Address) else Address.parse(address),
-        timeout_ms=timeout_ms,
-        on_full=on_full,
-        calls_max=calls_max,
-        bytes_max=bytes_max,
-        waiting_max=waiting_max,
-        waiting_bytes_max=waiting_bytes_max,
-        buffers_bytes_max=buffers_bytes_max,
-        body_bytes_max=body_bytes_max,
-        heartbeat_ms=heartbeat_ms,
+        limits=Limits(
+            timeout_ms=timeout_ms,
+            on_full=on_full,
+            calls_max=calls_max,
+            bytes_max=bytes_max,
+            waiting_max=waiting_max,
+            waiting_bytes_max=waiting_bytes_max,
+            buffers_bytes_max=buffers_bytes_max,
+            body_bytes_max=body_bytes_max,
+            heartbeat_ms=heartbeat_ms,
+        ),
         reconnect=reconnect,
         tls=tls,
         server_hostname=server_hostname,

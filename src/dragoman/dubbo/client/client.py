@@ -47,7 +47,7 @@ from dragoman.registry.base import (
 from dragoman.registry.static import StaticRegistry, parse_dubbo
 from dragoman.registry.url import redact_url
 from dragoman.rpc.address import Address
-from dragoman.rpc.options import MIB, ClientOptions, held_bytes_max
+from dragoman.rpc.limits import MIB, Limits
 from dragoman.rpc.tick import tick_of
 from dragoman.unclosed import warn, watch
 
@@ -57,40 +57,21 @@ STATIC: Final = "dubbo://"
 # Through a provider's agent, or Dubbo itself.
 PROTOCOLS: Final = ("mesh", PROTOCOL)
 TIMEOUT_MS: Final = 5000
+BODY_BYTES_MAX: Final = 16 * MIB
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How a client is set up; see ``Client``. Raises UsageError for what is out of range."""
 
-    timeout_ms: int | None = TIMEOUT_MS
+    limits: Limits
     policy: str = "demand"
-    on_full: Literal["shed", "wait", "fail"] = "shed"
-    calls_max: int = 100_000
-    bytes_max: int = 256 * MIB
-    waiting_max: int = 100_000
-    waiting_bytes_max: int = 256 * MIB
-    buffers_bytes_max: int = 256 * MIB
-    body_bytes_max: int = 16 * MIB
     connections: int = 1
-    heartbeat_ms: int = 5000
 
     def __post_init__(self) -> None:
         choice("policy", self.policy, tuple(POLICIES))
-        choice("on_full", self.on_full, ("shed", "wait", "fail"))
+        choice("on_full", self.limits.on_full, ("shed", "wait", "fail"))
         whole("connections", self.connections, 1, 64)
-        # What it has in common with other clients.
-        ClientOptions(
-            address=Address(host="-"),
-            timeout_ms=self.timeout_ms,
-            calls_max=self.calls_max,
-            bytes_max=self.bytes_max,
-            waiting_max=self.waiting_max,
-            waiting_bytes_max=self.waiting_bytes_max,
-            buffers_bytes_max=self.buffers_bytes_max,
-            body_bytes_max=self.body_bytes_max,
-            heartbeat_ms=self.heartbeat_ms,
-        )
 
 
 def static_providers(url: str) -> list[Registration] | None:
@@ -136,12 +117,12 @@ class Hub:
         self._owned = isinstance(source, str)
         if self._static is None:
             self._registry = open_registry(source) if isinstance(source, str) else source
-        budget = Budget(held_bytes_max(settings.buffers_bytes_max, settings.body_bytes_max))
+        budget = Budget(settings.limits.held_bytes_max)
         self._peers = Peers(loop, budget)
         self._providers = Providers(
             loop,
             connections=settings.connections,
-            body_bytes_max=settings.body_bytes_max,
+            body_bytes_max=settings.limits.body_bytes_max,
             dialer=self._peers.dialer,
             budget=budget,
         )
@@ -186,15 +167,9 @@ class Hub:
             service = Service(
                 self._loop,
                 key,
-                Options(
+                Options.within(
+                    settings.limits,
                     policy=settings.policy,
-                    queue_max=settings.waiting_max,
-                    body_bytes_max=settings.body_bytes_max,
-                    on_full=settings.on_full,
-                    calls_max=settings.calls_max,
-                    bytes_max=settings.bytes_max,
-                    waiting_bytes_max=settings.waiting_bytes_max,
-                    heartbeat_ms=settings.heartbeat_ms,
                     identity=self._peers.identity,
                     # A method that takes long is no failure.
                     pings=True,
@@ -253,7 +228,7 @@ class Hub:
         """What ``Client.service`` gives."""
         check_options(timeout_ms, attachments, generic)
         options = {
-            "timeout_ms": self._settings.timeout_ms if timeout_ms is UNSET else timeout_ms,
+            "timeout_ms": self._settings.limits.timeout_ms if timeout_ms is UNSET else timeout_ms,
             "attachments": attachments,
             "generic": generic,
         }
@@ -400,27 +375,29 @@ class Client:
         timeout_ms: int | None = TIMEOUT_MS,
         policy: str = "demand",
         on_full: Literal["shed", "wait", "fail"] = "shed",
-        calls_max: int = 100_000,
-        bytes_max: int = 256 * MIB,
-        waiting_max: int = 100_000,
-        waiting_bytes_max: int = 256 * MIB,
-        buffers_bytes_max: int = 256 * MIB,
-        body_bytes_max: int = 16 * MIB,
+        calls_max: int = Limits.calls_max,
+        bytes_max: int = Limits.bytes_max,
+        waiting_max: int = Limits.waiting_max,
+        waiting_bytes_max: int = Limits.waiting_bytes_max,
+        buffers_bytes_max: int = Limits.buffers_bytes_max,
+        body_bytes_max: int = BODY_BYTES_MAX,
         connections: int = 1,
-        heartbeat_ms: int = 5000,
+        heartbeat_ms: int = Limits.heartbeat_ms,
     ) -> None:
         settings = Settings(
-            timeout_ms=timeout_ms,
+            limits=Limits(
+                timeout_ms=timeout_ms,
+                on_full=on_full,
+                calls_max=calls_max,
+                bytes_max=bytes_max,
+                waiting_max=waiting_max,
+                waiting_bytes_max=waiting_bytes_max,
+                buffers_bytes_max=buffers_bytes_max,
+                body_bytes_max=body_bytes_max,
+                heartbeat_ms=heartbeat_ms,
+            ),
             policy=policy,
-            on_full=on_full,
-            calls_max=calls_max,
-            bytes_max=bytes_max,
-            waiting_max=waiting_max,
-            waiting_bytes_max=waiting_bytes_max,
-            buffers_bytes_max=buffers_bytes_max,
-            body_bytes_max=body_bytes_max,
             connections=connections,
-            heartbeat_ms=heartbeat_ms,
         )
         try:
             loop = asyncio.get_running_loop()

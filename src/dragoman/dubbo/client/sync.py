@@ -15,15 +15,15 @@ from typing import Any, Literal, TypeVar, overload
 
 from dragoman.cluster.statistics import PoolStatistics
 from dragoman.dubbo.client.calling import Caller, JavaPool
-from dragoman.dubbo.client.client import TIMEOUT_MS, Hub, Settings, echo_of, url_of
+from dragoman.dubbo.client.client import BODY_BYTES_MAX, TIMEOUT_MS, Hub, Settings, echo_of, url_of
 from dragoman.dubbo.client.stub import UNSET, Exposed, Reference, Stub
 from dragoman.errors import UsageError
 from dragoman.registry import Registration
 from dragoman.registry.base import Method
 from dragoman.registry.url import redact_url
 from dragoman.rpc.address import Address
+from dragoman.rpc.limits import Limits
 from dragoman.rpc.loop_thread import LoopThread, OnLoopThread
-from dragoman.rpc.options import MIB
 
 T = TypeVar("T")
 
@@ -42,30 +42,32 @@ class SyncClient(OnLoopThread[Hub]):
         timeout_ms: int | None = TIMEOUT_MS,
         policy: str = "demand",
         on_full: Literal["shed", "wait", "fail"] = "shed",
-        calls_max: int = 100_000,
-        bytes_max: int = 256 * MIB,
-        waiting_max: int = 100_000,
-        waiting_bytes_max: int = 256 * MIB,
-        buffers_bytes_max: int = 256 * MIB,
-        body_bytes_max: int = 16 * MIB,
+        calls_max: int = Limits.calls_max,
+        bytes_max: int = Limits.bytes_max,
+        waiting_max: int = Limits.waiting_max,
+        waiting_bytes_max: int = Limits.waiting_bytes_max,
+        buffers_bytes_max: int = Limits.buffers_bytes_max,
+        body_bytes_max: int = BODY_BYTES_MAX,
         connections: int = 1,
-        heartbeat_ms: int = 5000,
+        heartbeat_ms: int = Limits.heartbeat_ms,
     ) -> None:
         source = url_of(source)
         if not isinstance(source, str):
             raise UsageError(f"source: expected a URL, not {type(source).__name__}")
         settings = Settings(
-            timeout_ms=timeout_ms,
+            limits=Limits(
+                timeout_ms=timeout_ms,
+                on_full=on_full,
+                calls_max=calls_max,
+                bytes_max=bytes_max,
+                waiting_max=waiting_max,
+                waiting_bytes_max=waiting_bytes_max,
+                buffers_bytes_max=buffers_bytes_max,
+                body_bytes_max=body_bytes_max,
+                heartbeat_ms=heartbeat_ms,
+            ),
             policy=policy,
-            on_full=on_full,
-            calls_max=calls_max,
-            bytes_max=bytes_max,
-            waiting_max=waiting_max,
-            waiting_bytes_max=waiting_bytes_max,
-            buffers_bytes_max=buffers_bytes_max,
-            body_bytes_max=body_bytes_max,
             connections=connections,
-            heartbeat_ms=heartbeat_ms,
         )
         self._start(
             LoopThread(
@@ -201,14 +203,14 @@ def connect_sync(
     timeout_ms: int | None = TIMEOUT_MS,
     policy: str = "demand",
     on_full: Literal["shed", "wait", "fail"] = "shed",
-    calls_max: int = 100_000,
-    bytes_max: int = 256 * MIB,
-    waiting_max: int = 100_000,
-    waiting_bytes_max: int = 256 * MIB,
-    buffers_bytes_max: int = 256 * MIB,
-    body_bytes_max: int = 16 * MIB,
+    calls_max: int = Limits.calls_max,
+    bytes_max: int = Limits.bytes_max,
+    waiting_max: int = Limits.waiting_max,
+    waiting_bytes_max: int = Limits.waiting_bytes_max,
+    buffers_bytes_max: int = Limits.buffers_bytes_max,
+    body_bytes_max: int = BODY_BYTES_MAX,
     connections: int = 1,
-    heartbeat_ms: int = 5000,
+    heartbeat_ms: int = Limits.heartbeat_ms,
 ) -> SyncClient:
     """A client for blocking calls from any thread; see ``Client`` for ``source``, the options and
     the errors."""
