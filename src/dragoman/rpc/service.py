@@ -26,8 +26,14 @@ from weakref import WeakKeyDictionary
 
 from dragoman.errors import OWN_CODES_FROM, RemoteError, UsageError
 from dragoman.options import shown, text
-from dragoman.reasons import annotation_fault
 from dragoman.rpc.methods import Method, Parameter
+from dragoman.rpc.signatures import (
+    check_shape,
+    exception_classes,
+    parameters_of,
+    public_methods,
+    resolved,
+)
 
 C = TypeVar("C", bound=type)
 Function = Callable[[bytes], Any]
@@ -35,8 +41,6 @@ Function = Callable[[bytes], Any]
 Handlers = Mapping[str, Function] | Function | object
 
 _ATTRIBUTE = "__dragoman_service__"
-# What stubs have themselves.
-RESERVED = {"with_options"}
 _undecorated: WeakKeyDictionary[type, Declaration] = WeakKeyDictionary()
 
 
@@ -46,14 +50,14 @@ class Declaration:
     def __init__(self, cls: type, name: str, errors: Iterable[type[RemoteError]] = ()) -> None:
         self.cls = cls
         self.name = name
-        self._errors = {_code_of(kind): kind for kind in _listed(errors)}
+        self._errors = {_code_of(kind): kind for kind in exception_classes(errors)}
         self._methods: dict[str, Method] | None = None
-        self._functions = dict(_functions(cls))
+        self._functions = public_methods(cls)
         for own_name, function in self._functions.items():
-            _check_shape(cls, own_name, function)
+            _check_annotated(cls, own_name, function)
         # Some annotation may name what is defined further below: looked at again when used.
         with contextlib.suppress(NameError):
-            self._resolve()
+            self._methods = self._read()
 
     @classmethod
     def of(cls, declared: Any) -> Declaration:
@@ -72,15 +76,10 @@ class Declaration:
     def methods(self) -> dict[str, Method]:
         """The methods by their names in the class."""
         if self._methods is None:
-            try:
-                self._resolve()
-            except NameError as error:
-                why = annotation_fault(error)
-                raise UsageError(f"{self.cls.__qualname__}: an annotation: {why}") from None
-        assert self._methods is not None
+            self._methods = resolved(self.cls, self._read)
         return self._methods
 
-    def _resolve(self) -> None:
+    def _read(self) -> dict[str, Method]:
         methods = {}
         for name, function in self._functions.items():
             hints = typing.get_type_hints(function, include_extras=True)
@@ -92,10 +91,10 @@ class Declaration:
                     by_position=p.kind is not p.KEYWORD_ONLY,
                     by_name=p.kind is not p.POSITIONAL_ONLY,
                 )
-                for p in _parameters(self.cls, name, function)
+                for p in parameters_of(self.cls, name, function)
             )
             methods[name] = Method(f"{self.name}.{name}", parameters, hints["return"], self._errors)
-        self._methods = methods
+        return methods
 
     def bind(self, instance: Any) -> dict[str, Function]:
         """Handlers for a server, by their names on the wire, that call ``instance``'s methods."""
@@ -184,56 +183,14 @@ def _named(handler: Mapping[Any, Any]) -> dict[str, Function]:
     return dict(handler)
 
 
-def _functions(cls: type) -> Iterable[tuple[str, Any]]:
-    """The public methods of a class and its bases, as the class has them."""
-    found: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):
-        if base in (object, typing.Protocol, typing.Generic):
-            continue
-        for name, value in vars(base).items():
-            found.pop(name, None)
-            function = value.__func__ if isinstance(value, staticmethod | classmethod) else value
-            if not name.startswith("_") and inspect.isroutine(function):
-                found[name] = function
-    if not found:
-        raise UsageError(f"{cls.__qualname__}: a service without public methods")
-    return found.items()
-
-
-def _parameters(cls: type, name: str, function: Any) -> list[inspect.Parameter]:
-    """The parameters of a method, but for ``self``."""
-    parameters = list(inspect.signature(function).parameters.values())
-    if isinstance(inspect.getattr_static(cls, name), staticmethod):
-        return parameters
-    return parameters[1:]
-
-
-def _check_shape(cls: type, name: str, function: Any) -> None:
-    """What can be wrong with a method whatever its types are; raises UsageError."""
+def _check_annotated(cls: type, name: str, function: Any) -> None:
+    """Look at the shape of a method, and whether all of it is annotated; raises UsageError."""
     where = f"{cls.__qualname__}.{name}"
-    if name in RESERVED:
-        raise UsageError(f"{where}: the name is taken by what callers have")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise UsageError(f"{where}: a generator cannot be served")
-    try:
-        parameters = _parameters(cls, name, function)
-        result = inspect.signature(function).return_annotation
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{where}: {error}") from None
-    for parameter in parameters:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise UsageError(f"{where}: parameter {parameter} takes any number of arguments")
+    for parameter in check_shape(cls, name, function):
         if parameter.annotation is parameter.empty:
             raise UsageError(f"{where}: parameter {parameter.name!r} has no annotation")
-    if result is inspect.Signature.empty:
+    if inspect.signature(function).return_annotation is inspect.Signature.empty:
         raise UsageError(f"{where}: the result has no annotation (-> None if there is none)")
-
-
-def _listed(errors: Any) -> Iterable[Any]:
-    """Declared exception classes; raises UsageError for what holds none."""
-    if isinstance(errors, str | bytes) or not isinstance(errors, Iterable):
-        raise UsageError(f"errors: expected a list of exception classes, not {shown(errors)}")
-    return errors
 
 
 def _code_of(kind: Any) -> int:

@@ -14,7 +14,6 @@ annotations cannot be resolved before; never by a call.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -23,16 +22,20 @@ from dragoman.dubbo.types.mapping import mapping_of
 from dragoman.dubbo.types.scalars import Mapping
 from dragoman.errors import JavaError, UsageError
 from dragoman.options import shown, text
-from dragoman.reasons import annotation_fault
 from dragoman.registry.base import check_service
+from dragoman.rpc.signatures import (
+    check_shape,
+    exception_classes,
+    parameters_of,
+    public_methods,
+    resolved,
+)
 
 C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ATTRIBUTE = "__dragoman_dubbo_service__"
 _METHOD = "__dragoman_java_name__"
-# What stubs have themselves, and what Dubbo keeps for itself.
-RESERVED = {"with_options"}
 
 
 class Method:
@@ -100,17 +103,15 @@ class Declaration:
         check_service(interface)
         text("version", version)
         text("group", group)
-        if isinstance(errors, str | bytes) or not isinstance(errors, Iterable):
-            raise UsageError(f"errors: expected a list of exception classes, not {shown(errors)}")
         self.cls = cls
         self.interface = interface
         self.version = "" if version == "0.0.0" else version
         self.group = group
-        self._errors = {_java_class_of(kind): kind for kind in errors}
+        self._errors = {_java_class_of(kind): kind for kind in exception_classes(errors)}
         self._methods: tuple[Method, ...] | None = None
-        self._functions = dict(_functions(cls))
+        self._functions = public_methods(cls)
         for name, function in self._functions.items():
-            _check_shape(cls, name, function)
+            _check_callable(cls, name, function)
         # Some annotation may name what is defined further below: looked at again when used.
         with contextlib.suppress(NameError):
             self._methods = tuple(self._read())
@@ -127,11 +128,7 @@ class Declaration:
     def methods(self) -> tuple[Method, ...]:
         """The methods, in the class's order."""
         if self._methods is None:
-            try:
-                self._methods = tuple(self._read())
-            except NameError as error:
-                why = annotation_fault(error)
-                raise UsageError(f"{self.cls.__qualname__}: an annotation: {why}") from None
+            self._methods = resolved(self.cls, lambda: tuple(self._read()))
         return self._methods
 
     def _read(self) -> Iterator[Method]:
@@ -139,7 +136,7 @@ class Declaration:
         for python_name, function in self._functions.items():
             where = f"{self.cls.__qualname__}.{python_name}"
             hints = typing.get_type_hints(function, include_extras=True)
-            parameters = _parameters(self.cls, python_name, function)
+            parameters = parameters_of(self.cls, python_name, function)
             method = Method(
                 self.interface,
                 getattr(function, _METHOD, python_name),
@@ -204,45 +201,11 @@ def method(name: str) -> Callable[[F], F]:
     return decorate
 
 
-def _functions(cls: type) -> Iterable[tuple[str, Any]]:
-    """The public methods of a class and its bases, as the class has them."""
-    found: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):
-        if base in (object, typing.Protocol, typing.Generic):
-            continue
-        for name, value in vars(base).items():
-            found.pop(name, None)
-            function = value.__func__ if isinstance(value, staticmethod | classmethod) else value
-            if not name.startswith("_") and inspect.isroutine(function):
-                found[name] = function
-    if not found:
-        raise UsageError(f"{cls.__qualname__}: a service without public methods")
-    return found.items()
-
-
-def _parameters(cls: type, name: str, function: Any) -> list[inspect.Parameter]:
-    """The parameters of a method, but for ``self``."""
-    parameters = list(inspect.signature(function).parameters.values())
-    if isinstance(inspect.getattr_static(cls, name), staticmethod):
-        return parameters
-    return parameters[1:]
-
-
-def _check_shape(cls: type, name: str, function: Any) -> None:
-    """What can be wrong with a method whatever its types are; raises UsageError."""
-    where = f"{cls.__qualname__}.{name}"
-    if name in RESERVED:
-        raise UsageError(f"{where}: the name is taken by what callers have")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise UsageError(f"{where}: a generator cannot be served")
-    try:
-        parameters = _parameters(cls, name, function)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{where}: {error}") from None
-    for parameter in parameters:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise UsageError(f"{where}: parameter {parameter} takes any number of arguments")
+def _check_callable(cls: type, name: str, function: Any) -> None:
+    """Look at the shape of a method, and whether Java can call it; raises UsageError."""
+    for parameter in check_shape(cls, name, function):
         if parameter.kind is parameter.KEYWORD_ONLY:
+            where = f"{cls.__qualname__}.{name}"
             raise UsageError(f"{where}: Java knows no parameters by name only: {parameter}")
 
 
