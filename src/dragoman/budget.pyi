@@ -16,4 +16,4 @@ class Budget:
         """Give back what ``hold`` took."""
 
 def process_budget() -> Budget:
-    """What this process holds, unless it belongs to a server with a budget of its own."""
+    """The budget of this process, for all but what servers with budgets of their own hold."""

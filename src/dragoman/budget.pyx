@@ -71,7 +71,7 @@ cdef class Budget:
         self.give(n)
 
     cdef double pressure(self) noexcept:
-        """Which proportion of new requests is to be refused, 0.0 to 1.0."""
+        """The proportion of new requests that is to be refused, 0.0 to 1.0."""
         cdef double part
         if self.bytes_max == 0:
             return 0.0
@@ -87,5 +87,5 @@ cdef Budget _of_process = Budget()
 
 
 cpdef Budget process_budget():
-    """What this process holds, unless it belongs to a server with a budget of its own."""
+    """The budget of this process, for all but what servers with budgets of their own hold."""
     return _of_process

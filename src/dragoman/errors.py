@@ -39,7 +39,7 @@ OWN_CODES_FROM = 1000
 
 
 class Code(IntEnum):
-    """What an error is called on the wire (``docs/formats/mesh.md``, "Errors")."""
+    """The numbers of errors on the wire (``docs/formats/mesh.md``, "Errors")."""
 
     MALFORMED = 1
     NOT_FOUND = 2

@@ -1,4 +1,4 @@
-"""What a process that was forked from ours must not touch: our connections.
+"""Connections of ours, which a process that was forked from ours must not touch.
 
 A fork copies descriptors, so a child could write into its parent's connections, keep them open when
 the parent has closed them, and hold a port that nobody listens on. Whoever opens a connection or

@@ -1,4 +1,4 @@
-"""What ``connect`` and ``serve`` return: to be awaited, or to be used in ``async with`` as it is.
+"""Results of ``connect`` and ``serve``: to be awaited, or to be used in ``async with`` at once.
 
     client = await rpc.connect(address)
     async with rpc.connect(address) as client: ...
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 
 class Opened(Protocol):
-    """What is closed at the end of ``async with``."""
+    """Anything that is closed at the end of ``async with``."""
 
     async def __aexit__(
         self,

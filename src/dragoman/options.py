@@ -1,4 +1,4 @@
-"""What the options of public functions may be, and what is said of one that is something else.
+"""Checks of the options of public functions, and the words for one that is out of range.
 
 Called by ``rpc``, ``cluster``, ``dubbo`` and ``registry`` before anything opens. The invariant:
 whatever an option is given as, it passes or is a UsageError of one line that names it and says what

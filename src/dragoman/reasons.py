@@ -19,7 +19,7 @@ _OTHER_NAME = (62, 63, 64)
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, without the name of a class, an address or a line of a library."""
+    """The cause of an error, without the name of a class, an address or a line of a library."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS: {_certificate(error.verify_code)}"
     if isinstance(error, ssl.SSLError):

@@ -46,5 +46,5 @@ def told_to_stop(callback: Callable[[], object]) -> Iterator[None]:
 
 
 def say_ignored() -> None:
-    """What becomes of a SIGHUP."""
+    """The handling of a SIGHUP."""
     log.warning("SIGHUP ignored: nothing is read again while it runs; SIGTERM stops in order")

@@ -23,7 +23,7 @@ from typing import Protocol
 
 
 class Closable(Protocol):
-    """What can be forgotten."""
+    """Anything that can be forgotten."""
 
     @property
     def closed(self) -> bool:
@@ -31,7 +31,7 @@ class Closable(Protocol):
 
 
 class _Loop:
-    """What is open on one loop; ``ending`` is the generator that the loop ends."""
+    """All that is open on one loop; ``ending`` is the generator that the loop ends."""
 
     def __init__(self) -> None:
         self.opened: weakref.WeakSet[Closable] = weakref.WeakSet()

@@ -1,1 +1,1 @@
-"""Which endpoint gets the next request: pure policies."""
+"""Policies that choose the endpoint of the next request, and the figures they choose by."""

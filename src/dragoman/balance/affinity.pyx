@@ -1,4 +1,4 @@
-"""Which endpoint a key belongs to: weighted rendezvous hashing.
+"""The endpoint that a key belongs to: weighted rendezvous hashing.
 
 Every endpoint has a score for every key, by a hash of both; the highest wins. When an endpoint
 goes, only its own keys move, each to its second choice; when one comes, it takes its share of keys

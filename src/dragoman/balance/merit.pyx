@@ -51,7 +51,7 @@ cdef void took(Candidate candidate, double us, int64_t now_us) noexcept:
 
 
 cdef double worst_of(list candidates, double usual_us) noexcept:
-    """What a call counts for that was rejected or lost: the worst latency, in microseconds."""
+    """The latency that a rejected or lost call counts for, the worst, in microseconds."""
     cdef double worst = BAD_TIMES * usual_us
     cdef Py_ssize_t i
     for i in range(PyList_GET_SIZE(candidates)):

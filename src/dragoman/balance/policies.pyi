@@ -1,5 +1,5 @@
 class Candidate:
-    """What a policy knows of an endpoint: weight (capacity), requests in flight, room for more."""
+    """An endpoint as a policy knows it: weight (capacity), requests in flight, room for more."""
 
     weight: float
     inflight: int

@@ -1,4 +1,4 @@
-"""Which endpoint gets the next request.
+"""The policies that choose the endpoint of the next request.
 
 A policy sees candidates: each with a weight (its capacity compared with the others'), the requests
 in flight to it, and its room: how many more it may take now, by the credits it has granted. A
@@ -22,7 +22,7 @@ from dragoman.errors import UsageError
 
 
 cdef class Target:
-    """Where a candidate's requests go: how many are in flight there, and how many more it takes.
+    """The server of a candidate: how many requests are in flight there, and how many more it takes.
 
     Candidates of several services that stand for the same server have one in common.
     """
@@ -33,7 +33,7 @@ cdef class Target:
 
 
 cdef class Candidate:
-    """What a policy knows of an endpoint. One that is ``barred`` has no room, whatever its target
+    """An endpoint as a policy knows it. One that is ``barred`` has no room, whatever its target
     has.
     """
 

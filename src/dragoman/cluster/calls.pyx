@@ -30,7 +30,7 @@ cdef Py_ssize_t SMALL_BYTES = 4096
 
 
 cdef class Account:
-    """What the calls of one pool share."""
+    """The state that the calls of one pool share."""
 
     def __cinit__(self, loop, *args, **kwargs):
         self.loop = loop
@@ -242,7 +242,7 @@ cdef class Batch:
             self.account.loop.call_soon(_feed, self)
 
     cdef void _give_up(self, error):
-        """What has not been made fails."""
+        """End the requests that have not been made."""
         cdef Py_ssize_t i
         if self.errors is None:
             self.errors = {}

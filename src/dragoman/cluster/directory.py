@@ -199,7 +199,7 @@ class Directory:
         self._tidying = self._loop.call_later(EMPTY_S / 60, self._tidy)
 
     def _of(self, keys: Sequence[bytes]) -> list[Registration]:
-        """What is listed of several services."""
+        """The listed servers of several services."""
         return [
             each for key in keys for there in self._listed.get(key, {}).values() for each in there
         ]
@@ -263,7 +263,7 @@ class Directory:
                 await asyncio.sleep(0)
 
     async def status(self) -> list[dict[str, Any]]:
-        """Plain data for the status page, made some a turn: all services that have been asked for,
+        """Plain data for the status page, made some a tick: all services that have been asked for,
         and ``IDLE_SHOWN_MAX`` of the others, first of those that are served now; so of the
         endpoints of each, of which ``endpoints_known`` are listed. ``served``: whether some
         endpoint takes part, so that a call now is not refused for want of one.

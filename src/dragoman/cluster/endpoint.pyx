@@ -1,4 +1,4 @@
-"""One server of a service: what is known of it there, beside what ``cluster.peer`` knows of it.
+"""One server of a service: its share in the calls there, beside what ``cluster.peer`` knows.
 
 ``cluster.endpoints`` makes one for each server that is registered, and hears of every change. The
 connection, the credits and the health are the peer's, which other services may share. The
@@ -14,18 +14,19 @@ from dragoman.flow.breaker cimport Breaker
 
 from collections import OrderedDict
 
-from dragoman.cluster.peer import STATES, protocol_of
+from dragoman.cluster.member import protocol_of
+from dragoman.cluster.peer import STATES
 
 
 def spoken(registration):
-    """What of a registration makes a link another one."""
+    """The parts of a registration that make a link another one."""
     return protocol_of(registration), *(
         getattr(registration, name, "") for name in ("serialization", "path", "token")
     )
 
 
 cdef class EndpointKeeper:
-    """Whose endpoints they are, as they see it."""
+    """The owner of endpoints, as they see it."""
 
     cdef void moved(self, Endpoint endpoint):
         """An endpoint's state may have changed."""
@@ -64,11 +65,11 @@ cdef class Endpoint(PeerUser):
 
     @property
     def link(self):
-        """What keeps the connection."""
+        """The link that keeps the connection."""
         return self.peer.link
 
     cdef str why_aside(self):
-        """What has been said against it, if it has been set aside."""
+        """The reason why it has been set aside, or None."""
         return self.aside if self.breaker.open else self.peer.aside
 
     cdef void charge(self, int64_t until_us):

@@ -18,7 +18,7 @@ from dragoman.timers cimport Timed
 import logging
 
 from dragoman.cluster.endpoint import spoken
-from dragoman.cluster.peer import protocol_of
+from dragoman.cluster.member import protocol_of
 from dragoman.errors import UsageError
 
 log = logging.getLogger("dragoman.cluster")
@@ -66,7 +66,7 @@ cdef class Endpoints(EndpointKeeper):
         self.change(wanted)
 
     def change(self, listed):
-        """What is listed now at some addresses: mostly one registration, or none."""
+        """Take over what is listed at some addresses: mostly one registration, or none."""
         if self.closed:
             return
         self.known = True

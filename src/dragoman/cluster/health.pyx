@@ -1,4 +1,4 @@
-"""What the end of a call says about the endpoint where it was: that it is well, full or failing.
+"""The health of endpoints, by how calls end there: well, rejected, too late, or lost.
 
 ``cluster.line`` and ``cluster.service`` report here. The verdicts are carried out elsewhere: the
 breaker of the endpoint sets it aside for one service, that of its peer for all of them, and

@@ -1,4 +1,4 @@
-"""What a service has to know of a server: a registration is that, and so is a ``Member``.
+"""A server as its service has to know it: a registration is that, and so is a ``Member``.
 
 And what it asks of the links to servers that are reached otherwise than by connecting to them
 (``Options.links``).
@@ -21,7 +21,7 @@ class Listed(Protocol):
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """The address where it listens."""
         ...
 
     @property
@@ -36,6 +36,12 @@ class Member:
 
     address: str
     weight: float = 1
+
+
+def protocol_of(registration: object) -> str:
+    """The protocol of a server; ``mesh`` unless it says another."""
+    protocol: str = getattr(registration, "protocol", "mesh")
+    return protocol
 
 
 class ServerLink(Protocol):
@@ -61,7 +67,7 @@ class ServerLink(Protocol):
         """Calls wait for it: those that were never tried stand behind it."""
 
     def update(self, registration: Registration) -> None:
-        """What is registered of the server has changed, but not what is spoken to it."""
+        """Take over what is registered of the server, which speaks as before."""
 
     def status(self) -> dict[str, Any]:
         """Plain data for the status page, beside that of every endpoint."""

@@ -20,7 +20,7 @@ NO_BOUND: Final = 0x7FFFFFFFFFFFFFFF
 
 
 class Options:
-    """What a service is configured with.
+    """The configuration of a service.
 
     - ``policy``; ``seed`` makes its random choices, and those of backoff, repeatable.
     - ``on_full``: what becomes of a request that finds no room. "shed": it waits while some
@@ -90,7 +90,7 @@ class Options:
 
     @property
     def session_key(self) -> tuple[object, ...]:
-        """What two services must have in common to share a session."""
+        """The options that two services must have in common to share a session."""
         return (
             self.identity,
             self.body_bytes_max,

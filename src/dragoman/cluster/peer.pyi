@@ -25,6 +25,3 @@ def peers_of(loop: asyncio.AbstractEventLoop, bytes_max: int = 0) -> Peers:
 
 STATES: tuple[str, ...]
 GOODBYE: str
-
-def protocol_of(registration: object) -> str:
-    """What is spoken to a server; ``mesh`` unless it is said."""

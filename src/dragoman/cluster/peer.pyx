@@ -29,6 +29,7 @@ import random
 from collections import deque
 
 from dragoman.cluster.dialing import DialedLink, Dialer
+from dragoman.cluster.member import protocol_of
 from dragoman.errors import Code
 from dragoman.rpc.address import Address
 from dragoman.rpc.backoff import Backoff
@@ -38,7 +39,7 @@ log = logging.getLogger("dragoman.cluster")
 # Why a peer is away that has said that it would be.
 GOODBYE = "it has said goodbye"
 STATES = ("connecting", "ready", "down", "draining")
-# How many users hear of a change in one turn of the loop: what is about them may take long.
+# How many users hear of a change in one tick of the loop: what is about them may take long.
 cdef Py_ssize_t USERS_A_TURN = 200
 cdef int64_t CHECKUP_US = 100_000
 cdef int64_t SUSPECT_US = 500_000
@@ -49,11 +50,6 @@ cdef int64_t ALL = 0x7FFFFFFFFFFFFFFF
 cdef int64_t WAITING_MAX = 0x7FFFFFFF
 
 cdef int C_UPSTREAM_LOST = Code.UPSTREAM_LOST
-
-
-def protocol_of(registration):
-    """What is spoken to a server; ``mesh`` unless it is said."""
-    return getattr(registration, "protocol", "mesh")
 
 
 cdef class PeerUser(Candidate):
@@ -129,7 +125,7 @@ cdef class Peer(Target):
         if not self.users:
             return
         if self.reason != reason:
-            # Who has said goodbye may go. A link of another kind tells of its address itself, once
+            # A peer that said goodbye may go. A link of another kind tells of its own address, once
             # for all services.
             log.log(
                 logging.DEBUG if self.special is not None
@@ -142,7 +138,7 @@ cdef class Peer(Target):
             self.tell_users()
 
     cdef str names(self):
-        """Who uses it, for the log."""
+        """The names of the services that use it, for the log."""
         cdef PeerUser user
         for user in self.users:
             if len(self.users) == 1:
@@ -306,7 +302,7 @@ cdef class Peer(Target):
     # Users
 
     cdef void tell_users(self):
-        """Have every user look at what has changed: some now, the others in the next turns."""
+        """Have every user look at what has changed: some now, the others in the next ticks."""
         cdef bint under_way = self._untold is not None
         self._untold = list(self.users)
         if not under_way:

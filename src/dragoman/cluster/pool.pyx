@@ -147,7 +147,7 @@ cdef class Pool(Account):
         """Have ``method`` run with ``body`` on one of the servers, without a reply: nobody hears of
         its outcome, nor of its loss with the connection.
 
-        Raises OverloadError or UnavailableError when it cannot be sent or lined up now, UsageError
+        Raises OverloadError or UnavailableError when it cannot be sent or queued now, UsageError
         when the server does not offer such requests.
         """
         cdef Notification call = Notification.__new__(Notification)
@@ -179,7 +179,7 @@ cdef class Pool(Account):
         return async_stub(self, declared, timeout_ms, order_key, metadata)
 
     cdef inline int64_t _due(self, timeout_ms) except -1:
-        """When a call made now must have ended, or 0."""
+        """The time when a call made now must have ended, or 0."""
         if timeout_ms is ...:
             return self._service.tick.now_us() + self._timeout_us if self._timeout_us else 0
         if timeout_ms is None:

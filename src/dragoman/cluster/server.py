@@ -36,7 +36,7 @@ class RegisteredServer:
 
     @property
     def registration(self) -> Registration:
-        """What pools are told."""
+        """The registration that pools are told."""
         return self._handle.registration
 
     @property

@@ -27,7 +27,7 @@ class Service:
     def update(self, registrations: Sequence[Listed]) -> None:
         """The registry's current list. New endpoints are connected to, those gone are let go."""
     def change(self, listed: Mapping[str, Sequence[Listed]]) -> None:
-        """What is listed now at some addresses: mostly one registration, or none."""
+        """Take over what is listed at some addresses: mostly one registration, or none."""
     async def close(self) -> None:
         """Let all endpoints go; what waits fails, what is in flight may end."""
     def let_go(self) -> None:

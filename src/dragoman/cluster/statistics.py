@@ -1,4 +1,4 @@
-"""What a pool tells of itself, as a frozen snapshot."""
+"""The figures of a pool, as a frozen snapshot."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ cdef class CreditPool(Shares):
         return 1
 
     cdef Ranked _poorer(self, Ranked node, Holder holder):
-        """Who waits beside one of the accounts of ``holder``, from ``node`` up, and deserves a
+        """The one that waits beside an account of ``holder``, from ``node`` up, and deserves a
         credit more than it does, the highest first; None if nobody does.
         """
         cdef Ranked found

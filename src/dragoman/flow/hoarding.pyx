@@ -24,7 +24,7 @@ cdef int kept(Shares shares, Holder holder, int n):
 
 
 cdef void doubt(Shares shares, Holder holder):
-    """The holder has broken faith: who comes from where it does is not believed at once."""
+    """The holder has broken faith: no caller of its source is believed at once."""
     cdef Account source = None if holder.account is None else <Account>holder.account.account
     if source is None:
         return
@@ -36,7 +36,7 @@ cdef void doubt(Shares shares, Holder holder):
 
 cdef int judge(Shares shares, Holder holder) except -1:
     """The holder has given back what it demanded, or some of it: it is believed twice what it
-    used. Who used nothing is served after the others.
+    used. One that used nothing is served after the others.
     """
     if holder._used == 0:
         if not holder._said:

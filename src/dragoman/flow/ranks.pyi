@@ -1,10 +1,10 @@
 class Ranked:
-    """What has a rank by the credits it holds."""
+    """A member with a rank by the credits it holds."""
 
     held: int
 
 class Account(Ranked):
-    """What several members hold together; ``key`` says whose it is."""
+    """An account that several members hold together; ``key`` says whose it is."""
 
     key: object
 

@@ -21,7 +21,7 @@ cdef extern from *:
 
 
 cdef class Ranked:
-    """What has a rank by the credits it holds."""
+    """A member with a rank by the credits it holds."""
 
     def __cinit__(self, *args, **kwargs):
         self._rank = NOWHERE
@@ -133,7 +133,7 @@ cdef class Poorest:
             self._up(i)
 
     cdef void changed(self, Ranked member, int by) noexcept:
-        """What a waiting member holds has changed: it goes behind its new equals."""
+        """Place a waiting member anew, which holds more or less: it goes behind its new equals."""
         self._stamps += 1
         member._stamp = self._stamps
         self.held += by
@@ -174,7 +174,7 @@ cdef class Poorest:
 
 
 cdef class Account(Ranked):
-    """What several members hold together. It waits among its like while one of them does."""
+    """An account of several members together. It waits among its like while one of them does."""
 
     def __init__(self, key, Account account):
         self.key = key

@@ -28,7 +28,7 @@ cdef class Holder(Ranked):
 
 
 cdef class Shares:
-    """What is out of one provider's credits. ``limit`` is how many requests it takes at once."""
+    """The credits of one provider that are out. ``limit`` is how many requests it takes at once."""
 
     def __cinit__(self, int limit):
         if limit < 1:
@@ -44,13 +44,13 @@ cdef class Shares:
         self._told = []
 
     cdef int wanted(self, Holder holder) noexcept:
-        """What the holder demands: in use + waiting, or the recent peak of use, brought up to this
+        """The holder's demand: in use + waiting, or the recent peak of use, brought up to this
         turn.
         """
         cdef int waiting = holder.waiting
         if waiting and holder.held > holder.in_use \
                 and holder._granted_turn + TURNS_A_LIMIT < self._turn:
-            # Who has unused ones for so long has nothing that waits for them.
+            # A holder with unused ones for so long has nothing that waits for them.
             waiting = 0
         while holder._peak_turn < self._turn and holder._peak > holder.in_use:
             # Forgotten within about the time that one request takes.
@@ -63,7 +63,7 @@ cdef class Shares:
         return max(holder.in_use + waiting, holder._peak)
 
     cdef void change(self, Holder holder, int n) noexcept:
-        """What the holder holds becomes ``n`` more (fewer if negative)."""
+        """Have the holder hold ``n`` more (fewer if negative)."""
         cdef Ranked node = holder
         self.granted += n
         while node is not None:
@@ -83,7 +83,7 @@ cdef class Shares:
         self._unjudged += 1
 
     cdef Poorest line_of(self, Ranked node):
-        """Where it waits, if it does."""
+        """The line where it waits, if it does."""
         if node.account is None:
             return self._waiters
         return (<Account>node.account).waiters

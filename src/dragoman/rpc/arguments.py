@@ -1,4 +1,4 @@
-"""What callers pass to a call, checked and brought into the form that the calls need.
+"""The arguments of calls, checked and brought into the form that the calls need.
 
 Called by ``rpc.client`` and ``cluster.pool`` for what their fast paths do not take as it is.
 """

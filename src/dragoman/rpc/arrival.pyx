@@ -1,4 +1,4 @@
-"""What a peer has begun to send must arrive: the deadline and the rate of a frame in progress.
+"""Frames that a peer has begun to send must arrive: their deadline, and their least rate.
 
 A frame whose length is wrong, or whose end never comes, would hold its memory for ever, and with it
 every frame behind it. So a connection of any protocol whose last read ended within a frame says so

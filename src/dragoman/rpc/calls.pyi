@@ -4,7 +4,7 @@ from dragoman.budget import Budget
 from dragoman.rpc.client_session import SessionOwner
 
 class Account(SessionOwner):
-    """What one client has outstanding."""
+    """The calls that one client has outstanding."""
 
     loop: asyncio.AbstractEventLoop
     budget: Budget

@@ -1,4 +1,4 @@
-"""The calls of a client: what waits in line, what is under way, and how each ends.
+"""The calls of a client: those in line, those under way, and how each of them ends.
 
 An ``Account`` counts what a client has outstanding and keeps the line of calls that wait for room;
 ``rpc.client`` is built on it. A call is a ``FutureCall`` (awaited), a ``CallbackCall``, a
@@ -32,8 +32,7 @@ NO_ROOM = "no memory is left for a reply of {} bytes until the others of its bat
 
 
 cdef class Account(SessionOwner):
-    """What one client has outstanding. ``session`` is the connection that takes new calls, or None.
-    """
+    """The calls of one client. ``session`` is the connection that takes new ones, or None."""
 
     def __cinit__(self, loop, *args, **kwargs):
         self.loop = loop
@@ -409,7 +408,7 @@ cdef class BatchCall(ClientCall):
             return
         if self.errors is None:
             self.errors = {}
-        # What was sent may have run, what was not has not, whatever became of the others.
+        # Requests that were sent may have run, others have not, whatever became of the rest.
         sent = marked(error, retry_safe=False)
         unsent = marked(error, retry_safe=True)
         for i in range(count):

@@ -6,10 +6,10 @@ from dragoman.flow.waiting import Waiter
 from dragoman.rpc.session import Session
 
 class Call(Waiter):
-    """What waits for replies, to one request or to many."""
+    """A call that waits for replies, to one request or to many."""
 
 class SessionOwner:
-    """Who is told of a client session's life."""
+    """The owner of client sessions, which is told of their lives."""
 
 class ClientSession(Session):
     """The calling end. ``credits`` says how many requests may be submitted now."""

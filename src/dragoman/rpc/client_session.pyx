@@ -44,7 +44,7 @@ cdef uint32_t LEAST_MASK = 15
 
 
 cdef class Call(Waiter):
-    """What waits for replies, to one request or to many. For each request exactly one of
+    """A call that waits for replies, to one request or many. For each request exactly one of
     ``on_reply`` and ``on_error`` is called, once, with ``index`` set to that of the request.
     """
 
@@ -63,16 +63,16 @@ cdef class Call(Waiter):
         return False
 
     cdef object sender(self):
-        """Who among those that share the session has sent it."""
+        """The one of those that share the session that has sent it."""
         return None
 
     cdef int64_t since(self):
-        """When it was sent."""
+        """The time when it was sent, in microseconds of the wheel."""
         return 0
 
 
 cdef class SessionOwner:
-    """Who is told of a client session's life."""
+    """The owner of client sessions, which is told of their lives."""
 
     cdef void on_ready(self, ClientSession session):
         """The handshake is done."""
@@ -300,7 +300,7 @@ cdef class ClientSession(Session):
         return 0
 
     cdef void at_once(self):
-        """The next request is alone: it is not to wait for the end of the turn."""
+        """The next request is alone: it is not to wait for the end of the tick."""
         self._eager = not self._marked and self.out.length == 0
 
     cdef void sent_at_once(self):
@@ -593,7 +593,7 @@ cdef int _take_word(ClientSession session, MeshDecoder frame, uint8_t kind) exce
         session._reclaims += 1
         session._reclaimed = min(session._reclaimed + <uint64_t>frame.value, CREDITS_MAX)
     elif kind == F_PING and session.paused and session.out.length > UNREAD_BYTES_MAX:
-        # Who reads nothing misses nothing.
+        # A server that reads nothing misses nothing.
         pass
     elif kind == F_PING:
         session.control(F_PONG, 0, 0, frame.value, b"")

@@ -25,7 +25,7 @@ class Dispatcher(Handler):
     ) -> None: ...
 
 def current_request() -> RequestInfo:
-    """What a handler may know of the request that it answers.
+    """The request that a handler answers, as far as it may know it.
 
     Works in the handler itself and in whatever it awaits or starts. Raises UsageError elsewhere.
     """

@@ -40,7 +40,7 @@ cdef uint32_t TIMEOUT_MS_NONE = 0xFFFFFFFF
 cdef bytes NO_IDENTITY = b"\0" * 16
 
 # The request at work, for what a handler awaits or starts; a function that runs at once finds its
-# request at its loop's turn.
+# request at its loop's tick.
 _work = ContextVar("dragoman.rpc.work", default=None)
 
 
@@ -221,7 +221,7 @@ cdef class Dispatcher(Handler):
             del self._lanes[work.lane_key]
             return
         following, _ = lane.popitem(last=False)
-        # In a turn of its own, or a long sequence of short work would nest.
+        # In a tick of its own, or a long sequence of short work would nest.
         self.loop.call_soon(following._start_in_turn)
 
     cdef int _answer(
@@ -459,7 +459,7 @@ def _is_code(code):
 
 
 def current_request():
-    """What a handler may know of the request that it answers, as a RequestInfo.
+    """The request that a handler answers, as a RequestInfo.
 
     Works in the handler itself and in whatever it awaits or starts. Raises UsageError elsewhere.
     """

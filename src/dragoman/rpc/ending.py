@@ -1,4 +1,4 @@
-"""What ends a program, raised by a function that answers a call: it ends that call.
+"""Exceptions that end a program, raised by a function that answers a call: they end the call.
 
 Handlers and callbacks are other people's code. An event loop lets ``SystemExit`` and
 ``KeyboardInterrupt`` out of a task or a callback and stops, and out of a protocol's method anything

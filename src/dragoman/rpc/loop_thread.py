@@ -217,7 +217,7 @@ class LoopThread(Generic[K]):
             self.loop.stop()
 
     async def _finish_tasks(self) -> None:
-        """What closes in the background is to have closed before the loop ends."""
+        """Wait for what closes in the background, before the loop ends."""
         until_s = self.loop.time() + FINISH_S
         while self.loop.time() < until_s:
             others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -226,7 +226,7 @@ class LoopThread(Generic[K]):
             await asyncio.wait(others, timeout=until_s - self.loop.time())
 
     async def _finish_writing(self) -> None:
-        """What was written before the end leaves, or is given up, before the loop ends."""
+        """Let what was written leave, or give it up, before the loop ends."""
         until_s = self.loop.time() + FINISH_S
         closing = tick_of(self.loop).closing
         while closing and self.loop.time() < until_s:

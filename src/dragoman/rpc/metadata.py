@@ -48,7 +48,7 @@ def _text(value: Any, what: str) -> bytes:
 
 
 def metadata_of(data: bytes) -> dict[str, str]:
-    """What ``metadata_bytes`` made; raises ProtocolError."""
+    """The mapping of which ``metadata_bytes`` made this; raises ProtocolError."""
     metadata: dict[str, str] = {}
     at = 0
     while at < len(data):

@@ -249,7 +249,7 @@ class Method:
         return f"{self.name}: expected {wanted} arguments, got {count}"
 
     def _malformed(self, body: bytes) -> UsageError:
-        """What is wrong with a body: which argument, where in it, and how."""
+        """The fault of a body: which argument, where in it, and how."""
         if len(body) > LOOKED_AT_BYTES_MAX:
             return UsageError(f"{self.name}: arguments: they are not of the declared types")
         try:
@@ -274,7 +274,7 @@ class Method:
             yield from zip(self._positional, given, strict=False)
 
     def _unnamed(self, given: Any) -> str:
-        """What is wrong with arguments of which each fits."""
+        """The fault of arguments of which each fits."""
         if isinstance(given, dict):
             for name in given:
                 if name not in self._named:

@@ -186,7 +186,7 @@ cdef class Incoming:
         return 0
 
     cdef char* direct(self, size_t most, size_t* n) noexcept:
-        """Where the next bytes belong, if they are many, or NULL; up to ``most`` may be read there.
+        """The place of the next bytes, if they are many, or NULL; up to ``most`` may be read there.
         """
         cdef size_t room
         if not self.open or self.thrown or self._body is None:

@@ -6,7 +6,7 @@ is its session's transport, and acts as asyncio's do: what was written before ``
 arrives, ``abort`` drops it, a reader that pauses lets the bytes gather and, beyond a bound, has the
 writer paused.
 
-Invariants: a protocol is given bytes only from ``flush``, at the end of a turn of the loop, so
+Invariants: a protocol is given bytes only from ``flush``, at the end of a tick of the loop, so
 writing never runs the other end's code and nothing recurses; bytes keep their order; each
 protocol is told of the connection's end once.
 """
@@ -103,7 +103,7 @@ cdef class PipeEnd(Gathering):
         return 0
 
     cdef void flush(self):
-        """The end of a turn: hand over what has come."""
+        """The end of a tick: hand over what has come."""
         cdef list inbox
         cdef Py_ssize_t i, n
         cdef bytes data

@@ -1,4 +1,4 @@
-"""What one end of a connection sends: frames gathered into one write, large bodies in pieces.
+"""The sending half of a session: frames gathered into one write, large bodies in pieces.
 
 ``rpc.session`` is built on this. All frames of a tick leave in one write, straight to the kernel
 where that is possible, else through the transport. Bodies that are large are written from where
@@ -63,7 +63,7 @@ cdef int64_t PIECE_US_MOST = 4000
 
 
 cdef class Sending(Arriving):
-    """The sending half of a session."""
+    """All that one end of a connection sends, and what it holds until it is sent."""
 
     def __cinit__(self, *args, **kwargs):
         self.out = Buffer()
@@ -116,7 +116,7 @@ cdef class Sending(Arriving):
         return 0
 
     cdef void flush(self):
-        """End of the turn: everything gathered leaves in one write."""
+        """End of the tick: everything gathered leaves in one write."""
         cdef size_t n = self.gathered()
         if self.closed or (n == 0 and self.bodies is None):
             return
@@ -143,7 +143,7 @@ cdef class Sending(Arriving):
         self._write_parts()
 
     cdef int _write_parts(self) except -1:
-        """What has gathered with bodies apart leaves, in the order in which it came."""
+        """Send what has gathered with bodies apart, in the order in which it came."""
         cdef list parts
         if self._fd < 0 or self.transport.is_closing():
             self._broken = self.transport.is_closing()
@@ -193,7 +193,7 @@ cdef class Sending(Arriving):
             self._broken = True
 
     cdef inline size_t gathered(self) noexcept:
-        """Bytes that wait for the end of the turn, or for the peer to read."""
+        """Bytes that wait for the end of the tick, or for the peer to read."""
         cdef size_t n = self.out.length + self._parts_bytes
         if self.bodies is not None:
             n += self.bodies.bytes
@@ -233,9 +233,7 @@ cdef class Sending(Arriving):
         )
 
     cdef int pump(self, bint whole) except -1:
-        """What has gathered leaves, and pieces of bodies as long as the kernel takes them; all of
-        them if ``whole``.
-        """
+        """Send what has gathered, and pieces of bodies while the kernel takes them (``whole``: all)."""
         cdef Body body
         cdef size_t n, done = 0
         if self._parts is not None:
@@ -356,7 +354,7 @@ cdef class Sending(Arriving):
             self.mark()
 
     cdef void count_queue(self):
-        """What the transport could not send counts until it has room again."""
+        """Count what the transport could not send, until it has room again."""
         cdef size_t n = 0
         if self.paused and not self.closed:
             n = self.transport.get_write_buffer_size()

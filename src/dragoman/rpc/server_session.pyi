@@ -6,7 +6,7 @@ from dragoman.flow.shares import Holder
 from dragoman.rpc.session import Session
 
 class Handler:
-    """What a server does with requests. ``closing``: it takes no new sessions."""
+    """A taker of requests. ``closing``: it takes no new sessions."""
 
     closing: bool
 

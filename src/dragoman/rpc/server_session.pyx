@@ -50,7 +50,7 @@ cdef int WASTED_MOST = 16
 
 
 cdef class Handler:
-    """What a server does with requests. ``features`` are those of HELLO that it can serve."""
+    """A taker of requests. ``features`` are those of HELLO that it can serve."""
 
     cdef int method(self, bytes name) except -1:
         """The handler's own number (>= 0) for a method name, -2 for an unknown one."""
@@ -253,7 +253,7 @@ cdef class ServerSession(Session):
         return True
 
     cdef inline void _beside_nothing(self):
-        """What was said beside a request was for that one."""
+        """Forget what was said beside a request: it was for that one."""
         self.order_id = 0
         if self.metadata_id:
             self.metadata_id = 0
@@ -372,7 +372,7 @@ cdef class ServerSession(Session):
         return 0
 
     cdef int on_midway(self) except -1:
-        # Who has no credit gets no memory either.
+        # A caller without a credit gets no memory either.
         if self.decoder.kind == F_REQUEST and self.holder.in_use >= self.holder.held \
                 and (self._announced is None or self.decoder.id not in self._announced):
             raise ProtocolError("request without a credit")

@@ -45,7 +45,7 @@ _undecorated: WeakKeyDictionary[type, Declaration] = WeakKeyDictionary()
 
 
 class Declaration:
-    """What a class declares. ``name`` comes before the methods' names on the wire."""
+    """The service that a class declares. ``name`` comes before the methods' names on the wire."""
 
     def __init__(self, cls: type, name: str, errors: Iterable[type[RemoteError]] = ()) -> None:
         self.cls = cls
@@ -143,7 +143,7 @@ def _declare(cls: C, name: str, errors: Iterable[type[RemoteError]]) -> C:
 
 
 def functions_of(handler: Any) -> dict[str, Function] | Function:
-    """What ``rpc.serve`` was given, as functions by name or one function for every name.
+    """The handlers given to ``rpc.serve``, as functions by name or one function for every name.
 
     ``handler`` is a mapping, a service's object, a list of these, or a function. Raises UsageError.
     """

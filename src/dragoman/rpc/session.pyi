@@ -4,7 +4,7 @@ from dragoman.errors import DragomanError
 from dragoman.rpc.arrival import Arriving
 
 class Session(Arriving, asyncio.BufferedProtocol):
-    """What both ends share: gathering, reading, heartbeat, goodbye."""
+    """Either end: gathering, reading, heartbeat, goodbye."""
 
     loop: asyncio.AbstractEventLoop
     peer: str

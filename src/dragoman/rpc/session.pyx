@@ -2,8 +2,8 @@
 
 A session sends as ``rpc.sending`` does, reads into its loop's buffer (a large body straight into
 its final object), says HELLO and GOODBYE, answers pings, and notices a silent peer within two
-heartbeat intervals. ``ClientSession`` and ``ServerSession`` are the ends. The
-specification is ``docs/formats/mesh.md``.
+heartbeat intervals. ``ClientSession`` and ``ServerSession`` are the ends. The specification is
+``docs/formats/mesh.md``.
 
 Invariants: HELLO is the first frame each way; between two reads nothing is kept but the unfinished
 body, and, while the session is held, what came in the read that it was held in.
@@ -47,9 +47,7 @@ cdef int64_t ARRIVING_US = 200_000
 
 
 cdef class Session(Sending):
-    """What both ends share: gathering, reading, heartbeat, goodbye. An
-    ``asyncio.BufferedProtocol``.
-    """
+    """Either end: gathering, reading, heartbeat, goodbye. An ``asyncio.BufferedProtocol``."""
 
     def __cinit__(self, *args, **kwargs):
         self.peer = "?"
@@ -337,7 +335,7 @@ cdef class Session(Sending):
         self.tick.wheel.schedule(self, self.tick.wheel.clock_us() + self.heartbeat_us // 2)
 
     cdef str unmet(self):
-        """What may be wrong with a peer that left without a HELLO, in words that follow others."""
+        """A guess at what is wrong with a peer that left without a HELLO, to follow other words."""
         return ""
 
     cdef void fail(self, str why):

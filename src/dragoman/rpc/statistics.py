@@ -1,4 +1,4 @@
-"""What clients, servers and requests tell of themselves, as frozen snapshots."""
+"""Figures of clients, servers and requests, as frozen snapshots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ClientStatistics:
     sent: int  # requests
     replies: int
     failures: int  # of requests that were sent or stood in line
-    refused: int  # calls that failed before they were sent or lined up
+    refused: int  # calls that failed before they were sent or queued
     calls: int  # requests sent and unanswered
     bytes: int  # their bodies
     waiting: int  # calls in line

@@ -6,7 +6,7 @@ from dragoman.timers import Timed, Wheel
 READ_BYTES: int
 
 class Gathering(Timed):
-    """Something that gathers writes during a turn."""
+    """Something that gathers writes during a tick."""
 
 class Tick:
     """The state shared by everything on one loop. Get it with ``tick_of(loop)``."""

@@ -1,16 +1,16 @@
-"""What a loop does once a turn: everything that was gathered in the turn leaves in one write each.
+"""The end of each tick of a loop: everything that was gathered in it leaves, in one write each.
 
 A ``Tick`` is one loop's shared state: its timer wheel, its read buffer, and the list of links that
 have something to write. Links mark themselves when their first frame joins their buffer; after the
-turn's reads are done, each marked link is flushed once; while reads are few and far between, after
+tick's reads are done, each marked link is flushed once; while reads are few and far between, after
 each of them, which spares the loop an iteration. Nothing is ever held back for the sake of a batch:
 the flush runs before the loop sleeps again.
 
-What a flush marks in its turn (a connection within the process hands bytes over then, see ``pipe``)
+What a flush marks in its tick (a connection within the process hands bytes over then, see ``pipe``)
 is flushed right after it, a few times over; what is marked then waits for the next iteration.
 
 A connection that brings more than a few milliseconds of work is dealt with in **slices**, between
-which the loop turns to the others: it puts the rest by and waits in the turn's line
+which the loop turns to the others: it puts the rest by and waits in the tick's line
 (``line_up``). Who is not in line is served as its bytes come. Work that was only begun in a slice,
 as a task, has not shown yet what it takes: so many may be begun at a time as took no longer. And a
 loop reads on from a socket as long as there is something, megabytes of it: after ``TAKEN_BYTES`` a
@@ -63,7 +63,7 @@ from dragoman.forking import foreign
 
 READ_BYTES = 262144
 
-# More reads than this within so many microseconds are a crowd, worth gathering over; a few turns
+# More reads than this within so many microseconds are a crowd, worth gathering over; a few ticks
 # with hardly any reads end it.
 cdef int CROWD_READS = 4
 cdef int64_t CROWD_US = 150
@@ -71,14 +71,14 @@ cdef int SPARSE_TURNS = 4
 # From a caller's session through a pipe to the provider's connection it is three.
 cdef int ROUNDS_MAX = 6
 
-# What one connection may take of a turn; what it may when others wait in line.
+# What one connection may take of a tick; what it may when others wait in line.
 cdef int64_t SLICE_US = 2_000
 cdef int64_t SHARE_US = 1_000
 # Tasks begun at a time: at first, and at most; what is known of them is forgotten after a while.
 cdef int TASKS_FIRST = 16
 cdef int TASKS_MOST = 256
 cdef int64_t FORGET_US = 100_000
-# Who waits so long in line shows its peer that it lives.
+# A session that waits so long in line shows its peer that it lives.
 cdef int64_t TELL_US = 200_000
 
 # Where asyncio notes which loop runs in a thread.
@@ -90,7 +90,7 @@ _turns = {}
 
 
 cdef class Gathering(Timed):
-    """Something that gathers writes during a turn."""
+    """Something that gathers writes during a tick."""
 
     cdef void flush(self):
         """Write what was gathered; must not raise."""
@@ -168,7 +168,7 @@ cdef class Tick:
         return UsageError(f"{what} belongs to another event loop: make one on each")
 
     cdef void mark(self, Gathering gathering):
-        """Have ``gathering`` flushed at the end of this turn."""
+        """Have ``gathering`` flushed at the end of this tick."""
         if gathering._marked:
             return
         gathering._marked = True
@@ -178,7 +178,7 @@ cdef class Tick:
             self.call_soon(self._flush_method)
 
     cdef inline int64_t now_us(self):
-        """The wheel's time, looked at once a read and once for all that gathers in a turn, and anew
+        """The wheel's time, looked at once a read and once for all that gathers in a tick, and anew
         when a millisecond or so has passed since.
         """
         cdef int64_t moment
@@ -221,7 +221,7 @@ cdef class Tick:
             self.call_soon(self._line_method)
 
     cdef void _learn(self, int64_t now_us) noexcept:
-        """What was begun when the line was formed has run: how many may be begun next."""
+        """Decide how many may be begun next: those begun when the line was formed have run."""
         cdef int64_t took_us = now_us - self._lined_us
         if now_us - self._learnt_us > FORGET_US:
             self._tasks_max = TASKS_FIRST
@@ -233,7 +233,7 @@ cdef class Tick:
                 self._tasks_max = min(TASKS_MOST, self._tasks_max * 2)
 
     def _run_line(self):
-        """Once a turn, while somebody is in line: as many as there is time for."""
+        """Once a tick, while somebody is in line: as many as there is time for."""
         cdef Gathering gathering
         cdef int64_t now_us = self.wheel.clock_us()
         cdef int64_t until_us = now_us + SLICE_US
@@ -298,7 +298,7 @@ cdef class Tick:
         self.call_soon(self._flush_method)
 
     def _flush_all(self):
-        """The flush of a turn in which something was gathered."""
+        """The flush of a tick in which something was gathered."""
         self._scheduled = False
         if self._crowded:
             self._sparse_turns = self._sparse_turns + 1 if self._reads <= 2 else 0

@@ -98,7 +98,7 @@ def url_of(source: T | Address) -> T | str:
 
 
 class Hub:
-    """What a client has on its loop; ``create_future`` makes the futures of its calls."""
+    """All that a client has on its loop; ``create_future`` makes the futures of its calls."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class Hub:
         return f"open, {len(pools)} services, {calls} calls"
 
     async def start(self, timeout_ms: int) -> None:
-        """What ``LoopThread`` awaits first of all: nothing is connected before it is used."""
+        """Do nothing, which ``LoopThread`` awaits first: nothing is connected before it is used."""
 
     # What ``Inbox`` calls.
 
@@ -225,7 +225,7 @@ class Hub:
         attachments: Mapping[str, str] | None,
         generic: bool,
     ) -> Any:
-        """What ``Client.service`` gives."""
+        """The object that ``Client.service`` gives."""
         check_options(timeout_ms, attachments, generic)
         options = {
             "timeout_ms": self._settings.limits.timeout_ms if timeout_ms is UNSET else timeout_ms,
@@ -287,7 +287,7 @@ class Hub:
             raise UsageError("the client is closed")
 
     async def methods(self, pool: JavaPool, timeout_ms: float | None) -> tuple[Method, ...]:
-        """What providers publish of a service's methods; see ``Client.methods``."""
+        """The methods of a service, as providers publish them; see ``Client.methods``."""
         if timeout_ms is not None:
             milliseconds("timeout_ms", timeout_ms)
         self.check_open()
@@ -499,7 +499,7 @@ class Client:
     async def methods(
         self, service: object, *, timeout_ms: float | None = TIMEOUT_MS
     ) -> tuple[Method, ...]:
-        """What the providers of a service publish of its methods, with their Java types; nothing
+        """The methods of a service as its providers publish them, with their Java types; nothing
         where they do not. Raises RegistryError, also when they are not told in time."""
         return await self._hub.methods(self._hub.pool_of(service), timeout_ms)
 
