@@ -6,6 +6,8 @@ import ssl
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from msgspec import structs
+
 from dragoman.cluster.pool import Pool
 from dragoman.cluster.pools import CONNECT_TIMEOUT_MS, PoolOptions, open_pool
 from dragoman.cluster.server import PROTOCOL, RegisteredServer
@@ -145,11 +147,13 @@ async def serve(
     whole("lease_ttl_s", lease_ttl_s, 1, LEASE_TTL_S_MAX)
     milliseconds("register_timeout_ms", register_timeout_ms)
     host, port = advertised(wanted, advertise)
-    Registration(
+    registration = Registration(
         interface=name,
         host=host,
         port=port or 1,
         weight=weight,
+        protocol=PROTOCOL,
+        serialization="",
         group=group,
         version=version,
         zone=zone,
@@ -172,19 +176,9 @@ async def serve(
             reuse_port=reuse_port,
             tls=tls,
         )
-        registration = Registration(
-            interface=name,
-            host=host,
-            port=port or server.address.port,
-            weight=weight,
-            limit=limit,
-            protocol=PROTOCOL,
-            serialization="",
-            group=group,
-            version=version,
-            zone=zone,
+        handle = await opened.register(
+            structs.replace(registration, port=port or server.address.port, limit=limit)
         )
-        handle = await opened.register(registration)
         registered = RegisteredServer(server, handle, None if opened is registry else opened)
         if register_timeout_ms:
             await handle.ready(register_timeout_ms / 1000)

@@ -1,7 +1,7 @@
 """Groups and versions that a caller asks for, as Java's consumers mean them.
 
 ``*`` is any group or version, ``a,b`` either of the two, anything else itself. Used by
-``cluster.directory`` for HTTP callers and by ``dubbo.client.client``. A provider's own group and
+``cluster.directory`` for HTTP callers and by ``dubbo.client.hub``. A provider's own group and
 version are always plain text: what calls name to it is what it registered, not what was asked for.
 """
 

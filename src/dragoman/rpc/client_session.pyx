@@ -7,6 +7,8 @@ an index of its own (``submit_many``).
 Invariants: every submitted request ends exactly once (reply, error or loss) unless it is abandoned;
 a request leaves only against a credit; an id is not used again before 2**32 - 1 others were, and
 never is 0.
+
+Long because the table of requests, the credits and the frames that change both are one state.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -588,8 +590,7 @@ cdef int _take_word(ClientSession session, MeshDecoder frame, uint8_t kind) exce
             # The server has counted the grant against what it was told: say it anew.
             session._told_waiting = -1
     elif kind == F_RECLAIM:
-        # Answered after the batch, when those who waited for what came with it have had their
-        # turn.
+        # Answered after the batch, when those that waited have used what came with it.
         session._reclaims += 1
         session._reclaimed = min(session._reclaimed + <uint64_t>frame.value, CREDITS_MAX)
     elif kind == F_PING and session.paused and session.out.length > UNREAD_BYTES_MAX:

@@ -233,7 +233,7 @@ cdef class Sending(Arriving):
         )
 
     cdef int pump(self, bint whole) except -1:
-        """Send what has gathered, and pieces of bodies while the kernel takes them (``whole``: all)."""
+        """Send what has gathered, and pieces of bodies while the kernel takes them, or all."""
         cdef Body body
         cdef size_t n, done = 0
         if self._parts is not None:

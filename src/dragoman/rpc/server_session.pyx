@@ -5,6 +5,8 @@ has ``rpc.server``. All sessions of a server share a ``CreditPool``.
 
 Invariants: a request without a credit ends the session; while the caller does not read its replies,
 or the handler holds the session, none of its requests is taken.
+
+Long because the credits, the bodies announced and the frames that change both are one state.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE

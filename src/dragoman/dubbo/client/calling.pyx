@@ -1,6 +1,6 @@
 """The calling end of Dubbo: arguments to bytes, calls through a service's pool, replies to values.
 
-``dubbo.client.client`` makes a ``JavaPool`` for each service that a program calls, and a ``Caller``
+``dubbo.client.hub`` makes a ``JavaPool`` for each service that a program calls, and a ``Caller``
 for each of its methods. Calls are the pool's: found, balanced, bounded and retried as all calls of
 ``cluster`` are, by the mesh method ``hessian2`` (``docs/formats/calls.md``).
 

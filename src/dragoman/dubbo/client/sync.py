@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from dragoman.cluster.statistics import PoolStatistics
 from dragoman.dubbo.client.calling import Caller, JavaPool
-from dragoman.dubbo.client.client import BODY_BYTES_MAX, TIMEOUT_MS, Hub, Settings, echo_of, url_of
+from dragoman.dubbo.client.hub import BODY_BYTES_MAX, TIMEOUT_MS, Hub, Settings, echo_of, url_of
 from dragoman.dubbo.client.stub import UNSET, Exposed, Reference, Stub
 from dragoman.errors import UsageError
 from dragoman.registry import Registration
