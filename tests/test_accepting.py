@@ -17,7 +17,7 @@ import uvloop
 
 from dragoman import accepting, dubbo, rpc
 from dragoman.accepting import Acceptor, has_room
-from tests.faults.chain import eventually
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 DESCRIPTORS = 64
@@ -130,18 +130,18 @@ def test_a_pause_asks_nothing_of_the_listener_and_ends_when_there_is_room(
         monkeypatch.setattr(accepting, "_bound", lambda: bound)
         acceptor = Counting(asyncio.get_running_loop(), [listener], Kept)
         acceptor.start()
-        await eventually(lambda: acceptor.paused and looks > 2)
+        await until(lambda: acceptor.paused and looks > 2)
         assert 0 < len(made) < 20 and not has_room(listener)
         taken, begun = takes, looks
-        await eventually(lambda: looks > begun + 2)
+        await until(lambda: looks > begun + 2)
         assert takes == taken
         monkeypatch.setattr(accepting, "_bound", lambda: bound + 100)
-        await eventually(lambda: len(made) == 20)
+        await until(lambda: len(made) == 20)
         assert not acceptor.paused
         # What waits at the end is accepted too.
         late = socket.create_connection(address)
         acceptor.close(rest=True)
-        await eventually(lambda: len(made) == 21)
+        await until(lambda: len(made) == 21)
         acceptor.close()
         for transport in made:
             transport.abort()
@@ -184,8 +184,8 @@ def test_a_kernel_that_has_nothing_left_is_not_asked_again_and_again(
         acceptor = Acceptor(asyncio.get_running_loop(), [listener], Kept)
         acceptor.start()
         with socket.create_connection(listener.getsockname()):
-            await eventually(lambda: asked == 1 and acceptor.paused)
-            await eventually(lambda: made)
+            await until(lambda: asked == 1 and acceptor.paused)
+            await until(lambda: made)
         acceptor.close()
         assert asked in (3, 4)
 

@@ -11,6 +11,7 @@ import uvloop
 
 from dragoman import cluster, dubbo, rpc
 from tests.queue.api.test_forking import ended, in_child
+from tests.waiting import until
 
 TCP = "127.0.0.1:0"
 
@@ -21,11 +22,8 @@ class Shown:
         return text
 
 
-async def until(text: str, shown: Any) -> None:
-    """What is shown comes to match ``text``."""
-    async with asyncio.timeout(60):
-        while not re.fullmatch(text, repr(shown)):
-            await asyncio.sleep(0.002)
+async def comes_to_show(text: str, shown: Any) -> None:
+    await until(lambda: re.fullmatch(text, repr(shown)), 60.0, lambda: repr(shown))
 
 
 def test_clients_pools_and_servers_say_where_and_how_they_are() -> None:
@@ -42,17 +40,17 @@ def test_clients_pools_and_servers_say_where_and_how_they_are() -> None:
         client = await rpc.connect(at)
         pool = await cluster.connect("s", endpoints=[at])
         calls = [client.call("slow"), client.call("slow"), pool.call("slow")]
-        await until(f"<Client {at}, connected, 1 calls, 1 waiting>", client)
-        await until("<Pool s, 1 of 1 servers connected, 0 calls, 1 waiting>", pool)
-        await until(f"<Server {at}, listening, 2 clients, 1 requests in progress>", server)
+        await comes_to_show(f"<Client {at}, connected, 1 calls, 1 waiting>", client)
+        await comes_to_show("<Pool s, 1 of 1 servers connected, 0 calls, 1 waiting>", pool)
+        await comes_to_show(f"<Server {at}, listening, 2 clients, 1 requests in progress>", server)
         opened.extend((client, pool, server))
         assert await asyncio.to_thread(lambda: ended(in_child(seen_by_a_child))) == 0
         go_on.set()
         await asyncio.gather(*calls)
         await server.close()
         assert repr(server) == f"<Server {at}, closed>"
-        await until(f"<Client {at}, not connected \\(.+\\), 0 calls, 0 waiting>", client)
-        await until("<Pool s, 0 of 1 servers connected, 0 calls, 0 waiting>", pool)
+        await comes_to_show(f"<Client {at}, not connected \\(.+\\), 0 calls, 0 waiting>", client)
+        await comes_to_show("<Pool s, 0 of 1 servers connected, 0 calls, 0 waiting>", pool)
         for each in (client, pool):
             await each.close()
         assert repr(client) == f"<Client {at}, closed>"

@@ -15,7 +15,7 @@ import uvloop
 from dragoman.agent import admin_door
 from dragoman.agent.admin import AdminServer
 from tests.agent.test_admin import get, metrics, status
-from tests.faults.chain import eventually
+from tests.waiting import until
 
 HALF = b"GET /metrics HTTP/1.1\r\nHost: t\r\n"
 
@@ -124,7 +124,7 @@ def test_pages_answer_when_no_descriptor_is_left() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for client in clients:
                 client.close()
-        await eventually(lambda: admin._door is not None and not admin._door._known)
+        await until(lambda: admin._door is not None and not admin._door._known)
         await admin.close()
 
     uvloop.run(scenario())

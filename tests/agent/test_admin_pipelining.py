@@ -16,8 +16,8 @@ from dragoman.agent import admin_door
 from dragoman.agent.admin import AdminServer
 from tests.agent.test_admin import get, metrics
 from tests.agent.test_admin_connections import server
-from tests.faults.chain import eventually
 from tests.load_factor import load_factor
+from tests.waiting import until
 
 STATUS = b"GET /status HTTP/1.1\r\nHost: t\r\n\r\n"
 LAST = b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n"
@@ -91,14 +91,14 @@ def test_connections_take_turns_and_a_turn_of_the_loop_makes_one_page(
         begun = counted(monkeypatch, admin)
         most = 0
         async with greedy(admin, 8, LAST * 500) as clients:
-            await eventually(lambda: len(set(begun)) == len(clients))
+            await until(lambda: len(set(begun)) == len(clients))
             for _ in range(50):
                 before = len(begun)
                 turn = loop.create_future()
                 loop.call_soon(turn.set_result, None)
                 await turn
                 most = max(most, len(begun) - before)
-            await eventually(lambda: len(begun) == 500 * len(clients))
+            await until(lambda: len(begun) == 500 * len(clients))
         assert most <= 3  # this test's own waiting may take more than one turn
         for i in range(100, 500 * 8 - 100, 8):
             assert len(set(begun[i : i + 8])) >= 7
@@ -115,7 +115,7 @@ def test_no_page_is_made_for_who_has_not_taken_the_last(monkeypatch: pytest.Monk
         begun = counted(monkeypatch, admin)
         async with greedy(admin, 1, STATUS * 2000 + LAST) as (one,):
             (connection,) = await known(admin)
-            await eventually(lambda: connection._unread)
+            await until(lambda: connection._unread)
             few = len(begun)
             for _ in range(200):
                 await asyncio.sleep(0)
@@ -139,7 +139,7 @@ def test_no_page_is_made_for_who_has_not_taken_the_last(monkeypatch: pytest.Monk
 
 
 async def known(admin: AdminServer) -> list[admin_door._Connection]:
-    await eventually(lambda: admin._door is not None and bool(admin._door._known))
+    await until(lambda: admin._door is not None and bool(admin._door._known))
     assert admin._door is not None
     return list(admin._door._known.values())
 
@@ -188,7 +188,7 @@ def test_those_who_ask_at_once_are_shown_one_page_and_a_dear_one_is_shown_again(
         admin = AdminServer("127.0.0.1", 0, not_ready=lambda: None, metrics=metrics, status=status)
         await admin.start()
         asked = [asyncio.ensure_future(get(admin, "/status")) for _ in range(5)]
-        await eventually(lambda: made == 1)
+        await until(lambda: made == 1)
         opened.set()
         assert {text for _, text in await asyncio.gather(*asked)} == {"1\n"}
         assert await get(admin, "/status") == (200, "1\n")

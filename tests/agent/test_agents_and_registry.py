@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import uvloop
 from dragoman.harness.etcd import EtcdServer, free_ports
 from dragoman.registry import open_registry
 from tests.load_factor import load_factor
+from tests.waiting import until
 
 INTERFACE = "com.alibaba.dubbo.performance.demo.provider.IHelloService"
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +66,7 @@ class Chain:
             *("agent", "consumer", "--listen", f"127.0.0.1:{self.port}"),
             *("--workers", str(workers), *common, f"127.0.0.1:{self.admin}"),
         )
-        await self.eventually(self.is_serving, 20)
+        await until(self.is_serving, 20)
 
     def stop(self) -> None:
         for process in self.processes:
@@ -98,11 +99,6 @@ class Chain:
         ):
             found: list[dict[str, Any]] = (await reply.json())["workers"]
             return found
-
-    async def eventually(self, condition: Callable[[], Any], timeout_s: float) -> None:
-        async with asyncio.timeout(timeout_s * load_factor()):
-            while not await condition():
-                await asyncio.sleep(0.02)
 
 
 class Load:
@@ -154,7 +150,7 @@ def test_no_request_fails_while_etcd_is_killed_wiped_and_started_again(tmp_path:
             async def stands() -> bool:
                 return INTERFACE in await registry.services()
 
-            await chain.eventually(stands, 1.5)
+            await until(stands, 1.5)
             assert time.monotonic() - answered_s < 1.5 * load_factor()
             # Longer than the grace of what vanished: had nobody registered, it would be gone.
             await asyncio.sleep(3.3)
@@ -174,7 +170,7 @@ def test_a_consumer_worker_killed_while_etcd_is_away_costs_no_later_request(
                 workers = await chain.workers()
                 return [each["not_ready"] for each in workers] == [None, None]
 
-            await chain.eventually(both_ready, 10)
+            await until(both_ready, 10)
             before = [each["pid"] for each in await chain.workers()]
             chain.etcd.kill()
             os.kill(before[0], signal.SIGKILL)
@@ -183,13 +179,13 @@ def test_a_consumer_worker_killed_while_etcd_is_away_costs_no_later_request(
                 (first, _) = await chain.workers()
                 return first["pid"] not in (None, before[0]) and first["not_ready"] is not None
 
-            await chain.eventually(replaced, 5)
+            await until(replaced, 5)
             load = Load(chain)
             # The new worker has no list and takes no connection; its fellow serves on.
             await asyncio.sleep(1.5)
             assert [each["not_ready"] is None for each in await chain.workers()] == [False, True]
             await chain.etcd.start()
-            await chain.eventually(both_ready, 3)
+            await until(both_ready, 3)
             await asyncio.sleep(0.3)
             assert await load.stop() > 100
 
@@ -208,12 +204,12 @@ def test_sigterm_unregisters_and_kill_9_is_forgotten_with_the_lease(tmp_path: Pa
                 return not await registry.services()
 
             chain.provider_agent.terminate()
-            await chain.eventually(forgotten, 1)
+            await until(forgotten, 1)
             assert await asyncio.to_thread(chain.provider_agent.wait, 10) == 0
             again = chain.run(*[str(each) for each in chain.provider_agent.args[3:]])  # type: ignore[index, union-attr]
-            await chain.eventually(registered, 5)
+            await until(registered, 5)
             again.kill()
-            await chain.eventually(forgotten, 2 + 2)
+            await until(forgotten, 2 + 2)
             await registry.close()
 
     uvloop.run(scenario())

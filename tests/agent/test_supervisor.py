@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from dragoman.agent.supervisor import Supervisor
 from dragoman.agent.worker_pool import RestartPolicy
 from dragoman.errors import DragomanError, UsageError
 from tests.load_factor import load_factor
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRIES = "tests.agent.entries"
@@ -51,12 +52,6 @@ def free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
-
-
-async def eventually(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s * load_factor()):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -98,8 +93,8 @@ def port_of(supervisor: Supervisor) -> int:
 def test_an_agent_serves_reports_and_drains(workers: int) -> None:
     async def scenario() -> None:
         async with running("serve", config(workers)) as (supervisor, task):
-            await eventually(lambda: supervisor.not_ready() is None)
-            await eventually(lambda: supervisor._pool and supervisor._pool.all_ready.is_set())
+            await until(lambda: supervisor.not_ready() is None, 10.0)
+            await until(lambda: supervisor._pool and supervisor._pool.all_ready.is_set(), 10.0)
             pids = {(await ask(port_of(supervisor))).split()[0] for _ in range(40)}
             assert len(pids) == workers
             assert (str(os.getpid()) in pids) == (workers == 1)
@@ -124,7 +119,7 @@ def test_a_worker_that_dies_is_started_again_and_its_counts_are_kept() -> None:
     async def scenario() -> None:
         async with running("serve", config(2), QUICK) as (supervisor, _):
             pool = supervisor._pool
-            await eventually(lambda: supervisor._pool and supervisor._pool.all_ready.is_set())
+            await until(lambda: supervisor._pool and supervisor._pool.all_ready.is_set(), 10.0)
             pool = supervisor._pool
             assert pool is not None
             for _ in range(20):
@@ -183,7 +178,7 @@ def test_a_bug_in_the_only_worker_is_one_line() -> None:
 def test_the_reason_of_not_being_ready_is_shown(workers: int) -> None:
     async def scenario() -> None:
         async with running("never_ready", config(workers)) as (supervisor, _):
-            await eventually(lambda: supervisor.not_ready() == "waiting for the registry")
+            await until(lambda: supervisor.not_ready() == "waiting for the registry", 10.0)
             assert await page(supervisor, "/readyz") == (503, "waiting for the registry\n")
 
     uvloop.run(scenario())
@@ -193,7 +188,7 @@ def test_the_reason_of_not_being_ready_is_shown(workers: int) -> None:
 def test_a_worker_that_does_not_stop_is_killed_after_its_time(workers: int) -> None:
     async def scenario() -> None:
         async with running("ignore_stop", config(workers, drain_ms=1)) as (supervisor, task):
-            await eventually(lambda: supervisor._pool and supervisor._pool.all_ready.is_set())
+            await until(lambda: supervisor._pool and supervisor._pool.all_ready.is_set(), 10.0)
             supervisor.stop()
             assert await task == 1
 
@@ -205,7 +200,7 @@ def test_a_second_signal_does_not_wait(workers: int) -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         async with running("ignore_stop", config(workers)) as (supervisor, task):
-            await eventually(lambda: supervisor._pool and supervisor._pool.all_ready.is_set())
+            await until(lambda: supervisor._pool and supervisor._pool.all_ready.is_set(), 10.0)
             began_s = loop.time()
             supervisor.stop()
             await asyncio.sleep(0.05)
@@ -250,7 +245,7 @@ def test_workers_share_a_free_port_that_was_asked_for_as_0() -> None:
             listen="127.0.0.1:0", registry="memory://x", workers=2, log_level="error"
         )
         async with running("serve", free) as (supervisor, _):
-            await eventually(lambda: supervisor._pool and supervisor._pool.all_ready.is_set())
+            await until(lambda: supervisor._pool and supervisor._pool.all_ready.is_set(), 10.0)
             assert len(supervisor.addresses) == 1
             assert port_of(supervisor) > 0
             assert {(await ask(port_of(supervisor))).split()[1] for _ in range(40)} == {"0", "1"}
@@ -285,7 +280,7 @@ def test_no_worker_outlives_its_supervisor(number: signal.Signals) -> None:
                     await asyncio.sleep(0.01)
             process.send_signal(number)
             assert process.wait(10) == (0 if number is signal.SIGTERM else -9)
-            await eventually(lambda: not any(alive(pid) for pid in pids))
+            await until(lambda: not any(alive(pid) for pid in pids), 10.0)
         finally:
             process.kill()
             process.wait()

@@ -19,7 +19,7 @@ from dragoman.cluster.options import Options
 from dragoman.cluster.resolving import THREADS_MAX, Resolver, is_literal
 from dragoman.registry.base import Registration
 from dragoman.testing.services import submit
-from tests.faults.chain import eventually
+from tests.waiting import until
 
 
 class Names:
@@ -80,7 +80,7 @@ def test_names_that_hang_hold_up_no_other_name(names: Names) -> None:
             directory = Directory(asyncio.get_running_loop(), Options())
             hang = [listed(f"hang{n}.test", 1, f"h.H{n}") for n in range(400)]
             directory.update(hang)
-            await eventually(lambda: names.hanging >= 4)
+            await until(lambda: names.hanging >= 4)
             goods = [listed(f"good{n}.test", port, "g.G") for n in range(3)]
             directory.update([*hang, *goods])
             # A call waits for them.
@@ -88,7 +88,7 @@ def test_names_that_hang_hold_up_no_other_name(names: Names) -> None:
             submit(
                 directory.find("g.G"), b"echo", b"x", ended.append, ended.append, timeout_ms=30_000
             )
-            await eventually(lambda: ended == [b"x"], 40)
+            await until(lambda: ended == [b"x"], 40)
             # The loop's own lookups go on beside them.
             async with asyncio.timeout(20):
                 found = await asyncio.get_running_loop().getaddrinfo("good.test", 80)
@@ -106,7 +106,7 @@ def test_of_several_addresses_each_is_tried_and_a_name_is_asked_for_once(names: 
         async with echo() as port:
             directory = Directory(asyncio.get_running_loop(), Options())
             directory.update([listed("two.test", port, "t.T"), listed("bad.test", port, "t.T")])
-            await eventually(lambda: directory.find("t.T").serving, 20)
+            await until(lambda: directory.find("t.T").serving, 20)
             directory.update([])
 
     asyncio.run(scenario())
@@ -123,7 +123,7 @@ def test_lookups_are_shared_bounded_and_dropped(names: Names) -> None:
         waiting = [
             asyncio.ensure_future(resolver.lookup(f"hang{n}.test", DEAD)) for n in range(100)
         ]
-        await eventually(lambda: names.hanging == THREADS_MAX[DEAD], 20)
+        await until(lambda: names.hanging == THREADS_MAX[DEAD], 20)
         # Another kind has threads of its own.
         assert await resolver.lookup("good2.test", GOOD) == ["127.0.0.1"]
         for each in waiting:

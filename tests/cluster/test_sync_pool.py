@@ -19,7 +19,8 @@ from dragoman.registry.memory import MemoryRegistry
 from tests.cluster.pools import run
 from tests.rpc.peers import server_process
 from tests.rpc.test_sync_client import cancelled as seen_cancelled
-from tests.rpc.test_sync_client import eventually, served
+from tests.rpc.test_sync_client import served
+from tests.waiting import until_sync
 
 
 class NoSuchAccount(rpc.RemoteError):
@@ -125,8 +126,8 @@ def test_every_style_of_calling_blocks_for_its_reply() -> None:
         with pytest.raises(rpc.DeadlineError):
             pool.call("slow", b"d", timeout_ms=20)
         pool.call_future("slow", b"c").cancel()
-        eventually(lambda: sorted(seen_cancelled) in ([b"d"], [b"c", b"d"]))
-        eventually(lambda: pool.statistics().calls == 0)
+        until_sync(lambda: sorted(seen_cancelled) in ([b"d"], [b"c", b"d"]), 30.0)
+        until_sync(lambda: pool.statistics().calls == 0, 30.0)
         assert len(pool.statistics().endpoints) == 2
         assert not pool.closed
 
@@ -216,7 +217,7 @@ def test_a_pool_that_is_forgotten_ends_its_thread() -> None:
             del pool
             gc.collect()
         assert gone() is None
-        eventually(lambda: server.statistics().clients == 0)
+        until_sync(lambda: server.statistics().clients == 0, 30.0)
 
 
 FORKS = """

@@ -16,8 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ import msgspec
 from dragoman.harness.etcd import EtcdServer
 from dragoman.harness.network import Network, accepts
 from tests.faults.http import exchange
-from tests.load_factor import load_factor
+from tests.waiting import until
 
 INTERFACE = "com.alibaba.dubbo.performance.demo.provider.IHelloService"
 HOST = "127.0.0.1"
@@ -111,7 +110,7 @@ class Program:
 
     async def wait_ready(self) -> Program:
         """Return once it serves; fails with its log when it ends first."""
-        await eventually(self._is_ready, START_S, lambda: f"{self.name}: {self.tail()}")
+        await until(self._is_ready, START_S, lambda: f"{self.name}: {self.tail()}")
         return self
 
     async def start(self) -> Program:
@@ -147,7 +146,7 @@ class Program:
 
     async def ended(self, timeout_s: float = 12.0) -> int:
         """Wait for its end; the exit code."""
-        await eventually(lambda: self.returncode is not None, timeout_s, self.tail)
+        await until(lambda: self.returncode is not None, timeout_s, self.tail)
         assert self.returncode is not None
         return self.returncode
 
@@ -208,7 +207,7 @@ class Program:
                     return len(usable) == endpoints == len(service["endpoints"])
             return False
 
-        await eventually(are, timeout_s, lambda: f"{self.name} has no {endpoints} of {name}")
+        await until(are, timeout_s, lambda: f"{self.name} has no {endpoints} of {name}")
 
 
 class Chain:
@@ -319,21 +318,3 @@ async def start(*programs: Program) -> None:
     for program in programs:
         program.launch()
     await asyncio.gather(*(program.wait_ready() for program in programs))
-
-
-async def eventually(
-    condition: Callable[[], Any],
-    timeout_s: float = 5.0,
-    why: Callable[[], str] = lambda: "it did not come true",
-) -> float:
-    """Wait until ``condition`` holds (it may be a coroutine function); the seconds it took."""
-    began_s = time.monotonic()
-    while True:
-        result = condition()
-        if asyncio.iscoroutine(result):
-            result = await result
-        took_s = time.monotonic() - began_s
-        if result:
-            return took_s
-        assert took_s < timeout_s * load_factor(), f"after {timeout_s:g} s: {why()}"
-        await asyncio.sleep(0.01)

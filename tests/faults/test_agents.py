@@ -17,11 +17,12 @@ import pytest
 from dragoman import rpc
 from dragoman.demo.javahash import java_hash
 from dragoman.errors import DragomanError, NotFoundError
-from tests.faults.chain import INTERFACE, Chain, Pair, Program, chain, eventually, start
+from tests.faults.chain import INTERFACE, Chain, Pair, Program, chain, start
 from tests.faults.conftest import Mesh
 from tests.faults.http import client, form, form_body, is_hash
 from tests.faults.load import load
 from tests.load_factor import load_factor
+from tests.waiting import until
 
 PROVIDER = ("--interface", INTERFACE)
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -105,7 +106,7 @@ def pools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPools]:
         async def begin() -> None:
             await made.etcd.start()
             await start(pools.provider, pools.agent, pools.consumer)
-            await eventually(lambda: whole(pools), 15.0)
+            await until(lambda: whole(pools), 15.0)
 
         asyncio.run(begin())
         yield pools
@@ -141,7 +142,7 @@ def test_a_consumers_worker_that_is_killed_is_replaced(pools: WorkerPools) -> No
             victim = (await pools.workers(pools.consumer))[0]
             os.kill(victim, signal.SIGKILL)
             await callers.answered(200)
-            await eventually(lambda: whole(pools), 15.0)
+            await until(lambda: whole(pools), 15.0)
             assert victim not in await pools.workers(pools.consumer)
             await callers.answered(200)
             outcomes = await callers.stop()
@@ -159,7 +160,7 @@ def test_a_providers_worker_that_is_killed_is_replaced(pools: WorkerPools) -> No
             victim = (await pools.workers(pools.agent))[1]
             os.kill(victim, signal.SIGKILL)
             await callers.answered(200)
-            await eventually(lambda: whole(pools), 15.0)
+            await until(lambda: whole(pools), 15.0)
             failed = callers.failed
             await callers.answered(200)
             await callers.stop()
@@ -179,7 +180,7 @@ def test_a_hang_up_ends_neither_supervisor_nor_workers(pools: WorkerPools) -> No
             for pid in (*workers, pools.consumer.pid, pools.agent.pid):
                 os.kill(pid, signal.SIGHUP)
             for each, before in zip((pools.consumer, pools.agent), said, strict=True):
-                await eventually(lambda each=each, n=before: hang_ups(each) == n + 3, 30.0)
+                await until(lambda each=each, n=before: hang_ups(each) == n + 3, 30.0)
             await callers.answered(200)
             assert set(await callers.stop()) == {"ok"}
         assert workers == await pools.workers(pools.consumer) + await pools.workers(pools.agent)
@@ -241,10 +242,10 @@ def test_a_consumer_agent_told_to_stop_answers_what_is_in_flight(mesh: Mesh) -> 
             async def there() -> bool:
                 return await agent.metric("dragoman_http_in_progress") == 3
 
-            await eventually(there)
+            await until(there)
             began_s = time.monotonic()
             agent.signal(signal.SIGTERM)
-            await eventually(lambda: refuses(agent.port))
+            await until(lambda: refuses(agent.port))
             partial.send(form("e", slow)[-1:])
             answers = [await one.response(), await pipelined.response()]
             answers += [await pipelined.response(), await partial.response()]
@@ -277,7 +278,7 @@ def test_a_draining_consumer_agent_lets_silent_connections_go(mesh: Mesh) -> Non
             async def there() -> bool:
                 return await agent.metric("dragoman_http_connections") == 2
 
-            await eventually(there)
+            await until(there)
             began_s = time.monotonic()
             agent.signal(signal.SIGTERM)
             await idle.ends()
@@ -317,7 +318,7 @@ def test_a_consumer_agent_told_to_stop_fails_no_keep_alive_client(mesh: Mesh) ->
             connector = aiohttp.TCPConnector(limit=64)
             async with aiohttp.ClientSession(connector=connector) as session:
                 callers = [asyncio.ensure_future(caller(session, url)) for _ in range(64)]
-                await eventually(lambda: ended["200"] > 500, 15.0)
+                await until(lambda: ended["200"] > 500, 15.0)
                 agent.signal(signal.SIGTERM)
                 await asyncio.gather(*callers)
             assert await agent.ended() == 0
@@ -423,7 +424,7 @@ def test_without_descriptors_accepting_neither_spins_nor_ends(mesh: Mesh) -> Non
             except (OSError, EOFError):
                 return False
 
-        await eventually(served, 8.0)
+        await until(served, 8.0)
         async with client(consumer.port) as inside:
             assert is_hash(await inside.ask(form("a")), "a")
             flood = [socket.socket() for _ in range(150)]
@@ -440,7 +441,7 @@ def test_without_descriptors_accepting_neither_spins_nor_ends(mesh: Mesh) -> Non
             assert victim.cpu_s() - before_s < 0.5 * (time.monotonic() - began_s), "it spins"
             for each in flood:
                 each.close()
-            assert await eventually(served, 8.0) < 3.0
+            assert await until(served, 8.0) < 3.0
             if victim is consumer:
                 # Each is answered, by the hash or a refusal, however long it waits in the queue.
                 answers = await asyncio.gather(*(answered(consumer.port) for _ in range(150)))
@@ -496,14 +497,14 @@ def test_an_agent_near_its_memory_bound_sheds_and_recovers(mesh: Mesh) -> None:
                 each.send(form(text, slow)[:-1])
 
             # What is half there leaves small calls their room.
-            await eventually(served, 5.0)
+            await until(served, 5.0)
             for each in crowd:
                 each.send(form(text, slow)[-1:])
             answers = [await each.response() for each in crowd]
             assert all(is_hash(answer, text) or answer.status == 503 for answer in answers)
             assert any(answer.status == 503 for answer in answers)
 
-        await eventually(served, 5.0)
+        await until(served, 5.0)
         assert await agent.stop() == 0
 
     asyncio.run(scenario())

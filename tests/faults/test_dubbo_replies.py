@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.faults.chain import INTERFACE, Program, eventually, start
+from tests.faults.chain import INTERFACE, Program, start
 from tests.faults.conftest import Mesh
 from tests.faults.http import Client, Response, client, form
+from tests.waiting import until
 
 GROUP = "x-dragoman-group: scripted"
 FASTJSON = 6
@@ -186,7 +187,7 @@ async def scripted(mesh: Mesh, agent: Program) -> AsyncIterator[tuple[Scripted, 
     try:
         await agent.wait_ready()
         async with client(mesh.agent.port) as one:
-            await eventually(lambda: well(one), 8.0)
+            await until(lambda: well(one), 8.0)
             yield provider, one
     finally:
         server.close()
@@ -241,7 +242,7 @@ def test_after_slow_calls_a_method_that_only_throws_is_answered_by_its_exception
 
     async def scenario(consumer: Program) -> None:
         async with scripted(mesh, agent), client(consumer.port) as one:
-            await eventually(lambda: well(one), 8.0)
+            await until(lambda: well(one), 8.0)
             for _ in range(20):
                 assert await well(one)
             async with client(consumer.port) as slow:
@@ -281,7 +282,7 @@ def test_what_a_provider_says_of_a_callers_value_is_in_no_log(mesh: Mesh, agent:
                     assert answer.status in (502, 503)
             assert answer.body.startswith(b"every provider of this service has been set aside: ")
             assert answer.body.endswith(b"Not found exported service: a.B:1.0:20880\n")
-            await eventually(lambda: well(one), 3.0)
+            await until(lambda: well(one), 3.0)
         for program in (mesh.agent, agent):
             assert "hunter2" not in program.text()
 
@@ -298,7 +299,7 @@ def test_what_is_no_dubbo_ends_the_connection_and_the_next_serves(
             answer = await ask(one, name)
             whose = "upstream-protocol" if name in ENDS else "upstream-lost"
             assert (answer.status, answer.error) == (502, whose), answer
-            await eventually(lambda: well(one), 3.0)
+            await until(lambda: well(one), 3.0)
             assert provider.connections == connections + 1
 
     asyncio.run(scenario())
@@ -310,7 +311,7 @@ def test_replies_in_single_bytes_and_heartbeats_are_understood(mesh: Mesh, agent
             for _ in range(3):
                 assert (await ask(one, "piece by piece")).body == b"7"
             assert (await ask(one, "heartbeat")).body == b"7"
-            await eventually(lambda: provider.heartbeat_replies == 1)
+            await until(lambda: provider.heartbeat_replies == 1)
 
     asyncio.run(scenario())
 
@@ -322,7 +323,7 @@ def test_a_provider_about_to_stop_gets_nothing_more(mesh: Mesh, agent: Program) 
             answer = await ask(one, "well")
             assert (answer.status, answer.error) == (503, "unavailable")
             # It waits for its consumers to go. One that is still there after 10 s is to stay.
-            await eventually(provider.writers[-1].is_closing, 3.0)
-            await eventually(lambda: well(one), 20.0)
+            await until(provider.writers[-1].is_closing, 3.0)
+            await until(lambda: well(one), 20.0)
 
     asyncio.run(scenario())

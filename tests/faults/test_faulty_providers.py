@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from tests.faults.chain import eventually
 from tests.faults.conftest import Mesh
 from tests.faults.http import Client, Response, call, client, form, form_body, is_hash, post
 from tests.faults.load import load
 from tests.load_factor import load_factor
+from tests.waiting import until
 
 QUICK = "x-dragoman-timeout-ms: 150"
 
@@ -95,7 +95,7 @@ def test_the_place_of_a_call_that_is_never_answered_is_freed(mesh: Mesh) -> None
             return await pair.agent.metric("dragoman_provider_in_progress") == 0
 
         # Longer than an idle connection is kept: hence another one.
-        await eventually(free, 90.0)
+        await until(free, 90.0)
         async with client(mesh.agent.port) as one:
             for i in range(16):
                 one.send(form(str(i), "x-dragoman-group: silent"))

@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.faults.chain import Program, chain, eventually, start
+from tests.faults.chain import Program, chain, start
 from tests.faults.conftest import Mesh
 from tests.faults.http import INTERFACE, Response, call, client, form, is_hash, post
+from tests.waiting import until
 
 APP = "https://app.example.com"
 
@@ -312,7 +313,7 @@ def test_a_failed_call_leaves_a_line_without_its_values(mesh: Mesh) -> None:
             for _ in range(5):
                 assert (await one.ask(form("sesame-opens", *fields))).status == 504
         line = f"a call failed: hash of slow/{INTERFACE} at "
-        await eventually(lambda: line in mesh.agent.text(), why=mesh.agent.tail)
+        await until(lambda: line in mesh.agent.text(), why=mesh.agent.tail)
         (told,) = [each for each in mesh.agent.text().splitlines() if line in each][:1]
         # Whichever end notices first.
         assert ": deadline: " in told

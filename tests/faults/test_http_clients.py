@@ -9,11 +9,11 @@ import time
 import pytest
 
 from dragoman.demo.javahash import java_hash
-from tests.faults.chain import eventually
 from tests.faults.conftest import Mesh
 from tests.faults.http import Client, client, form, is_hash
 from tests.faults.load import load
 from tests.load_factor import load_factor
+from tests.waiting import until
 
 SLOW = "x-dragoman-group: slow"
 
@@ -115,7 +115,7 @@ def test_more_requests_than_the_cap_are_answered_in_order(mesh: Mesh) -> None:
                 one.send(form(str(i), SLOW) if i % 90 == 5 else form(str(i)))
             for i in range(200):
                 assert is_hash(await one.response(), str(i))
-            await eventually(lambda: idle(mesh))
+            await until(lambda: idle(mesh))
 
     asyncio.run(scenario())
 
@@ -155,13 +155,13 @@ def test_clients_that_leave_free_their_places(mesh: Mesh, by: str) -> None:
         async def arrived() -> bool:
             return await mesh.agent.metric("dragoman_http_in_progress") >= 60
 
-        await eventually(arrived)
+        await until(arrived)
         abandoned = await mesh.agent.metric("dragoman_http_abandoned_total")
         for manager, one in leaving:
             if by == "reset":
                 one.reset()
             await manager.__aexit__(None, None, None)
-        await eventually(lambda: idle(mesh))
+        await until(lambda: idle(mesh))
         if by == "reset":
             # Abandoned, and not answered: the provider takes 400 ms.
             now_abandoned = await mesh.agent.metric("dragoman_http_abandoned_total")
@@ -198,7 +198,7 @@ def test_connections_over_the_limit_get_503_and_the_others_stay(mesh: Mesh) -> N
             async def room() -> bool:
                 return await mesh.narrow.metric("dragoman_http_connections") <= 2
 
-            await eventually(room)
+            await until(room)
             async with client(mesh.narrow.port) as one:
                 assert is_hash(await one.ask(form("in again")), "in again")
 
@@ -264,7 +264,7 @@ def test_slow_readers_neither_grow_memory_nor_disturb_others(mesh: Mesh) -> None
         await asyncio.gather(*writers, return_exceptions=True)
         for manager in managers:
             await manager.__aexit__(None, None, None)
-        await eventually(lambda: idle(mesh))
+        await until(lambda: idle(mesh))
 
     asyncio.run(scenario())
 
@@ -298,6 +298,6 @@ def test_a_storm_of_connections_closed_while_connecting_does_no_harm(mesh: Mesh)
         async def none_left() -> bool:
             return await mesh.agent.metric("dragoman_http_connections") == 0
 
-        await eventually(none_left)
+        await until(none_left)
 
     asyncio.run(scenario())

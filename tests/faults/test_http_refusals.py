@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from tests.faults.chain import eventually
 from tests.faults.conftest import Mesh
 from tests.faults.http import client, form, form_body, is_hash, post
 from tests.load_factor import load_factor
+from tests.waiting import until
 
 FORM = form_body("x")
 LENGTH = f"Content-Length: {len(FORM)}"
@@ -131,7 +131,7 @@ def test_nothing_of_all_that_reached_a_provider_or_stayed_open(mesh: Mesh) -> No
         async def none_left() -> bool:
             return await mesh.agent.metric("dragoman_http_connections") == 0
 
-        await eventually(none_left)
+        await until(none_left)
         assert await mesh.agent.metric("dragoman_http_in_progress") == 0
 
     asyncio.run(scenario())

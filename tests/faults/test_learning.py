@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.faults.chain import eventually, start
+from tests.faults.chain import start
 from tests.faults.conftest import Mesh
 from tests.faults.load import load
+from tests.waiting import until
 
 GROUP = "learnt"
 PLACES = 20
@@ -29,7 +30,7 @@ def test_the_limit_is_learnt_from_rejections(mesh: Mesh) -> None:
             async def learnt() -> bool:
                 return await pair.agent.metric("dragoman_provider_limit") <= PLACES + 1
 
-            await eventually(learnt, 10.0, pair.agent.tail)
+            await until(learnt, 10.0, pair.agent.tail)
             await callers.answered(400)
             rejected = await pair.agent.metric("dragoman_provider_rejections_total")
             await callers.answered(1000)

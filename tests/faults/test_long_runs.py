@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.faults.chain import Chain, Pair, Program, chain, eventually, start
+from tests.faults.chain import Chain, Pair, Program, chain, start
 from tests.faults.http import client, form, is_hash
 from tests.faults.load import load
 from tests.load_factor import load_factor
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LIMIT = 30
@@ -125,7 +126,7 @@ def test_thousands_of_slow_clients_cost_little_each(parts: Parts) -> None:
             async def arrived() -> bool:
                 return await agent.metric("dragoman_http_connections") >= count
 
-            await eventually(arrived, 30.0)
+            await until(arrived, 30.0)
             each_kib = (agent.resident_kib() - before_kib) / count
             assert each_kib <= SLOW_CLIENT_KIB, f"{each_kib:.1f} KiB for each"
             async with load(agent.port, 10) as callers:
@@ -182,7 +183,7 @@ def test_a_minute_of_bad_clients_leaves_nothing_behind(parts: Parts) -> None:
             names = ("dragoman_http_connections", "dragoman_http_in_progress")
             return not any([await parts.consumer.metric(name) for name in names])
 
-        await eventually(nothing_left, 15.0)
+        await until(nothing_left, 15.0)
         await parts.consumer.settled(3)
 
     asyncio.run(scenario())
@@ -265,7 +266,7 @@ def test_a_minute_of_chaos_leaves_every_account_balanced(parts: Parts, seed: int
             ]
             return not any(in_progress)
 
-        await eventually(balanced, 70.0)
+        await until(balanced, 70.0)
         for each in (parts.consumer, second):
             assert await each.stop() == 0
 

@@ -13,9 +13,10 @@ import pytest
 
 from dragoman.testing.mesh import NAMES, frame
 from dragoman.wire.mesh import MeshDecoder
-from tests.faults.chain import HOST, INTERFACE, Chain, chain, eventually, start
+from tests.faults.chain import HOST, INTERFACE, Chain, chain, start
 from tests.faults.http import client, form, form_body, is_hash
 from tests.faults.memory import MIB, peak_bytes, within
+from tests.waiting import until
 
 BOUND_MB = 200
 SERVED = (200, 503)
@@ -64,7 +65,7 @@ async def a_call_is_served(port: int) -> None:
         async with client(port) as one:
             return is_hash(await one.ask(form("after")), "after")
 
-    await eventually(served, 20.0, lambda: "no call is served afterwards")
+    await until(served, 20.0, lambda: "no call is served afterwards")
 
 
 def test_many_large_bodies_at_once_never_kill_an_agent(own: Chain) -> None:
@@ -247,7 +248,7 @@ def test_a_provider_that_reads_nothing_and_sends_heartbeats_costs_little(own: Ch
         port = server.sockets[0].getsockname()[1]
         agent = own.provider_agent("agent", port, registry="memory://one")
         agent.launch()
-        await eventually(lambda: sent >= 64 * MIB, 60.0)
+        await until(lambda: sent >= 64 * MIB, 60.0)
         # The answers to all of them would be as much again.
         assert agent.runs
         assert peak_bytes(agent) <= 100 * MIB

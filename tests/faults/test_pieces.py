@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.faults.chain import Program, eventually
+from tests.faults.chain import Program
 from tests.faults.conftest import Mesh
 from tests.faults.http import client, form, is_hash
 from tests.faults.load import load
 from tests.faults.proxy import Proxy, proxy
 from tests.load_factor import load_factor
+from tests.waiting import until
 
 
 @dataclass
@@ -61,7 +62,7 @@ async def path(parts: Parts, *, piece_bytes: int = 0) -> AsyncIterator[Path]:
     ):
         await parts.agent.wait_ready()
         await parts.consumer.wait_ready()
-        await eventually(lambda: served(parts), 10.0)
+        await until(lambda: served(parts), 10.0)
         yield Path(parts.consumer, parts.agent, mesh, dubbo)
 
 
@@ -128,7 +129,7 @@ def test_a_hop_that_falls_silent_is_noticed_and_used_again(parts: Parts, hop: st
                 held.hold()
                 began_s = time.monotonic()
                 # The callers are all there, and have their answer at the deadline of 1 s.
-                await eventually(lambda: callers.failed["503 unavailable"] > 0, 2.0)
+                await until(lambda: callers.failed["503 unavailable"] > 0, 2.0)
                 assert time.monotonic() - began_s < 1.7 * load_factor()
                 await asyncio.sleep(0.6)
                 assert set(callers.failed) <= {"503 unavailable", "504 deadline"}

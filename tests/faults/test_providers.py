@@ -9,11 +9,12 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from tests.faults.chain import Pair, Program, eventually, start
+from tests.faults.chain import Pair, Program, start
 from tests.faults.conftest import Mesh
 from tests.faults.http import client, form
 from tests.faults.load import Load, load
 from tests.load_factor import load_factor
+from tests.waiting import until
 
 GROUP = "trio"
 LIMIT = 30
@@ -74,7 +75,7 @@ def test_a_hung_provider_is_set_aside_and_comes_back(trio: Trio) -> None:
                 return bool((await trio.endpoint(pair))["breaker_open"])
 
             try:
-                assert await eventually(aside, 3.0) < 1.2
+                assert await until(aside, 3.0) < 1.2
                 sent = (await trio.endpoint(pair))["requests"]
                 await asyncio.sleep(1.2)
                 # Probes only: one a pause.
@@ -90,7 +91,7 @@ def test_a_hung_provider_is_set_aside_and_comes_back(trio: Trio) -> None:
             async def back() -> bool:
                 return not (await trio.endpoint(pair))["breaker_open"]
 
-            assert await eventually(back, 5.0) < 1.6
+            assert await until(back, 5.0) < 1.6
             failed = callers.failed.total()
             sent = (await trio.endpoint(pair))["replies"]
             await callers.answered(300)
@@ -126,7 +127,7 @@ def test_who_was_in_flight_at_the_dead_fails_and_nobody_else(trio: Trio, part: s
                 endpoint = await trio.endpoint(pair)
                 return endpoint.get("state") == "ready" and not endpoint["breaker_open"]
 
-            assert await eventually(used, 8.0) < 2.5
+            assert await until(used, 8.0) < 2.5
             replies = int(str((await trio.endpoint(pair))["replies"]))
             await callers.answered(600)
             assert int(str((await trio.endpoint(pair))["replies"])) > replies + 50
@@ -167,7 +168,7 @@ def test_all_dead_is_503_at_once(trio: Trio) -> None:
             pair.provider.launch()
         await asyncio.gather(*(pair.provider.wait_ready() for pair in trio.pairs))
         async with trio.load() as callers:
-            await eventually(lambda: callers.outcomes["ok"] > 0, 8.0)
+            await until(lambda: callers.outcomes["ok"] > 0, 8.0)
             await trio.whole()
             failed = callers.failed.total()
             await callers.answered(300)
@@ -257,7 +258,7 @@ def test_another_consumers_agent_that_dies_or_hangs_disturbs_nobody(trio: Trio, 
             ]
             return sum(counts) == 0
 
-        await eventually(free)
+        await until(free)
         await trio.whole()
 
     asyncio.run(scenario())

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.chain import Chain, Pair, Program, chain, eventually, start
+from tests.faults.chain import Chain, Pair, Program, chain, start
 from tests.faults.http import client, exchange, form, is_hash
 from tests.faults.load import load
 from tests.load_factor import load_factor
+from tests.waiting import until
 
 OPTIONS = ("--lease-ttl-s", "2", "--limit", "30")
 
@@ -71,7 +72,7 @@ def test_agents_that_start_before_etcd_wait_for_it(parts: Parts) -> None:
                 return False
 
         for agent in agents:
-            await eventually(lambda agent=agent: up(agent), 20.0)
+            await until(lambda agent=agent: up(agent), 20.0)
         await asyncio.sleep(0.3)
         for agent in agents:
             assert agent.returncode is None
@@ -99,7 +100,7 @@ def test_etcd_killed_and_started_again_fails_nobody(parts: Parts) -> None:
             await parts.consumer.settled(2)
             assert not callers.failed
             await parts.chain.etcd.start()
-            assert await eventually(lambda: parts.registered(parts.late), 10.0) < 4.0
+            assert await until(lambda: parts.registered(parts.late), 10.0) < 4.0
             await parts.late.wait_ready()
             await parts.consumer.settled(3)
             await callers.answered(200)
@@ -121,7 +122,7 @@ def test_an_agent_killed_is_forgotten_within_its_lease(parts: Parts) -> None:
             return not await parts.registered(parts.late)
 
         # The lease runs out within TTL + 2 s, and the entry is served for a grace of 3 s more.
-        assert await eventually(forgotten, 10.0) < 7.0
+        assert await until(forgotten, 10.0) < 7.0
         await parts.consumer.settled(2)
         await parts.late.start()
 
@@ -171,7 +172,7 @@ def test_a_provider_agent_told_to_stop_while_etcd_is_away_fails_nobody(parts: Pa
                 services = await parts.consumer.services()
                 return [each["state"] for each in services[0]["endpoints"]] == ["ready"] * 3
 
-            await eventually(all_three, 10.0)
+            await until(all_three, 10.0)
             await callers.answered(100)
             await parts.chain.etcd.start()
             await pair.agent.wait_ready()
@@ -191,7 +192,7 @@ def test_etcd_away_for_a_minute_fails_nobody_and_all_meet_again_soon(parts: Part
             await asyncio.sleep(60)
             await parts.chain.etcd.start()
             parts.late.launch()
-            await eventually(lambda: parts.registered(parts.late), 10.0)
+            await until(lambda: parts.registered(parts.late), 10.0)
             await parts.consumer.settled(3)
             assert set(await callers.stop()) == {"ok"}
 

@@ -17,9 +17,10 @@ from statistics import median
 import pytest
 
 from dragoman.registry.gateway import EtcdGateway, range_end
-from tests.faults.chain import INTERFACE, Chain, Program, chain, eventually, start
+from tests.faults.chain import INTERFACE, Chain, Program, chain, start
 from tests.faults.http import call, client, form, is_hash
 from tests.load_factor import load_factor
+from tests.waiting import until
 
 OPTIONS = ("--lease-ttl-s", "2", "--limit", "30")
 PREFIX = "/dragoman/services"
@@ -101,7 +102,7 @@ class Callers:
         with them: of several windows the median, so that one pause of the machine's is nothing."""
         first = len(self.took_s[1])
         calls = windows * WINDOW
-        await eventually(lambda: min(map(len, self.took_s)) >= first + calls, 60)
+        await until(lambda: min(map(len, self.took_s)) >= first + calls, 60)
         here_s, there_s = (
             median(
                 sorted(each[at : at + WINDOW])[WINDOW * 99 // 100]
@@ -132,7 +133,7 @@ async def scenario(own: Chain, count: int, resident_kib_max: int) -> None:
     await start(good.provider, good.agent, late.provider)
     await start(agent, leaving, control)
     await agent.settled(1)
-    await eventually(lambda: _connected(control))
+    await until(lambda: _connected(control))
     callers = Callers(agent.port, control.port)
     async with gateway_of(own) as gateway, asyncio.TaskGroup() as tasks:
         for _ in range(4):
@@ -143,7 +144,7 @@ async def scenario(own: Chain, count: int, resident_kib_max: int) -> None:
         await callers.check(7)
         await putting
         known = count - 1  # two are no names at all, and one is good
-        await eventually(lambda: _reached(agent, known), 60 + count / 1000)
+        await until(lambda: _reached(agent, known), 60 + count / 1000)
         await callers.check(7)
         took_kib = agent.resident_kib() - resident_kib
         print(f"{count} entries take {took_kib} KiB")
@@ -166,7 +167,7 @@ async def scenario(own: Chain, count: int, resident_kib_max: int) -> None:
         deleting = tasks.create_task(delete(gateway))
         await callers.check(7)
         await deleting
-        await eventually(lambda: _fallen(agent), 60 + count / 1000, lambda: str(agent.text()))
+        await until(lambda: _fallen(agent), 60 + count / 1000, lambda: str(agent.text()))
         assert (await agent.metric("dragoman_registry_errors_total")) == 0
         await callers.check(5)
         assert descriptors(agent) <= open_before + 8

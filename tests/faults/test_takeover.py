@@ -15,8 +15,9 @@ import pytest
 from dragoman.agent import takeover
 from dragoman.agent.activation import activated
 from dragoman.demo.javahash import java_hash
-from tests.faults.chain import Chain, Program, chain, eventually
+from tests.faults.chain import Chain, Program, chain
 from tests.faults.http import client, exchange, form, form_body, is_hash
+from tests.waiting import until
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 EXPECTED = str(java_hash("x"))
@@ -102,7 +103,7 @@ async def restarts(small: Small, count: int, workers: list[str]) -> Counter[str]
     port, admin = small.chain.port(f"over{count}"), small.chain.port(f"over{count}-admin")
     agents = [next_of(small, f"over{count}-0", port, admin, "--takeover", "--workers", workers[0])]
     await agents[0].start()
-    await eventually(lambda: serves(port))
+    await until(lambda: serves(port))
     callers = Callers(port)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=16)) as session:
         tasks = [asyncio.ensure_future(callers.pooled(session)) for _ in range(16)]
@@ -117,9 +118,9 @@ async def restarts(small: Small, count: int, workers: list[str]) -> Counter[str]
                 assert agent.runs, agent.tail()
                 return "in the place of process" in agent.text()
 
-            await eventually(in_place, 30.0, agent.tail)
+            await until(in_place, 30.0, agent.tail)
             before = callers.ended["ok"]
-            await eventually(lambda n=before: callers.ended["ok"] > n + 50, 15.0)
+            await until(lambda n=before: callers.ended["ok"] > n + 50, 15.0)
             while len(agents) > 3:
                 assert await agents.pop(0).ended(20.0) == 0
         # The pages are the last one's.
@@ -151,7 +152,7 @@ def test_what_does_not_come_to_serve_changes_nothing(small: Small) -> None:
         port, admin = small.chain.port("stays"), small.chain.port("stays-admin")
         agent = next_of(small, "stays", port, admin)
         await agent.start()
-        await eventually(lambda: serves(port))
+        await until(lambda: serves(port))
         # Without being asked to, no second one comes beside it.
         for options in ((), ("--workers", "2")):
             beside = next_of(small, f"beside{len(options)}", port, 0, *options)
@@ -164,18 +165,18 @@ def test_what_does_not_come_to_serve_changes_nothing(small: Small) -> None:
         late = next_of(small, "late", port, admin, "--takeover")
         late.arguments[late.arguments.index(small.registry)] = nowhere
         late.launch()
-        await eventually(lambda: "is taking over" in agent.text(), 30.0, late.tail)
+        await until(lambda: "is taking over" in agent.text(), 30.0, late.tail)
         # Another one meanwhile is told so.
         third = next_of(small, "third", port, admin, "--takeover").launch()
         assert await third.ended(30.0) == 2
         assert "another agent is taking over" in third.text()
         late.kill()
-        await eventually(lambda: "has not taken over" in agent.text())
+        await until(lambda: "has not taken over" in agent.text())
         async with client(port) as one:
             assert is_hash(await one.ask(form("a")), "a")
         # And then one that is.
         heir = next_of(small, "heir", port, admin, "--takeover").launch()
-        await eventually(lambda: "in the place of process" in heir.text(), 30.0, heir.tail)
+        await until(lambda: "in the place of process" in heir.text(), 30.0, heir.tail)
         assert await agent.ended() == 0
         async with client(port) as one:
             assert is_hash(await one.ask(form("b")), "b")
@@ -206,7 +207,7 @@ def test_sockets_go_to_the_same_user_alone(monkeypatch: pytest.MonkeyPatch) -> N
             foreign_to([me + 1])  # the new one looks first
             with pytest.raises(takeover.UsageError, match="of another user"):
                 await takeover.take(address)
-            await eventually(lambda: offer._task is not None and offer._task.done())
+            await until(lambda: offer._task is not None and offer._task.done())
             foreign_to([me, me + 1])
             with pytest.raises(takeover.UsageError, match="it belongs to another user"):
                 await takeover.take(address)
@@ -215,8 +216,8 @@ def test_sockets_go_to_the_same_user_alone(monkeypatch: pytest.MonkeyPatch) -> N
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as rude:
                 rude.connect(takeover.name_of(address))
                 rude.send(b"nonsense")
-                await eventually(lambda before=offer._task: offer._task is not before)
-                await eventually(lambda: offer._task is not None and offer._task.done())
+                await until(lambda before=offer._task: offer._task is not before)
+                await until(lambda: offer._task is not None and offer._task.done())
             inherited = await takeover.take(address)
             assert inherited is not None and inherited.pid == os.getpid()
             assert [each.getsockname() for each in inherited.listen] == [listener.getsockname()]
@@ -334,7 +335,7 @@ def test_the_meeting_place_goes_by_what_is_listened_on_not_by_how_it_is_called(
         heir = next_of(small, "named-otherwise", port, admin, "--takeover")
         heir.arguments[3] = f"localhost:{port}"
         heir.launch()
-        await eventually(lambda: "in the place of process" in heir.text(), 30.0, heir.tail)
+        await until(lambda: "in the place of process" in heir.text(), 30.0, heir.tail)
         assert await agent.ended() == 0
         # All addresses are others than one: what was taken over would be listened on elsewhere.
         wider = next_of(small, "wider", port, 0, "--takeover")
@@ -347,7 +348,7 @@ def test_the_meeting_place_goes_by_what_is_listened_on_not_by_how_it_is_called(
         everywhere = next_of(small, "everywhere", port, admin)
         everywhere.arguments[3] = f"0.0.0.0:{port}"
         await everywhere.start()
-        await eventually(lambda: "ready on" in everywhere.text())
+        await until(lambda: "ready on" in everywhere.text())
         assert await narrow(port).ended(30.0) == 2
         assert await everywhere.stop() == 0
 
@@ -368,15 +369,13 @@ def test_an_agent_that_drains_or_is_just_taken_over_from_is_waited_for(small: Sm
             assert is_hash(await kept.ask(form("a")), "a")
             agent.signal(signal.SIGTERM)
             heir = next_of(small, "drains-heir", port, admin, "--takeover").launch()
-            await eventually(lambda: "ready on" in heir.text(), 30.0, heir.tail)
+            await until(lambda: "ready on" in heir.text(), 30.0, heir.tail)
             assert await serves(port)
         assert await agent.ended() == 0
         # Two at once: one of them takes the place, the other is told, or takes it after that.
         both = [next_of(small, f"drains-{i}", port, admin, "--takeover").launch() for i in "ab"]
-        await eventually(lambda: heir.returncode is not None, 30.0, heir.tail)
-        await eventually(
-            lambda: any("in the place of" in each.text() for each in both), 30.0, heir.tail
-        )
+        await until(lambda: heir.returncode is not None, 30.0, heir.tail)
+        await until(lambda: any("in the place of" in each.text() for each in both), 30.0, heir.tail)
         assert await serves(port)
         for each in both:
             if each.runs:
@@ -398,13 +397,13 @@ def test_settings_that_cannot_be_leave_the_agent_before_as_it_is(small: Small) -
             heir = next_of(small, "other-used", port, used, "--takeover")
             assert await heir.launch().ended(30.0) == 2
             assert f"admin address 127.0.0.1:{used}: the port is in use" in heir.text()
-        await eventually(lambda: "has not taken over" in agent.text(), why=agent.tail)
+        await until(lambda: "has not taken over" in agent.text(), why=agent.tail)
         assert await serves(port)
         # Elsewhere, and with other settings, it may.
         moved = small.chain.port("other-moved")
         heir = next_of(small, "other-moved", port, moved, "--takeover", "--policy", "random")
         await heir.start()
-        await eventually(lambda: "in the place of process" in heir.text(), 30.0, heir.tail)
+        await until(lambda: "in the place of process" in heir.text(), 30.0, heir.tail)
         assert await agent.ended() == 0 and await serves(port)
         assert await heir.stop() == 0
 
@@ -426,7 +425,7 @@ def test_a_real_process_of_another_user_gets_nothing(small: Small) -> None:
         port, admin = small.chain.port("mine"), small.chain.port("mine-admin")
         agent = next_of(small, "mine", port, admin)
         await agent.start()
-        await eventually(lambda: "ready on" in agent.text())
+        await until(lambda: "ready on" in agent.text())
         name = takeover.name_of(f"127.0.0.1:{port}")[1:]
         child = await asyncio.create_subprocess_exec(
             *("/usr/bin/env", "python3", "-c", script, name),

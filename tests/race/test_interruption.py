@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,15 +11,9 @@ import pytest
 
 from dragoman.harness.interruption import Interrupted, Interruption
 from dragoman.race.lock import WorkspaceLock
+from tests.waiting import until_sync
 
 from .conftest import FakeRace
-
-
-def wait_for(ready: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not ready():
-        assert time.monotonic() < deadline_s, "waited in vain"
-        time.sleep(0.02)
 
 
 def logged(fake_race: FakeRace, text: str) -> Callable[[], bool]:
@@ -52,7 +45,7 @@ def test_an_interrupted_race_leaves_nothing(
     path = fake_race.directory / "result.json"
     process = fake_race.start("--json", str(path))
     try:
-        wait_for(logged(fake_race, moment))
+        until_sync(logged(fake_race, moment), 10.0)
         process.send_signal(number)
         if again:
             process.send_signal(number)
@@ -75,12 +68,12 @@ def test_a_killed_race_leaves_nothing(fake_race: FakeRace, monkeypatch: pytest.M
     monkeypatch.setenv("FAKE_WRK_S", "30")
     process = fake_race.start()
     try:
-        wait_for(logged(fake_race, "start warm-up"))
+        until_sync(logged(fake_race, "start warm-up"), 10.0)
         assert len(fake_race.running()) >= 10
     finally:
         process.kill()
         process.communicate()
-    wait_for(lambda: fake_race.running() == [])
+    until_sync(lambda: fake_race.running() == [], 10.0)
     with WorkspaceLock(fake_race.workspace) as lock:
         assert lock.recovered_pid == process.pid
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,6 @@ from dragoman.registry import Registration, Registry, open_registry
 from dragoman.registry.memory import MemoryRegistry
 from dragoman.registry.nacos import NacosRegistry, NacosSettings
 from dragoman.registry.url import parse_nacos
-from tests.load_factor import load_factor
 
 from .fake_nacos import FakeNacos
 from .zookeeper_server import ZookeeperServer
@@ -25,13 +24,6 @@ _serial = itertools.count()
 
 def endpoint(port: int, *, interface: str = INTERFACE, weight: int = 1) -> Registration:
     return Registration(interface=interface, host="127.0.0.1", port=port, weight=weight)
-
-
-async def eventually(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
-    """Return once ``condition`` holds; fail after ``timeout_s``."""
-    async with asyncio.timeout(timeout_s * load_factor()):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture(scope="session")

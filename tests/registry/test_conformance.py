@@ -15,8 +15,9 @@ from dragoman.registry import Registration
 from dragoman.registry.base import EVERY
 from dragoman.registry.changes import Change
 from dragoman.registry.report import add_registry_metrics
+from tests.waiting import until
 
-from .conftest import INTERFACE, World, endpoint, eventually
+from .conftest import INTERFACE, World, endpoint
 
 Filled = tuple[World, list[Registration]]
 
@@ -113,16 +114,16 @@ def test_a_registration_reaches_watchers_and_leaves_them(world: World) -> None:
         handle = await provider.register(first)
         await handle.ready(5)
         assert handle.registered
-        await eventually(lambda: watch.current == [first])
+        await until(lambda: watch.current == [first])
         await (await provider.register(second)).ready(5)
-        await eventually(lambda: watch.current == [first, second])
+        await until(lambda: watch.current == [first, second])
         assert await handle.unregister()
         assert not handle.registered
         assert await handle.unregister()
         # A goodbye takes effect at once, without the grace of an entry that only vanished.
-        await eventually(lambda: watch.current == [second], 0.5)
+        await until(lambda: watch.current == [second], 0.5)
         await provider.close()
-        await eventually(lambda: watch.current == [], 0.5)
+        await until(lambda: watch.current == [], 0.5)
         assert seen == [[], [first], [first, second], [second], []]
         await consumer.close()
 
@@ -135,9 +136,9 @@ def test_a_registration_at_the_same_address_replaces_the_earlier_one(world: Worl
         watch = consumer.watch(INTERFACE)
         await (await provider.register(endpoint(30000, weight=1))).ready(5)
         await (await provider.register(endpoint(30000, weight=5))).ready(5)
-        await eventually(lambda: [each.weight for each in watch.current] == [5])
+        await until(lambda: [each.weight for each in watch.current] == [5])
         await provider.close()
-        await eventually(lambda: watch.current == [])
+        await until(lambda: watch.current == [])
         await consumer.close()
 
     uvloop.run(scenario())
@@ -151,7 +152,7 @@ def test_a_predecessor_that_leaves_late_does_not_take_its_successor_along(world:
         await (await new.register(endpoint(30000, weight=2))).ready(5)
         await old.close()
         assert [each.weight for each in (await consumer.services())[INTERFACE]] == [2]
-        await eventually(lambda: [each.weight for each in watch.current] == [2])
+        await until(lambda: [each.weight for each in watch.current] == [2])
         await new.close()
         await consumer.close()
 
@@ -166,8 +167,8 @@ def test_watches_of_different_interfaces_do_not_mix(world: World) -> None:
         await short.ready(5)
         await (await registry.register(endpoint(1, interface="com.example.I"))).ready(5)
         await (await registry.register(endpoint(2, interface="com.example.IHello"))).ready(5)
-        await eventually(lambda: [each.port for each in short.current] == [1])
-        await eventually(lambda: [each.port for each in long.current] == [2])
+        await until(lambda: [each.port for each in short.current] == [1])
+        await until(lambda: [each.port for each in long.current] == [2])
         assert list(await registry.services()) == ["com.example.I", "com.example.IHello"]
         await registry.close()
 
@@ -182,9 +183,9 @@ def test_every_interface_can_be_watched_at_once(world: World) -> None:
         assert watch.current == []
         first = await registry.register(endpoint(1, interface="com.example.IOne"))
         await (await registry.register(endpoint(2, interface="com.example.ITwo"))).ready(5)
-        await eventually(lambda: [each.port for each in watch.current] == [1, 2])
+        await until(lambda: [each.port for each in watch.current] == [1, 2])
         await first.unregister()
-        await eventually(lambda: [each.interface for each in watch.current] == ["com.example.ITwo"])
+        await until(lambda: [each.interface for each in watch.current] == ["com.example.ITwo"])
         await registry.close()
 
     uvloop.run(scenario())
@@ -200,7 +201,7 @@ def test_a_closed_watch_is_told_nothing_more(world: World) -> None:
         await watch.close()
         other = registry.watch(INTERFACE)
         await (await registry.register(endpoint(30000))).ready(5)
-        await eventually(lambda: other.current != [])
+        await until(lambda: other.current != [])
         assert seen == [[]]
         await registry.close()
 
@@ -240,7 +241,7 @@ def test_statistics_count_what_stands(world: World) -> None:
         registry = world.open()
         watch = registry.watch(INTERFACE)
         await (await registry.register(endpoint(30000))).ready(5)
-        await eventually(lambda: watch.current != [] and registry.healthy)
+        await until(lambda: watch.current != [] and registry.healthy)
         statistics = registry.statistics()
         assert (statistics.watches, statistics.endpoints) == (1, 1)
         assert (statistics.registrations, statistics.registered) == (1, 1)
@@ -269,13 +270,13 @@ def test_all_services_are_followed_entry_by_entry(world: World) -> None:
                 there.update([now.port] if now is not None else [])
 
         watch = consumer.watch_services(take, lambda: complete.append(set(there)))
-        await eventually(lambda: complete != [] and there == {30001})
+        await until(lambda: complete != [] and there == {30001})
         assert watch.has_snapshot
         await (await provider.register(endpoint(30002))).ready(5)
-        await eventually(lambda: there == {30001, 30002})
-        await eventually(lambda: consumer.statistics().endpoints == 2)
+        await until(lambda: there == {30001, 30002})
+        await until(lambda: consumer.statistics().endpoints == 2)
         assert await handle.unregister()
-        await eventually(lambda: there == {30002})
+        await until(lambda: there == {30002})
         await watch.close()
         await provider.close()
         await consumer.close()

@@ -12,8 +12,9 @@ import uvloop
 from dragoman.errors import RegistryError
 from dragoman.harness.etcd import EtcdServer
 from dragoman.registry import open_registry
+from tests.waiting import until
 
-from .conftest import INTERFACE, endpoint, eventually
+from .conftest import INTERFACE, endpoint
 
 PASSWORD = "geheim:1"
 
@@ -45,11 +46,11 @@ def test_everything_works_with_a_password_and_after_the_token_is_lost(
         try:
             watch = registry.watch(INTERFACE)
             await (await registry.register(endpoint(1))).ready(5)
-            await eventually(lambda: watch.current == [endpoint(1)] and registry.healthy)
+            await until(lambda: watch.current == [endpoint(1)] and registry.healthy)
             # Simple tokens live in the server's memory only.
             await own_etcd.restart()
             await (await registry.register(endpoint(2))).ready(5)
-            await eventually(lambda: len(watch.current) == 2 and registry.healthy)
+            await until(lambda: len(watch.current) == 2 and registry.healthy)
         finally:
             await registry.close()
 

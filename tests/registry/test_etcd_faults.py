@@ -27,8 +27,9 @@ from dragoman.registry.etcd_lease import LeaseSettings
 from dragoman.registry.etcd_watch import WatchSettings
 from dragoman.registry.gateway import EtcdGateway, KeyValue, LeaseNotFound, range_end
 from tests.load_factor import load_factor
+from tests.waiting import until
 
-from .conftest import INTERFACE, endpoint, eventually
+from .conftest import INTERFACE, endpoint
 from .proxy import proxy_to
 
 # As the defaults, with shorter waits where a test would have to sit them out.
@@ -72,7 +73,7 @@ class Mesh:
     async def settle(self) -> None:
         for port in (1, 2):
             await (await self.provider.register(endpoint(port))).ready(5)
-        await eventually(lambda: self.ports == [1, 2] and self.consumer.healthy)
+        await until(lambda: self.ports == [1, 2] and self.consumer.healthy)
         self.seen.clear()
 
     @property
@@ -127,8 +128,8 @@ def test_etcd_down_at_start_is_waited_for(own_etcd: EtcdServer) -> None:
             await own_etcd.start()
             await handle.ready(1.5)
             await watch.ready(1.5)
-            await eventually(lambda: watch.current == [endpoint(1)], 1)
-            await eventually(lambda: registry.healthy, 1)
+            await until(lambda: watch.current == [endpoint(1)], 1)
+            await until(lambda: registry.healthy, 1)
 
     uvloop.run(scenario())
 
@@ -138,12 +139,12 @@ def test_the_list_serves_on_while_etcd_is_killed_and_converges_after(own_etcd: E
         await own_etcd.start()
         async with mesh(own_etcd.client_url) as world:
             own_etcd.kill()
-            await eventually(lambda: not world.consumer.healthy)
+            await until(lambda: not world.consumer.healthy)
             await asyncio.sleep(1.0)
             assert world.ports == [1, 2]
             await own_etcd.start()
             await (await world.provider.register(endpoint(3))).ready(2)
-            await eventually(lambda: world.ports == [1, 2, 3] and world.consumer.healthy, 2)
+            await until(lambda: world.ports == [1, 2, 3] and world.consumer.healthy, 2)
             assert world.seen == [[1, 2, 3]]
             assert world.provider.statistics().leases_lost_total == 0
 
@@ -158,14 +159,14 @@ def test_etcd_that_comes_back_empty_is_filled_again_unseen(own_etcd: EtcdServer)
             own_etcd.wipe()
             await own_etcd.start()
             await world.stands_again(gateway, 1.0)
-            await eventually(lambda: world.consumer.healthy, 2)
+            await until(lambda: world.consumer.healthy, 2)
             await asyncio.sleep(WATCH.grace_s + 0.3)
             # The revision went back, the keys were gone for a while: no consumer saw any of it.
             assert world.seen == []
             assert world.provider.statistics().leases_lost_total == 1
             # And the watch follows the new data.
             await (await world.provider.register(endpoint(3))).ready(2)
-            await eventually(lambda: world.ports == [1, 2, 3], 2)
+            await until(lambda: world.ports == [1, 2, 3], 2)
 
     uvloop.run(scenario())
 
@@ -175,11 +176,11 @@ def test_etcd_that_hangs_longer_than_every_lease_costs_no_endpoint(own_etcd: Etc
         await own_etcd.start()
         async with mesh(own_etcd.client_url) as world, gateway_to(own_etcd) as gateway:
             own_etcd.pause()
-            await eventually(lambda: not world.consumer.healthy)
+            await until(lambda: not world.consumer.healthy)
             await asyncio.sleep(TTL_S + 1.0)
             assert world.ports == [1, 2]
             own_etcd.resume()
-            await eventually(lambda: world.consumer.healthy and world.provider.healthy, 2)
+            await until(lambda: world.consumer.healthy and world.provider.healthy, 2)
             await world.stands_again(gateway, 1.0)
             await asyncio.sleep(WATCH.grace_s)
             assert world.seen == []
@@ -280,11 +281,11 @@ def test_a_stopped_process_is_registered_again_within_a_second_of_going_on(
             registering_process(own_etcd.registry_url) as process,
         ):
             watch = consumer.watch(INTERFACE)
-            await eventually(lambda: len(watch.current) == 1)
+            await until(lambda: len(watch.current) == 1)
             process.send_signal(signal.SIGSTOP)
-            await eventually(lambda: watch.current == [], TTL_S + 2 + WATCH.grace_s)
+            await until(lambda: watch.current == [], TTL_S + 2 + WATCH.grace_s)
             process.send_signal(signal.SIGCONT)
-            await eventually(lambda: len(watch.current) == 1, 1.0)
+            await until(lambda: len(watch.current) == 1, 1.0)
             (kv,) = await keys_of(gateway)
             assert kv.lease
 
@@ -321,14 +322,14 @@ def test_a_compaction_while_the_watch_was_away_hides_no_deletion(own_etcd: EtcdS
             await handle.ready(5)
             await (await provider.register(endpoint(2))).ready(5)
             watch = consumer.watch(INTERFACE)
-            await eventually(lambda: len(watch.current) == 2 and consumer.healthy)
+            await until(lambda: len(watch.current) == 2 and consumer.healthy)
             proxy.refuse()
             await handle.unregister()
             reply = await gateway.range(b"/x")
             await gateway.compact(reply.header.revision)
             assert len(watch.current) == 2
             proxy.heal()
-            await eventually(lambda: watch.current == [endpoint(2)], WATCH.grace_s + 2)
+            await until(lambda: watch.current == [endpoint(2)], WATCH.grace_s + 2)
             assert consumer.statistics().compactions_total == 1
 
     uvloop.run(scenario())
@@ -343,12 +344,12 @@ def test_a_watch_that_hangs_is_found_out_and_replaced(own_etcd: EtcdServer) -> N
             opened(proxy.url) as consumer,
         ):
             watch = consumer.watch(INTERFACE)
-            await eventually(lambda: watch.has_snapshot and consumer.healthy)
+            await until(lambda: watch.has_snapshot and consumer.healthy)
             assert proxy.freeze_watches() == 1
             await (await provider.register(endpoint(1))).ready(5)
-            await eventually(lambda: watch.current == [endpoint(1)], 2)
+            await until(lambda: watch.current == [endpoint(1)], 2)
             assert consumer.statistics().repairs_total == 1
-            await eventually(lambda: consumer.healthy)
+            await until(lambda: consumer.healthy)
 
     uvloop.run(scenario())
 
@@ -363,9 +364,9 @@ def test_a_split_network_keeps_the_list_and_heals(own_etcd: EtcdServer) -> None:
         ):
             await (await provider.register(endpoint(1))).ready(5)
             watch = consumer.watch(INTERFACE)
-            await eventually(lambda: watch.current == [endpoint(1)] and consumer.healthy)
+            await until(lambda: watch.current == [endpoint(1)] and consumer.healthy)
             proxy.freeze_all()
-            await eventually(lambda: not consumer.healthy, 3)
+            await until(lambda: not consumer.healthy, 3)
             proxy.refuse()
             await (await provider.register(endpoint(2))).ready(5)
             await asyncio.sleep(0.5)
@@ -373,7 +374,7 @@ def test_a_split_network_keeps_the_list_and_heals(own_etcd: EtcdServer) -> None:
             # Tried again and again, but not in a storm.
             assert proxy.accepted_total < 30
             proxy.heal()
-            await eventually(lambda: watch.current == [endpoint(1), endpoint(2)], 2)
+            await until(lambda: watch.current == [endpoint(1), endpoint(2)], 2)
 
     uvloop.run(scenario())
 
@@ -406,12 +407,12 @@ def test_malformed_entries_are_set_aside_and_hide_no_good_one(etcd: EtcdServer) 
             await (await registry.register(endpoint(30009))).ready(5)
             # Without a value, as other writers of the contest's layout leave it.
             await put(f"{INTERFACE}/127.0.0.1:30008", b"")
-            await eventually(lambda: len(watch.current) == 2)
+            await until(lambda: len(watch.current) == 2)
             assert [each.port for each in watch.current] == [30008, 30009]
-            await eventually(lambda: registry.statistics().malformed_entries == len(bad))
+            await until(lambda: registry.statistics().malformed_entries == len(bad))
             assert [each.port for each in (await registry.services())[INTERFACE]] == [30008, 30009]
             await put(f"{INTERFACE}/127.0.0.1:30001", b'{"weight": 1, "later": [1]}')
-            await eventually(lambda: len(watch.current) == 3)
+            await until(lambda: len(watch.current) == 3)
             assert registry.statistics().malformed_entries == len(bad) - 1
 
     uvloop.run(scenario())
@@ -422,8 +423,8 @@ def test_a_dead_member_of_the_list_is_passed_over(etcd: EtcdServer) -> None:
         async with opened("http://127.0.0.1:1", etcd.client_url, prefix="/members") as registry:
             watch = registry.watch(INTERFACE)
             await (await registry.register(endpoint(1))).ready(2)
-            await eventually(lambda: watch.current == [endpoint(1)], 2)
-            await eventually(lambda: registry.healthy)
+            await until(lambda: watch.current == [endpoint(1)], 2)
+            await until(lambda: registry.healthy)
 
     uvloop.run(scenario())
 
@@ -438,18 +439,18 @@ def test_a_cluster_that_loses_its_leader_keeps_everything(tmp_path: Path) -> Non
             seen: list[list[Registration]] = []
             watch = registry.watch(INTERFACE, seen.append)
             await (await registry.register(endpoint(1))).ready(5)
-            await eventually(lambda: watch.current == [endpoint(1)] and registry.healthy)
+            await until(lambda: watch.current == [endpoint(1)] and registry.healthy)
             seen.clear()
             servers[0].kill()
             await (await registry.register(endpoint(2))).ready(5)
-            await eventually(lambda: watch.current == [endpoint(1), endpoint(2)], 5)
-            await eventually(lambda: registry.healthy)
+            await until(lambda: watch.current == [endpoint(1), endpoint(2)], 5)
+            await until(lambda: registry.healthy)
             # No quorum: nothing can be asked, and nothing is lost.
             servers[1].kill()
-            await eventually(lambda: not registry.healthy, 6)
+            await until(lambda: not registry.healthy, 6)
             assert watch.current == [endpoint(1), endpoint(2)]
             await servers[1].start()
-            await eventually(lambda: registry.healthy, 6)
+            await until(lambda: registry.healthy, 6)
             assert seen == [[endpoint(1), endpoint(2)]]
 
     servers = [EtcdServer(tmp_path / f"m{i}") for i in range(3)]

@@ -17,8 +17,9 @@ from dragoman.errors import RegistryError
 from dragoman.registry import Registration
 from dragoman.registry.etcd_watch import EtcdWatch, WatchCounters, WatchSettings
 from dragoman.registry.gateway import Event, Header, KeyValue, RangeReply, WatchReply
+from tests.waiting import until
 
-from .conftest import INTERFACE, endpoint, eventually
+from .conftest import INTERFACE, endpoint
 
 # Audits are far away unless a test asks for them.
 QUIET = WatchSettings(
@@ -126,7 +127,7 @@ class Case:
         self.seen.append([each.port for each in snapshot])
 
     async def streaming(self, count: int = 1) -> None:
-        await eventually(lambda: len(self.etcd.streams) >= count and self.watch.synced)
+        await until(lambda: len(self.etcd.streams) >= count and self.watch.synced)
 
 
 def case(settings: WatchSettings = QUIET) -> Callable[[Callable[[Case], Any]], Callable[[], None]]:
@@ -167,7 +168,7 @@ async def test_fragments_are_applied_when_complete(c: Case) -> None:
     await asyncio.sleep(0.02)
     assert c.seen == [[]]
     c.etcd.send(put(4, 2))
-    await eventually(lambda: c.seen == [[], [1, 2, 3, 4]])
+    await until(lambda: c.seen == [[], [1, 2, 3, 4]])
 
 
 @case()
@@ -181,7 +182,7 @@ async def test_a_stream_that_breaks_between_fragments_is_resumed_before_them(c: 
     assert c.etcd.streams[1][0] == 3
     assert c.seen == [[], [1]]
     c.etcd.send(put(2, 3), put(3, 3))
-    await eventually(lambda: c.seen[-1] == [1, 2, 3])
+    await until(lambda: c.seen[-1] == [1, 2, 3])
 
 
 @case()
@@ -222,7 +223,7 @@ async def test_events_that_a_list_has_overtaken_are_not_applied_again(c: Case) -
     await c.streaming()
     c.etcd.send(delete(1, 4), put(2, 9))
     c.etcd.send(put(3, 10))
-    await eventually(lambda: c.seen == [[1], [1, 3]])
+    await until(lambda: c.seen == [[1], [1, 3]])
 
 
 @case()
@@ -232,10 +233,10 @@ async def test_a_revision_that_went_back_is_listed_anew(c: Case) -> None:
     await c.streaming()
     c.etcd.keys, c.etcd.revision = {1: 3, 2: 4}, 4
     c.etcd.end(RegistryError("restarted with other data"))
-    await eventually(lambda: c.seen[-1] == [1, 2])
-    await eventually(lambda: c.etcd.streams[-1][0] == 5)
+    await until(lambda: c.seen[-1] == [1, 2])
+    await until(lambda: c.etcd.streams[-1][0] == 5)
     c.etcd.send(put(3, 5))
-    await eventually(lambda: c.seen[-1] == [1, 2, 3])
+    await until(lambda: c.seen[-1] == [1, 2, 3])
 
 
 @case()
@@ -263,9 +264,9 @@ async def test_an_entry_that_vanishes_is_served_for_its_grace(c: Case) -> None:
     await c.streaming()
     c.etcd.keys = {2: 1}
     c.etcd.send(delete(1, 2))
-    await eventually(lambda: c.watch.held_entries == 1)
+    await until(lambda: c.watch.held_entries == 1)
     assert c.seen == [[1, 2]]
-    await eventually(lambda: c.seen == [[1, 2], [2]], 1)
+    await until(lambda: c.seen == [[1, 2], [2]], 1)
     assert c.watch.held_entries == 0
 
 
@@ -289,12 +290,12 @@ async def test_grace_does_not_run_out_while_etcd_is_away(c: Case) -> None:
     await c.streaming()
     c.etcd.keys = {}
     c.etcd.send(delete(1, 2))
-    await eventually(lambda: c.watch.held_entries == 1)
+    await until(lambda: c.watch.held_entries == 1)
     c.etcd.failing = True
     await asyncio.sleep(QUIET.grace_s * 2)
     assert c.seen == [[1]]
     c.etcd.failing = False
-    await eventually(lambda: c.seen == [[1], []], 2)
+    await until(lambda: c.seen == [[1], []], 2)
 
 
 @case(WatchSettings(audit_s=0.02, settle_s=0.02, grace_s=0.05, reconcile_s=100))
@@ -304,7 +305,7 @@ async def test_lost_events_are_found_by_the_audit(c: Case) -> None:
     await c.streaming()
     # The store has moved on, and the stream says nothing.
     c.etcd.keys, c.etcd.revision = {1: 1, 3: 8}, 8
-    await eventually(lambda: c.seen[-1] == [1, 3], 2)
+    await until(lambda: c.seen[-1] == [1, 3], 2)
     assert c.counters.repairs_total == 1
     assert [1, 2, 3] in c.seen
 
@@ -316,7 +317,7 @@ async def test_a_stream_that_is_only_late_is_left_alone(c: Case) -> None:
     c.etcd.keys, c.etcd.revision = {1: 8}, 8
     await asyncio.sleep(0.06)
     c.etcd.send(put(1, 8))
-    await eventually(lambda: c.seen[-1] == [1])
+    await until(lambda: c.seen[-1] == [1])
     await asyncio.sleep(0.15)
     assert c.counters.repairs_total == 0
     assert len(c.etcd.streams) == 1
@@ -326,7 +327,7 @@ async def test_a_stream_that_is_only_late_is_left_alone(c: Case) -> None:
 async def test_the_full_list_is_read_every_so_often(c: Case) -> None:
     c.open()
     await c.streaming()
-    await eventually(lambda: c.etcd.lists >= 3, 2)
+    await until(lambda: c.etcd.lists >= 3, 2)
     assert len(c.etcd.streams) == 1
 
 
@@ -363,7 +364,7 @@ async def test_a_bug_in_a_task_does_not_end_the_watch(c: Case) -> None:
     await asyncio.sleep(0.1)
     c.etcd.range = broken  # type: ignore[method-assign]
     c.etcd.keys, c.etcd.revision = {1: 1, 2: 5}, 5
-    await eventually(lambda: c.seen[-1] == [1, 2])
+    await until(lambda: c.seen[-1] == [1, 2])
 
 
 @case()
@@ -376,13 +377,13 @@ async def test_a_list_comes_in_pages_and_what_the_stream_brings_meanwhile_stands
     assert c.seen[-1] == list(range(1, 96))
     c.etcd.send(delete(5, 101))
     c.etcd.send(put(96, 102))
-    await eventually(lambda: c.seen[-1][-1] == 96)
+    await until(lambda: c.seen[-1][-1] == 96)
     # The next list, read while the stream goes on, is of before that.
     reading = asyncio.ensure_future(c.watch._read_list())
     await asyncio.sleep(0)
     c.etcd.send(put(97, 103))
     assert await reading
-    await eventually(lambda: c.seen[-1][-2:] == [96, 97])
+    await until(lambda: c.seen[-1][-2:] == [96, 97])
 
 
 @case(msgspec.structs.replace(QUIET, audit_s=0.02, grace_s=0.05))
@@ -393,7 +394,7 @@ async def test_what_has_vanished_goes_with_the_first_complete_list_however_late(
     await c.streaming()
     c.etcd.keys = {1: 1}
     c.etcd.send(*(delete(port, 30 + port) for port in range(2, 20)))
-    await eventually(lambda: c.watch.held_entries == 18)
+    await until(lambda: c.watch.held_entries == 18)
     # No stream lasts for long: each is cut off as soon as it stands.
     count = 1
     until_s = asyncio.get_running_loop().time() + 10

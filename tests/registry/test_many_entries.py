@@ -14,6 +14,7 @@ from kazoo.client import KazooClient
 from dragoman.registry import open_registry
 from dragoman.registry.changes import Change
 from tests.slices import Slices
+from tests.waiting import until
 
 from .fake_nacos import FakeNacos
 
@@ -34,20 +35,15 @@ async def follow(url: str, put: Callable[[], None], delete: Callable[[], None]) 
             if now is not None:
                 there.add(now.address)
 
-    async def until(count: int) -> None:
-        async with asyncio.timeout(120):
-            while len(there) != count:
-                await asyncio.sleep(0.02)
-
     watch = registry.watch_services(take)
     await asyncio.to_thread(put)
     gc.disable()
     async with Slices() as slices:
-        await until(COUNT)
+        await until(lambda: len(there) == COUNT, 120.0)
         await asyncio.sleep(1.5)  # it is read again
         assert registry.statistics().endpoints == COUNT
         await asyncio.to_thread(delete)
-        await until(0)
+        await until(lambda: len(there) == 0, 120.0)
     gc.enable()
     await watch.close()
     await registry.close()

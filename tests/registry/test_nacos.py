@@ -21,8 +21,9 @@ from dragoman.registry.nacos import NacosRegistry, NacosSettings
 from dragoman.registry.nacos_client import PAGE
 from dragoman.registry.url import parse_nacos, redact_url
 from tests.load_factor import load_factor
+from tests.waiting import until
 
-from .conftest import INTERFACE, endpoint, eventually
+from .conftest import INTERFACE, endpoint
 from .fake_nacos import FakeNacos
 
 QUICK = NacosSettings(ttl_s=0.6, poll_s=0.05, grace_s=1.0, backoff_max_s=0.1, timeout_s=1.0)
@@ -102,7 +103,7 @@ def test_providers_that_java_registers_are_found(own_nacos: FakeNacos) -> None:
             java_registers(own_nacos, 20883, f"consumers:{INTERFACE}::", side="consumer")
 
         await asyncio.to_thread(fill)
-        await eventually(lambda: len(watch.current) == 3)
+        await until(lambda: len(watch.current) == 3)
         plain, blue, tri = watch.current
         assert (plain.port, plain.weight, plain.protocol) == (20880, 7, "dubbo")
         assert (plain.methods, plain.serialization) == (("greet", "hash"), "hessian2")
@@ -138,13 +139,13 @@ def test_the_metadata_says_path_token_and_defaults_and_one_bad_entry_harms_no_ot
             ]
 
         await asyncio.to_thread(fill)
-        await eventually(lambda: len(watch.current) == 3)
+        await until(lambda: len(watch.current) == 3)
         plain, other, scoped = watch.current
         assert (plain.port, plain.path) == (20880, "custom/path")
         assert (plain.token, plain.weight) == ("sesame", 7)
         assert (other.port, other.path, other.token) == (20881, "", "")
         assert (scoped.host, scoped.port) == ("fe80::1%eth0", 20884)
-        await eventually(lambda: registry.statistics().malformed_entries == 6)
+        await until(lambda: registry.statistics().malformed_entries == 6)
         await registry.close()
 
     with caplog.at_level(logging.WARNING):
@@ -197,8 +198,8 @@ def test_heartbeats_keep_a_registration_and_a_lost_one_is_made_again(own_nacos: 
             await asyncio.sleep(0.1)
             assert await registry.services() == {INTERFACE: [endpoint(30000)]}
         own_nacos._services.clear()
-        await eventually(lambda: registry.statistics().leases_lost_total == 1)
-        await eventually(lambda: handle.registered)
+        await until(lambda: registry.statistics().leases_lost_total == 1)
+        await until(lambda: handle.registered)
         assert await registry.services() == {INTERFACE: [endpoint(30000)]}
         await registry.close()
 
@@ -212,18 +213,18 @@ def test_an_outage_changes_nothing_and_what_was_lost_in_it_comes_back(own_nacos:
         await (await mortal.register(endpoint(30001))).ready(5)
         seen: list[list[Registration]] = []
         watch = consumer.watch(INTERFACE, seen.append)
-        await eventually(lambda: len(watch.current) == 2)
+        await until(lambda: len(watch.current) == 2)
         seen.clear()
         await asyncio.to_thread(own_nacos.stop)
-        await eventually(lambda: not consumer.healthy)
+        await until(lambda: not consumer.healthy)
         await mortal.close()
         with pytest.raises(RegistryError):
             await consumer.services()
         assert len(watch.current) == 2
         await asyncio.to_thread(own_nacos.start)
-        await eventually(lambda: consumer.healthy and provider.healthy)
+        await until(lambda: consumer.healthy and provider.healthy)
         # The one that did not come back is dropped when the grace is over.
-        await eventually(lambda: watch.current == [endpoint(30000)])
+        await until(lambda: watch.current == [endpoint(30000)])
         assert seen == [[endpoint(30000)]]
         await provider.close()
         await consumer.close()
@@ -309,7 +310,7 @@ def test_names_are_asked_for_once_however_many_interfaces_are_watched(
         watches = [registry.watch(interface) for interface in interfaces]
         for watch in watches:
             await watch.ready(30)
-        await eventually(lambda: own_nacos.names_asked >= 10, 30)
+        await until(lambda: own_nacos.names_asked >= 10, 30)
         assert own_nacos.lists_asked >= 15 * (own_nacos.names_asked - 1)
         await registry.close()
 
@@ -322,11 +323,11 @@ def test_a_malformed_entry_that_is_gone_is_no_longer_counted(own_nacos: FakeNaco
         fill(own_nacos, INTERFACE, [20880], group="g" * 300)
         fill(own_nacos, "com.example.Gone", [20880, 20881], group="g" * 300)
         registry.watch(EVERY)
-        await eventually(lambda: registry.statistics().malformed_entries == 3, 30)
+        await until(lambda: registry.statistics().malformed_entries == 3, 30)
         own_nacos._services["public", "DEFAULT_GROUP", f"providers:{INTERFACE}::"].clear()
-        await eventually(lambda: registry.statistics().malformed_entries == 2, 30)
+        await until(lambda: registry.statistics().malformed_entries == 2, 30)
         del own_nacos._services["public", "DEFAULT_GROUP", "providers:com.example.Gone::"]
-        await eventually(lambda: registry.statistics().malformed_entries == 0, 30)
+        await until(lambda: registry.statistics().malformed_entries == 0, 30)
         await registry.close()
 
     uvloop.run(scenario())
@@ -355,7 +356,7 @@ def test_who_leaves_while_being_registered_is_not_listed_afterwards(own_nacos: F
         assert await asyncio.to_thread(own_nacos.arrived.wait, 30)
         await handle.unregister()
         own_nacos.gate.set()
-        await eventually(lambda: own_nacos.registered == 1, 30)
+        await until(lambda: own_nacos.registered == 1, 30)
         key = ("public", "DEFAULT_GROUP", f"dragoman:{INTERFACE}::")
         # Sooner than it would vanish by itself.
         async with asyncio.timeout(NacosSettings().ttl_s * 0.8):

@@ -21,8 +21,9 @@ from dragoman.registry.base import EVERY, Method
 from dragoman.registry.url import parse_zookeeper
 from dragoman.registry.zookeeper import ZookeeperRegistry, ZookeeperSettings
 from tests.load_factor import load_factor
+from tests.waiting import until
 
-from .conftest import INTERFACE, endpoint, eventually
+from .conftest import INTERFACE, endpoint
 from .zookeeper_server import ZookeeperServer
 
 QUICK = ZookeeperSettings(
@@ -101,23 +102,23 @@ def test_providers_that_others_register_are_found_and_bad_ones_set_aside(
             await asyncio.to_thread(put, "consumer://127.0.0.1/x?side=consumer")
             await asyncio.to_thread(put, provider_url(20884, "&group=" + "g" * 300))
             await asyncio.to_thread(put, provider_url(20883), "consumers")
-            await eventually(lambda: len(watch.current) == 2)
+            await until(lambda: len(watch.current) == 2)
             native, tri = watch.current
             assert (native.port, native.weight, native.protocol) == (20880, 7, "dubbo")
             assert (native.serialization, native.methods) == ("hessian2", ("hash",))
             assert tri.protocol == "tri"
-            await eventually(lambda: everything.current == watch.current)
-            await eventually(lambda: registry.statistics().malformed_entries == 2)
+            await until(lambda: everything.current == watch.current)
+            await until(lambda: registry.statistics().malformed_entries == 2)
             assert await addresses(registry) == ["127.0.0.1:20880", "127.0.0.1:20881"]
 
             change = f"override://127.0.0.1:20880/{INTERFACE}?category=configurators&weight=30"
             override = await asyncio.to_thread(put, change, "configurators")
-            await eventually(lambda: watch.current[0].weight == 30)
+            await until(lambda: watch.current[0].weight == 30)
             await asyncio.to_thread(other.delete, override)
-            await eventually(lambda: watch.current[0].weight == 7)
+            await until(lambda: watch.current[0].weight == 7)
             await asyncio.to_thread(other.delete, first)
-            await eventually(lambda: [each.port for each in watch.current] == [20881])
-        await eventually(lambda: watch.current == [])
+            await until(lambda: [each.port for each in watch.current] == [20881])
+        await until(lambda: watch.current == [])
         await registry.close()
 
     with caplog.at_level(logging.WARNING):
@@ -156,17 +157,17 @@ def test_an_override_changes_only_the_providers_that_its_conditions_are_about(
                 change("0.0.0.0", "weight=x")
 
             await asyncio.to_thread(fill)
-            await eventually(lambda: [each.weight for each in watch.current] == [7, 50, 100])
-            await eventually(lambda: registry.statistics().malformed_entries == 1)
+            await until(lambda: [each.weight for each in watch.current] == [7, 50, 100])
+            await until(lambda: registry.statistics().malformed_entries == 1)
             assert [each.port for each in watch.current] == [20880, 20881, 20882]
             assert [each.token for each in watch.current] == ["", "sesame", ""]
             assert [each.path for each in watch.current] == ["", "", "custom/path"]
             assert (await registry.services())[INTERFACE] == watch.current
             # A change of what is registered is seen beside overrides that stay.
             await asyncio.to_thread(put, provider_url(20884, "&zone=a"))
-            await eventually(lambda: [each.weight for each in watch.current] == [7, 50, 100, 7])
+            await until(lambda: [each.weight for each in watch.current] == [7, 50, 100, 7])
             await asyncio.to_thread(change, "127.0.0.1", "weight=11&application=caller&priority=1")
-            await eventually(lambda: {each.weight for each in watch.current} == {11})
+            await until(lambda: {each.weight for each in watch.current} == {11})
         await registry.close()
 
     with caplog.at_level(logging.WARNING):
@@ -239,27 +240,27 @@ def test_an_outage_changes_nothing_and_ends_by_itself(own_zookeeper: ZookeeperSe
         await handle.ready(5)
         seen: list[list[Registration]] = []
         watch = consumer.watch(INTERFACE, seen.append)
-        await eventually(lambda: watch.current == [endpoint(30000)])
+        await until(lambda: watch.current == [endpoint(30000)])
         own_zookeeper.kill()
-        await eventually(lambda: not consumer.healthy)
+        await until(lambda: not consumer.healthy)
         with pytest.raises(RegistryError):
             await consumer.services()
         await asyncio.sleep(0.5)
         assert watch.current == [endpoint(30000)]
         await asyncio.to_thread(own_zookeeper.start)
         began_s = time.monotonic()
-        await eventually(lambda: consumer.healthy and provider.healthy)
+        await until(lambda: consumer.healthy and provider.healthy)
         assert time.monotonic() - began_s < 2.0 * load_factor()
         # Changes are seen again.
         await (await provider.register(endpoint(30001))).ready(5)
-        await eventually(lambda: watch.current == [endpoint(30000), endpoint(30001)])
+        await until(lambda: watch.current == [endpoint(30000), endpoint(30001)])
         assert seen == [
             *([] if seen[0] else [[]]),
             [endpoint(30000)],
             [endpoint(30000), endpoint(30001)],
         ]
         await provider.close()
-        await eventually(lambda: watch.current == [])
+        await until(lambda: watch.current == [])
         await consumer.close()
 
     uvloop.run(scenario())
@@ -275,7 +276,7 @@ def test_data_that_are_lost_are_put_again_and_nobody_sees_an_empty_list(
         await (await mortal.register(endpoint(30001))).ready(5)
         seen: list[list[Registration]] = []
         watch = consumer.watch(INTERFACE, seen.append)
-        await eventually(lambda: len(watch.current) == 2)
+        await until(lambda: len(watch.current) == 2)
         seen.clear()
         own_zookeeper.kill()
         own_zookeeper.wipe()
@@ -294,7 +295,7 @@ def test_data_that_are_lost_are_put_again_and_nobody_sees_an_empty_list(
             await asyncio.sleep(0.02)
         assert provider.statistics().leases_lost_total == 1
         # The one that did not come back is dropped when the grace is over.
-        await eventually(lambda: watch.current == [endpoint(30000)], 6.0)
+        await until(lambda: watch.current == [endpoint(30000)], 6.0)
         assert seen == [[endpoint(30000)]]
         await provider.close()
         await consumer.close()
@@ -310,17 +311,17 @@ def test_a_session_that_runs_out_is_replaced(own_zookeeper: ZookeeperServer) -> 
         handle = await provider.register(endpoint(30000))
         await handle.ready(5)
         watch = consumer.watch(INTERFACE)
-        await eventually(lambda: watch.current != [])
+        await until(lambda: watch.current != [])
         own_zookeeper.pause()
         await asyncio.sleep(2.5)
         assert watch.current == [endpoint(30000)]
         own_zookeeper.resume()
-        await eventually(lambda: provider.healthy and consumer.healthy, 10)
+        await until(lambda: provider.healthy and consumer.healthy, 10)
         await asyncio.sleep(0.3)
         assert await addresses(consumer) == ["127.0.0.1:30000"]
         assert watch.current == [endpoint(30000)]
         await provider.close()
-        await eventually(lambda: watch.current == [], 5)
+        await until(lambda: watch.current == [], 5)
         await consumer.close()
 
     uvloop.run(scenario())
@@ -335,10 +336,10 @@ def test_who_unregisters_while_zookeeper_is_away_is_gone_when_it_is_back(
         await handle.ready(5)
         await (await registry.register(endpoint(30001))).ready(5)
         own_zookeeper.kill()
-        await eventually(lambda: not registry.healthy)
+        await until(lambda: not registry.healthy)
         assert not await handle.unregister(0.2)
         await asyncio.to_thread(own_zookeeper.start)
-        await eventually(lambda: registry.healthy, 10)
+        await until(lambda: registry.healthy, 10)
 
         async def gone() -> bool:
             return await addresses(registry) == ["127.0.0.1:30001"]
@@ -369,7 +370,7 @@ def test_who_starts_while_zookeeper_is_away_waits_and_may_leave(
         await leaver.close()
         assert time.monotonic() - began_s < 3.5 * load_factor()
         await asyncio.to_thread(own_zookeeper.start)
-        await eventually(lambda: watch.current == [endpoint(30000)])
+        await until(lambda: watch.current == [endpoint(30000)])
         await registry.close()
 
     uvloop.run(scenario())
@@ -466,14 +467,14 @@ def test_looking_again_and_again_at_what_does_not_change_piles_nothing_up(
         lists = folders.lists_total
         for _ in range(20):
             folders._read_all_again()
-            await eventually(lambda: folders.synced, 30)
+            await until(lambda: folders.synced, 30)
         assert folders.lists_total >= lists + 20
         kazoo = registry._client._kazoo
         for kept in (*kazoo._child_watchers.values(), *kazoo._data_watchers.values()):
             assert len(kept) == 1
         # And what is kept is told.
         await (await registry.register(endpoint(30000))).ready(30)
-        await eventually(lambda: watch.current == [endpoint(30000)], 30)
+        await until(lambda: watch.current == [endpoint(30000)], 30)
         await registry.close()
 
     uvloop.run(scenario())
@@ -505,12 +506,12 @@ def test_who_no_longer_waits_for_a_withdrawal_is_withdrawn_all_the_same(
         handle = await registry.register(endpoint(30000))
         await handle.ready(30)
         watch = other.watch(INTERFACE)
-        await eventually(lambda: watch.current == [endpoint(30000)], 30)
+        await until(lambda: watch.current == [endpoint(30000)], 30)
         leaving = asyncio.create_task(handle.unregister(timeout_s=30))
         await asyncio.sleep(0)
         leaving.cancel()
         # Before what it asked for is sent, so it is up to the registrar.
-        await eventually(lambda: watch.current == [], 30)
+        await until(lambda: watch.current == [], 30)
         await registry.close()
         await other.close()
 

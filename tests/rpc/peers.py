@@ -8,7 +8,6 @@ import asyncio
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +18,7 @@ from dragoman.errors import ProtocolError
 from dragoman.rpc import Client, Server
 from dragoman.testing.rpc import at_rest
 from dragoman.wire.mesh import KINDS, MeshDecoder
+from tests.waiting import until
 
 RUNNERS: dict[str, Callable[[Any], None]] = {"uvloop": uvloop.run, "asyncio": asyncio.run}
 
@@ -62,24 +62,18 @@ def server_process(address: str = "127.0.0.1:0") -> Iterator[tuple[subprocess.Po
 
 async def settle(*ends: Client | Server, within_s: float = 5.0) -> None:
     """Wait until nothing is outstanding at any of ``ends``; fail if that does not come about."""
-    until_s = time.monotonic() + within_s
-    while True:
+    outstanding = ""
+
+    def rested() -> bool:
+        nonlocal outstanding
         try:
             at_rest(*ends)
-        except AssertionError:
-            if time.monotonic() > until_s:
-                raise
-            await asyncio.sleep(0.01)
-        else:
-            return
+        except AssertionError as error:
+            outstanding = str(error)
+            return False
+        return True
 
-
-async def until(condition: Callable[[], object], within_s: float = 5.0) -> None:
-    """Wait for ``condition``."""
-    until_s = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < until_s, "it did not come about"
-        await asyncio.sleep(0.005)
+    await until(rested, within_s, lambda: outstanding)
 
 
 def rss_bytes() -> int:

@@ -16,8 +16,9 @@ import pytest
 from dragoman import rpc
 from dragoman.testing.mesh import frame, hello
 from tests.load_factor import load_factor
-from tests.rpc.peers import RUNNERS, RawSocket, settle, until
+from tests.rpc.peers import RUNNERS, RawSocket, settle
 from tests.rpc.slow_link import slow_link
+from tests.waiting import until
 
 ANY = "127.0.0.1:0"
 MIB = 1 << 20

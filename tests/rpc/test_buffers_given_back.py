@@ -11,7 +11,8 @@ import pytest
 from dragoman import rpc
 from dragoman.errors import DragomanError
 from dragoman.testing.mesh import frame, hello
-from tests.rpc.peers import RUNNERS, RawSocket, until
+from tests.rpc.peers import RUNNERS, RawSocket
+from tests.waiting import until
 
 ANY = "127.0.0.1:0"
 MIB = 1 << 20

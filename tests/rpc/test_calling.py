@@ -26,7 +26,8 @@ from dragoman.errors import (
     UsageError,
 )
 from tests.load_factor import load_factor
-from tests.rpc.peers import RUNNERS, settle, until
+from tests.rpc.peers import RUNNERS, settle
+from tests.waiting import until
 
 ANY = "127.0.0.1:0"
 

@@ -14,7 +14,8 @@ import pytest
 
 from dragoman import rpc
 from dragoman.errors import BatchError, ConnectError, DragomanError, LinkLostError
-from tests.rpc.peers import RUNNERS, rss_bytes, server_process, settle, until
+from tests.rpc.peers import RUNNERS, rss_bytes, server_process, settle
+from tests.waiting import until
 
 ANY = "127.0.0.1:0"
 

@@ -14,7 +14,8 @@ from dragoman.errors import DeadlineError, LimitError, LinkLostError, OverloadEr
 from dragoman.testing.loop import SimulatedLoop
 from dragoman.testing.mesh import frame, hello
 from dragoman.testing.rpc import at_rest, simulate_rpc
-from tests.rpc.peers import RUNNERS, RawSocket, rss_bytes, settle, until
+from tests.rpc.peers import RUNNERS, RawSocket, rss_bytes, settle
+from tests.waiting import until
 
 ANY = "127.0.0.1:0"
 AT = "server:1"

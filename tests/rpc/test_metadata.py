@@ -13,7 +13,8 @@ from dragoman import cluster, rpc
 from dragoman.errors import ProtocolError, UsageError
 from dragoman.rpc.metadata import METADATA_BYTES_MAX, metadata_bytes, metadata_of
 from dragoman.testing.mesh import frame, hello
-from tests.rpc.peers import RUNNERS, RawSocket, until
+from tests.rpc.peers import RUNNERS, RawSocket
+from tests.waiting import until
 
 ANY = "127.0.0.1:0"
 TRACE = {"traceparent": "00-4bf9-00f0-01", "tenant": "größe"}

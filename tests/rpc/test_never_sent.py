@@ -13,7 +13,8 @@ import pytest
 from dragoman import rpc
 from dragoman.errors import DeadlineError, DragomanError, LinkError
 from tests.cluster.pools import run
-from tests.rpc.peers import server_process, until
+from tests.rpc.peers import server_process
+from tests.waiting import until
 
 
 async def ends(calls: list[Any]) -> list[Any]:

@@ -24,6 +24,7 @@ import uvloop
 
 from dragoman import rpc
 from tests.load_factor import load_factor
+from tests.waiting import until_sync
 
 
 async def slow(body: bytes) -> bytes:
@@ -77,13 +78,6 @@ def served(handler: Any = FUNCTIONS, address: str = "127.0.0.1:0", **options: An
         loop.close()
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until, "it did not come about"
-        time.sleep(0.002)
-
-
 @pytest.fixture(autouse=True)
 def threads_end() -> Iterator[None]:
     """No client leaves its thread behind."""
@@ -111,7 +105,7 @@ def test_every_style_of_calling_gets_its_reply(kind: str, tmp_path: Path) -> Non
             b"%d" % n for n in range(500)
         ]
         client.notify("note", b"noted")
-        eventually(lambda: noted == [b"noted"])
+        until_sync(lambda: noted == [b"noted"], 30.0)
         figures = client.statistics()
         assert (figures.calls, figures.bytes, figures.waiting, figures.failures) == (0, 0, 0, 0)
         assert figures.sent == 1506
@@ -195,7 +189,7 @@ def test_a_deadline_ends_a_call_and_is_told_to_the_server() -> None:
         assert time.monotonic() - began < 2 * load_factor()
         with pytest.raises(rpc.DeadlineError):
             client.call("slow", b"e", timeout_ms=20)
-        eventually(lambda: sorted(cancelled) == [b"d", b"e"])
+        until_sync(lambda: sorted(cancelled) == [b"d", b"e"], 30.0)
         assert client.statistics().calls == 0
 
 
@@ -203,14 +197,14 @@ def test_a_full_client_refuses_or_holds_its_callers() -> None:
     with served(limit=2) as server:
         with rpc.connect_sync(server.address, on_full="fail") as client:
             under_way = [client.call_future("slow", b"") for _ in range(2)]
-            eventually(lambda: server.statistics().in_progress == 2)
+            until_sync(lambda: server.statistics().in_progress == 2, 30.0)
             with pytest.raises(rpc.OverloadError):
                 client.call("echo")
             with pytest.raises(rpc.OverloadError):
                 client.notify("echo")
             for future in under_way:
                 assert future.cancel()
-            eventually(lambda: len(cancelled) == 2)
+            until_sync(lambda: len(cancelled) == 2, 30.0)
         with rpc.connect_sync(server.address) as client:
             assert list(client.map("echo", [b"x"] * 300, in_flight=50)) == [b"x"] * 300
 
@@ -218,12 +212,12 @@ def test_a_full_client_refuses_or_holds_its_callers() -> None:
 def test_a_cancelled_future_withdraws_its_call() -> None:
     with served() as server, rpc.connect_sync(server.address) as client:
         future = client.call_future("slow", b"f")
-        eventually(lambda: server.statistics().in_progress == 1)
+        until_sync(lambda: server.statistics().in_progress == 1, 30.0)
         assert future.cancel()
         done, _ = concurrent.futures.wait([future], timeout=1)
         assert done == {future}
-        eventually(lambda: cancelled == [b"f"])
-        eventually(lambda: client.statistics().calls == 0)
+        until_sync(lambda: cancelled == [b"f"], 30.0)
+        until_sync(lambda: client.statistics().calls == 0, 30.0)
         ended = client.call_future("echo", b"x")
         assert ended.result(5) == b"x"
         assert not ended.cancel()
@@ -258,7 +252,7 @@ def test_a_keyboard_interrupt_withdraws_the_call(wakes: bool) -> None:
         assert main is not None
 
         def interrupt() -> None:
-            eventually(lambda: server.statistics().in_progress == 1)
+            until_sync(lambda: server.statistics().in_progress == 1, 30.0)
             if wakes:
                 signal.pthread_kill(main, signal.SIGINT)
             else:
@@ -269,8 +263,8 @@ def test_a_keyboard_interrupt_withdraws_the_call(wakes: bool) -> None:
         with pytest.raises(KeyboardInterrupt):
             client.call("slow", b"i")
         thread.join()
-        eventually(lambda: cancelled == [b"i"])
-        eventually(lambda: client.statistics().calls == 0)
+        until_sync(lambda: cancelled == [b"i"], 30.0)
+        until_sync(lambda: client.statistics().calls == 0, 30.0)
         assert client.call("echo", b"on") == b"on"
 
 
@@ -318,7 +312,7 @@ def test_a_killed_server_ends_each_call_under_way_once(kind: str, tmp_path: Path
         for thread in threads:
             thread.start()
         futures = [client.call_future("slow") for _ in range(100)]
-        eventually(lambda: client.statistics().calls == 116)
+        until_sync(lambda: client.statistics().calls == 116, 30.0)
         process.kill()
         for thread in threads:
             thread.join()
@@ -343,7 +337,7 @@ def test_closing_waits_for_what_is_under_way_and_fails_what_comes_later() -> Non
     with served({"later": later, "slow": slow}) as server:
         client = rpc.connect_sync(server.address)
         future = client.call_future("later", b"x")
-        eventually(lambda: client.statistics().calls == 1)
+        until_sync(lambda: client.statistics().calls == 1, 30.0)
         client.close()
         assert future.result(0) == b"x"
         client.close()
@@ -362,7 +356,7 @@ def test_closing_waits_for_what_is_under_way_and_fails_what_comes_later() -> Non
 
         impatient = rpc.connect_sync(server.address)
         waits = impatient.call_future("slow")
-        eventually(lambda: impatient.statistics().calls == 1)
+        until_sync(lambda: impatient.statistics().calls == 1, 30.0)
         impatient.close(drain_ms=20)
         assert type(waits.exception(0)) is rpc.LinkLostError
 
@@ -458,7 +452,7 @@ def test_a_client_that_is_forgotten_ends_its_thread() -> None:
             del client
             gc.collect()
         assert gone() is None
-        eventually(lambda: server.statistics().clients == 0)
+        until_sync(lambda: server.statistics().clients == 0, 30.0)
 
 
 def test_the_interpreter_ends_with_clients_open_and_calls_under_way() -> None:

@@ -15,6 +15,7 @@ from dragoman.dubbo.upstream.link import DubboLink
 from dragoman.flow.credits import CreditPool
 from dragoman.rpc.server_session import ServerSession
 from tests.dubbo.fake import HOST, FakeProvider, Frame
+from tests.waiting import until
 
 
 @dubbo.service("com.example.Echo")
@@ -24,12 +25,6 @@ class Echo:
 
 
 READONLY = struct.pack(">HBBQI", 0xDABB, 0xA2, 0, 0, 2) + b"\x01R"
-
-
-async def until(true: object) -> None:
-    async with asyncio.timeout(30):
-        while not true():  # type: ignore[operator]
-            await asyncio.sleep(0.005)
 
 
 def test_it_is_let_go_with_its_last_reply_and_come_back_to_when_it_is_gone(
@@ -58,30 +53,30 @@ def test_it_is_let_go_with_its_last_reply_and_come_back_to_when_it_is_gone(
             lambda: ServerSession(loop, egress, pool, sessions), HOST, 0
         )
         link.start()
-        await until(lambda: link.usable)
+        await until(lambda: link.usable, 30.0)
         async with await rpc.connect(f"{HOST}:{server.sockets[0].getsockname()[1]}") as client:
             asked = client.call("json", b'a.B\0m\0\0\0{"args":["x"]}', timeout_ms=60_000)
-            await until(lambda: provider.requests)
+            await until(lambda: provider.requests, 30.0)
             (writer,) = provider.writers
             writer.write(READONLY)
-            await until(lambda: link.stopping)
+            await until(lambda: link.stopping, 30.0)
             # It still owes a reply.
             assert not departure.under_way
             assert len(link.connections) == 1
             gate.set()
             assert await asked == b'"done"'
-            await until(lambda: departure.under_way)
-            await until(lambda: not link.connections)
+            await until(lambda: departure.under_way, 30.0)
+            await until(lambda: not link.connections, 30.0)
             assert link.reason == "the provider is about to stop"
-            await until(writer.is_closing)
+            await until(writer.is_closing, 30.0)
             # It accepts still, but nothing is sent there.
             seen = len(provider.requests)
-            await until(lambda: provider.connections > 2)
+            await until(lambda: provider.connections > 2, 30.0)
             assert departure.under_way
             await provider.close()
-            await until(lambda: not departure.under_way)
+            await until(lambda: not departure.under_way, 30.0)
             again = await FakeProvider(answer).start(provider.port)
-            await until(lambda: link.usable)
+            await until(lambda: link.usable, 30.0)
             assert len(provider.requests) == seen
             await again.close()
         server.close()

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.chain import HOST, Chain, Program, chain, eventually, start
+from tests.faults.chain import HOST, Chain, Program, chain, start
 from tests.faults.http import Client, Response, call, client, form, is_hash
 from tests.faults.load import load
 from tests.load_factor import load_factor
+from tests.waiting import until
 
 QUICK = "x-dragoman-timeout-ms: 150"
 
@@ -44,7 +45,7 @@ async def ready(agent: Program, endpoints: int, service: str = "*") -> None:
         ]
         return bool(usable) and all(len(each) == endpoints for each in usable)
 
-    await eventually(are, 10.0, lambda: f"no {endpoints} endpoints: {agent.tail()}")
+    await until(are, 10.0, lambda: f"no {endpoints} endpoints: {agent.tail()}")
 
 
 def counts(program: Program) -> dict[str, int]:
@@ -187,7 +188,7 @@ def test_all_gone_is_503_at_once(own: Chain) -> None:
         await ready(agent, 1)
         provider.kill()
         async with client(agent.port) as one:
-            await eventually(lambda: "lost" in agent.text())
+            await until(lambda: "lost" in agent.text())
             began_s = time.monotonic()
             for _ in range(20):
                 assert said(await one.ask(form("x"))) == (503, "unavailable")

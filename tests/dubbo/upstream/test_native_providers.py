@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +14,7 @@ from dragoman.dubbo.upstream.in_process import Providers
 from dragoman.errors import UsageError
 from dragoman.registry import Registration
 from tests.dubbo.fake import HOST
-from tests.load_factor import load_factor
+from tests.waiting import until
 
 
 def registered(port: int, serialization: str = "hessian2") -> Registration:
@@ -99,17 +98,11 @@ def attempts(providers: Providers) -> int:
     return sum(link.attempts for each in providers._providers.values() for link in each.link.links)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30 * load_factor()):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 def test_a_thousand_services_of_a_dead_provider_hear_once_why() -> None:
     async def scenario() -> None:
         providers = Providers(asyncio.get_running_loop())
         told = links(providers, [registered(1) for _ in range(1000)])
-        await until(lambda: attempts(providers) >= 4 and all(told))
+        await until(lambda: attempts(providers) >= 4 and all(told), 30.0)
         assert {len(each) for each in told} == {1}
         (provider,) = providers._providers.values()
         # Nobody has needed what a session takes.
@@ -128,7 +121,7 @@ def test_dead_providers_are_tried_within_the_budget_of_the_loop() -> None:
             for n in range(1, 251)
         ]
         told = links(providers, dead)
-        await until(lambda: all(told))
+        await until(lambda: all(told), 30.0)
         before, began_s = attempts(providers), loop.time()
         await asyncio.sleep(1.5)
         most = BURSTS[DEAD] + RATES[DEAD] * (loop.time() - began_s)
@@ -147,13 +140,13 @@ def test_the_limit_is_the_highest_that_is_said_now() -> None:
         provider = providers.at(users[0].registration)
         for each in users:
             provider.add(each)
-        await until(lambda: provider.pool.limit == 30)
+        await until(lambda: provider.pool.limit == 30, 30.0)
         provider.remove(users[1])
         provider.limited(users[3], 11)
         await asyncio.sleep(0.05)
         assert provider.pool.limit == 30
         provider.remove(users[2])
-        await until(lambda: provider.pool.limit == 11)
+        await until(lambda: provider.pool.limit == 11, 30.0)
         assert {each.egress.limit_max for each in (users[0], users[3])} == {11}
         await providers.close()
 

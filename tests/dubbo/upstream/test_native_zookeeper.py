@@ -12,10 +12,11 @@ import pytest
 from kazoo.client import KazooClient
 
 from tests.dubbo.upstream.test_in_process import ready, said
-from tests.faults.chain import HOST, INTERFACE, Chain, Program, chain, eventually, start
+from tests.faults.chain import HOST, INTERFACE, Chain, Program, chain, start
 from tests.faults.http import call, client, form, is_hash
 from tests.faults.load import load
 from tests.registry.zookeeper_server import ZookeeperServer
+from tests.waiting import until
 
 
 class Shop:
@@ -108,14 +109,14 @@ def test_no_request_fails_while_zookeeper_is_away(shop: Shop) -> None:
             async def away() -> bool:
                 return await agent.metric("dragoman_registry_healthy") == 0
 
-            await eventually(away, 10)
+            await until(away, 10)
             await callers.answered(300)
             await asyncio.to_thread(shop.server.start)
 
             async def back() -> bool:
                 return await agent.metric("dragoman_registry_healthy") == 1
 
-            await eventually(back, 10)
+            await until(back, 10)
             await callers.answered(300)
             assert set(await callers.stop()) == {"ok"}
 
@@ -151,7 +152,7 @@ def test_a_provider_whose_serialization_is_not_spoken_is_named_as_such(shop: Sho
                     return str(each["reason"])
             return ""
 
-        await eventually(reason)
+        await until(reason)
         async with client(agent.port) as one:
             answer = await one.ask(form("x"))
             assert said(answer) == (503, "unavailable")

@@ -16,8 +16,9 @@ from dragoman.registry.memory import MemoryRegistry
 from dragoman.registry.url import open_registry
 from tests.dubbo.fake import HOST, FakeProvider
 from tests.dubbo.upstream.test_finding import NAMES, Behave, answers, refuses, usable
-from tests.faults.chain import INTERFACE, Chain, chain, eventually, start
+from tests.faults.chain import INTERFACE, Chain, chain, start
 from tests.faults.http import exchange
+from tests.waiting import until
 
 
 async def asked_in(
@@ -96,7 +97,7 @@ def test_an_agent_is_not_ready_before_it_has_asked_and_then_says_why(tmp_path: P
             seen.add((answer.status, answer.body.decode().strip()))
             return answer.status == 200
 
-        await eventually(is_ready, 30.0, agent.tail)
+        await until(is_ready, 30.0, agent.tail)
         assert len(provider.requests) >= 3  # each was tried
         reason = "what the provider speaks is being found out"
         assert (503, reason) in seen, seen

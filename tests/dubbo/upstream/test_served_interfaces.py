@@ -9,7 +9,7 @@ import pytest
 from dragoman.errors import NotFoundError, UsageError
 from tests.dubbo.fake import Frame, way
 from tests.dubbo.upstream.test_hessian2_method import call, text
-from tests.faults.chain import eventually
+from tests.waiting import until
 
 SERVED = ("a.B", "com.example.Served")
 OTHERS = (
@@ -70,7 +70,7 @@ def test_only_the_interfaces_given_are_called(serialization: str) -> None:
                 for method, body in requests(interface).values():
                     await one.call(method, body)
             # The last is one that nobody answers.
-            await eventually(lambda: len(one.provider.requests) == 2 * len(requests("")))
+            await until(lambda: len(one.provider.requests) == 2 * len(requests("")))
 
     asyncio.run(scenario())
 

@@ -9,8 +9,8 @@ import pytest
 
 from dragoman.errors import UnavailableError
 from tests.dubbo.fake import FakeProvider, Frame, Way, way
-from tests.faults.chain import eventually
 from tests.load_factor import load_factor
+from tests.waiting import until
 
 BODY = b"interface=a.B&method=m&parameterTypesString=&parameter="
 
@@ -38,7 +38,7 @@ def test_a_slow_call_has_the_provider_asked_once_and_others_are_answered_meanwhi
 
         async with way(answer) as one:
             first = asyncio.ensure_future(one.call("form", BODY, timeout_ms=60_000))
-            await eventually(lambda: one.provider.events, 5.0)
+            await until(lambda: one.provider.events, 5.0)
             for _ in range(8):
                 assert await one.call("form", BODY) == b"7"
                 # Longer together than a provider may be silent.
@@ -67,7 +67,7 @@ def test_a_silent_provider_is_told_at_once_gets_single_calls_and_is_back_with_it
             lost = [
                 asyncio.ensure_future(one.call("form", BODY, timeout_ms=60_000)) for _ in range(3)
             ]
-            await eventually(lambda: silent(one), 3.0)
+            await until(lambda: silent(one), 3.0)
             asked = len(one.provider.requests)
             began_s = time.monotonic()
             refused = 0
@@ -85,7 +85,7 @@ def test_a_silent_provider_is_told_at_once_gets_single_calls_and_is_back_with_it
             monkeypatch.undo()
             for frame in one.provider.requests[1:]:
                 writer.write(seven(frame))
-            await eventually(lambda: not silent(one), 3.0)
+            await until(lambda: not silent(one), 3.0)
             assert await one.call("form", BODY) == b"7"
             assert await asyncio.gather(*lost) == [b"7"] * 3
 

@@ -26,7 +26,7 @@ from dragoman.errors import (
 )
 from dragoman.wire.dubbo import invocation
 from tests.dubbo.fake import Frame, Way, way
-from tests.faults.chain import eventually
+from tests.waiting import until
 
 from .test_large_calls import agent, ask, elsewhere, run
 
@@ -76,7 +76,7 @@ class Beside:
 
     async def under_way(self, jobs: int) -> None:
         """Wait until so many jobs have been handed over after the first."""
-        await eventually(lambda: self.transcoder.jobs == jobs, 30.0)
+        await until(lambda: self.transcoder.jobs == jobs, 30.0)
 
 
 @asynccontextmanager
@@ -90,7 +90,7 @@ async def beside(answer: Any = done, **options: Any) -> AsyncIterator[Beside]:
             made = Beside(one, transcoder)
             yield made
             pids.update(transcoder.pids)
-            await eventually(lambda: one.egress.pool.in_use == 0, 30.0)
+            await until(lambda: one.egress.pool.in_use == 0, 30.0)
             assert one.egress.in_progress == 0
             assert one.egress.succeeded + sum(one.egress.errors.values()) == one.egress.requests
     finally:
@@ -121,10 +121,10 @@ def test_a_large_call_that_is_late_is_answered_once_and_gives_back_its_place() -
             pid = await one.hold()
             with pytest.raises(DeadlineError):
                 await one.call(timeout_ms=200)
-            await eventually(lambda: one.way.egress.errors == {Code.DEADLINE: 1}, 30.0)
+            await until(lambda: one.way.egress.errors == {Code.DEADLINE: 1}, 30.0)
             assert len(one.way.provider.requests) == 1
             # What nobody waits for is ended, and others have its place.
-            await eventually(lambda: not exists(pid), 30.0)
+            await until(lambda: not exists(pid), 30.0)
             assert await one.call() == b'"done"'
 
     asyncio.run(scenario())
@@ -136,9 +136,9 @@ def test_a_large_reply_that_is_not_read_in_time_gives_back_its_place() -> None:
             pid = await one.hold()
             with pytest.raises(DeadlineError):
                 await one.call(SMALL, timeout_ms=300)
-            await eventually(lambda: one.way.egress.errors == {Code.DEADLINE: 1}, 30.0)
+            await until(lambda: one.way.egress.errors == {Code.DEADLINE: 1}, 30.0)
             assert one.way.egress.pool.in_use == 0
-            await eventually(lambda: not exists(pid), 30.0)
+            await until(lambda: not exists(pid), 30.0)
             assert len(await one.call(SMALL)) == 400_001
 
     asyncio.run(scenario())
@@ -157,10 +157,10 @@ def test_a_caller_that_cancels_a_large_call_leaves_nothing_behind(answer: Any) -
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
-            await eventually(lambda: one.way.egress.errors == {Code.CANCELLED: 3}, 30.0)
+            await until(lambda: one.way.egress.errors == {Code.CANCELLED: 3}, 30.0)
             assert one.way.egress.pool.in_use == 0
             assert one.transcoder.bytes_waiting == 0
-            await eventually(lambda: not exists(pid), 30.0)
+            await until(lambda: not exists(pid), 30.0)
             assert await one.call(body)
 
     asyncio.run(scenario())
@@ -183,9 +183,9 @@ def test_a_caller_that_leaves_during_a_large_call_leaves_nothing_behind(answer: 
                 await other.close(drain_ms=0)
                 for result in await asyncio.gather(*calls, return_exceptions=True):
                     assert isinstance(result, DragomanError)
-            await eventually(lambda: one.way.egress.in_progress == 0, 30.0)
+            await until(lambda: one.way.egress.in_progress == 0, 30.0)
             assert one.way.egress.errors == {Code.CANCELLED: 2}
-            await eventually(lambda: not exists(pid), 30.0)
+            await until(lambda: not exists(pid), 30.0)
             assert await one.call(body)
 
     asyncio.run(scenario())
@@ -198,7 +198,7 @@ def test_a_large_call_whose_provider_goes_meanwhile_may_go_elsewhere() -> None:
             call = one.call()
             await one.under_way(2)
             await one.way.provider.close()
-            await eventually(lambda: not one.way.egress.link.usable, 30.0)
+            await until(lambda: not one.way.egress.link.usable, 30.0)
             os.kill(pid, signal.SIGCONT)
             with pytest.raises(UnavailableError) as raised:
                 await call
@@ -215,7 +215,7 @@ def test_a_large_reply_is_read_and_told_although_its_provider_has_gone() -> None
             call = one.call(SMALL)
             await one.under_way(3)
             await one.way.provider.close()
-            await eventually(lambda: not one.way.egress.link.usable, 30.0)
+            await until(lambda: not one.way.egress.link.usable, 30.0)
             os.kill(pid, signal.SIGCONT)
             assert len(await call) == 400_001
 
@@ -268,7 +268,7 @@ def test_a_process_that_is_killed_fails_its_call_with_a_reason_and_the_next_call
             other = one.call()
             await one.under_way(3)
             os.kill(pid, signal.SIGCONT)
-            await eventually(lambda: one.transcoder.begun == 2, 30.0)
+            await until(lambda: one.transcoder.begun == 2, 30.0)
             os.kill(pid, signal.SIGKILL)
             with pytest.raises(DragomanError, match="the process that transcodes large calls end"):
                 await call
@@ -366,7 +366,7 @@ def test_an_agent_that_drains_during_a_large_call_ends_in_time_and_leaves_no_pro
             (pid, *_) = transcoder.pids
             os.kill(pid, signal.SIGSTOP)
             call = asyncio.ensure_future(ask(made.port, large))
-            await eventually(lambda: transcoder.jobs == 2, 30.0)
+            await until(lambda: transcoder.jobs == 2, 30.0)
             await made.drain()
             assert transcoder.pids == []
             assert not exists(pid)
