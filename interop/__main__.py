@@ -64,7 +64,7 @@ def main() -> int:
     failed = [
         result
         for column in chosen
-        for part in (column.values, column.manners, column.scenarios)
+        for part in (column.values, column.call_styles, column.scenarios)
         for result in part.values()
         if result.cell == "fail"
     ] + [each for each in others.values() if each.cell == "fail"]

@@ -1,7 +1,7 @@
 """The columns of the matrix: who calls whom, and what came of each case.
 
 A column is run as a whole: its programs are started, all cases are called, and each gets a
-``Result``. The invariant: a case is never left out; what a way cannot say is "not offered".
+``Result``. The invariant: a case is never left out; what a path cannot say is "not offered".
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from interop import java_callers, manners, ways
+from interop import call_paths, call_styles, java_callers
+from interop.call_paths import CallPath, Endpoint
 from interop.java import listing
 from interop.record import TARGET
 from interop.results import Result
 from interop.scenarios import SCENARIOS, Open, start
 from interop.values import CannotSay, Described
-from interop.ways import Endpoint, Way
 
 Results = dict[str, Result]
 PAIRS = [
@@ -33,9 +33,9 @@ PAIRS = [
 VERSIONS = {"2.6": "2.6.12", "2.7": "2.7.23", "3.3": "3.3.6"}
 AGENTS, SDK, BY_AGENTS, JAVA = "agents", "SDK", "SDK by agents", "Java"
 OPENED: dict[str, Any] = {
-    AGENTS: ways.agents,
-    SDK: ways.sdk,
-    BY_AGENTS: ways.sdk_by_agents,
+    AGENTS: call_paths.agents,
+    SDK: call_paths.sdk,
+    BY_AGENTS: call_paths.sdk_by_agents,
 }
 # What a service of the SDK says to a request in fastjson that contains itself (status 40).
 CYCLE_REFUSED = (
@@ -53,7 +53,7 @@ class Column:
     release: str
     serialization: str
     values: Results = field(default_factory=dict)
-    manners: Results = field(default_factory=dict)
+    call_styles: Results = field(default_factory=dict)
     scenarios: Results = field(default_factory=dict)
     absent: str = ""
 
@@ -66,7 +66,7 @@ class Column:
         """As JSON."""
         parts = {
             part: {name: [each.cell, each.why] for name, each in getattr(self, part).items()}
-            for part in ("values", "manners", "scenarios")
+            for part in ("values", "call_styles", "scenarios")
         }
         return {
             "caller": self.caller,
@@ -81,7 +81,7 @@ class Column:
         """What ``to_dict`` gave."""
         parts = {
             part: {name: Result(*each) for name, each in made[part].items()}
-            for part in ("values", "manners", "scenarios")
+            for part in ("values", "call_styles", "scenarios")
         }
         return cls(
             made["caller"], made["release"], made["serialization"], **parts, absent=made["absent"]
@@ -106,7 +106,7 @@ def run(column: Column, tell: Callable[[str], None], *, scenarios: bool = True) 
     pair = (column.release, column.serialization)
     tell(f"{column.caller}, {column.name}")
     if column.caller == JAVA:
-        column.values, column.manners = java_callers.call_all(*pair)
+        column.values, column.call_styles = java_callers.call_all(*pair)
         if scenarios and column.serialization == "hessian2":
             tell(f"{column.caller}, {column.name}: shutdown under load")
             column.scenarios = {
@@ -114,13 +114,13 @@ def run(column: Column, tell: Callable[[str], None], *, scenarios: bool = True) 
                 "found in ZooKeeper": java_callers.registered_sdk(column.release),
             }
     else:
-        open_way = way_of(column)
+        open_path = path_of(column)
         _call(column, *pair)
         # They do not depend on how bodies are written, and take more than a minute.
         if scenarios and column.serialization == "hessian2" and column.caller != BY_AGENTS:
             for name, scenario in SCENARIOS.items():
                 tell(f"{column.caller}, {column.name}: {name}")
-                column.scenarios[name] = attempt(partial(scenario, *pair, open_way))
+                column.scenarios[name] = attempt(partial(scenario, *pair, open_path))
         if scenarios and column.caller == SDK and column.serialization == "hessian2":
             found = attempt(partial(java_callers.registered_java, column.release))
             column.scenarios["found in ZooKeeper"] = found
@@ -129,7 +129,7 @@ def run(column: Column, tell: Callable[[str], None], *, scenarios: bool = True) 
         # What fastjson refers to is followed; a service is given nothing that contains itself.
         column.values["cycle"] = Result("not offered", "JSON has no cycles")
     lost = lost_in_java(*pair)
-    for part in (column.values, column.manners):
+    for part in (column.values, column.call_styles):
         for name, result in part.items():
             if result.cell == "fail" and name in lost:
                 part[name] = Result("as Java", lost[name])
@@ -140,7 +140,7 @@ def is_refused_cycle(result: Result) -> bool:
     return result.cell == "fail" and result.why.endswith(f", cause: {CYCLE_REFUSED}")
 
 
-def way_of(column: Column) -> Open:
+def path_of(column: Column) -> Open:
     """How the column's calls are made."""
     return partial(OPENED[column.caller], serialization=column.serialization)
 
@@ -154,23 +154,23 @@ def attempt(scenario: Callable[[], Result]) -> Result:
 
 
 def _call(column: Column, release: str, serialization: str) -> None:
-    """All cases and manners, one after another, at one provider."""
+    """All cases and call styles, one after another, at one provider."""
     with ExitStack() as stack:
         port = start(stack, release, serialization)
         opened = OPENED[column.caller]([Endpoint(port)], serialization, True)
-        way = stack.enter_context(opened)
-        column.values = {case["name"]: call(way, case) for case in listing()}
+        path = stack.enter_context(opened)
+        column.values = {case["name"]: call(path, case) for case in listing()}
         if column.caller == AGENTS:
-            column.manners = manners.by_agents(way)
+            column.call_styles = call_styles.by_agents(path)
         elif column.caller == SDK:
-            column.manners = manners.by_sdk(way)
+            column.call_styles = call_styles.by_sdk(path)
 
 
-def call(way: Way, case: dict[str, Any]) -> Result:
+def call(path: CallPath, case: dict[str, Any]) -> Result:
     """One case."""
     want: Described = case["result"]
     try:
-        outcome = way.call(
+        outcome = path.call(
             case["method"], case["descriptor"], case["arguments"], types=case["types"]
         )
         if outcome.error:
@@ -180,7 +180,7 @@ def call(way: Way, case: dict[str, Any]) -> Result:
             return Result("pass") if outcome.throwable == said else Result("fail", str(outcome))
         if outcome.throwable:
             return Result("fail", outcome.throwable[:200])
-        why = way.differs(want, outcome.value)
+        why = path.differs(want, outcome.value)
         return Result("fail", why) if why else Result("pass")
     except CannotSay as reason:
         return Result("not offered", str(reason))

@@ -7,17 +7,17 @@ from contextlib import ExitStack
 
 from dragoman import dubbo
 from dragoman.harness.etcd import free_ports
+from interop.call_paths import TYPES
 from interop.java import LOOPBACK, JavaProgram, json_lines, listing, provider
 from interop.programs import Program, python_program
 from interop.results import Result, passed
-from interop.ways import TYPES
 from interop.zookeeper import zookeeper
 
 SEEN = {
     "attachment of the reply": "attachments of the reply",
     "another group and version": "group and version",
 }
-MANNERS = ("attachments", "group and version", "$echo", "one-way", "timeout", *SEEN)
+CALL_STYLES = ("attachments", "group and version", "$echo", "one-way", "timeout", *SEEN)
 
 
 def serve(stack: ExitStack, port: int = 0, *registry: str) -> tuple[Program, int]:
@@ -29,7 +29,7 @@ def serve(stack: ExitStack, port: int = 0, *registry: str) -> tuple[Program, int
 
 
 def call_all(release: str, serialization: str) -> tuple[dict[str, Result], dict[str, Result]]:
-    """All cases and all manners, by a consumer of this release: the results of both."""
+    """All cases and all call styles, by a consumer of this release: the results of both."""
     with ExitStack() as stack:
         _, port = serve(stack)
         settings = {"serialization": serialization, "generic": "true"}
@@ -39,11 +39,11 @@ def call_all(release: str, serialization: str) -> tuple[dict[str, Result], dict[
             raise AssertionError(consumer.errors())
     by_name = {each["name"]: Result(each["outcome"], shorter(each.get("why", ""))) for each in said}
     cases = {case["name"]: by_name[case["name"]] for case in listing()}
-    manners = {SEEN.get(name, name): by_name[name] for name in MANNERS}
+    styles = {SEEN.get(name, name): by_name[name] for name in CALL_STYLES}
     generic = {name: each for name, each in by_name.items() if name.startswith("generic")}
     failed = [f"{name}: {each.why}" for name, each in generic.items() if each.cell != "pass"]
-    manners["generic"] = passed(f"{len(generic)} calls", *failed)
-    return cases, manners
+    styles["generic"] = passed(f"{len(generic)} calls", *failed)
+    return cases, styles
 
 
 def shorter(why: str) -> str:

@@ -1,6 +1,6 @@
 """What a provider does to its callers: late, full, leaving, killed.
 
-Each scenario takes a release, its serialization and a way to open, and returns a ``Result``. The
+Each scenario takes a release, its serialization and a path to open, and returns a ``Result``. The
 invariant: every call that was begun is counted, and its outcome is looked at.
 """
 
@@ -13,11 +13,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 
 from dragoman.harness.etcd import free_ports
+from interop.call_paths import CallPath, Endpoint, Outcome
 from interop.java import JavaProgram, provider
 from interop.results import Result, passed
-from interop.ways import Endpoint, Outcome, Way
 
-Open = Callable[[list[Endpoint]], AbstractContextManager[Way]]
+Open = Callable[[list[Endpoint]], AbstractContextManager[CallPath]]
 LOAD_THREADS = 16
 TEXT = "Ljava/lang/String;"
 
@@ -25,8 +25,8 @@ TEXT = "Ljava/lang/String;"
 class Load:
     """Threads that call ``sleep(ms, text)`` again and again, and check what comes back."""
 
-    def __init__(self, way: Way, sleep_ms: int, threads: int = LOAD_THREADS) -> None:
-        self._way = way
+    def __init__(self, path: CallPath, sleep_ms: int, threads: int = LOAD_THREADS) -> None:
+        self._path = path
         self._sleep_ms = sleep_ms
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -44,7 +44,7 @@ class Load:
             text = f"{number}-{count}"
             try:
                 arguments = [{"int": self._sleep_ms}, text]
-                outcome = self._way.call("sleep", f"I{TEXT}", arguments, timeout_ms=5000)
+                outcome = self._path.call("sleep", f"I{TEXT}", arguments, timeout_ms=5000)
             except OSError as error:
                 outcome = Outcome(error=f"the agent's connection: {error}")
             with self._lock:
@@ -87,18 +87,18 @@ def begin(stack: ExitStack, release: str, serialization: str, **settings: object
     return stack.enter_context(provider(release, serialization, **settings)).wait_ready()
 
 
-def timeout(release: str, serialization: str, open_way: Open) -> Result:
+def timeout(release: str, serialization: str, open_path: Open) -> Result:
     """A call that takes longer than it may ends in time, and the next is answered its own reply."""
     with ExitStack() as stack:
         port = start(stack, release, serialization)
-        way = stack.enter_context(open_way([Endpoint(port)]))
-        way.call("sleep", f"I{TEXT}", [{"int": 0}, "warm"])
+        path = stack.enter_context(open_path([Endpoint(port)]))
+        path.call("sleep", f"I{TEXT}", [{"int": 0}, "warm"])
         began_s = time.monotonic()
-        late = way.call("sleep", f"I{TEXT}", [{"int": 1500}, "late"], timeout_ms=300)
+        late = path.call("sleep", f"I{TEXT}", [{"int": 1500}, "late"], timeout_ms=300)
         took_s = time.monotonic() - began_s
-        after = [way.call("text", TEXT, [f"after {i}"]).value for i in range(20)]
+        after = [path.call("text", TEXT, [f"after {i}"]).value for i in range(20)]
         time.sleep(1.5)
-        later = way.call("text", TEXT, ["later"]).value
+        later = path.call("text", TEXT, ["later"]).value
         return passed(
             f"deadline after {took_s * 1000:.0f} ms of 300",
             None if "deadline" in late.error else f"expected a deadline: {late}",
@@ -108,12 +108,12 @@ def timeout(release: str, serialization: str, open_way: Open) -> Result:
         )
 
 
-def full_pool(release: str, serialization: str, open_way: Open) -> Result:
+def full_pool(release: str, serialization: str, open_path: Open) -> Result:
     """As many calls as the pool has threads, always: none is seen to be rejected."""
     with ExitStack() as stack:
         port = start(stack, release, serialization, threads=4)
-        way = stack.enter_context(open_way([Endpoint(port, limit=4)]))
-        with Load(way, 10, threads=24) as load:
+        path = stack.enter_context(open_path([Endpoint(port, limit=4)]))
+        with Load(path, 10, threads=24) as load:
             time.sleep(4)
         return passed(
             f"pool of 4, limit 4, 24 callers: {load.summary()}",
@@ -121,13 +121,15 @@ def full_pool(release: str, serialization: str, open_way: Open) -> Result:
         )
 
 
-def exhausted_pool(release: str, serialization: str, open_way: Open) -> Result:
+def exhausted_pool(release: str, serialization: str, open_path: Open) -> Result:
     """A provider that takes less than its agent was told rejects; another one takes those calls."""
     with ExitStack() as stack:
         small = start(stack, release, serialization, threads=3)
         large = start(stack, release, serialization, threads=200)
-        way = stack.enter_context(open_way([Endpoint(small, limit=4), Endpoint(large, limit=100)]))
-        with Load(way, 20, threads=24) as load:
+        path = stack.enter_context(
+            open_path([Endpoint(small, limit=4), Endpoint(large, limit=100)])
+        )
+        with Load(path, 20, threads=24) as load:
             time.sleep(4)
         return passed(
             f"pool of 3 with a limit of 4 beside one of 200: {load.summary()}",
@@ -135,14 +137,16 @@ def exhausted_pool(release: str, serialization: str, open_way: Open) -> Result:
         )
 
 
-def shutdown(release: str, serialization: str, open_way: Open, *, come_back: bool = True) -> Result:
+def shutdown(
+    release: str, serialization: str, open_path: Open, *, come_back: bool = True
+) -> Result:
     """One of two providers is told to stop under load, and comes back: no call fails."""
     with ExitStack() as stack:
         leaving_port = free_ports(1)[0]
         leaving = begin(stack, release, serialization, port=leaving_port)
         staying = start(stack, release, serialization)
-        way = stack.enter_context(open_way([Endpoint(leaving_port), Endpoint(staying)]))
-        with Load(way, 20) as load:
+        path = stack.enter_context(open_path([Endpoint(leaving_port), Endpoint(staying)]))
+        with Load(path, 20) as load:
             time.sleep(2)
             before = load.succeeded
             leaving.terminate()
@@ -158,14 +162,14 @@ def shutdown(release: str, serialization: str, open_way: Open, *, come_back: boo
         )
 
 
-def kill(release: str, serialization: str, open_way: Open) -> Result:
+def kill(release: str, serialization: str, open_path: Open) -> Result:
     """kill -9 of one of two providers: at most what was on it fails, and nothing later."""
     with ExitStack() as stack:
         dying_port = free_ports(1)[0]
         dying = begin(stack, release, serialization, port=dying_port)
         staying = start(stack, release, serialization)
-        way = stack.enter_context(open_way([Endpoint(dying_port), Endpoint(staying)]))
-        with Load(way, 20) as load:
+        path = stack.enter_context(open_path([Endpoint(dying_port), Endpoint(staying)]))
+        with Load(path, 20) as load:
             time.sleep(2)
             before = len(load.failures)
             killed_s = time.monotonic()

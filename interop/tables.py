@@ -70,7 +70,7 @@ def tables(columns: list[Column]) -> Iterator[tuple[str, list[str], list[list[st
             continue
         head = ["", *(each.name for each in of_caller)]
         rows = []
-        for part in ("values", "manners", "scenarios"):
+        for part in ("values", "call_styles", "scenarios"):
             rows += _rows(part, of_caller)
         yield caption, head, rows
 
@@ -98,7 +98,7 @@ def notes(columns: list[Column]) -> Iterator[str]:
                 continue
             if column.absent:
                 said.setdefault(("all", "not offered", column.absent), []).append(column.name)
-            for part in ("values", "manners", "scenarios"):
+            for part in ("values", "call_styles", "scenarios"):
                 for name, each in getattr(column, part).items():
                     if each.cell != "pass":
                         why = " ".join(each.why.split())[:160]

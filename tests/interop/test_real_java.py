@@ -11,7 +11,7 @@ from interop.java import maven_present
 from interop.results import Result
 from interop.scenarios import full_pool, shutdown
 
-from interop import java_callers, ways
+from interop import call_paths, java_callers
 
 # Maven's downloads on a machine that has none of them yet; with them all of this takes a minute.
 pytestmark = pytest.mark.timeout(900)
@@ -41,7 +41,7 @@ def test_a_java_provider_gives_back_every_value(
     run(column, lambda text: None, scenarios=False)
     assert len(column.values) > 130
     assert failed(column.values) == {}
-    assert failed(column.manners) == {}
+    assert failed(column.call_styles) == {}
 
 
 @pytest.mark.parametrize(("release", "serialization"), [("2.7", "hessian2"), ("3.3", "fastjson2")])
@@ -49,18 +49,18 @@ def test_a_java_consumer_calls_a_service_in_python(release: str, serialization: 
     column = Column(JAVA, release, serialization)
     run(column, lambda text: None, scenarios=False)
     assert failed(column.values) == {}
-    assert failed(column.manners) == {}
+    assert failed(column.call_styles) == {}
 
 
 def test_a_java_provider_that_stops_under_load_costs_no_call() -> None:
-    way = partial(ways.agents, serialization="hessian2")
-    result = shutdown("2.7", "hessian2", way, come_back=False)
+    path = partial(call_paths.agents, serialization="hessian2")
+    result = shutdown("2.7", "hessian2", path, come_back=False)
     assert result.cell == "pass", result.why
 
 
 def test_what_a_full_pool_rejects_runs_all_the_same() -> None:
-    way = partial(ways.sdk, serialization="hessian2")
-    result = full_pool("3.3", "hessian2", way)
+    path = partial(call_paths.sdk, serialization="hessian2")
+    result = full_pool("3.3", "hessian2", path)
     assert result.cell == "pass", result.why
 
 

@@ -13,7 +13,7 @@ import org.apache.dubbo.rpc.service.EchoService;
 import org.apache.dubbo.rpc.service.GenericService;
 
 /**
- * Calls {@link Types} with all that {@link Cases} holds, and in every manner; prints a line of JSON
+ * Calls {@link Types} with all that {@link Cases} holds, and in every call style; prints a line of JSON
  * for each call. Settings: address (host:port,...) or registry, serialization, heartbeat (ms), only (a
  * part of the names), linger (ms before the end), reference.NAME (parameters).
  */
@@ -37,7 +37,7 @@ public final class Consumer extends Calls {
         System.exit(0);
     }
 
-    private <T> T reference(ReferenceConfig<T> reference, String path, Manner manner) {
+    private <T> T reference(ReferenceConfig<T> reference, String path, CallStyle style) {
         Map<String, String> parameters = new HashMap<>(settings.under("reference"));
         String serialization = settings.get("serialization", "hessian2");
         parameters.put("heartbeat", settings.get("heartbeat", "60000"));
@@ -52,14 +52,14 @@ public final class Consumer extends Calls {
         reference.setParameters(parameters);
         reference.setCheck(true);
         reference.setRetries(settings.get("retries", 0));
-        reference.setTimeout(manner.timeoutMs);
-        if (!manner.group.isEmpty()) {
-            reference.setGroup(manner.group);
-            reference.setVersion(manner.version);
+        reference.setTimeout(style.timeoutMs);
+        if (!style.group.isEmpty()) {
+            reference.setGroup(style.group);
+            reference.setVersion(style.version);
         }
-        if (manner.oneWay != null) {
+        if (style.oneWay != null) {
             MethodConfig method = new MethodConfig();
-            method.setName(manner.oneWay);
+            method.setName(style.oneWay);
             method.setReturn(false);
             reference.setMethods(java.util.Collections.singletonList(method));
         }
@@ -67,10 +67,10 @@ public final class Consumer extends Calls {
     }
 
     @Override
-    protected Types types(Manner manner) {
+    protected Types types(CallStyle style) {
         ReferenceConfig<Types> reference = new ReferenceConfig<>();
         reference.setInterface(Types.class);
-        return reference(reference, Types.class.getName(), manner);
+        return reference(reference, Types.class.getName(), style);
     }
 
     @Override
@@ -78,7 +78,7 @@ public final class Consumer extends Calls {
         ReferenceConfig<GenericService> reference = new ReferenceConfig<>();
         reference.setInterface(path);
         reference.setGeneric(kind);
-        GenericService service = reference(reference, path, new Manner());
+        GenericService service = reference(reference, path, new CallStyle());
         return (method, types, values) -> service.$invoke(method, types, values);
     }
 

@@ -11,7 +11,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 /** What a consumer does, whatever its release of Dubbo. */
 public abstract class Calls {
     /** How a service is referred to. */
-    public static final class Manner {
+    public static final class CallStyle {
         public String group = "";
         public String version = "";
         public int timeoutMs = 10000;
@@ -51,7 +51,7 @@ public abstract class Calls {
     }
 
     /** A proxy of {@link Types}. */
-    protected abstract Types types(Manner manner);
+    protected abstract Types types(CallStyle style);
 
     /** A generic reference to a service; {@code kind} is the attachment "generic". */
     protected abstract Generic generic(String path, String kind);
@@ -71,7 +71,7 @@ public abstract class Calls {
     /** All calls, then the end after what "linger" says. */
     protected final void run() throws Exception {
         String only = settings.get("only", "");
-        Types plain = types(new Manner());
+        Types plain = types(new CallStyle());
         System.out.println("ready");
         if (settings.has("load")) {
             load(plain, settings.get("load", 0));
@@ -83,8 +83,8 @@ public abstract class Calls {
                 report(each, each.compare(got));
             }
         }
-        if (only.isEmpty() && settings.get("manners", 1) == 1) {
-            manners(plain);
+        if (only.isEmpty() && settings.get("styles", 1) == 1) {
+            styles(plain);
         }
         if (only.isEmpty() && settings.has("generic")) {
             for (String kind : settings.get("generic", "true").split(",")) {
@@ -128,7 +128,7 @@ public abstract class Calls {
         System.out.println("{\"succeeded\": " + succeeded + ", \"failed\": " + failures.size() + ", \"why\": " + why + "}");
     }
 
-    private void manners(Types plain) {
+    private void styles(Types plain) {
         attach(Collections.singletonMap("color", "green"));
         Map<String, String> received = plain.attachments();
         String answered = answered("answered-by");
@@ -136,23 +136,23 @@ public abstract class Calls {
         one("attachments", "attachments", "", new TreeMap<>(Collections.singletonMap("color", "green")), received);
         System.out.println("{\"name\": \"attachment of the reply\", \"sent\": false, \"outcome\": "
                 + ("/".equals(answered) ? "\"pass\"" : "\"fail\", \"why\": " + Describe.string("" + answered)) + "}");
-        Manner manner = new Manner();
-        manner.group = "blue";
-        manner.version = "1.0.0";
-        one("group and version", "which", "", "blue/1.0.0", types(manner).which());
-        manner = new Manner();
-        manner.group = "green";
-        manner.version = "2.0.0";
-        one("another group and version", "which", "", "green/2.0.0", types(manner).which());
+        CallStyle style = new CallStyle();
+        style.group = "blue";
+        style.version = "1.0.0";
+        one("group and version", "which", "", "blue/1.0.0", types(style).which());
+        style = new CallStyle();
+        style.group = "green";
+        style.version = "2.0.0";
+        one("another group and version", "which", "", "green/2.0.0", types(style).which());
         one("$echo", "$echo", "Ljava/lang/Object;", "echoed", echo(plain, "echoed"), "echoed");
-        manner = new Manner();
-        manner.oneWay = "nothing";
-        Types oneWay = types(manner);
+        style = new CallStyle();
+        style.oneWay = "nothing";
+        Types oneWay = types(style);
         oneWay.nothing("one way");
         one("one-way", "nothing", "Ljava/lang/String;", null, null, "one way");
-        manner = new Manner();
-        manner.timeoutMs = 300;
-        Types hurried = types(manner);
+        style = new CallStyle();
+        style.timeoutMs = 300;
+        Types hurried = types(style);
         String outcome;
         try {
             outcome = hurried.sleep(1000, "late");

@@ -1,6 +1,6 @@
-"""The manners of calling beside plain arguments: attachments, groups, one-way, generic, ``$echo``.
+"""Call styles beside plain arguments: attachments, groups, one-way, generic, ``$echo``.
 
-Each way has its own words for them, so they are written here for each. The invariant: what a way
+Each path has its own words for them, so they are written here for each. The invariant: what a path
 does not offer is said so, not left out.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dragoman import dubbo
-from interop import ways
+from interop import call_paths
+from interop.call_paths import TYPES
 from interop.mesh import Answer, Caller
 from interop.results import Result, passed
-from interop.ways import TYPES
 
 ORDER = '{"id": 7, "customer": "c", "lines": [{"article": "a", "count": 1, "price": 1.5}]}'
 OPTIONS = {"blue": "1.0.0", "green": "2.0.0"}
@@ -23,9 +23,9 @@ def expect(got: object, *wanted: object) -> Result:
     return Result("pass") if got in wanted else Result("fail", repr(got)[:200])
 
 
-def by_agents(way: ways.Agents) -> dict[str, Result]:
+def by_agents(path: call_paths.Agents) -> dict[str, Result]:
     """Over HTTP."""
-    caller = Caller(way.port)
+    caller = Caller(path.port)
 
     def said(answer: Answer) -> str:
         return f"{answer.status} {answer.error}{answer.body.decode()}".strip()
@@ -76,9 +76,9 @@ def by_agents(way: ways.Agents) -> dict[str, Result]:
     return found
 
 
-def by_sdk(way: ways.Sdk) -> dict[str, Result]:
+def by_sdk(path: call_paths.Sdk) -> dict[str, Result]:
     """With the SDK."""
-    client = way.client
+    client = path.client
     types = client.service(TYPES)
 
     def attempt(call: Callable[[], Result]) -> Result:

@@ -1,6 +1,6 @@
-"""The ways to a Java provider that the matrix tries: by the agents, by the SDK, by both.
+"""The paths to a Java provider that the matrix tries: by the agents, by the SDK, by both.
 
-A ``Way`` is opened over providers at ports; its ``call`` may be used by many threads. The
+A ``CallPath`` is opened over providers at ports; its ``call`` may be used by many threads. The
 invariant: whatever a call ends with becomes an ``Outcome``; nothing is swallowed.
 """
 
@@ -22,7 +22,7 @@ from interop.values import CannotSay, Described, differs, parse, to_json
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call ended: with a value, a throwable of the service, or an error of the way."""
+    """How a call ended: with a value, a throwable of the service, or an error of the path."""
 
     value: Any = None
     throwable: str = ""
@@ -42,7 +42,7 @@ class Endpoint:
     limit: int = 200
 
 
-class Way(Protocol):
+class CallPath(Protocol):
     """Calls of ``org.dragoman.interop.Types``."""
 
     def call(
@@ -56,7 +56,7 @@ class Way(Protocol):
         version: str = "",
         timeout_ms: int = 10000,
     ) -> Outcome:
-        """One call; ``types`` are the parameters' with their generics. ``CannotSay`` when this way
+        """One call; ``types`` are the parameters' with their generics. ``CannotSay`` when this path
         has no words for an argument.
         """
 
@@ -122,11 +122,11 @@ def agents(endpoints: list[Endpoint], serialization: str, groups: bool = False) 
                 made.provider_agent(endpoint.port, *own, *green)
         _, port = made.consumer_agent()
         made.wait_endpoints(port, len(endpoints) * (3 if groups else 1))
-        way = Agents(made, port)
+        path = Agents(made, port)
         try:
-            yield way
+            yield path
         finally:
-            way.close()
+            path.close()
 
 
 class Sdk:
