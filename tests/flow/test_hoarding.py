@@ -7,7 +7,7 @@ import random
 import pytest
 
 from dragoman.flow.credits import CreditPool, RecordingHolder
-from tests.flow.test_credits import Caller, close_loop
+from tests.flow.callers import Caller, close_loop
 
 
 class Named(Caller):
