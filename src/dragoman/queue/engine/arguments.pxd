@@ -1,6 +1,6 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 
-from dragoman.queue.memory.state cimport NAME_MAX
+from dragoman.queue.memory.layout cimport NAME_MAX
 
 cdef int name_slowly(object queue, const char** name, Py_ssize_t* n) except -1
 cdef list listed(object values, str expected)

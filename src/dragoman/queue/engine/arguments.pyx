@@ -8,7 +8,7 @@ from dragoman.errors import UsageError
 
 from cpython.list cimport PyList_CheckExact
 
-from dragoman.queue.memory.state cimport NAME_MAX
+from dragoman.queue.memory.layout cimport NAME_MAX
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL

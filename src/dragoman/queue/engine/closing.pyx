@@ -8,7 +8,9 @@ from libc.stdint cimport uint64_t
 
 from dragoman.queue.engine.core cimport CLOSED, Core, storage_error
 from dragoman.queue.format.meta cimport meta_closed, meta_flush
-from dragoman.queue.memory.state cimport DONE, Store, pthread_cond_broadcast
+from dragoman.queue.memory.errors cimport DONE
+from dragoman.queue.memory.state cimport Store
+from dragoman.queue.memory.threads cimport pthread_cond_broadcast
 from dragoman.queue.write.journal cimport journal_end
 
 

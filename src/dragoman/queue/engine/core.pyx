@@ -22,9 +22,11 @@ from libc.string cimport memset
 
 from dragoman.queue.disk.readahead cimport touching_end
 from dragoman.queue.engine.arguments cimport name_of
-from dragoman.queue.memory.state cimport (
-    REMOVED, SPIN, Store, cond_init, flag_set, hash_name, pthread_cond_broadcast,
-    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, spin_lock,
+from dragoman.queue.memory.layout cimport REMOVED, hash_name
+from dragoman.queue.memory.state cimport Store
+from dragoman.queue.memory.threads cimport (
+    SPIN, cond_init, flag_set, pthread_cond_broadcast, pthread_mutex_init, pthread_mutex_lock,
+    pthread_mutex_unlock, spin_lock,
 )
 from dragoman.queue.memory.table cimport table_close, table_find
 

@@ -4,9 +4,9 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from dragoman.queue.engine.core cimport Core, storage_error
 from dragoman.queue.format.meta cimport meta_commit, meta_flush
-from dragoman.queue.memory.state cimport (
-    DONE, Store, pthread_mutex_lock, pthread_mutex_unlock,
-)
+from dragoman.queue.memory.errors cimport DONE
+from dragoman.queue.memory.state cimport Store
+from dragoman.queue.memory.threads cimport pthread_mutex_lock, pthread_mutex_unlock
 from dragoman.queue.write.journal cimport journal_tails, journal_wait, log_flushed
 
 

@@ -27,7 +27,8 @@ from dragoman.queue.engine.queues cimport (
     EVERYTHING, counters, first_of, length_of, lengths_by_id, name_by_id, names_from, trim_queue,
 )
 from dragoman.queue.engine.threads cimport StoreThreads
-from dragoman.queue.memory.state cimport CHUNK
+from dragoman.queue.memory.layout cimport CHUNK
+from dragoman.queue.memory.state cimport DURABILITY_ALWAYS
 
 
 # Its core is there as long as it is, also for a finalizer.
@@ -143,7 +144,7 @@ cdef class Engine:
             id = trim_queue(self.core, queue, before)
             if before == EVERYTHING:
                 self._forget(id)
-            if id and self.core.s.durability == 2:
+            if id and self.core.s.durability == DURABILITY_ALWAYS:
                 sync_meta(self.core, True)
         finally:
             self.core.leave(&use)

@@ -18,12 +18,13 @@ from dragoman.queue.read.fetch cimport Fetch
 from dragoman.queue.engine.arguments cimport listed, name_of
 from dragoman.queue.engine.core cimport Core, Use, enter, storage_error
 from dragoman.queue.read.reader cimport (
-    Piece, Window, resolve, window_clear, window_done, window_free, window_place, window_submit,
-    window_wait,
+    NO_FETCH, Piece, Window, resolve, window_clear, window_done, window_free, window_place,
+    window_submit, window_wait,
 )
-from dragoman.queue.memory.state cimport (
-    DONE, Queue, Store, Table, flag, hash_name, prefetch, queue_first,
-)
+from dragoman.queue.memory.errors cimport DONE
+from dragoman.queue.memory.layout cimport hash_name
+from dragoman.queue.memory.state cimport Queue, Store, Table, queue_first
+from dragoman.queue.memory.threads cimport flag, prefetch
 from dragoman.queue.memory.table cimport table_find
 
 cdef enum:
@@ -270,7 +271,7 @@ cdef int64_t build(Core core, Window* w, list results, list wanted) except -1:
 
 cdef int raise_lost(Core core, Window* w, Piece* p, object queue) except -1:
     cdef Fetch* f
-    if p.fetch == -2:
+    if p.fetch == NO_FETCH:
         raise MemoryError
     name = queue if isinstance(queue, bytes) else str(queue)
     if p.lost:

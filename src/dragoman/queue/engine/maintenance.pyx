@@ -9,6 +9,7 @@ Invariant: META durably says that a segment is gone before its file goes.
 
 from dragoman.errors import StorageError
 
+from libc.errno cimport ENOENT
 from libc.stdint cimport uint32_t, uint64_t
 
 from dragoman.queue.reclaim.compaction cimport compact
@@ -19,9 +20,14 @@ from dragoman.queue.write.journal cimport (
 from dragoman.queue.format.meta cimport meta_dropped, meta_flush, meta_lost
 from dragoman.queue.reclaim.meta_rewrite cimport rewrite
 from dragoman.queue.format.segments cimport file_name, slot_remove
+from dragoman.queue.memory.errors cimport DONE, NO_MEMORY, WAIT
+from dragoman.queue.memory.layout cimport FILE_NAME
 from dragoman.queue.memory.state cimport (
-    DONE, FILE_NAME, NO_MEMORY, WAIT, Store, pthread_cond_broadcast,
-    pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
+    SEGMENT_COMPACTING, SEGMENT_REMOVING, SEGMENT_SEALED, SEGMENT_UNSETTLED, SEGMENT_WRITING, Store,
+)
+from dragoman.queue.memory.threads cimport (
+    pthread_cond_broadcast, pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock,
+    pthread_mutex_unlock,
 )
 from dragoman.queue.memory.table cimport tail_detach
 from dragoman.queue.reclaim.trim cimport (
@@ -119,7 +125,7 @@ cdef void note_dead(Store* s, Removal* r) noexcept nogil:
             r.at = r.top
             return
         r.at = <uint32_t>slot + 1
-        s.segments[slot].state = 3
+        s.segments[slot].state = SEGMENT_REMOVING
         r.slots[r.count] = slot
         r.numbers[r.count] = s.segments[slot].number
         r.count += 1
@@ -145,7 +151,7 @@ cdef int unlink_dead(Store* s, Removal* r) noexcept nogil:
             r.bytes_back += s.segments[r.slots[i]].length
             slot_remove(s, r.slots[i])
         else:
-            s.segments[r.slots[i]].state = 1
+            s.segments[r.slots[i]].state = SEGMENT_SEALED
     pthread_mutex_unlock(&s.lock)
     return error
 
@@ -198,7 +204,9 @@ cdef list segments_of(Core core):
     cdef uint32_t i
     cdef list result = []
     for i in range(core.s.slots_top):
-        if core.s.segments[i].state in (1, 2, 4, 5):
+        if core.s.segments[i].state in (
+            SEGMENT_SEALED, SEGMENT_WRITING, SEGMENT_COMPACTING, SEGMENT_UNSETTLED,
+        ):
             result.append((i, core.s.segments[i].number, core.s.segments[i].length))
     return result
 
@@ -212,7 +220,7 @@ cdef list verify_segment(Core core, int slot, object progress):
     enter(core, &use, False)
     try:
         check.begin(&core.s, slot)
-        if check.error == -2:
+        if check.error == -ENOENT:
             return []  # gone meanwhile
         try:
             while more and not check.error:
@@ -330,7 +338,7 @@ cdef int collect_journal(Core core) except -1:
             if not journal_is_stray(s, s.journal_oldest):
                 file_name(s.journal_oldest, b"jnl", name)
                 error = s.disk.unlink(s.disk, name)
-                if error == -2:
+                if error == -ENOENT:
                     error = 0
             if error == 0:
                 s.journal_oldest += 1

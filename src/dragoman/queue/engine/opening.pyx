@@ -14,10 +14,11 @@ from posix.fcntl cimport O_RDWR
 from dragoman.queue.disk.files cimport Files
 from dragoman.queue.engine.core cimport OPEN, Core, storage_error
 from dragoman.queue.format.meta cimport meta_flush, meta_opened
-from dragoman.queue.memory.state cimport (
-    BATCH, BLOCK_CHUNKS_MAX, CURSORS, DONE, GATHERED, OVERCOPY, RING_BYTES_MAX, SECTOR,
-    SEGMENT_SLOTS, Segment, Store,
+from dragoman.queue.memory.errors cimport DONE
+from dragoman.queue.memory.layout cimport (
+    BATCH, BLOCK_CHUNKS_MAX, CURSORS, GATHERED, OVERCOPY, RING_BYTES_MAX, SECTOR, SEGMENT_SLOTS,
 )
+from dragoman.queue.memory.state cimport Segment, Store
 from dragoman.queue.memory.table cimport table_open, table_touch
 from dragoman.queue.recovery.replay cimport recover
 from dragoman.queue.recovery.scan cimport mend

@@ -25,10 +25,12 @@ from dragoman.queue.engine.core cimport OPEN, Core, Use, enter
 from dragoman.queue.write.journal cimport frame_reserve, journal_put, journal_wait
 from dragoman.queue.write.log cimport log_adapt
 from dragoman.queue.format.meta cimport meta_queue
-from dragoman.queue.memory.state cimport (
-    DONE, MESSAGE_MAX, NO_MEMORY, SPIN, WAIT, Queue, Store, Table, entry_word, flag,
-    hash_name, prefetch, pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock,
-    pthread_mutex_unlock, queue_named, relax, spin_lock,
+from dragoman.queue.memory.errors cimport DONE, NO_MEMORY, WAIT
+from dragoman.queue.memory.layout cimport MESSAGE_MAX, entry_word, hash_name
+from dragoman.queue.memory.state cimport DURABILITY_ALWAYS, Queue, Store, Table, queue_named
+from dragoman.queue.memory.threads cimport (
+    SPIN, flag, prefetch, pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock,
+    pthread_mutex_unlock, relax, spin_lock,
 )
 from dragoman.queue.memory.table cimport table_add, table_find, tail_put
 
@@ -269,7 +271,7 @@ cdef object put_message(Core core, object queue, object message):
         with nogil:
             wait_for_room(s)
             result = put_waiting(s, name, n, data, m, &offset)
-    if result == DONE and s.durability == 2:
+    if result == DONE and s.durability == DURABILITY_ALWAYS:
         frame = s.frame_number
         with nogil:
             result = journal_wait(s, frame)
@@ -402,7 +404,7 @@ cdef int put_batch(Core core, Batch* batch) except -1:
     enter(core, &use, True)
     with nogil:
         put_items(s, batch.items, batch.count, &result)
-        if result == DONE and s.durability == 2:
+        if result == DONE and s.durability == DURABILITY_ALWAYS:
             pthread_mutex_lock(&s.lock)
             frame = s.frame_number - (0 if s.frame_entries else 1)
             result = journal_wait(s, frame)

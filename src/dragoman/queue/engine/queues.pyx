@@ -9,9 +9,10 @@ from libc.string cimport memcpy
 
 from dragoman.queue.engine.arguments cimport name_of
 from dragoman.queue.engine.core cimport Core
+from dragoman.queue.memory.errors cimport DONE
+from dragoman.queue.memory.layout cimport CHUNK, NAME_MAX, QUEUE_ALIVE, hash_name
 from dragoman.queue.memory.state cimport (
-    CHUNK, DONE, NAME_MAX, QUEUE_ALIVE, Queue, Store, Table, hash_name, queue_first, queue_name,
-    queue_name_length,
+    Queue, Store, Table, queue_first, queue_name, queue_name_length,
 )
 from dragoman.queue.memory.table cimport table_find
 from dragoman.queue.reclaim.trim cimport queue_delete, queue_trim

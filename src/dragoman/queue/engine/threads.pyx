@@ -6,9 +6,8 @@ dropped while they run; closing waits for them.
 
 from libc.stdint cimport uint64_t
 
-from dragoman.queue.memory.state cimport (
-    Store, cond_wait_ms, pthread_mutex_lock, pthread_mutex_unlock,
-)
+from dragoman.queue.memory.state cimport Store
+from dragoman.queue.memory.threads cimport cond_wait_ms, pthread_mutex_lock, pthread_mutex_unlock
 from dragoman.queue.write.journal cimport journal_run
 from dragoman.queue.write.log cimport log_run
 

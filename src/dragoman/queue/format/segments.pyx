@@ -10,8 +10,11 @@ from libc.string cimport memset
 from posix.fcntl cimport O_RDONLY
 
 from dragoman.queue.disk.crc cimport crc, crc_place, crc_prepare
+from dragoman.queue.memory.layout cimport (
+    BLOCK_HEADER, BLOCK_MAGIC, FILE_NAME, KIND_TRAILER, SEGMENT_SLOTS,
+)
 from dragoman.queue.memory.state cimport (
-    BLOCK_HEADER, BLOCK_MAGIC, FILE_NAME, KIND_TRAILER, SEGMENT_SLOTS, Segment, Store,
+    SEGMENT_FREE, SEGMENT_REMOVING, SEGMENT_SEALED, Segment, Store,
 )
 
 cdef extern from "fcntl.h" nogil:
@@ -46,7 +49,7 @@ cdef int slot_of(Store* s) noexcept nogil:
     """A free slot, or -1."""
     cdef uint32_t i
     for i in range(s.slots_top):
-        if s.segments[i].state == 0:
+        if s.segments[i].state == SEGMENT_FREE:
             break
     else:
         if s.slots_top == SEGMENT_SLOTS:
@@ -73,7 +76,9 @@ cdef int slot_open(Store* s, int slot) noexcept nogil:
     if s.open_files >= FILES_OPEN_MAX:
         for i in range(s.slots_top):
             if (
-                s.segments[i].state == 1 and s.segments[i].fd >= 0 and s.segments[i].readers == 0
+                s.segments[i].state == SEGMENT_SEALED
+                and s.segments[i].fd >= 0
+                and s.segments[i].readers == 0
                 and (oldest < 0 or s.segments[i].used < s.segments[oldest].used)
             ):
                 oldest = <int>i
@@ -91,10 +96,10 @@ cdef int slot_open(Store* s, int slot) noexcept nogil:
 cdef void slot_remove(Store* s, int slot) noexcept nogil:
     """Close a segment whose file has been removed, once nobody reads it. Under the lock."""
     cdef Segment* segment = &s.segments[slot]
-    if segment.state != 3 or segment.readers:
+    if segment.state != SEGMENT_REMOVING or segment.readers:
         return
     if segment.fd >= 0:
         s.disk.close(s.disk, segment.fd)
         s.open_files -= 1
     segment.fd = -1
-    segment.state = 0
+    segment.state = SEGMENT_FREE

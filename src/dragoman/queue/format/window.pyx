@@ -17,7 +17,8 @@ from posix.fcntl cimport O_RDONLY
 
 from dragoman.queue.disk.readahead cimport Reading, reading_begin, reading_end
 from dragoman.queue.disk.crc cimport crc, crc_prepare
-from dragoman.queue.memory.state cimport GATHERED, SECTOR, Store, align_up
+from dragoman.queue.memory.layout cimport GATHERED, SECTOR, align_up
+from dragoman.queue.memory.state cimport Store
 
 cdef extern from "fcntl.h" nogil:
     int O_DIRECT

@@ -23,12 +23,16 @@ from posix.mman cimport (
     MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap
 )
 
-from dragoman.queue.memory.state cimport (
-    BLOCK_MESSAGES_MAX, CHUNK_DATA, DONE, GROUP, INLINE_NAME, MIXED, NO_MEMORY, PLACE_PENDING,
-    QUEUE_ALIVE, QUEUE_DIRTY, RETIRE, RETIRE_LEAST, RING, RING_BYTES_MAX, TAIL_RECORD_MAX, WAIT,
-    Bytes, Chunk, Pending, Queue, Table, align_up, code_of_size, entry_count, entry_of,
-    entry_word, prefetch, queue_name, queue_name_length, varint_put, varint_size,
+from dragoman.queue.memory.errors cimport DONE, NO_MEMORY, WAIT
+from dragoman.queue.memory.layout cimport (
+    BLOCK_MESSAGES_MAX, CHUNK_DATA, GROUP, INLINE_NAME, MIXED, PLACE_PENDING, QUEUE_ALIVE,
+    QUEUE_DIRTY, RETIRE, RETIRE_LEAST, RING, RING_BYTES_MAX, TAIL_RECORD_MAX, align_up,
+    code_of_size, entry_count, entry_of, entry_word, varint_put, varint_size,
 )
+from dragoman.queue.memory.state cimport (
+    Bytes, Chunk, Pending, Queue, Table, queue_name, queue_name_length,
+)
+from dragoman.queue.memory.threads cimport prefetch
 
 cdef extern from "sys/mman.h" nogil:
     int MADV_DONTNEED

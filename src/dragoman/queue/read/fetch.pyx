@@ -8,15 +8,16 @@ lets go.
 Invariant: a block whose header or checksum is not what the index says is never handed on.
 """
 
+from libc.errno cimport EINVAL
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from dragoman.queue.disk.crc cimport crc, crc_prepare
 from dragoman.queue.format.segments cimport Header, header_valid, slot_open, slot_remove
-from dragoman.queue.memory.state cimport (
-    BLOCK_HEADER, FLAG_UNIFORM, KIND_MESSAGES, PLACE_SLOT_SHIFT, SECTOR, Segment, Store, align_up,
-    size_of_code,
+from dragoman.queue.memory.layout cimport (
+    BLOCK_HEADER, FLAG_UNIFORM, KIND_MESSAGES, PLACE_SLOT_SHIFT, SECTOR, align_up, size_of_code,
 )
+from dragoman.queue.memory.state cimport SEGMENT_REMOVING, Segment, Store
 
 crc_prepare()
 
@@ -70,7 +71,7 @@ cdef void fetch_read(Store* s, Fetch* f) noexcept nogil:
 cdef void fetch_got(Store* s, Fetch* f, int64_t got) noexcept nogil:
     """What a read of the fetch's bytes returned."""
     cdef uint64_t start
-    if got == -22 and s.read_align < SECTOR and f.held == 0:
+    if got == -EINVAL and s.read_align < SECTOR and f.held == 0:
         # The disk's sectors are larger than was thought.
         s.read_align = SECTOR
         start = f.read_at & ~(s.read_align - 1)
@@ -114,5 +115,5 @@ cdef void fetch_end(Store* s, Fetch* f) noexcept nogil:
         s.segments[f.slot].readers -= 1
         s.blocks_read += 1
         s.bytes_read += f.read_bytes
-        if s.segments[f.slot].state == 3:
+        if s.segments[f.slot].state == SEGMENT_REMOVING:
             slot_remove(s, f.slot)

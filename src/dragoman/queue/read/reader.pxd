@@ -8,6 +8,12 @@ cdef enum:
     WINDOW = 256
 
 
+cdef enum:
+    # ``fetch`` of a piece that reads no block.
+    FROM_MEMORY = -1
+    NO_FETCH = -2  # there was no memory for it
+
+
 cdef struct Piece:
     # Messages of one block or tail, for one request.
     uint32_t request

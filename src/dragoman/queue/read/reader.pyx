@@ -19,11 +19,12 @@ from libc.string cimport memcpy, memset
 from dragoman.queue.read.fetch cimport (
     fetch_begin, fetch_bytes, fetch_check, fetch_end, fetch_got, fetch_read,
 )
-from dragoman.queue.memory.state cimport (
-    CURSORS, DONE, NO_MEMORY, PLACE_LOST, PLACE_PENDING, SECTOR, Pending, Queue, Store, Table,
-    align_up, entry_code, entry_count, entry_place, entry_word, queue_first, size_of_code,
-    varint_get,
+from dragoman.queue.memory.errors cimport DONE, NO_MEMORY
+from dragoman.queue.memory.layout cimport (
+    CURSORS, PLACE_LOST, PLACE_PENDING, SECTOR, align_up, entry_code, entry_count, entry_place,
+    entry_word, size_of_code, varint_get,
 )
+from dragoman.queue.memory.state cimport Pending, Queue, Store, Table, queue_first
 from dragoman.queue.memory.table cimport bytes_add, bytes_reserve, index_find, tail_copy
 
 cdef extern from "stdlib.h" nogil:
@@ -160,7 +161,7 @@ cdef int _copy(Window* w, Piece* p, const char* payload, uint64_t length) noexce
     cdef uint64_t at = 0
     cdef uint64_t size, start
     cdef uint32_t i
-    p.fetch = -1
+    p.fetch = FROM_MEMORY
     p.data = w.scratch.length
     if p.uniform:
         size = length // p.count
@@ -274,7 +275,7 @@ cdef uint32_t resolve(
                 p.take = <uint32_t>count
             if place == PLACE_LOST():
                 p.lost = True
-                p.fetch = -1
+                p.fetch = FROM_MEMORY
             elif place & PLACE_PENDING():
                 pending = &t.ring[place & t.ring_mask & ~PLACE_PENDING()]
                 if pending.big != NULL:
@@ -300,7 +301,7 @@ cdef uint32_t resolve(
                     fetched = True
         if result != DONE:
             p.lost = True
-            p.fetch = -2
+            p.fetch = NO_FETCH
         w.piece_count += 1
         done += p.take
         count -= p.take

@@ -12,6 +12,7 @@ a time; memory is bounded by the caller's setting and 24 bytes for each block of
 
 import os
 
+from libc.errno cimport ENOMEM, ENOSPC
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -22,11 +23,17 @@ from dragoman.queue.reclaim.copying cimport (
     DAMAGED, OUT_BYTES, RUN_MOST, STOPPED, Living, Run, write_segment,
 )
 from dragoman.queue.format.segments cimport file_name, slot_of, slot_open, slot_remove
-from dragoman.queue.memory.state cimport (
+from dragoman.queue.memory.layout cimport (
     BLOCK_HEADER, DIRECTORY_ENTRY, FILE_NAME, GROUP, PLACE_LOST, PLACE_PENDING, PLACE_SLOT_SHIFT,
-    QUEUE_ALIVE, SECTOR, Queue, Segment, Store, Table, block_cost, code_of_size, entry_code,
-    entry_count, entry_of, entry_place, entry_word, monotonic_ms, prefetch, pthread_cond_broadcast,
-    pthread_mutex_lock, pthread_mutex_unlock,
+    QUEUE_ALIVE, SECTOR, block_cost, code_of_size, entry_code, entry_count, entry_of, entry_place,
+    entry_word,
+)
+from dragoman.queue.memory.state cimport (
+    SEGMENT_COMPACTING, SEGMENT_COPYING, SEGMENT_FREE, SEGMENT_REMOVING, SEGMENT_SEALED, Queue,
+    Segment, Store, Table,
+)
+from dragoman.queue.memory.threads cimport (
+    monotonic_ms, prefetch, pthread_cond_broadcast, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from dragoman.queue.memory.table cimport index_cut, index_find
 
@@ -184,7 +191,11 @@ cdef object choose(Store* s, double below, uint64_t before, uint64_t* projected)
     limit = min(newest, before)
     for i in range(n):
         if copies[i].state:
-            usable = copies[i].state == 1 and not copies[i].aside and copies[i].number < limit
+            usable = (
+                copies[i].state == SEGMENT_SEALED
+                and not copies[i].aside
+                and copies[i].number < limit
+            )
             slots.append((copies[i].number, i, copies[i].length, copies[i].live, usable))
     free(copies)
     slots.sort()
@@ -227,25 +238,25 @@ cdef int _pin(Run* r, int* target) noexcept nogil:
     pthread_mutex_lock(&s.lock)
     for n in range(count):
         slot = r.slots[n]
-        if s.segments[slot].state != 1:
+        if s.segments[slot].state != SEGMENT_SEALED:
             error = STOPPED
             break
         r.fds[n] = slot_open(s, slot)
         if r.fds[n] < 0:
             error = r.fds[n]
             break
-        s.segments[slot].state = 4
+        s.segments[slot].state = SEGMENT_COMPACTING
         s.segments[slot].readers += 1
         r.count += 1
     if error == 0:
         target[0] = slot_of(s)
         if target[0] >= 0:
-            s.segments[target[0]].state = 6
+            s.segments[target[0]].state = SEGMENT_COPYING
             r.number = s.segments[r.slots[0]].number
             s.segments[target[0]].number = r.number
             r.slot = <uint32_t>target[0]
         else:
-            error = -28
+            error = -ENOSPC
     pthread_mutex_unlock(&s.lock)
     return error
 
@@ -295,7 +306,7 @@ cdef object compact(
                 r.batch == NULL or r.living == NULL
                 or posix_memalign(<void**>&r.out, SECTOR, OUT_BYTES) != 0
             ):
-                error = -12
+                error = -ENOMEM
         file_name(r.number, b"seg", final)
         file_name(r.number, b"seg.new", temporary)
         name = os.fsdecode(<bytes>final)
@@ -364,10 +375,10 @@ cdef void _finish(Run* r, int target, bint renamed) noexcept nogil:
             # A queue still needs what has no name any more: its descriptor stays.
             continue
         segment.readers -= 1
-        segment.state = 1
+        segment.state = SEGMENT_SEALED
         if renamed and i == 0:
-            segment.state = 3
+            segment.state = SEGMENT_REMOVING
             slot_remove(s, r.slots[i])
     if target >= 0:
-        s.segments[target].state = 1 if renamed else 0
+        s.segments[target].state = SEGMENT_SEALED if renamed else SEGMENT_FREE
     pthread_mutex_unlock(&s.lock)

@@ -8,6 +8,7 @@ Invariant: every block is checked before it is copied; memory is bounded by the 
 24 bytes for each block of the new segment.
 """
 
+from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcpy, memset
@@ -16,11 +17,15 @@ from posix.unistd cimport usleep
 from dragoman.queue.disk.crc cimport crc, crc_prepare
 from dragoman.queue.format.meta cimport meta_flush
 from dragoman.queue.format.segments cimport Header, header_seal, header_valid
-from dragoman.queue.memory.state cimport (
-    BLOCK_HEADER, BLOCK_MESSAGES_MAX, DIRECTORY_ENTRY, DONE, FLAG_UNIFORM, KIND_DIRECTORY,
-    KIND_MESSAGES, KIND_PADDING, KIND_TRAILER, PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, Queue,
-    Segment, align_up, entry_place, entry_word, flag, monotonic_ms, pthread_mutex_lock,
-    pthread_mutex_unlock, unix_s, varint_put,
+from dragoman.queue.memory.errors cimport DONE
+from dragoman.queue.memory.layout cimport (
+    BLOCK_HEADER, BLOCK_MESSAGES_MAX, DIRECTORY_ENTRY, FLAG_UNIFORM, KIND_DIRECTORY, KIND_MESSAGES,
+    KIND_PADDING, KIND_TRAILER, PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, align_up, entry_place,
+    entry_word, varint_put,
+)
+from dragoman.queue.memory.state cimport Queue, Segment
+from dragoman.queue.memory.threads cimport (
+    flag, monotonic_ms, pthread_mutex_lock, pthread_mutex_unlock, unix_s,
 )
 from dragoman.queue.memory.table cimport bytes_add, index_find
 
@@ -157,7 +162,7 @@ cdef int _emit_messages(
     memcpy(entry + 16, &h.length, 4)
     memcpy(entry + 20, &h.time_s, 4)
     if bytes_add(&r.directory, entry, 24) != DONE:
-        return -12
+        return -ENOMEM
     return _emit_block(r, &h, payload)
 
 
@@ -177,7 +182,7 @@ cdef int _emit_merged(Run* r, Living* first, uint64_t n) noexcept nogil:
         r.merged_bytes = 0
         r.merged = <char*>malloc(need)
         if r.merged == NULL:
-            return -12
+            return -ENOMEM
         r.merged_bytes = need
     for i in range(n):
         data = r.batch + first[i].at
@@ -267,7 +272,7 @@ cdef int _read(Run* r, int fd, uint64_t offset, uint64_t n, char** data) noexcep
         r.window = NULL
         r.window_bytes = 0
         if posix_memalign(<void**>&r.window, SECTOR, want) != 0:
-            return -12
+            return -ENOMEM
         r.window_bytes = want
     got = r.store.disk.read(r.store.disk, fd, r.window, want, start)
     if got < 0:
@@ -320,7 +325,7 @@ cdef int _take(Run* r, uint64_t number, const char* entry, char* block) noexcept
         # One that is larger than the whole batch: alone.
         grown = realloc(r.batch, h.length)
         if grown == NULL:
-            return -12
+            return -ENOMEM
         r.batch = <char*>grown
         r.batch_bytes = h.length
     b = &r.living[r.living_count]

@@ -10,6 +10,7 @@ synced before it has the name; memory is bounded by a piece of a MiB, beside the
 
 import os
 
+from libc.errno cimport EEXIST, EIO, ENOMEM
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -20,9 +21,13 @@ from dragoman.queue.format.meta cimport (
     META_COMMIT, META_DROPPED_RANGE, META_IDS, META_LOST, META_MARK, META_QUEUE, META_TRIM,
     record_add
 )
+from dragoman.queue.memory.errors cimport DONE
+from dragoman.queue.memory.layout cimport QUEUE_ALIVE
 from dragoman.queue.memory.state cimport (
-    DONE, QUEUE_ALIVE, Bytes, Queue, Store, pthread_cond_broadcast, pthread_mutex_lock,
-    pthread_mutex_unlock, queue_first, queue_name, queue_name_length
+    SEGMENT_REMOVING, Bytes, Queue, Store, queue_first, queue_name, queue_name_length,
+)
+from dragoman.queue.memory.threads cimport (
+    pthread_cond_broadcast, pthread_mutex_lock, pthread_mutex_unlock,
 )
 
 crc_prepare()
@@ -47,7 +52,7 @@ cdef int _add(
     Copy* c, unsigned char kind, const char* fixed, uint32_t n, const char* rest, uint32_t m
 ) noexcept nogil:
     if record_add(&c.out, c.generation, c.start, kind, fixed, n, rest, m) != DONE:
-        return -12
+        return -ENOMEM
     return 0
 
 
@@ -114,7 +119,7 @@ cdef int _records(Copy* c, const char* data, uint64_t n) noexcept nogil:
             if error:
                 return error
         at += 9 + length
-    return 0 if at == n else -5
+    return 0 if at == n else -EIO
 
 
 cdef int _take_over(Copy* c, uint64_t end) noexcept nogil:
@@ -130,7 +135,7 @@ cdef int _take_over(Copy* c, uint64_t end) noexcept nogil:
         if got < 0:
             return <int>got
         if <uint64_t>got < part:
-            return -5
+            return -EIO
         at = 0
         while at + 9 <= part:
             memcpy(&length, c.piece + at + 4, 4)
@@ -138,7 +143,7 @@ cdef int _take_over(Copy* c, uint64_t end) noexcept nogil:
                 break
             at += 9 + length
         if at == 0:
-            return -5
+            return -EIO
         error = _records(c, c.piece, at)
         if error == 0:
             error = _write(c, PIECE)
@@ -196,7 +201,7 @@ cdef int _change_over(Copy* c) noexcept nogil:
     pthread_mutex_lock(&s.lock)
     c.out.length = 0
     if _records(c, s.meta.data, s.meta.length) != 0 and error == 0:
-        error = -12
+        error = -ENOMEM
     if error < 0:
         # Whether META is the old or the new file after a crash nobody knows.
         s.poison = -error
@@ -250,7 +255,7 @@ cdef object rewrite(Store* s, object files, str path, object committing, dict gr
         pthread_mutex_unlock(&s.lock)
         pthread_mutex_unlock(&s.meta_lock)
     c.fd = s.disk.open(s.disk, temporary, O_RDWR | O_CREAT | O_EXCL)
-    if c.fd == -17:
+    if c.fd == -EEXIST:
         s.disk.unlink(s.disk, temporary)  # of an attempt that failed
         c.fd = s.disk.open(s.disk, temporary, O_RDWR | O_CREAT | O_EXCL)
     try:
@@ -320,7 +325,7 @@ cdef list _dropped(Store* s, list missing):
         last = s.number
         for i in range(s.slots_top):
             # 3: is being removed, which META says already.
-            if s.segments[i].state and s.segments[i].state != 3 and n <= top:
+            if s.segments[i].state and s.segments[i].state != SEGMENT_REMOVING and n <= top:
                 numbers[n] = s.segments[i].number
                 n += 1
         pthread_mutex_unlock(&s.lock)

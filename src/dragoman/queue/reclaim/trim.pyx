@@ -7,13 +7,20 @@ as a whole when no queue has a block in it any more, after META has said (durabl
 Invariant: ``live`` of a segment is the sum of the sizes of the index entries that point into it.
 """
 
+from libc.errno cimport EIO, ENOMEM
 from libc.stdint cimport uint32_t, uint64_t
 
 from dragoman.queue.format.meta cimport meta_delete, meta_trim
+from dragoman.queue.memory.errors cimport DONE, NO_MEMORY, WAIT
+from dragoman.queue.memory.layout cimport (
+    PLACE_LOST, PLACE_PENDING, PLACE_SLOT_SHIFT, QUEUE_ALIVE, block_cost, entry_code, entry_count,
+    entry_place, entry_word,
+)
 from dragoman.queue.memory.state cimport (
-    DONE, NO_MEMORY, PLACE_LOST, PLACE_PENDING, PLACE_SLOT_SHIFT, QUEUE_ALIVE, WAIT, Queue, Store,
-    Table, block_cost, entry_code, entry_count, entry_place, entry_word, pthread_cond_signal,
-    pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock, queue_first,
+    SEGMENT_COMPACTING, SEGMENT_SEALED, Queue, Store, Table, queue_first,
+)
+from dragoman.queue.memory.threads cimport (
+    pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from dragoman.queue.memory.table cimport (
     index_rebuild, index_set_first, table_remove, tail_detach, tail_drop
@@ -121,7 +128,7 @@ cdef int oldest_slot(Store* s) noexcept nogil:
     cdef uint32_t i
     cdef int found = -1
     for i in range(s.slots_top):
-        if s.segments[i].state in (1, 4) and (
+        if s.segments[i].state in (SEGMENT_SEALED, SEGMENT_COMPACTING) and (
             found < 0 or s.segments[i].number < s.segments[found].number
         ):
             found = <int>i
@@ -132,7 +139,7 @@ cdef int dead_slot(Store* s, uint32_t start, uint32_t end) noexcept nogil:
     """A sealed segment to which no queue refers, in a slot of ``start`` to ``end``; -1 for none."""
     cdef uint32_t i
     for i in range(start, end):
-        if s.segments[i].state == 1 and s.segments[i].live == 0:
+        if s.segments[i].state == SEGMENT_SEALED and s.segments[i].live == 0:
             return <int>i
     return -1
 
@@ -172,13 +179,13 @@ cdef int tails_to_log(Store* s, uint32_t birth) noexcept nogil:
                 if s.poison or s.log_error:
                     error = -(s.poison if s.poison else s.log_error)
                 elif s.closing or not s.writer_alive:
-                    error = -5
+                    error = -EIO
                 else:
                     pthread_cond_signal(&s.work)
                     pthread_cond_wait(&s.space, &s.lock)
                 continue
             if result != DONE:
-                error = -12
+                error = -ENOMEM
         if id % 1024 == 0:
             pthread_mutex_unlock(&s.lock)
             pthread_mutex_lock(&s.lock)

@@ -12,6 +12,7 @@ from dragoman.errors import CorruptionError
 from dragoman.queue.api.arguments import WORK
 from dragoman.queue.format.window import EVERYTHING
 
+from libc.errno cimport EIO
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcpy, memset
@@ -24,11 +25,15 @@ from dragoman.queue.format.meta cimport (
     META_MARK, META_OPENED, META_QUEUE, META_TRIM,
 )
 from dragoman.queue.format.segments cimport Header, file_name, header_valid, slot_of
+from dragoman.queue.memory.errors cimport DONE
+from dragoman.queue.memory.layout cimport (
+    BLOCK_HEADER, DIRECTORY_ENTRY, FILE_NAME, KIND_DIRECTORY, KIND_MARK, KIND_MESSAGES,
+    KIND_TRAILER, NAME_MAX, PLACE_LOST, PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, align_up, block_cost,
+    code_of_size, entry_code, entry_count, entry_of, entry_place, entry_word, hash_name,
+)
 from dragoman.queue.memory.state cimport (
-    BLOCK_HEADER, DIRECTORY_ENTRY, DONE, FILE_NAME, KIND_DIRECTORY, KIND_MARK, KIND_MESSAGES,
-    KIND_TRAILER, NAME_MAX, PLACE_LOST, PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, Bytes, Queue,
-    Segment, Store, Table, align_up, block_cost, code_of_size, entry_code, entry_count, entry_of,
-    entry_place, entry_word, hash_name, queue_first, queue_name_length,
+    SEGMENT_SEALED, SEGMENT_WRITING, Bytes, Queue, Segment, Store, Table, queue_first,
+    queue_name_length,
 )
 from dragoman.queue.format.window cimport Window, file_header, window
 from dragoman.queue.memory.table cimport (
@@ -303,7 +308,7 @@ cdef class Recovery:
             if slot < 0:
                 raise CorruptionError(f"{self.path}: more than 8,192 segments")
             s.segments[slot].number = number
-            s.segments[slot].state = 1
+            s.segments[slot].state = SEGMENT_SEALED
             w = window(s, self.path, name, s.direct)
             s.segments[slot].length = w.length
             # The end of the last one may be there although what is before it is not: only evidence
@@ -602,7 +607,7 @@ cdef int mend(Store* s, object recovery) except -1:
     got = s.disk.read(s.disk, fd, s.gather, SECTOR, start)
     if got < 0 or (<uint64_t>got < end - start and end > 64):
         s.disk.close(s.disk, fd)
-        return -5 if got >= 0 else <int>got
+        return -EIO if got >= 0 else <int>got
     # First what is cut is gone for good: blocks behind the new end would be found beside it.
     error = s.disk.truncate(s.disk, fd, end)
     if error == 0:
@@ -620,7 +625,7 @@ cdef int mend(Store* s, object recovery) except -1:
     s.slot = slot
     s.number = number
     s.segments[<int>slot].fd = fd
-    s.segments[<int>slot].state = 2
+    s.segments[<int>slot].state = SEGMENT_WRITING
     s.open_files += 1
     s.gather_start = start
     s.gather_fill = align_up(end - start, 16)

@@ -6,17 +6,22 @@ segment is held (it counts a reader) from ``begin`` to ``end``; memory is one wi
 the largest block.
 """
 
+from libc.errno cimport ENOENT, ENOMEM
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 
 from dragoman.queue.disk.crc cimport crc, crc_prepare
 from dragoman.queue.format.segments cimport Header, header_valid, slot_open, slot_remove
-from dragoman.queue.memory.state cimport (
-    BLOCK_HEADER, GATHERED, KIND_DIRECTORY, KIND_MESSAGES, KIND_TRAILER,
-    PLACE_LOST, PLACE_PENDING, PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, Queue, Segment, Store, Table,
-    align_up, entry_count, entry_place, entry_word, pthread_mutex_lock, pthread_mutex_unlock
+from dragoman.queue.memory.layout cimport (
+    BLOCK_HEADER, GATHERED, KIND_DIRECTORY, KIND_MESSAGES, KIND_TRAILER, PLACE_LOST, PLACE_PENDING,
+    PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, align_up, entry_count, entry_place, entry_word,
 )
+from dragoman.queue.memory.state cimport (
+    SEGMENT_COMPACTING, SEGMENT_SEALED, SEGMENT_UNSETTLED, SEGMENT_WRITING, Queue, Segment, Store,
+    Table,
+)
+from dragoman.queue.memory.threads cimport pthread_mutex_lock, pthread_mutex_unlock
 
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void**, size_t, size_t)
@@ -42,9 +47,9 @@ cdef class SegmentCheck:
         with nogil:
             pthread_mutex_lock(&s.lock)
             # One that is being written is looked at as far as it is on the disk.
-            self.sealed = segment.state in (1, 4, 5)
-            self.fd = -2
-            if segment.state in (1, 2, 4, 5):
+            self.sealed = segment.state in (SEGMENT_SEALED, SEGMENT_COMPACTING, SEGMENT_UNSETTLED)
+            self.fd = -ENOENT
+            if self.sealed or segment.state == SEGMENT_WRITING:
                 self.fd = slot_open(s, slot)
             if self.fd >= 0:
                 segment.readers += 1
@@ -84,7 +89,7 @@ cdef class SegmentCheck:
                 self.window = NULL
                 self.capacity = self.have = 0
                 if posix_memalign(<void**>&self.window, SECTOR, want) != 0:
-                    self.error = -12
+                    self.error = -ENOMEM
                     return NULL
                 self.capacity = want
             got = self.store.disk.read(

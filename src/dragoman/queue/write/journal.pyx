@@ -10,7 +10,7 @@ sync of both; a frame that could not be written is written again at the same pla
 sync nothing is ever acknowledged again.
 """
 
-from libc.errno cimport EEXIST
+from libc.errno cimport EEXIST, EIO, ENOMEM
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -20,10 +20,12 @@ from posix.fcntl cimport O_CREAT, O_EXCL, O_RDWR
 from dragoman.queue.disk.crc cimport crc, crc_place, crc_prepare
 from dragoman.queue.format.segments cimport file_name
 from dragoman.queue.format.meta cimport meta_flush
-from dragoman.queue.memory.state cimport (
-    DONE, FILE_NAME, NO_MEMORY, QUEUE_DIRTY, SECTOR, Bytes, Queue, Store, align_up, cond_wait_ms,
-    monotonic_ms, pthread_cond_broadcast, pthread_cond_signal, pthread_cond_wait,
-    pthread_mutex_lock, pthread_mutex_unlock, varint_put
+from dragoman.queue.memory.errors cimport DONE, NO_MEMORY
+from dragoman.queue.memory.layout cimport FILE_NAME, QUEUE_DIRTY, SECTOR, align_up, varint_put
+from dragoman.queue.memory.state cimport DURABILITY_ALWAYS, DURABILITY_INTERVAL, Bytes, Queue, Store
+from dragoman.queue.memory.threads cimport (
+    cond_wait_ms, monotonic_ms, pthread_cond_broadcast, pthread_cond_signal, pthread_cond_wait,
+    pthread_mutex_lock, pthread_mutex_unlock,
 )
 from dragoman.queue.memory.table cimport tail_copy
 
@@ -123,7 +125,7 @@ cdef int journal_wait(Store* s, uint64_t frame) noexcept nogil:
         if s.journal_error:
             return -s.journal_error
         if not s.journal_alive:
-            return -5
+            return -EIO
         pthread_cond_wait(&s.durable, &s.lock)
     return 0
 
@@ -152,7 +154,7 @@ cdef int journal_tails(Store* s, uint32_t birth) noexcept nogil:
             frame = s.frame_number
             error = journal_tail(s, id)
         if error:
-            error = -12
+            error = -ENOMEM
         elif s.frame.length > 4 * FRAME_FULL:
             error = journal_wait(s, s.frame_number)
         elif id % 1024 == 0:
@@ -189,7 +191,7 @@ cdef int log_flushed(Store* s) noexcept nogil:
     elif s.log_error:
         error = -s.log_error
     elif s.flush_done < ticket:
-        error = -5
+        error = -EIO
     pthread_mutex_unlock(&s.lock)
     return error
 
@@ -251,7 +253,7 @@ cdef int _roll(Store* s) noexcept nogil:
         journal_measure(s)
         pthread_mutex_unlock(&s.lock)
     if posix_memalign(&header, SECTOR, SECTOR) != 0:
-        return -12
+        return -ENOMEM
     while True:
         number = s.journal_file
         file_name(number, b"jnl", name)
@@ -357,8 +359,8 @@ cdef void journal_run(Store* s) noexcept nogil:
     while not s.poison:
         now = monotonic_ms()
         sync = (
-            s.frame_wanted > s.frame_synced or s.durability == 2 or s.closing
-            or (s.durability == 1 and now >= due)
+            s.frame_wanted > s.frame_synced or s.durability == DURABILITY_ALWAYS or s.closing
+            or (s.durability == DURABILITY_INTERVAL and now >= due)
         )
         if s.frame_entries == 0 and not (sync and unsynced):
             if s.closing:
@@ -367,7 +369,7 @@ cdef void journal_run(Store* s) noexcept nogil:
                 cond_wait_ms(&s.journal_work, &s.lock, due - now if due > now else 0)
             else:
                 pthread_cond_wait(&s.journal_work, &s.lock)
-                if s.durability == 1:
+                if s.durability == DURABILITY_INTERVAL:
                     due = monotonic_ms() + s.interval_ms
             continue
         if not sync and s.frame.length < FRAME_FULL:

@@ -9,7 +9,7 @@ that an index entry points to never change until ``gather_start`` has passed the
 sealed and synced before the next one exists.
 """
 
-from libc.errno cimport EEXIST, ENOMEM
+from libc.errno cimport EEXIST, ENOMEM, ENOSPC
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -18,13 +18,20 @@ from posix.fcntl cimport O_CREAT, O_EXCL, O_RDWR
 from dragoman.queue.disk.crc cimport crc, crc_prepare
 from dragoman.queue.format.meta cimport meta_dropped, meta_flush
 from dragoman.queue.format.segments cimport Header, file_name, header_seal, slot_of
-from dragoman.queue.memory.state cimport (
-    BATCH, BLOCK_HEADER, CHUNK_DATA, DIRECTORY_ENTRY, DONE, FILE_NAME, FLAG_UNIFORM, GATHERED,
+from dragoman.queue.memory.errors cimport DONE
+from dragoman.queue.memory.layout cimport (
+    BATCH, BLOCK_HEADER, CHUNK_DATA, DIRECTORY_ENTRY, FILE_NAME, FLAG_UNIFORM, GATHERED,
     KIND_DIRECTORY, KIND_MARK, KIND_PADDING, KIND_TRAILER, OVERCOPY, PLACE_PENDING,
-    PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, SPIN_WRITER, Chunk, Pending, Queue, Segment, Store,
-    Table, align_up, block_cost, code_of_size, cond_wait_ms, entry_count, entry_of, entry_place,
-    entry_word, flag_set, prefetch, pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock,
-    pthread_mutex_trylock, pthread_mutex_unlock, spin_lock, unix_s, varint_size,
+    PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, align_up, block_cost, code_of_size, entry_count,
+    entry_of, entry_place, entry_word, varint_size,
+)
+from dragoman.queue.memory.state cimport (
+    SEGMENT_SEALED, SEGMENT_UNSETTLED, SEGMENT_WRITING, Chunk, Pending, Queue, Segment, Store,
+    Table,
+)
+from dragoman.queue.memory.threads cimport (
+    SPIN_WRITER, cond_wait_ms, flag_set, prefetch, pthread_cond_broadcast, pthread_cond_wait,
+    pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock, spin_lock, unix_s,
 )
 from dragoman.queue.memory.table cimport (
     bytes_add, chunks_give, chunks_shrink, tail_copy, tail_detach,
@@ -188,10 +195,10 @@ cdef int _begin(Store* s, bint patient) noexcept nogil:
         pthread_mutex_unlock(&s.lock)
         s.disk.close(s.disk, fd)
         s.disk.unlink(s.disk, name)
-        return _failed(s, -28, False)
+        return _failed(s, -ENOSPC, False)
     s.segments[slot].number = number
     s.segments[slot].fd = fd
-    s.segments[slot].state = 2
+    s.segments[slot].state = SEGMENT_WRITING
     s.open_files += 1
     s.number = number
     s.slot = slot
@@ -252,7 +259,7 @@ cdef int log_seal(Store* s, bint patient) noexcept nogil:
         return error
     pthread_mutex_lock(&s.lock)
     # Queues may not know yet of its last blocks: it must not be taken for dead.
-    s.segments[s.slot].state = 5
+    s.segments[s.slot].state = SEGMENT_UNSETTLED
     s.slot = -1
     s.directory.length = 0
     pthread_mutex_unlock(&s.lock)
@@ -426,7 +433,7 @@ cdef int _gather(Store* s, Pending* p) noexcept nogil:
     else:
         copied = <char*>malloc(payload + OVERCOPY)
         if copied == NULL:
-            return _failed(s, -12, False)
+            return _failed(s, -ENOMEM, False)
         if p.uniform:
             _strip(s, p, copied)
         else:
@@ -444,7 +451,7 @@ cdef int _gather(Store* s, Pending* p) noexcept nogil:
     memcpy(entry + 16, &h.length, 4)
     memcpy(entry + 20, &h.time_s, 4)
     if bytes_add(&s.directory, entry, 24) != DONE:
-        return _failed(s, -12, False)
+        return _failed(s, -ENOMEM, False)
     p.place = <uint64_t>s.slot << PLACE_SLOT_SHIFT | place16
     p.length = h.length
     return 0
@@ -485,8 +492,8 @@ cdef void log_published(Store* s) noexcept nogil:
     """Under the lock: the queues know of all blocks of the segments that were sealed."""
     cdef uint32_t i
     for i in range(s.slots_top):
-        if s.segments[i].state == 5:
-            s.segments[i].state = 1
+        if s.segments[i].state == SEGMENT_UNSETTLED:
+            s.segments[i].state = SEGMENT_SEALED
 
 
 cdef void _evict(Store* s) noexcept nogil:
