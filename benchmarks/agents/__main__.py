@@ -29,7 +29,7 @@ from dragoman.harness.processes import raise_descriptor_limit
 from dragoman.race import load_drivers
 
 SPOKEN = ("fastjson", "hessian2")
-PARTS = ("compare", "serializations", "endpoints", "connections", "memory", "latency")
+PARTS = ("compare", "serializations", "endpoints", "connections", "memory", "rest", "latency")
 
 
 def main() -> int:
@@ -87,6 +87,8 @@ def _run(part: str, bench: Bench, report: dict[str, Any], options: argparse.Name
         report["serializations"] = [each.to_dict() for each in found]
     elif part == "memory":
         report["memory"] = mesh.idle_memory(bench)
+    elif part == "rest":
+        report["rest"] = mesh.at_rest(bench)
     else:
         found = [mesh.half_load(bench, direct=direct) for direct in (True, False)]
         report["latency"] = [each.to_dict() | {"delay_ms": mesh.DELAY_MS} for each in found]

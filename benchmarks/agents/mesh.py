@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from benchmarks.agents.bench import Bench, Measured
 from dragoman.harness import cpu
@@ -22,6 +24,9 @@ from dragoman.race.load_drivers import Target
 
 DELAY_MS = 50.0
 IDLE_CONNECTIONS = 5000
+# What has just started looks about for so long; then it is watched for so long at least.
+SETTLE_S = 4.0
+AT_REST_S = 15.0
 AGENTS = ("consumer_agent", "provider_agents")
 
 
@@ -193,3 +198,31 @@ def idle_memory(bench: Bench) -> dict[str, float]:
             "resident_mib_before": round(before / 2**20, 1),
             "resident_mib": round(after / 2**20, 1),
         }
+
+
+def at_rest(bench: Bench) -> list[dict[str, Any]]:
+    """What each process of the agents does in a second when nobody calls: wake-ups, processor."""
+    bench.tell("agents at rest")
+    found = []
+    with _chain(bench) as chain:
+        pids = [
+            (role, pid)
+            for role, children in _roles(chain).items()
+            for child in children
+            for pid in cpu.process_tree(child.pid)
+        ]
+        bench.interruption.sleep(SETTLE_S)
+        began_s = time.monotonic()
+        before = {pid: (cpu.wake_ups(pid), cpu.run_s(pid)) for _, pid in pids}
+        bench.interruption.sleep(max(bench.duration_s, AT_REST_S))
+        took_s = time.monotonic() - began_s
+        for role, pid in pids:
+            wake_ups, run_s = before[pid]
+            found.append(
+                {
+                    "name": role,
+                    "wake_ups_per_s": round((cpu.wake_ups(pid) - wake_ups) / took_s, 2),
+                    "processor_percent": round((cpu.run_s(pid) - run_s) / took_s * 100, 3),
+                }
+            )
+    return found

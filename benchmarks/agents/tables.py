@@ -33,8 +33,22 @@ def show(report: dict[str, Any]) -> None:
             f"consumer agent: {memory['resident_mib']} MiB with {memory['connections']:,} idle "
             f"connections ({memory['resident_mib_before']} MiB before)"
         )
+    if report.get("rest"):
+        console.print(_at_rest(report["rest"]))
     for name, reason in report["skipped"].items():
         console.print(f"skipped {name}: {reason}")
+
+
+def _at_rest(entries: list[dict[str, Any]]) -> Table:
+    table = _table("agents at rest, each process")
+    table.add_column("", justify="left", no_wrap=True)
+    for name in ("wake-ups/s", "% of a core"):
+        table.add_column(name, justify="right")
+    for entry in entries:
+        table.add_row(
+            entry["name"], f"{entry['wake_ups_per_s']:.1f}", f"{entry['processor_percent']:.3f}"
+        )
+    return table
 
 
 def _totals(entry: dict[str, Any]) -> tuple[float, float]:

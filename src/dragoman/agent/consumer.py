@@ -103,6 +103,7 @@ class ConsumerAgent:
         self._memory = MemoryGuard(self._loop, self._memory_bytes_max, self.ingress.shed)
         self._acceptor: Acceptor | None = None
         self._opening: asyncio.Task[None] | None = None
+        self.changed = asyncio.Event()
         self.port = 0
         self._entries = 0
         self._frozen = 0
@@ -123,6 +124,7 @@ class ConsumerAgent:
     def _listed(self, changes: list[Change]) -> None:
         self.directory.change(changes)
         self._published.change(changes)
+        self.changed.set()
         for before, now in changes:
             self._entries += (now is not None) - (before is not None)
         if self._entries >= self._frozen + FREEZE_ENTRIES:
@@ -153,6 +155,7 @@ class ConsumerAgent:
         connection = partial(IngressConnection, self.ingress)
         self._acceptor = Acceptor(self._loop, listeners, connection, a_turn=a_turn)
         self._acceptor.start()
+        self.changed.set()
 
     @property
     def sockets(self) -> list[socket.socket]:

@@ -86,12 +86,14 @@ class ProviderAgent:
         self._memory = MemoryGuard(self._loop, memory, self.egress.shed)
         self._handles: list[Handle] = []
         self._acceptor: Acceptor | None = None
+        self.changed = asyncio.Event()
         self.port = 0
         self.draining = False
 
     def _on_provider_change(self) -> None:
         """The provider came or went, which the request path sees for itself. One that is about to
         stop is let go with the last reply that it owed."""
+        self.changed.set()
         if self.link.stopping and self.link.idle and not self.draining:
             self._departure.begin()
 

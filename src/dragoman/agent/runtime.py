@@ -8,6 +8,7 @@ drains before it is closed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from typing import Any, Final, Protocol
@@ -23,14 +24,20 @@ from dragoman.observe.metrics import Snapshot
 
 log = logging.getLogger("dragoman.agent")
 
-# How soon a change of readiness shows.
-READY_POLL_S: Final = 0.05
+# An agent says when something may have changed its readiness. It is looked at besides, since not all
+# that makes it ready tells: often while it starts, rarely afterwards, for each look wakes it up.
+STARTING_POLL_S: Final = 0.05
+POLL_S: Final = 1.0
+# What has not become ready in so many looks is not starting any more.
+STARTING_LOOKS: Final = 200
 
 
 class Agent(Protocol):
     """What ``ConsumerAgent`` and ``ProviderAgent`` are to their worker."""
 
     port: int
+    # Set when ``ready_reason`` may say something else than before.
+    changed: asyncio.Event
 
     @property
     def sockets(self) -> list[socket.socket]:
@@ -70,22 +77,27 @@ async def run_worker(config: AgentConfig, worker: Worker) -> None:
     """One worker of an agent: start it, pass on whether it is ready, drain it when told to stop."""
     agent = _make(config, worker)
     worker.report(metrics=agent.snapshot, status=agent.status)
+    looks = 0
+    stopping = asyncio.ensure_future(worker.stopping.wait())
+    stopping.add_done_callback(lambda _: agent.changed.set())
     try:
         await agent.start()
         while not worker.stopping.is_set():
+            agent.changed.clear()
             reason = agent.ready_reason()
             worker.port = agent.port
             worker.sockets = agent.sockets
             if reason is None:
                 worker.ready()
+                looks = STARTING_LOOKS
             else:
                 worker.not_ready(reason)
-            try:
-                async with asyncio.timeout(READY_POLL_S):
-                    await worker.stopping.wait()
-            except TimeoutError:
-                continue
+                looks += 1
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STARTING_POLL_S if looks < STARTING_LOOKS else POLL_S):
+                    await agent.changed.wait()
     finally:
+        stopping.cancel()
         await agent.drain()
 
 

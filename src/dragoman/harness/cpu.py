@@ -61,6 +61,28 @@ def of_tree(pid: int) -> CpuTime:
     return total
 
 
+def wake_ups(pid: int) -> int:
+    """How often the process's threads have gone to sleep so far, without its descendants."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for line in (task / "status").read_text().splitlines():
+            if line.startswith("voluntary_ctxt_switches:"):
+                total += int(line.split()[1])
+    return total
+
+
+def run_s(pid: int) -> float:
+    """Seconds on a processor of the process's threads so far, to the nanosecond, without its
+    descendants."""
+    return (
+        sum(
+            int((task / "schedstat").read_text().split()[0])
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        )
+        / 1e9
+    )
+
+
 def resident_bytes(pid: int) -> int:
     """Resident memory of one process, without its descendants; 0 if it does not exist."""
     fields = _stat_fields(pid)

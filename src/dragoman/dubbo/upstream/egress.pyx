@@ -681,7 +681,8 @@ cdef class Probe(DubboCall):
             connection.forget(self)
             if not egress.silent:
                 log.warning("provider %s:%d answers no probe", egress.link.host, egress.link.port)
-            egress.silent = True
+                egress.silent = True
+                egress.link.on_change()
         connection = egress.link.pick()
         if connection is not None and egress.in_progress < egress.pool.limit:
             start = connection.out.length
@@ -699,7 +700,8 @@ cdef class Probe(DubboCall):
         # Whatever it says: a full pool and a service that is unknown are answers too.
         if self.egress.silent:
             log.info("provider %s:%d answers again", self.egress.link.host, self.egress.link.port)
-        self.egress.silent = False
+            self.egress.silent = False
+            self.egress.link.on_change()
 
     cdef void on_dubbo_lost(self, bint sent, str why):
         self.egress.silent = False  # the loss speaks for itself

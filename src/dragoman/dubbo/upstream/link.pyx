@@ -470,10 +470,12 @@ cdef class DubboConnection(Arriving):
             "provider %s:%d is silent: it answers neither calls nor heartbeats",
             self.owner.host, self.owner.port,
         )
+        self.owner.on_change()
 
     cdef void _speaks(self):
         self.silent = False
         log.info("provider %s:%d answers again", self.owner.host, self.owner.port)
+        self.owner.on_change()
 
     cdef bint may_probe(self, int64_t now_us) noexcept:
         """Whether a call may go to this silent provider: now and then one, for its answer."""
