@@ -1,9 +1,11 @@
 """Registrations kept standing in etcd: one lease for all of a registry, renewed and watched over.
 
-Made by ``etcd.EtcdRegistry``. One task looks after it: every ``check_s`` it asks whether the lease
-lives and holds the keys (``LeaseTimeToLive`` with keys), or renews it when a third of its time has
-passed. A lease or key found missing is made again at once, so that a registration stands again
-within 1 s of etcd answering, whatever happened to etcd or to this process meanwhile.
+Made by ``etcd.EtcdRegistry``. One task looks after it: it renews the lease when a third of its time
+has passed, and asks whether it lives and holds the keys (``LeaseTimeToLive`` with keys). A stream
+for each key (``etcd_sentinel``) says at once when that may not be so; without streams, as after
+etcd was away, it asks every ``check_s``, with them every ``audit_s``, in case one hangs. A lease or
+key found missing is made again at once, so that a registration stands again within 1 s of etcd
+answering, whatever happened to etcd or to this process meanwhile.
 
 Invariants: a put always names the lease, and etcd refuses it when the lease is gone, so no key is
 ever left without one; only the entry we wrote is deleted or replaced - a successor on the same
@@ -23,6 +25,7 @@ import msgspec
 from dragoman.errors import RegistryError
 from dragoman.observe.faults import log_fault
 from dragoman.registry.base import Registration
+from dragoman.registry.etcd_sentinel import EtcdSentinel
 from dragoman.registry.gateway import EtcdGateway, KeyValue, LeaseNotFound
 from dragoman.registry.keeping import KeptHandle
 
@@ -35,7 +38,10 @@ class LeaseSettings(msgspec.Struct, frozen=True, kw_only=True):
     ttl_s: int = 10
     """How long an entry outlives its process. etcd may grant more, 2 s at the least by default."""
     check_s: float = 0.7
-    """Between two looks at the lease; bounds how long a lost registration goes unnoticed."""
+    """Between two looks at the lease while no stream watches over it; bounds how long a lost
+    registration goes unnoticed then."""
+    audit_s: float = 5.0
+    """Between two looks while streams do."""
     backoff_min_s: float = 0.1
     backoff_max_s: float = 0.7
 
@@ -70,6 +76,7 @@ class EtcdLease:
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._sentinel = EtcdSentinel(gateway, self._wake.set)
         self.leases_lost_total = 0
         self.conflicts_total = 0
 
@@ -134,6 +141,7 @@ class EtcdLease:
     async def close(self, timeout_s: float = 3.0) -> None:
         """Withdraw everything and stop."""
         await asyncio.gather(*(self.withdraw(each, timeout_s) for each in self.handles()))
+        await self._sentinel.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -169,7 +177,10 @@ class EtcdLease:
             return None  # until one is added
         settings = self._settings
         if not failures:
-            return settings.check_s * self._rng.uniform(0.8, 1.0)
+            if not self._sentinel.watches(self._handles):
+                return settings.check_s * self._rng.uniform(0.8, 1.0)
+            renew_s = max(0.0, self._renew_at_s - asyncio.get_running_loop().time())
+            return min(renew_s, settings.audit_s * self._rng.uniform(0.8, 1.0))
         longest: float = min(
             settings.backoff_max_s, settings.backoff_min_s * 2 ** min(failures, 10)
         )
@@ -185,14 +196,18 @@ class EtcdLease:
         if not missing:
             if asyncio.get_running_loop().time() >= self._renew_at_s:
                 self._renewed(await self._gateway.lease_keepalive(self._lease))
+            told = self._sentinel.told()
             held = set(await self._gateway.lease_keys(self._lease))
             for handle in self._handles.values():
                 if handle.key not in held:
                     handle.standing = False
                     missing.append(handle)
+            if missing and not told:
+                self._sentinel.distrust()
         for handle in missing:
             if self._handles.get(handle.key) is handle:
                 await self._put(handle)
+        self._sentinel.watch(self._handles, self._lease)
 
     async def _grant(self) -> None:
         # The id is ours to choose: should the answer get lost, the lease only runs out unused.
