@@ -18,7 +18,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 cdef int64_t TICK_US = 5000
 cdef Py_ssize_t SLOTS = 4096  # times 5 ms: 20 s a round; what is due later waits in its slot
 cdef Py_ssize_t MASK = 4095
-cdef int64_t AHEAD = 200  # ticks: one second
+cdef int64_t AHEAD = 2000  # ticks: ten seconds
 cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
 
 

@@ -147,7 +147,7 @@ async def _against_close(
     tasks.append(asyncio.ensure_future(close()))
     random.shuffle(tasks)
     done, late = await asyncio.wait(
-        tasks, timeout=20 * load_factor(), return_when=asyncio.FIRST_EXCEPTION
+        tasks, timeout=60 * load_factor(), return_when=asyncio.FIRST_EXCEPTION
     )
     for task in done:
         task.result()

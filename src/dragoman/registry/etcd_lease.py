@@ -1,11 +1,11 @@
 """Registrations kept standing in etcd: one lease for all of a registry, renewed and watched over.
 
-Made by ``etcd.EtcdRegistry``. One task looks after it: it renews the lease when a third of its time
-has passed, and asks whether it lives and holds the keys (``LeaseTimeToLive`` with keys). A stream
-for each key (``etcd_sentinel``) says at once when that may not be so; without streams, as after
-etcd was away, it asks every ``check_s``, with them every ``audit_s``, in case one hangs. A lease or
-key found missing is made again at once, so that a registration stands again within 1 s of etcd
-answering, whatever happened to etcd or to this process meanwhile.
+Made by ``etcd.EtcdRegistry``. One task looks after it: when a third of its time has passed it renews
+the lease, and asks whether it lives and holds the keys (``LeaseTimeToLive`` with keys). In between a
+stream for each key (``etcd_sentinel``) tells when that may not be so; while there is none, as after
+etcd was away, it asks every ``check_s``. A lease or key found missing is made again at once, so that
+a registration stands again within 1 s of etcd answering, whatever happened to etcd or to this
+process meanwhile.
 
 Invariants: a put always names the lease, and etcd refuses it when the lease is gone, so no key is
 ever left without one; only the entry we wrote is deleted or replaced - a successor on the same
@@ -40,8 +40,6 @@ class LeaseSettings(msgspec.Struct, frozen=True, kw_only=True):
     check_s: float = 0.7
     """Between two looks at the lease while no stream watches over it; bounds how long a lost
     registration goes unnoticed then."""
-    audit_s: float = 5.0
-    """Between two looks while streams do."""
     backoff_min_s: float = 0.1
     backoff_max_s: float = 0.7
 
@@ -179,8 +177,8 @@ class EtcdLease:
         if not failures:
             if not self._sentinel.watches(self._handles):
                 return settings.check_s * self._rng.uniform(0.8, 1.0)
-            renew_s = max(0.0, self._renew_at_s - asyncio.get_running_loop().time())
-            return min(renew_s, settings.audit_s * self._rng.uniform(0.8, 1.0))
+            # With the lease's renewal it is asked, too, in case a stream hangs.
+            return max(0.0, self._renew_at_s - asyncio.get_running_loop().time())
         longest: float = min(
             settings.backoff_max_s, settings.backoff_min_s * 2 ** min(failures, 10)
         )
