@@ -1,11 +1,11 @@
 """Registrations kept standing in etcd: one lease for all of a registry, renewed and watched over.
 
-Made by ``etcd.EtcdRegistry``. One task looks after it: when a third of its time has passed it renews
-the lease, and asks whether it lives and holds the keys (``LeaseTimeToLive`` with keys). In between a
-stream for each key (``etcd_sentinel``) tells when that may not be so; while there is none, as after
-etcd was away, it asks every ``check_s``. A lease or key found missing is made again at once, so that
-a registration stands again within 1 s of etcd answering, whatever happened to etcd or to this
-process meanwhile.
+Made by ``etcd.EtcdRegistry``. One task looks after it: when a third of its time has passed it
+renews the lease, and asks whether it lives and holds the keys (``LeaseTimeToLive`` with keys). In
+between a stream for each key (``etcd_sentinel``) tells when that may not be so; while there is
+none, as after etcd was away, it asks every ``check_s``. A lease or key found missing is made again
+at once, so that a registration stands again within 1 s of etcd answering, whatever happened to etcd
+or to this process meanwhile.
 
 Invariants: a put always names the lease, and etcd refuses it when the lease is gone, so no key is
 ever left without one; only the entry we wrote is deleted or replaced - a successor on the same
