@@ -18,9 +18,10 @@ from dragoman.registry.etcd import EtcdRegistry
 from dragoman.registry.etcd_lease import LeaseSettings
 from dragoman.registry.etcd_sentinel import STREAMS_MAX
 from dragoman.registry.gateway import EtcdGateway, WatchReply
-from tests.pace import pace
+from tests.load_factor import load_factor
+from tests.waiting import until
 
-from .conftest import endpoint, eventually
+from .conftest import endpoint
 
 # Long enough that neither a renewal nor a look in between explains what is seen.
 TTL_S = 60
@@ -58,7 +59,7 @@ class Asked:
 
     async def in_peace(self, seconds: float) -> int:
         """How often in so many seconds, once it has been quiet for half of one."""
-        async with asyncio.timeout(10 * pace()):
+        async with asyncio.timeout(10 * load_factor()):
             while True:
                 before = self.times
                 await asyncio.sleep(0.5)
@@ -75,7 +76,7 @@ async def put_again_within_s(etcd: EtcdServer, key: bytes) -> float:
     try:
         await gateway.txn([], [{"request_delete_range": {"key": key}}])
         began_s = time.monotonic()
-        async with asyncio.timeout(10 * pace()):
+        async with asyncio.timeout(10 * load_factor()):
             while not (await gateway.range(key, b"")).kvs:
                 await asyncio.sleep(0.005)
         return time.monotonic() - began_s
@@ -100,7 +101,7 @@ def test_an_entry_that_is_deleted_is_put_again_at_once(etcd: EtcdServer, entries
     async def work() -> None:
         async with registered(etcd, entries) as registry:
             for handle in registry._lease.handles():
-                assert await put_again_within_s(etcd, handle.key) < 0.5 * pace()
+                assert await put_again_within_s(etcd, handle.key) < 0.5 * load_factor()
 
     uvloop.run(work())
 
@@ -111,8 +112,8 @@ def test_the_end_of_the_lease_is_seen_at_once(etcd: EtcdServer) -> None:
             gateway = EtcdGateway([etcd.client_url])
             await gateway.lease_revoke(registry._lease.lease)
             await gateway.close()
-            await eventually(lambda: registry.statistics().leases_lost_total == 1, 1.0)
-            await eventually(lambda: registry.statistics().registered == 2, 1.0)
+            await until(lambda: registry.statistics().leases_lost_total == 1, 1.0)
+            await until(lambda: registry.statistics().registered == 2, 1.0)
 
     uvloop.run(work())
 
@@ -125,8 +126,8 @@ def test_who_registers_more_than_it_can_watch_asks_as_before(
     async def work() -> None:
         async with registered(etcd, STREAMS_MAX + 1, check_s=0.1) as registry:
             before = asked.times
-            await eventually(lambda: asked.times > before + 10)
-            assert await put_again_within_s(etcd, registry._lease.handles()[-1].key) < pace()
+            await until(lambda: asked.times > before + 10)
+            assert await put_again_within_s(etcd, registry._lease.handles()[-1].key) < load_factor()
 
     uvloop.run(work())
 
@@ -151,13 +152,13 @@ def test_streams_that_keep_silent_are_found_out_by_the_renewal_and_made_anew(
     async def work() -> None:
         async with registered(etcd, 1) as registry:
             lease = registry._lease
-            await eventually(lambda: lease._sentinel.watches(lease._handles))
+            await until(lambda: lease._sentinel.watches(lease._handles))
             await asyncio.sleep(0.2)
             before = starts
             lease._renew_at_s = asyncio.get_running_loop().time() + 0.5
             lease._wake.set()
-            assert await put_again_within_s(etcd, lease.handles()[0].key) < 2 * pace()
-            await eventually(lambda: starts > before)
+            assert await put_again_within_s(etcd, lease.handles()[0].key) < 2 * load_factor()
+            await until(lambda: starts > before)
 
     uvloop.run(work())
 
@@ -171,11 +172,11 @@ def test_an_entry_that_another_has_taken_is_left_alone_without_asking_on_and_on(
         async with registered(etcd, 2) as registry:
             other = EtcdRegistry([etcd.client_url], prefix=registry._lease._prefix)
             await (await other.register(endpoint(1))).ready(5)
-            await eventually(lambda: registry.statistics().conflicts_total == 1)
+            await until(lambda: registry.statistics().conflicts_total == 1)
             assert await asked.in_peace(1.5) <= 2
             # When it goes, ours stands again.
             await other.close()
-            await eventually(lambda: registry.statistics().registered == 2, 2.0)
+            await until(lambda: registry.statistics().registered == 2, 2.0)
 
     uvloop.run(work())
 
@@ -185,11 +186,11 @@ def test_etcd_that_comes_back_is_watched_again(own_etcd: EtcdServer) -> None:
         await own_etcd.start()
         async with registered(own_etcd, 1) as registry:
             lease = registry._lease
-            await eventually(lambda: lease._sentinel.watches(lease._handles))
+            await until(lambda: lease._sentinel.watches(lease._handles))
             own_etcd.kill()
-            await eventually(lambda: not lease._sentinel.watches(lease._handles))
+            await until(lambda: not lease._sentinel.watches(lease._handles))
             await own_etcd.start()
-            await eventually(lambda: lease._sentinel.watches(lease._handles), 10)
+            await until(lambda: lease._sentinel.watches(lease._handles), 10)
             assert registry.statistics().registered == 1
 
     uvloop.run(work())

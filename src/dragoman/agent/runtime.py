@@ -24,8 +24,8 @@ from dragoman.observe.metrics import Snapshot
 
 log = logging.getLogger("dragoman.agent")
 
-# An agent says when something may have changed its readiness. It is looked at besides, since not all
-# that makes it ready tells: often while it starts, rarely afterwards, for each look wakes it up.
+# An agent says when something may have changed its readiness. It is looked at besides, since not
+# all that makes it ready tells: often while it starts, rarely afterwards, as each look wakes it up.
 STARTING_POLL_S: Final = 0.05
 POLL_S: Final = 2.0
 # What has not become ready in so many looks is not starting any more.
