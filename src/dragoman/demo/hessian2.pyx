@@ -54,7 +54,7 @@ cdef int run_hessian2(
     room = scratch.reserve(n + 1)
     if (
         take(body, n, &at, room, b"2.0.1") and take(body, n, &at, room, path)
-        and at < n and body[at] == 78
+        and at < n and body[at] == c'N'
     ):
         at += 1
         if take(body, n, &at, room, b"hash") and take(body, n, &at, room, b"Ljava/lang/String;"):

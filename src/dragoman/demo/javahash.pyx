@@ -72,7 +72,7 @@ cdef int32_t java_hash_utf8(const char* utf8, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline uint32_t hex_digit(uint8_t c) noexcept nogil:
-    return c - 48 if c <= 57 else (c | 32) - 87
+    return c - c'0' if c <= c'9' else (c | 32) - c'a' + 10
 
 
 cdef int32_t java_hash_json(const char* json, Py_ssize_t n) noexcept nogil:
@@ -82,32 +82,32 @@ cdef int32_t java_hash_json(const char* json, Py_ssize_t n) noexcept nogil:
     cdef uint32_t h = 0
     cdef uint8_t c
     cdef int size = 0
-    if memchr(p, 92, end) == NULL:
+    if memchr(p, c'\\', end) == NULL:
         return java_hash_utf8(<const char*>p, end)
     while i < end:
-        if p[i] != 92:
+        if p[i] != c'\\':
             h = hash_sequence(h, p + i, &size)
             i += size
             continue
         c = p[i + 1]
         i += 2
-        if c == 117:  # u
+        if c == c'u':
             h = hash_unit(
                 h,
                 hex_digit(p[i]) << 12 | hex_digit(p[i + 1]) << 8
                 | hex_digit(p[i + 2]) << 4 | hex_digit(p[i + 3]),
             )
             i += 4
-        elif c == 110:
-            h = hash_unit(h, 10)
-        elif c == 114:
-            h = hash_unit(h, 13)
-        elif c == 116:
-            h = hash_unit(h, 9)
-        elif c == 98:
-            h = hash_unit(h, 8)
-        elif c == 102:
-            h = hash_unit(h, 12)
+        elif c == c'n':
+            h = hash_unit(h, c'\n')
+        elif c == c'r':
+            h = hash_unit(h, c'\r')
+        elif c == c't':
+            h = hash_unit(h, c'\t')
+        elif c == c'b':
+            h = hash_unit(h, c'\b')
+        elif c == c'f':
+            h = hash_unit(h, c'\f')
         else:
             h = hash_unit(h, c)
     return <int32_t>h

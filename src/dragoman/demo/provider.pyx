@@ -198,9 +198,9 @@ cdef class Provider:
         cdef Slice* method = &self.request.method
         cdef Slice* descriptor = &self.request.descriptor
         if says(method, b"hash") and reads(descriptor, b"Ljava/lang/String;"):
-            if argument.data[0] == 34:
+            if argument.data[0] == c'"':
                 return write_int_reply(out, id, java_hash_json(argument.data, argument.length))
-            if argument.data[0] == 110:
+            if argument.data[0] == c'n':
                 return raise_in(out, id, b"java.lang.NullPointerException", b"str is null")
             return raise_in(
                 out, id, b"java.lang.IllegalArgumentException", b"hash takes a String"
@@ -210,7 +210,7 @@ cdef class Provider:
             or (says(method, b"$echo") and reads(descriptor, b"Ljava/lang/Object;"))
             or (says(method, b"bean") and reads(descriptor, b"Ljava/util/Map;"))
         ):
-            if argument.data[0] == 110:
+            if argument.data[0] == c'n':
                 return write_null_reply(out, id)
             return write_value_reply(out, id, argument.data, argument.length)
         if says(method, b"fail") and reads(descriptor, b"Ljava/lang/String;"):
@@ -270,7 +270,7 @@ cdef class Provider:
 cdef int fail_with(Buffer out, uint64_t id, const Slice* argument) except -1:
     """A reply that throws with the argument's text as message."""
     cdef bytes message = b"null"
-    if argument.data[0] == 34:
+    if argument.data[0] == c'"':
         import json
 
         text = json.loads(argument.data[:argument.length])

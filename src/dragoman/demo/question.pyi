@@ -3,7 +3,6 @@ from typing import Final
 INTERFACE: Final[str]
 METHOD: Final[str]
 PARAMETER_TYPES: Final[str]
-LENGTH_MAX: Final[int]
 
 def hash_code(text: bytes) -> int:
     """Java's ``hashCode`` of ASCII text, as a signed 32-bit number."""

@@ -15,7 +15,6 @@ from dragoman.wire.http1.tables cimport format_uint
 INTERFACE = "com.alibaba.dubbo.performance.demo.provider.IHelloService"
 METHOD = "hash"
 PARAMETER_TYPES = "Ljava/lang/String;"
-LENGTH_MAX = 1023
 
 cdef bytes PREFIX = (
     b"interface=com.alibaba.dubbo.performance.demo.provider.IHelloService&method=hash"
@@ -62,7 +61,7 @@ cdef int32_t java_hash(const char* text, Py_ssize_t n) noexcept nogil:
 cdef bytes random_question(bytes head, uint64_t* state, int32_t* expected):
     """A whole request with a random form.
 
-    ``head`` lacks Content-Length (``request_head`` made it).
+    ``head`` lacks Content-Length (``request_head`` made it). The text has up to 1,023 characters.
     """
     cdef Py_ssize_t n = next_random(state) >> 54
     cdef Py_ssize_t prefix = PyBytes_GET_SIZE(PREFIX)
@@ -93,13 +92,13 @@ cdef bint is_answer(const char* text, Py_ssize_t n, int32_t expected) noexcept n
     """
     cdef char number[24]
     cdef Py_ssize_t digits
-    while n > 0 and (text[0] == 32 or (text[0] >= 9 and text[0] <= 13)):
+    while n > 0 and (text[0] == c' ' or (text[0] >= c'\t' and text[0] <= c'\r')):
         text += 1
         n -= 1
-    while n > 0 and (text[n - 1] == 32 or (text[n - 1] >= 9 and text[n - 1] <= 13)):
+    while n > 0 and (text[n - 1] == c' ' or (text[n - 1] >= c'\t' and text[n - 1] <= c'\r')):
         n -= 1
     if expected < 0:
-        if n < 1 or text[0] != 45:
+        if n < 1 or text[0] != c'-':
             return False
         text += 1
         n -= 1

@@ -262,7 +262,7 @@ cdef inline int check_loosely(const Slice* field, Slice* value, bint* loose) noe
 
 
 cdef inline bint only_space(const char* at, const char* end) noexcept nogil:
-    while at < end and (at[0] == 10 or at[0] == 13 or at[0] == 32):
+    while at < end and (at[0] == c'\n' or at[0] == c'\r' or at[0] == c' '):
         at += 1
     return at == end
 
@@ -287,7 +287,7 @@ cdef int read_request(const char* body, Py_ssize_t n, FastjsonRequest* request) 
         code = next_value(&at, end, lengths, fields[i])
         if code != FASTJSON_OK:
             return code
-        if fields[i].data[0] != 34 and (i != 2 or fields[i].data[0] != 110):
+        if fields[i].data[0] != c'"' and (i != 2 or fields[i].data[0] != c'n'):
             return FASTJSON_BAD_FIELD
     request.descriptor.data += 1
     request.descriptor.length -= 2
@@ -305,7 +305,7 @@ cdef int read_request(const char* body, Py_ssize_t n, FastjsonRequest* request) 
     code = next_value(&at, end, lengths, &request.attachments)
     if code != FASTJSON_OK:
         return code
-    if request.attachments.data[0] != 123 and request.attachments.data[0] != 110:
+    if request.attachments.data[0] != c'{' and request.attachments.data[0] != c'n':
         return FASTJSON_BAD_FIELD
     return FASTJSON_OK if only_space(at, end) else FASTJSON_TRAILING
 
@@ -327,11 +327,11 @@ cdef int read_reply(const char* body, Py_ssize_t n, FastjsonReply* reply) noexce
     reply.loose = False
     if code != FASTJSON_OK:
         return code
-    if field.length == 2 and field.data[1] == 13:
+    if field.length == 2 and field.data[1] == c'\r':
         field.length = 1
-    if field.length != 1 or not 48 <= field.data[0] <= 53:
+    if field.length != 1 or not c'0' <= field.data[0] <= c'5':
         return FASTJSON_BAD_TYPE
-    kind = field.data[0] - 48
+    kind = field.data[0] - c'0'
     reply.kind = kind % 3
     if reply.kind == REPLY_NULL:
         reply.value.data = "null"
@@ -347,7 +347,7 @@ cdef int read_reply(const char* body, Py_ssize_t n, FastjsonReply* reply) noexce
         code = next_value(&at, end, lengths, &reply.attachments)
         if code != FASTJSON_OK:
             return code
-        if reply.attachments.data[0] != 123 and reply.attachments.data[0] != 110:
+        if reply.attachments.data[0] != c'{' and reply.attachments.data[0] != c'n':
             return FASTJSON_BAD_FIELD
     return FASTJSON_OK if only_space(at, end) else FASTJSON_TRAILING
 
@@ -386,15 +386,15 @@ cdef int write_int_reply(Buffer out, uint64_t id, int32_t value) except -1:
     cdef char* to = out.reserve(16)
     cdef uint32_t rest = <uint32_t>value
     cdef int n = 0
-    to[0] = 49  # 1
-    to[1] = 10
+    to[0] = c'1'
+    to[1] = c'\n'
     to += 2
     if value < 0:
-        to[0] = 45
+        to[0] = c'-'
         to += 1
         rest = 0 - rest
     while True:
-        digits[n] = 48 + rest % 10
+        digits[n] = c'0' + rest % 10
         n += 1
         rest //= 10
         if rest == 0:
@@ -403,7 +403,7 @@ cdef int write_int_reply(Buffer out, uint64_t id, int32_t value) except -1:
         n -= 1
         to[0] = digits[n]
         to += 1
-    to[0] = 10
+    to[0] = c'\n'
     out.length = to + 1 - out.data
     end_frame(out, start)
     return 0

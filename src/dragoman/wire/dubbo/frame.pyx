@@ -177,24 +177,24 @@ cdef int event_kind(const char* body, Py_ssize_t n) noexcept nogil:
     if n >= 4 and memcmp(body, b"\0\0\0", 3) == 0 and body[3] == n - 4:  # a u32 length in front
         body += 4
         n -= 4
-    while n > 0 and (body[n - 1] == 10 or body[n - 1] == 13):
+    while n > 0 and (body[n - 1] == c'\n' or body[n - 1] == c'\r'):
         n -= 1
     if (
         n == 0
-        or (n == 1 and (body[0] == 78 or <uint8_t>body[0] == 0xAF))  # N; JSONB's null
+        or (n == 1 and (body[0] == c'N' or <uint8_t>body[0] == 0xAF))  # N; JSONB's null
         or (n == 4 and memcmp(body, b"null", 4) == 0)
         or (n == 5 and memcmp(body, b"\xac\xed\x00\x05p", 5) == 0)
     ):
         return DUBBO_EVENT_HEARTBEAT
     if n == 2 and (body[0] == 1 or body[0] == 0x4A):
         letter = body[1]
-    elif n == 3 and body[0] == 34 and body[2] == 34:
+    elif n == 3 and body[0] == c'"' and body[2] == c'"':
         letter = body[1]
     elif n == 4 and memcmp(body, b"S\0\x01", 3) == 0:
         letter = body[3]
-    if letter == 82:
+    if letter == c'R':
         return DUBBO_EVENT_READONLY
-    if letter == 87:
+    if letter == c'W':
         return DUBBO_EVENT_WRITABLE
     return DUBBO_EVENT_UNKNOWN
 
@@ -211,10 +211,10 @@ cdef str error_text(int serialization, const char* body, Py_ssize_t n):
     if serialization == DUBBO_HESSIAN2:
         length = hessian_string_to_utf8(body, n, PyBytes_AS_STRING(room), &used)
     elif serialization == DUBBO_FASTJSON:
-        if n >= 5 and body[0] == 0 and body[4] == 34:
+        if n >= 5 and body[0] == 0 and body[4] == c'"':
             body += 4
             n -= 4
-        while n > 0 and (body[n - 1] == 10 or body[n - 1] == 13):
+        while n > 0 and (body[n - 1] == c'\n' or body[n - 1] == c'\r'):
             n -= 1
         length = json_string_to_utf8(body, n, PyBytes_AS_STRING(room))
     elif serialization == DUBBO_FASTJSON2 and n > 4:

@@ -109,7 +109,7 @@ cdef int write_response(
     else:
         p = put(p, b"HTTP/1.1 ", 9)
         p += format_uint(p, status)
-        p[0] = 32
+        p[0] = c' '
         p += 1
         words = phrase(status)
         p = put(p, words, strlen(words))

@@ -38,9 +38,9 @@ cdef Py_ssize_t parse_length(const unsigned char* p, Py_ssize_t n) noexcept nogi
     if n < 1 or n > LENGTH_DIGITS_MAX:
         return -1
     for i in range(n):
-        if p[i] < 48 or p[i] > 57:
+        if p[i] < c'0' or p[i] > c'9':
             return -1
-        value = value * 10 + (p[i] - 48)
+        value = value * 10 + (p[i] - c'0')
     return <Py_ssize_t>value if value <= <uint64_t>INT64_MAX else -1
 
 
@@ -55,15 +55,15 @@ cdef int parse_coding(const unsigned char* p, Py_ssize_t n) noexcept nogil:
     if n == 7 and same(p, b"chunked", 7):
         return TE_CHUNKED
     while True:
-        while at < n and (p[at] == 32 or p[at] == 9):
+        while at < n and (p[at] == c' ' or p[at] == c'\t'):
             at += 1
         end = at
         while end < n and CHARS[p[end]] & C_TOKEN:
             end += 1
         last = end
-        while end < n and (p[end] == 32 or p[end] == 9):
+        while end < n and (p[end] == c' ' or p[end] == c'\t'):
             end += 1
-        if last == at or (end < n and p[end] != 44):
+        if last == at or (end < n and p[end] != c','):
             return TE_BAD
         final = last - at == 7 and same(p + at, b"chunked", 7)
         if final:
@@ -98,7 +98,7 @@ cdef int parse_content_type(const unsigned char* p, Py_ssize_t n) noexcept nogil
         semicolon = <const unsigned char*>memchr(p, 59, n)
         if semicolon != NULL:
             n = semicolon - p
-    while n > 0 and (p[n - 1] == 32 or p[n - 1] == 9):
+    while n > 0 and (p[n - 1] == c' ' or p[n - 1] == c'\t'):
         n -= 1
     if n == 33 and same(p, b"application/x-www-form-urlencoded", 33):
         return CT_FORM
@@ -117,7 +117,7 @@ cdef bint utf8_or_unsaid(const unsigned char* p, const unsigned char* stop) noex
     cdef Py_ssize_t n
     cdef bint charset, quoted
     while p < stop:
-        if p[0] == 59 or p[0] == 32 or p[0] == 9:
+        if p[0] == c';' or p[0] == c' ' or p[0] == c'\t':
             p += 1
             continue
         name = p
@@ -126,18 +126,18 @@ cdef bint utf8_or_unsaid(const unsigned char* p, const unsigned char* stop) noex
         charset = p - name == 7 and same(name, b"charset", 7)
         n = 0
         quoted = False
-        if p < stop and p[0] == 61:
+        if p < stop and p[0] == c'=':
             p += 1
-            quoted = p < stop and p[0] == 34
+            quoted = p < stop and p[0] == c'"'
             if quoted:
                 p += 1
             while p < stop:
                 if quoted:
-                    if p[0] == 34:
+                    if p[0] == c'"':
                         break
                 elif not CHARS[p[0]] & C_TOKEN:
                     break
-                if quoted and p[0] == 92 and p + 1 < stop:
+                if quoted and p[0] == c'\\' and p + 1 < stop:
                     p += 1
                 if n < 8:
                     value[n] = p[0]
@@ -147,11 +147,11 @@ cdef bint utf8_or_unsaid(const unsigned char* p, const unsigned char* stop) noex
                 if p == stop:
                     return not charset
                 p += 1
-        while p < stop and (p[0] == 32 or p[0] == 9):
+        while p < stop and (p[0] == c' ' or p[0] == c'\t'):
             p += 1
-        if charset and ((p < stop and p[0] != 59) or not is_utf8(value, n)):
+        if charset and ((p < stop and p[0] != c';') or not is_utf8(value, n)):
             return False
-        while p < stop and p[0] != 59:
+        while p < stop and p[0] != c';':
             p += 1
     return True
 
@@ -176,13 +176,13 @@ cdef bint has_option(
     if n < length:
         return False
     while at <= n:
-        while at < n and (p[at] == 32 or p[at] == 9):
+        while at < n and (p[at] == c' ' or p[at] == c'\t'):
             at += 1
         end = at
-        while end < n and p[end] != 44:
+        while end < n and p[end] != c',':
             end += 1
         last = end
-        while last > at and (p[last - 1] == 32 or p[last - 1] == 9):
+        while last > at and (p[last - 1] == c' ' or p[last - 1] == c'\t'):
             last -= 1
         if last - at == length and same(p + at, option, length):
             return True

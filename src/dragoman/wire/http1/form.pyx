@@ -41,7 +41,7 @@ cdef bint next_field(FormCursor* cursor, FormField* field) noexcept nogil:
     cdef const char* p = cursor.at
     cdef const char* stop
     cdef const char* equals
-    while p < cursor.end and p[0] == 38:
+    while p < cursor.end and p[0] == c'&':
         p += 1
     if p >= cursor.end:
         cursor.at = cursor.end
@@ -78,9 +78,9 @@ cdef Py_ssize_t decode(const char* source, Py_ssize_t n, char* to) noexcept nogi
     while p < stop:
         c = p[0]
         p += 1
-        if c == 43:
-            c = 32
-        elif c == 37:
+        if c == c'+':
+            c = c' '
+        elif c == c'%':
             if stop - p < 2 or not HEX[p[0]] or not HEX[p[1]]:
                 return -1
             c = <unsigned char>((HEX[p[0]] - 1) << 4 | (HEX[p[1]] - 1))
@@ -163,7 +163,7 @@ cdef bint valid_escapes(const char* source, Py_ssize_t n) noexcept nogil:
     cdef const unsigned char* p = <const unsigned char*>source
     cdef Py_ssize_t i = 0
     while i < n:
-        if p[i] == 37:
+        if p[i] == c'%':
             if n - i < 3 or not HEX[p[i + 1]] or not HEX[p[i + 2]]:
                 return False
             i += 2
@@ -242,14 +242,14 @@ cdef Py_ssize_t encode(const char* source, Py_ssize_t n, char* to) noexcept nogi
     cdef char* out = to
     cdef Py_ssize_t i
     for i in range(n):
-        if p[i] == 32:
-            out[0] = 43
+        if p[i] == c' ':
+            out[0] = c'+'
             out += 1
         elif PLAIN[p[i]]:
             out[0] = <char>p[i]
             out += 1
         else:
-            out[0] = 37
+            out[0] = c'%'
             out[1] = digits[p[i] >> 4]
             out[2] = digits[p[i] & 15]
             out += 3

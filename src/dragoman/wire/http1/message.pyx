@@ -306,7 +306,7 @@ cdef class MessageDecoder:
             stop = p + self.budget
         while p < stop:
             if state == S_LINE:
-                if p[0] == 13:
+                if p[0] == c'\r':
                     p += 1
                     state = S_SECTION_LF
                     continue
@@ -322,13 +322,13 @@ cdef class MessageDecoder:
                     p += 1
                 if p == stop:
                     break
-                if p[0] != 58:
+                if p[0] != c':':
                     return self.fail(400, "a field name holds a character that is not allowed")
                 self.name_end = p - head
                 p += 1
                 state = S_LEADING
             if state == S_LEADING:
-                while p < stop and (p[0] == 32 or p[0] == 9):
+                while p < stop and (p[0] == c' ' or p[0] == c'\t'):
                     p += 1
                 if p == stop:
                     break
@@ -338,7 +338,7 @@ cdef class MessageDecoder:
                 p = skip_value(p, stop)
                 if p == stop:
                     break
-                if p[0] != 13:
+                if p[0] != c'\r':
                     return self.fail(400, "a field value holds a character that is not allowed")
                 self.value_end = p - head
                 p += 1
@@ -346,7 +346,7 @@ cdef class MessageDecoder:
                 if p == stop:
                     break
             if state == S_VALUE_LF:
-                if p[0] != 10:
+                if p[0] != c'\n':
                     return self.fail(400, "a carriage return stands alone")
                 p += 1
                 state = S_LINE
@@ -355,7 +355,7 @@ cdef class MessageDecoder:
                         return self.fail(400, "a trailer is about framing")
                 else:
                     v = head + self.value_end
-                    while v > head + self.value_at and ((v - 1)[0] == 32 or (v - 1)[0] == 9):
+                    while v > head + self.value_at and ((v - 1)[0] == c' ' or (v - 1)[0] == c'\t'):
                         v -= 1
                     if self.field(
                         head + self.name_at,
@@ -365,7 +365,7 @@ cdef class MessageDecoder:
                     ):
                         return EV_ERROR
             elif state == S_SECTION_LF:
-                if p[0] != 10:
+                if p[0] != c'\n':
                     return self.fail(400, "a carriage return stands alone")
                 p += 1
                 self.position = p - base
@@ -535,12 +535,12 @@ cdef class MessageDecoder:
                 if self.remaining == 0:
                     self.state = S_CHUNK_DATA_CR
             elif self.state == S_CHUNK_DATA_CR:
-                if self.base[self.position] != 13:
+                if self.base[self.position] != c'\r':
                     return self.fail(400, "a chunk is longer than its size")
                 self.position += 1
                 self.state = S_CHUNK_DATA_LF
             elif self.state == S_CHUNK_DATA_LF:
-                if self.base[self.position] != 10:
+                if self.base[self.position] != c'\n':
                     return self.fail(400, "a chunk is longer than its size")
                 self.position += 1
                 self.state = S_CHUNK_FIRST
@@ -584,15 +584,15 @@ cdef class MessageDecoder:
                     continue
                 if state == S_CHUNK_FIRST:
                     return self.fail(400, "a chunk size was expected")
-                if c == 13:
+                if c == c'\r':
                     state = S_CHUNK_LF
-                elif c == 59:
+                elif c == c';':
                     state = S_CHUNK_EXT_NAME_FIRST
                     self.extension_bytes += 1
                 else:
                     return self.fail(400, "a chunk size is malformed")
             elif state == S_CHUNK_LF:
-                if c != 10:
+                if c != c'\n':
                     return self.fail(400, "a carriage return stands alone")
                 self.position = p - self.base
                 if self.remaining > self.body_bytes_max - self.held_length:
@@ -605,23 +605,23 @@ cdef class MessageDecoder:
                 if state == S_CHUNK_EXT_NAME_FIRST or state == S_CHUNK_EXT_VALUE_FIRST:
                     if good:
                         state += 1
-                    elif c == 34 and state == S_CHUNK_EXT_VALUE_FIRST:
+                    elif c == c'"' and state == S_CHUNK_EXT_VALUE_FIRST:
                         state = S_CHUNK_EXT_QUOTED
                         good = True
                 elif state == S_CHUNK_EXT_QUOTED:
-                    good = c == 9 or (c >= 32 and c != 127)
-                    if c == 34:
+                    good = c == c'\t' or (c >= c' ' and c != 127)
+                    if c == c'"':
                         state = S_CHUNK_EXT_QUOTED_END
-                    elif c == 92:
+                    elif c == c'\\':
                         state = S_CHUNK_EXT_ESCAPED
                 elif state == S_CHUNK_EXT_ESCAPED:
-                    good = c == 9 or (c >= 32 and c != 127)
+                    good = c == c'\t' or (c >= c' ' and c != 127)
                     state = S_CHUNK_EXT_QUOTED
-                elif c == 13 or c == 59 or (c == 61 and state == S_CHUNK_EXT_NAME):
+                elif c == c'\r' or c == c';' or (c == c'=' and state == S_CHUNK_EXT_NAME):
                     good = True  # the end of a name, a value or a quoted value
-                    if c == 13:
+                    if c == c'\r':
                         state = S_CHUNK_LF
-                    elif c == 59:
+                    elif c == c';':
                         state = S_CHUNK_EXT_NAME_FIRST
                     else:
                         state = S_CHUNK_EXT_VALUE_FIRST
@@ -643,11 +643,11 @@ cdef str repeated(bytes name):
 cdef bint tab_around(const unsigned char* value, Py_ssize_t length) noexcept nogil:
     """Whether a tab is in the white space around a field's value."""
     cdef const unsigned char* p = value - 1
-    while p[0] == 32:
+    while p[0] == c' ':
         p -= 1
-    if p[0] == 9:
+    if p[0] == c'\t':
         return True
     p = value + length
-    while p[0] == 32:
+    while p[0] == c' ':
         p += 1
-    return p[0] == 9
+    return p[0] == c'\t'

@@ -93,11 +93,11 @@ cdef class RequestDecoder(MessageDecoder):
         if p == stop:
             return 0
         if state < S_METHOD:
-            if state == S_START and p[0] == 13:
+            if state == S_START and p[0] == c'\r':
                 p += 1
                 state = S_START_LF
             if state == S_START_LF and p < stop:
-                if p[0] != 10:
+                if p[0] != c'\n':
                     return self.fail(400, "a method was expected")
                 p += 1
                 state = S_START_AGAIN
@@ -126,7 +126,7 @@ cdef class RequestDecoder(MessageDecoder):
                     p += 1
                 if p == stop:
                     break
-                if p[0] != 32:
+                if p[0] != c' ':
                     return self.fail(400, "a method holds a character that is not allowed")
                 self.method = which_method(head, p - head)
                 p += 1
@@ -142,7 +142,7 @@ cdef class RequestDecoder(MessageDecoder):
                     return self.fail(414, "the target is too long")
                 if p == stop:
                     break
-                if p[0] != 32 or p - head == self.target_at:
+                if p[0] != c' ' or p - head == self.target_at:
                     return self.fail(400, "the target is malformed")
                 self.target_end = p - head
                 p += 1
@@ -152,7 +152,7 @@ cdef class RequestDecoder(MessageDecoder):
                 at = p - head - self.version_at
                 while p < stop and at < 8:
                     if at == 5 or at == 7:
-                        if p[0] < 48 or p[0] > 57:
+                        if p[0] < c'0' or p[0] > c'9':
                             return self.fail(400, "the version is malformed")
                     elif p[0] != <unsigned char>(b"HTTP/d.d"[at]):
                         return self.fail(400, "the version is malformed")
@@ -160,12 +160,12 @@ cdef class RequestDecoder(MessageDecoder):
                     at += 1
                 if p == stop:
                     break
-                if p[0] != 13:
+                if p[0] != c'\r':
                     return self.fail(400, "the version is malformed")
                 p += 1
                 state = S_START_LINE_LF
             elif state == S_START_LINE_LF:
-                if p[0] != 10:
+                if p[0] != c'\n':
                     return self.fail(400, "a carriage return stands alone")
                 p += 1
                 self.state = S_LINE
@@ -182,9 +182,9 @@ cdef class RequestDecoder(MessageDecoder):
     cdef int check_request_line(self, const unsigned char* head) noexcept:
         """The request line is whole. 1: it is taken; -1: refused."""
         cdef const unsigned char* version = head + self.version_at
-        if version[5] != 49 or version[7] > 49:
+        if version[5] != c'1' or version[7] > c'1':
             return self.fail(505, "the version is not HTTP/1.0 or HTTP/1.1")
-        self.http10 = version[7] == 48
+        self.http10 = version[7] == c'0'
         self.http_1_0 = self.http10
         if self.method == M_OTHER:
             return self.fail(501, "the method is not known")
@@ -196,7 +196,7 @@ cdef class RequestDecoder(MessageDecoder):
         """The target's form (RFC 9112 section 3.2): origin, absolute, or asterisk for OPTIONS."""
         cdef Py_ssize_t at
         cdef Py_ssize_t end
-        if p[0] == 47 or (n == 1 and p[0] == 42 and self.method == M_OPTIONS):
+        if p[0] == c'/' or (n == 1 and p[0] == c'*' and self.method == M_OPTIONS):
             return 1
         if n > 7 and same(p, b"http://", 7):
             at = 7
@@ -205,7 +205,7 @@ cdef class RequestDecoder(MessageDecoder):
         else:
             return self.fail(400, "the target is neither a path nor an http URI")
         end = at
-        while end < n and p[end] != 47 and p[end] != 63:
+        while end < n and p[end] != c'/' and p[end] != c'?':
             end += 1
         if not valid_host(p + at, end - at):
             return self.fail(400, "the target's authority is malformed")
@@ -269,11 +269,11 @@ cdef class RequestDecoder(MessageDecoder):
         self.target = p
         self.target_length = n
         self.host = self.origin + self.host_at
-        if p[0] != 47 and p[0] != 42:  # absolute form: its path begins after the authority
+        if p[0] != c'/' and p[0] != c'*':  # absolute form: its path begins after the authority
             mark = <const char*>memchr(p, 58, n) + 3
             n -= mark - p
             p = mark
-            while n > 0 and p[0] != 47 and p[0] != 63:
+            while n > 0 and p[0] != c'/' and p[0] != c'?':
                 p += 1
                 n -= 1
         mark = <const char*>memchr(p, 63, n) if n else NULL
@@ -382,11 +382,11 @@ cdef bint valid_host(const unsigned char* p, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t at = 0
     if n < 1:
         return False
-    if p[0] == 91:  # an IP literal in brackets
+    if p[0] == c'[':  # an IP literal in brackets
         at = 1
-        while at < n and (HEX[p[at]] or p[at] == 58 or p[at] == 46):
+        while at < n and (HEX[p[at]] or p[at] == c':' or p[at] == c'.'):
             at += 1
-        if at < 4 or at == n or p[at] != 93:
+        if at < 4 or at == n or p[at] != c']':
             return False
         at += 1
     else:
@@ -396,11 +396,11 @@ cdef bint valid_host(const unsigned char* p, Py_ssize_t n) noexcept nogil:
             return False
     if at == n:
         return True
-    if p[at] != 58 or n - at > 6:
+    if p[at] != c':' or n - at > 6:
         return False
     at += 1
     while at < n:
-        if p[at] < 48 or p[at] > 57:
+        if p[at] < c'0' or p[at] > c'9':
             return False
         at += 1
     return True

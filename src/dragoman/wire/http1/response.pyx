@@ -62,9 +62,9 @@ cdef class ResponseDecoder(MessageDecoder):
         while p < stop:
             if state == S_VERSION:
                 if at == 7:
-                    if p[0] != 48 and p[0] != 49:
+                    if p[0] != c'0' and p[0] != c'1':
                         return self.fail(502, "the response's version is not HTTP/1.0 or HTTP/1.1")
-                    self.http10 = p[0] == 48
+                    self.http10 = p[0] == c'0'
                 elif p[0] != <unsigned char>(b"HTTP/1.d "[at]):
                     return self.fail(502, "the response's version is malformed")
                 elif at == 8:
@@ -73,12 +73,12 @@ cdef class ResponseDecoder(MessageDecoder):
                 p += 1
             elif state == S_CODE:
                 if at < 12:
-                    if p[0] < 48 or p[0] > 57:
+                    if p[0] < c'0' or p[0] > c'9':
                         return self.fail(502, "the status code is malformed")
-                    self.code = self.code * 10 + (p[0] - 48)
-                elif p[0] == 32:
+                    self.code = self.code * 10 + (p[0] - c'0')
+                elif p[0] == c' ':
                     state = S_PHRASE
-                elif p[0] == 13:
+                elif p[0] == c'\r':
                     state = S_START_LINE_LF
                 else:
                     return self.fail(502, "the status code is malformed")
@@ -89,12 +89,12 @@ cdef class ResponseDecoder(MessageDecoder):
                     p += 1
                 if p == stop:
                     break
-                if p[0] != 13:
+                if p[0] != c'\r':
                     return self.fail(502, "the reason phrase holds a character that is not allowed")
                 p += 1
                 state = S_START_LINE_LF
             else:
-                if p[0] != 10:
+                if p[0] != c'\n':
                     return self.fail(502, "a carriage return stands alone")
                 p += 1
                 self.state = S_LINE

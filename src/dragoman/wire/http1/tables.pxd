@@ -117,7 +117,7 @@ cdef inline Py_ssize_t format_uint(char* to, uint64_t value) noexcept nogil:
     cdef Py_ssize_t at = 20
     while True:
         at -= 1
-        digits[at] = <char>(48 + value % 10)
+        digits[at] = <char>(c'0' + value % 10)
         value //= 10
         if value == 0:
             break

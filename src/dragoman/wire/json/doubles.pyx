@@ -27,9 +27,9 @@ def natural_number(str text not None):
     cdef int digits = 0
     if n <= CHARACTERS:
         for i in range(n):
-            if 48 < p[i] <= 57 or (p[i] == 48 and digits):
+            if c'0' < p[i] <= c'9' or (p[i] == c'0' and digits):
                 digits += 1
-            elif p[i] != 46 and p[i] != 45 and p[i] != 48:
+            elif p[i] != c'.' and p[i] != c'-' and p[i] != c'0':
                 digits = DIGITS + 1
                 break
         if digits <= DIGITS:

@@ -23,6 +23,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.json.scan cimport is_space
 from dragoman.wire.json.string cimport (
     JSON_OK, Slice, json_problem, json_string_to_utf8, write_json_string,
 )
@@ -52,7 +53,7 @@ cdef bint mentions_ref(const char* json, Py_ssize_t n) noexcept nogil:
         at = <const char*>memchr(at, 36, end - at)
         if at == NULL or end - at < 5:
             return False
-        if at > json and (at - 1)[0] == 34 and memcmp(at, b'$ref"', 5) == 0:
+        if at > json and (at - 1)[0] == c'"' and memcmp(at, b'$ref"', 5) == 0:
             return True
         at += 1
 
@@ -60,21 +61,23 @@ cdef bint mentions_ref(const char* json, Py_ssize_t n) noexcept nogil:
 cdef inline int past_string(const uint8_t* p, int i) noexcept nogil:
     """Past the string that begins at ``i``; the text has been checked."""
     i += 1
-    while p[i] != 34:
-        i += 2 if p[i] == 92 else 1
+    while p[i] != c'"':
+        i += 2 if p[i] == c'\\' else 1
     return i + 1
 
 
 cdef inline int past_scalar(const uint8_t* p, int i, int n) noexcept nogil:
     """Past the number or word at ``i``."""
-    while i < n and (48 <= p[i] <= 57 or 97 <= (p[i] | 32) <= 122 or p[i] == 43 or p[i] == 45
-                     or p[i] == 46):
+    while i < n and (
+        c'0' <= p[i] <= c'9' or c'a' <= (p[i] | 32) <= c'z' or p[i] == c'+' or p[i] == c'-'
+        or p[i] == c'.'
+    ):
         i += 1
     return i
 
 
 cdef inline int past_space(const uint8_t* p, int i, int n) noexcept nogil:
-    while i < n and (p[i] == 32 or p[i] == 10 or p[i] == 13 or p[i] == 9):
+    while i < n and is_space(p[i]):
         i += 1
     return i
 
@@ -150,21 +153,21 @@ cdef class LooseJson:
             i = past_space(p, i, n)
             if i >= n:
                 break
-            if p[i] == 123 or p[i] == 91:  # { [
+            if p[i] == c'{' or p[i] == c'[':
                 self.add(i, now, name, name_end, counts[depth], wants_name)
                 if wants_name:
                     self.node(now).loose = True
                 now = self.count - 1
                 depth += 1
                 counts[depth] = 0
-                wants_name = p[i] == 123
+                wants_name = p[i] == c'{'
                 name = NONE
                 i += 1
-            elif p[i] == 125 or p[i] == 93:  # } ]
+            elif p[i] == c'}' or p[i] == c']':
                 i += 1
                 node = self.node(now)
                 node.end = i
-                if p[node.start] == 123:
+                if p[node.start] == c'{':
                     self.find_ref(now)
                     node = self.node(now)
                 now = node.parent
@@ -175,19 +178,19 @@ cdef class LooseJson:
                 if node.key:
                     # A name that is no scalar, for what follows the colon.
                     name, name_end = node.start, node.end
-            elif p[i] == 44:  # ,
+            elif p[i] == c',':
                 i += 1
                 counts[depth] += 1
-                wants_name = now != NONE and p[self.node(now).start] == 123
+                wants_name = now != NONE and p[self.node(now).start] == c'{'
                 name = NONE
-            elif p[i] == 58:  # :
+            elif p[i] == c':':
                 i += 1
                 wants_name = False
             else:
-                end = past_string(p, i) if p[i] == 34 else past_scalar(p, i, n)
+                end = past_string(p, i) if p[i] == c'"' else past_scalar(p, i, n)
                 if wants_name:
                     name, name_end = i, end
-                    if p[i] != 34:
+                    if p[i] != c'"':
                         self.node(now).loose = True
                 i = end
         return 0
@@ -204,15 +207,15 @@ cdef class LooseJson:
             return 0
         i = past_space(p, i + 6, node.end)
         i = past_space(p, i + 1, node.end)
-        if p[i] != 34:
+        if p[i] != c'"':
             return 0
         end = past_string(p, i)
         if past_space(p, end, node.end) != node.end - 1:
             return 0
         # What does not begin like a path is somebody's own text.
-        if not (p[i + 1] == 36 and (p[i + 2] == 34 or p[i + 2] == 46 or p[i + 2] == 91)
-                or end - i == 3 and p[i + 1] == 64
-                or end - i == 4 and p[i + 1] == 46 and p[i + 2] == 46):
+        if not (p[i + 1] == c'$' and (p[i + 2] == c'"' or p[i + 2] == c'.' or p[i + 2] == c'[')
+                or end - i == 3 and p[i + 1] == c'@'
+                or end - i == 4 and p[i + 1] == c'.' and p[i + 2] == c'.'):
             return 0
         node.ref = i
         node.ref_end = end
@@ -281,13 +284,13 @@ cdef class LooseJson:
         cdef const uint8_t* p = self.text
         cdef int i = start, copied = start, colon
         while i < end:
-            if p[i] == 34:
+            if p[i] == c'"':
                 i = past_string(p, i)
-            elif p[i] == 45 or 48 <= p[i] <= 57 or 97 <= p[i] <= 122:
+            elif p[i] == c'-' or c'0' <= p[i] <= c'9' or c'a' <= p[i] <= c'z':
                 start = i
                 i = past_scalar(p, i, end)
                 colon = past_space(p, i, self.n)
-                if colon < self.n and p[colon] == 58:
+                if colon < self.n and p[colon] == c':':
                     out.append(p + copied, start - copied)
                     out.append(b'"', 1)
                     out.append(p + start, i - start)
@@ -308,11 +311,11 @@ cdef class LooseJson:
         cdef const uint8_t* p = self.text + node.ref
         cdef int found = 0, at = 1
         cdef bytes path
-        if p[1] == 64:
+        if p[1] == c'@':
             found = node.parent
-        elif p[1] == 46:
+        elif p[1] == c'.':
             found = NONE if node.parent == NONE else self.node(node.parent).parent
-        elif p[2] != 34:
+        elif p[2] != c'"':
             path = self.decoded(node.ref, node.ref_end)
             while at < len(path):
                 found_step = _STEP.match(path, at)
@@ -343,11 +346,11 @@ cdef class LooseJson:
                     known.setdefault(b"null", child)
                 elif node.name == NONE:
                     known[node.index] = child
-                elif self.text[node.name] == 34:
+                elif self.text[node.name] == c'"':
                     known[self.decoded(node.name, node.name_end)] = child
-                elif self.text[node.name] == 45 or 48 <= self.text[node.name] <= 57:
+                elif self.text[node.name] == c'-' or c'0' <= self.text[node.name] <= c'9':
                     known[int_or_text(self.text[node.name:node.name_end])] = child
-                elif self.text[node.name] != 123 and self.text[node.name] != 91:
+                elif self.text[node.name] != c'{' and self.text[node.name] != c'[':
                     known[self.text[node.name:node.name_end]] = child
                 child = node.sibling
         found = known.get(name)

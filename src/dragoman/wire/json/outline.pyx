@@ -12,6 +12,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr
 
 from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.json.scan cimport is_space
 from dragoman.wire.json.string cimport JSON_BAD, json_equals, json_problem
 from dragoman.wire.json.text cimport json_value_end
 
@@ -66,7 +67,7 @@ cdef inline bint pass_string(const uint8_t* p, Py_ssize_t bound, Value* value) n
             i = bound
             break
         before = quote - p
-        while before > value.text and p[before - 1] == 92:
+        while before > value.text and p[before - 1] == c'\\':
             before -= 1
         i = (quote - p) + 1
         if ((quote - p) - before) & 1 == 0:
@@ -76,11 +77,11 @@ cdef inline bint pass_string(const uint8_t* p, Py_ssize_t bound, Value* value) n
         # Such quotes come in crowds, in which to look byte for byte is faster.
         near = min(bound, i + 64)
         while i < near:
-            if p[i] == 34:
+            if p[i] == c'"':
                 value.at = i + 1
                 value.text = -1
                 return True
-            i += 2 if p[i] == 92 else 1
+            i += 2 if p[i] == c'\\' else 1
         value.text = i
     value.at = i
     return False
@@ -106,7 +107,7 @@ cdef int pass_value(
             if i == bound:
                 break
         c = p[i]
-        if c == 34:
+        if c == c'"':
             value.at = value.text = i + 1
             if not pass_string(p, bound, value):
                 return 0 if value.at < n else -1
@@ -114,15 +115,15 @@ cdef int pass_value(
             if value.depth == 0:
                 return 1
             continue
-        if c | 32 == 123:  # [ {
+        if c | 32 == c'{':  # or [
             value.depth += 1
-        elif c | 32 == 125 and value.depth:  # ] }
+        elif c | 32 == c'}' and value.depth:  # or ]
             value.depth -= 1
             if value.depth == 0:
                 value.at = i + 1
                 return 1
         elif value.depth == 0 and (
-            c | 32 == 125 or c == 44 or c == 32 or c == 10 or c == 13 or c == 9
+            c | 32 == c'}' or c == c',' or is_space(c)
         ):
             value.at = i
             return 1 if i > value.start else -1
@@ -201,7 +202,7 @@ cdef class Outline:
         p = &self._json[0]
         while True:
             if self._state != IN_ITEM:
-                while i < stop and (p[i] == 32 or p[i] == 10 or p[i] == 13 or p[i] == 9):
+                while i < stop and is_space(p[i]):
                     i += 1
             if i >= stop:
                 break
@@ -229,25 +230,25 @@ cdef class Outline:
                 self._out.append(b"null", 4)
                 self._state = BEHIND_ITEM
             return self._value.at
-        if (state == AT_FIRST_ITEM or state == BEHIND_ITEM) and c == 93:  # ]
+        if (state == AT_FIRST_ITEM or state == BEHIND_ITEM) and c == c']':
             self._state = BEHIND_VALUE
-        elif state == BEHIND_ITEM and c == 44:
+        elif state == BEHIND_ITEM and c == c',':
             self._state = AT_ITEM
         elif state == AT_FIRST_ITEM or state == AT_ITEM:
             self._begin_item(i)
             return i
-        elif state == AT_OBJECT and c == 123:
+        elif state == AT_OBJECT and c == c'{':
             self._state = AT_FIRST_MEMBER
-        elif (state == AT_FIRST_MEMBER or state == BEHIND_VALUE) and c == 125:
+        elif (state == AT_FIRST_MEMBER or state == BEHIND_VALUE) and c == c'}':
             self._brace = i
             self._state = AT_END
-        elif state == BEHIND_VALUE and c == 44:
+        elif state == BEHIND_VALUE and c == c',':
             self._state = AT_MEMBER
-        elif (state == AT_FIRST_MEMBER or state == AT_MEMBER) and c == 34:
+        elif (state == AT_FIRST_MEMBER or state == AT_MEMBER) and c == c'"':
             return self._beside(p, i, n, AT_COLON)
-        elif state == AT_COLON and c == 58:
+        elif state == AT_COLON and c == c':':
             self._state = AT_VALUE
-        elif state == AT_VALUE and self._named and c == 91:
+        elif state == AT_VALUE and self._named and c == c'[':
             self._items = 0
             self._state = AT_FIRST_ITEM
         elif state == AT_VALUE:

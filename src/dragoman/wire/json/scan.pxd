@@ -1,4 +1,4 @@
-# How JSON strings look at their bytes: inline C shared by jsonstring and jsontext.
+# How JSON strings look at their bytes: inline C shared by ``json.string`` and ``json.text``.
 
 from libc.stdint cimport uint8_t
 
@@ -93,3 +93,7 @@ cdef extern from *:
     ) noexcept nogil
     int utf8_sequence "dm_utf8"(const uint8_t* p, Py_ssize_t n) noexcept nogil
     int hex4 "dm_hex4"(const uint8_t* p) noexcept nogil
+
+
+cdef inline bint is_space(uint8_t c) noexcept nogil:
+    return c == c' ' or c == c'\n' or c == c'\r' or c == c'\t'

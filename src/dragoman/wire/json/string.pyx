@@ -29,7 +29,7 @@ cdef int write_json_string(Buffer out, const char* utf8, Py_ssize_t n) except -1
     cdef Py_ssize_t i = 0, run
     cdef uint8_t c
     cdef int size
-    dst[0] = 34  # "
+    dst[0] = c'"'
     dst += 1
     while True:
         run = copy_plain(src + i, n - i, dst)
@@ -61,19 +61,19 @@ cdef int write_json_string(Buffer out, const char* utf8, Py_ssize_t n) except -1
         out.length = start + (dst - begin)
         dst = <uint8_t*>out.reserve(n - i + 7)
         begin = dst - (out.length - start)
-        dst[0] = 92  # \
-        if c == 34 or c == 92:
+        dst[0] = c'\\'
+        if c == c'"' or c == c'\\':
             dst[1] = c
-        elif c == 10:
-            dst[1] = 110  # n
-        elif c == 13:
-            dst[1] = 114  # r
-        elif c == 9:
-            dst[1] = 116  # t
-        elif c == 8:
-            dst[1] = 98  # b
-        elif c == 12:
-            dst[1] = 102  # f
+        elif c == c'\n':
+            dst[1] = c'n'
+        elif c == c'\r':
+            dst[1] = c'r'
+        elif c == c'\t':
+            dst[1] = c't'
+        elif c == c'\b':
+            dst[1] = c'b'
+        elif c == c'\f':
+            dst[1] = c'f'
         else:
             memcpy(dst + 1, <const char*>"u00", 3)
             dst[4] = HEX[c >> 4]
@@ -81,7 +81,7 @@ cdef int write_json_string(Buffer out, const char* utf8, Py_ssize_t n) except -1
             dst += 4
         dst += 2
         i += 1
-    dst[0] = 34
+    dst[0] = c'"'
     out.length = start + (dst - begin) + 1
     return JSON_OK
 
@@ -98,7 +98,7 @@ cdef Py_ssize_t json_string_to_utf8(const char* json, Py_ssize_t n, char* dst) n
     cdef uint8_t c
     cdef int size, unit, low
     cdef uint32_t point
-    if n < 2 or src[0] != 34 or src[end] != 34:
+    if n < 2 or src[0] != c'"' or src[end] != c'"':
         return -JSON_BAD
     while True:
         run = copy_plain(src + i, end - i, to)
@@ -115,23 +115,23 @@ cdef Py_ssize_t json_string_to_utf8(const char* json, Py_ssize_t n, char* dst) n
             to += size
             i += size
             continue
-        if c != 92 or end - i < 2:
+        if c != c'\\' or end - i < 2:
             return -JSON_BAD
         c = src[i + 1]
         i += 2
-        if c == 34 or c == 92 or c == 47:
+        if c == c'"' or c == c'\\' or c == c'/':
             to[0] = c
-        elif c == 110:
-            to[0] = 10
-        elif c == 114:
-            to[0] = 13
-        elif c == 116:
-            to[0] = 9
-        elif c == 98:
-            to[0] = 8
-        elif c == 102:
-            to[0] = 12
-        elif c == 117:
+        elif c == c'n':
+            to[0] = c'\n'
+        elif c == c'r':
+            to[0] = c'\r'
+        elif c == c't':
+            to[0] = c'\t'
+        elif c == c'b':
+            to[0] = c'\b'
+        elif c == c'f':
+            to[0] = c'\f'
+        elif c == c'u':
             if end - i < 4:
                 return -JSON_BAD
             unit = hex4(src + i)
@@ -140,7 +140,7 @@ cdef Py_ssize_t json_string_to_utf8(const char* json, Py_ssize_t n, char* dst) n
             i += 4
             point = unit
             if 0xD800 <= unit <= 0xDFFF:
-                if unit > 0xDBFF or end - i < 6 or src[i] != 92 or src[i + 1] != 117:
+                if unit > 0xDBFF or end - i < 6 or src[i] != c'\\' or src[i + 1] != c'u':
                     return -JSON_LONE_SURROGATE
                 low = hex4(src + i + 2)
                 if low < 0xDC00 or low > 0xDFFF:
@@ -174,7 +174,7 @@ cdef bint json_equals(
 ) noexcept nogil:
     """Whether the JSON string ``json[:n]`` reads ``utf8[:m]``, whatever escapes it uses."""
     cdef char text[1024]
-    if n == m + 2 and json[0] == 34 and memcmp(json + 1, utf8, m) == 0:
+    if n == m + 2 and json[0] == c'"' and memcmp(json + 1, utf8, m) == 0:
         return True
     if n <= m + 2 or n > 1024 or memchr(json, 92, n) == NULL:
         return False

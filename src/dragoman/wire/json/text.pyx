@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.json.scan cimport hex4, plain_run, utf8_sequence
+from dragoman.wire.json.scan cimport hex4, is_space, plain_run, utf8_sequence
 from dragoman.wire.json.string cimport (
     JSON_BAD,
     JSON_BAD_UTF8,
@@ -40,8 +40,8 @@ cdef int write_json_line(Buffer out, const char* json, Py_ssize_t n) except -1:
     memcpy(dst, json, n)
     if memchr(json, 10, n) != NULL or memchr(json, 13, n) != NULL:
         for i in range(n):
-            if dst[i] == 10 or dst[i] == 13:
-                dst[i] = 32
+            if dst[i] == c'\n' or dst[i] == c'\r':
+                dst[i] = c' '
     out.length += n
     return JSON_OK
 
@@ -55,18 +55,20 @@ cdef inline Py_ssize_t string_end(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) 
         if i >= n:
             return -JSON_BAD
         c = p[i]
-        if c == 34:
+        if c == c'"':
             return i + 1
-        if c == 92:
+        if c == c'\\':
             if n - i < 2:
                 return -JSON_BAD
             c = p[i + 1]
-            if c == 117:
+            if c == c'u':
                 if n - i < 6 or hex4(p + i + 2) < 0:
                     return -JSON_BAD
                 i += 6
-            elif (c == 34 or c == 92 or c == 47 or c == 98 or c == 102 or c == 110 or c == 114
-                  or c == 116):
+            elif (
+                c == c'"' or c == c'\\' or c == c'/' or c == c'b' or c == c'f' or c == c'n'
+                or c == c'r' or c == c't'
+            ):
                 i += 2
             else:
                 return -JSON_BAD
@@ -80,32 +82,32 @@ cdef inline Py_ssize_t string_end(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) 
 
 
 cdef inline bint is_digit(uint8_t c) noexcept nogil:
-    return 48 <= c <= 57
+    return c'0' <= c <= c'9'
 
 
 cdef inline Py_ssize_t number_end(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
     """Past the number at ``i`` (RFC 8259 section 6), or a negated outcome."""
     cdef Py_ssize_t start = i
-    if p[i] == 45:
+    if p[i] == c'-':
         i += 1
     if i >= n or not is_digit(p[i]):
         return -JSON_BAD
-    if p[i] == 48:
+    if p[i] == c'0':
         i += 1
         if i < n and is_digit(p[i]):
             return -JSON_BAD
     else:
         while i < n and is_digit(p[i]):
             i += 1
-    if i < n and p[i] == 46:
+    if i < n and p[i] == c'.':
         i += 1
         if i >= n or not is_digit(p[i]):
             return -JSON_BAD
         while i < n and is_digit(p[i]):
             i += 1
-    if i < n and (p[i] | 32) == 101:
+    if i < n and (p[i] | 32) == c'e':
         i += 1
-        if i < n and (p[i] == 43 or p[i] == 45):
+        if i < n and (p[i] == c'+' or p[i] == c'-'):
             i += 1
         if i >= n or not is_digit(p[i]):
             return -JSON_BAD
@@ -117,7 +119,7 @@ cdef inline Py_ssize_t number_end(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) 
 
 
 cdef inline Py_ssize_t skip_space(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
-    while i < n and (p[i] == 32 or p[i] == 10 or p[i] == 13 or p[i] == 9):
+    while i < n and is_space(p[i]):
         i += 1
     return i
 
@@ -141,7 +143,7 @@ cdef int command(const uint8_t* p, Py_ssize_t n) noexcept nogil:
     if n == 6 and memcmp(p, b'"$ref"', 6) == 0:
         return JSON_REFERENCE_NAMED
     # Each of five characters as \\uXXXX is the longest spelling.
-    if n < 6 or n > 32 or memchr(p, 92, n) == NULL:
+    if n < 6 or n > 32 or memchr(p, c'\\', n) == NULL:
         return JSON_OK
     length = json_string_to_utf8(<const char*>p, n, text)
     if length == 5 and memcmp(text, b"@type", 5) == 0:
@@ -178,7 +180,7 @@ cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, int names) no
             return -JSON_BAD
         c = p[i]
         opened = named = False
-        if c == 123 or c == 91:  # { [
+        if c == c'{' or c == c'[':
             if depth == JSON_DEPTH_MAX:
                 return -JSON_TOO_DEEP
             closers[depth] = (c + 2) | naming
@@ -191,13 +193,13 @@ cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, int names) no
                 i += 1
                 depth -= 1
                 named = closers[depth] > 127
-            elif c == 91:
+            elif c == c'[':
                 continue
             else:
                 opened = True
-        elif c == 34:
+        elif c == c'"':
             i = string_end(p, i + 1, n)
-        elif c == 45 or is_digit(c):
+        elif c == c'-' or is_digit(c):
             i = number_end(p, i, n)
         else:
             i = word_end(p, i, n)
@@ -210,7 +212,7 @@ cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, int names) no
                 i = skip_space(p, i, n)
                 if i >= n:
                     return -JSON_BAD
-                if p[i] == 44:  # ,
+                if p[i] == c',':
                     i = skip_space(p, i + 1, n)
                     break
                 if p[i] != closers[depth - 1] & 127:
@@ -218,21 +220,21 @@ cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, int names) no
                 i += 1
                 depth -= 1
                 named = closers[depth] > 127
-            if not named and closers[depth - 1] & 127 == 93:
+            if not named and closers[depth - 1] & 127 == c']':
                 continue
         if not named:
             # Here a member's name must begin.
             if i >= n:
                 return -JSON_BAD
             start = i
-            if p[i] == 34:
+            if p[i] == c'"':
                 i = string_end(p, i + 1, n)
             elif names != LOOSE:
                 return -JSON_BAD
-            elif p[i] == 123 or p[i] == 91:
+            elif p[i] == c'{' or p[i] == c'[':
                 naming = 128
                 continue
-            elif p[i] == 45 or is_digit(p[i]):
+            elif p[i] == c'-' or is_digit(p[i]):
                 i = number_end(p, i, n)
             else:
                 i = word_end(p, i, n)
@@ -243,7 +245,7 @@ cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, int names) no
             if said == JSON_TYPE_NAMED or (said != JSON_OK and names == REFUSE_COMMANDS):
                 return -said
         i = skip_space(p, i, n)
-        if i >= n or p[i] != 58:  # :
+        if i >= n or p[i] != c':':
             return -JSON_BAD
         i = skip_space(p, i + 1, n)
 
@@ -294,7 +296,7 @@ cdef int write_json_without_class(Buffer out, const char* json, Py_ssize_t n) ex
     cdef Py_ssize_t i = 0, copied = 0, start, end, value
     cdef size_t begun = out.length
     while i < n:
-        if p[i] != 34:
+        if p[i] != c'"':
             i += 1
             continue
         start = i
@@ -302,10 +304,10 @@ cdef int write_json_without_class(Buffer out, const char* json, Py_ssize_t n) ex
         if i < 0:
             raise UsageError(json_problem(JSON_BAD).decode())  # it was never checked
         end = skip_space(p, i, n)
-        if end == n or p[end] != 58 or i - start != 7 or memcmp(p + start, b'"class"', 7) != 0:
+        if end == n or p[end] != c':' or i - start != 7 or memcmp(p + start, b'"class"', 7) != 0:
             continue
         value = skip_space(p, end + 1, n)
-        if value == n or p[value] != 34:
+        if value == n or p[value] != c'"':
             continue
         end = string_end(p, value + 1, n)
         if end < 0:
@@ -313,15 +315,15 @@ cdef int write_json_without_class(Buffer out, const char* json, Py_ssize_t n) ex
         out.append(p + copied, start - copied)
         copied = end
         end = skip_space(p, end, n)
-        if end < n and p[end] == 44:
+        if end < n and p[end] == c',':
             copied = skip_space(p, end + 1, n)
         else:  # the last of its object: the comma before it goes too
             while out.length > begun and (
-                out.data[out.length - 1] == 32 or out.data[out.length - 1] == 10
-                or out.data[out.length - 1] == 13 or out.data[out.length - 1] == 9
+                out.data[out.length - 1] == c' ' or out.data[out.length - 1] == c'\n'
+                or out.data[out.length - 1] == c'\r' or out.data[out.length - 1] == c'\t'
             ):
                 out.length -= 1
-            if out.length > begun and out.data[out.length - 1] == 44:
+            if out.length > begun and out.data[out.length - 1] == c',':
                 out.length -= 1
         i = copied
     out.append(p + copied, n - copied)
