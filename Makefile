@@ -10,15 +10,28 @@ UV     := build/lock/bin/uv
 PIN    := pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' --extra dev --upgrade pyproject.toml
 
+# Codecs, balancing and flow control whole; of each other room what goes through most of it and
+# starts no agent, registry or Java: the longest case lasts three seconds.
+FAST := tests/wire tests/conformance tests/balance tests/flow tests/observe/test_histogram.py \
+	$(addprefix tests/,$(addsuffix .py,test_architecture test_errors test_reasons test_reprs \
+	test_signatures test_stopping test_tables test_timers test_waiting test_documented_formats \
+	agent/test_config agent/test_contract cluster/test_peers cluster/test_pool_order \
+	cluster/test_selection cluster/test_service cluster/test_service_model dubbo/client/test_client \
+	dubbo/server/test_calls dubbo/types/test_declaration dubbo/upstream/test_departure \
+	dubbo/upstream/test_transcoder queue/api/test_model queue/api/test_store queue/recovery/test_repair \
+	queue/work/test_workers_model registry/test_dubbo_url registry/test_urls rpc/test_calling \
+	rpc/test_metadata rpc/test_services rpc/test_session_calls rpc/test_session_violations))
+
 SOURCES := $(shell find src -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help setup build race test test-newest lock interop verify checked-test lint types bench clean
+.PHONY: help setup build race test test-fast test-newest lock interop verify checked-test lint types bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup   prepare .venv with .venv/bin/dragoman"
 	@echo "make race    set up and run the race: the whole chain under load, with a real etcd"
-	@echo "make test    set up and run every test, the linter and the type checker"
+	@echo "make test    set up and run every test, the linter and the type checker; tells the 20 slowest"
+	@echo "make test-fast   what a change most likely breaks, linter and types too: under two minutes"
 	@echo "make test-newest   what touches dependencies, on the newest versions that the ranges allow"
 	@echo "make lock    renew requirements/locked.txt, which setup installs from"
 	@echo "make interop real Dubbo in Java beside the agents and the SDK: the matrix of docs/interop.md"
@@ -53,6 +66,9 @@ types: setup
 
 test: setup lint types
 	$(BIN)/python -m pytest -m 'not slow' --durations=20
+
+test-fast: setup lint types
+	$(BIN)/python -m pytest -m 'not slow' $(FAST)
 
 $(UV):
 	"$(PYTHON)" -m venv build/lock

@@ -186,7 +186,8 @@ def test_one_of_three_servers_is_killed_and_nothing_acknowledged_is_lost(tmp_pat
                 server.kill()
                 _grown(acknowledged, lock, 60)
                 server.start()
-                _settled(store)
+                if server is not servers[-1]:  # nothing is killed after it
+                    _settled(store)
         finally:
             stop.set()
             for thread in threads:
