@@ -51,7 +51,7 @@ cdef class Batch:
     cdef Py_ssize_t made
     cdef BatchItem delegate
     # Of its replies, counted in the budget.
-    cdef size_t kept_bytes
+    cdef size_t retained_bytes
 
     cdef bint _keep(self, Py_ssize_t n) noexcept
     cdef inline void _hand_over(self) noexcept

@@ -15,18 +15,14 @@ from libc.stdint cimport uint16_t, uint32_t
 from dragoman.budget cimport Budget
 from dragoman.cluster.line cimport Line, ServiceCall
 from dragoman.cluster.service cimport Service
+from dragoman.rpc.calls cimport FREE_MAX, SMALL_BYTES, report_raised
 from dragoman.rpc.client_session cimport ClientSession
 
 from asyncio import InvalidStateError
 
 from dragoman.errors import BatchError, DeadlineError, OverloadError, from_code
 from dragoman.rpc.calls import NO_ROOM
-from dragoman.rpc.ending import reported
 
-# Ended calls that are kept to be used again.
-cdef Py_ssize_t KEPT = 4096
-# Of a batch shorter replies are kept in any case.
-cdef Py_ssize_t SMALL_BYTES = 4096
 
 
 cdef class Account:
@@ -99,7 +95,7 @@ cdef class FutureCall(PoolCall):
         self.metadata = None
         self.lane = None
         self.failed_at = None
-        if PyList_GET_SIZE(account._futures) < KEPT:
+        if PyList_GET_SIZE(account._futures) < FREE_MAX:
             account._futures.append(self)
 
     cdef void on_failure(self, int code, str message):
@@ -124,23 +120,18 @@ cdef class CallbackCall(PoolCall):
         self.metadata = None
         self.lane = None
         self.failed_at = None
-        if PyList_GET_SIZE(account._callbacks) < KEPT:
+        if PyList_GET_SIZE(account._callbacks) < FREE_MAX:
             account._callbacks.append(self)
         try:
             callback(whole(body, n, owner), None)
         except BaseException as raised:
-            _report(account.loop, raised)
+            report_raised(account.loop, raised)
 
     cdef void on_failure(self, int code, str message):
         try:
             self.callback(None, self.error_of(code, message))
         except BaseException as raised:
-            _report(self.account.loop, raised)
-
-
-cdef int _report(loop, error) except -1:
-    reported(loop, "a call's callback raised", error)
-    return 0
+            report_raised(self.account.loop, raised)
 
 
 cdef class Notification(PoolCall):
@@ -281,7 +272,7 @@ cdef class Batch:
         if not budget.admits(n):
             return False
         budget.take(n)
-        self.kept_bytes += n
+        self.retained_bytes += n
         return True
 
     cdef void _settle(self):
@@ -299,11 +290,10 @@ cdef class Batch:
         else:
             self.future.set_exception(BatchError(self.replies, self.errors))
 
-
     cdef inline void _hand_over(self) noexcept:
         """The replies are the caller's from now on, or nobody's."""
-        (<Budget>self.account._service.peers.budget).give(self.kept_bytes)
-        self.kept_bytes = 0
+        (<Budget>self.account._service.peers.budget).give(self.retained_bytes)
+        self.retained_bytes = 0
 
 
 def _feed(Batch batch):

@@ -4,6 +4,15 @@ from dragoman.budget cimport Budget
 from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
 from dragoman.rpc.tick cimport Tick
 
+cdef enum:
+    # Ended calls of one kind that a client or a pool retains, to use them again.
+    FREE_MAX = 4096
+    # Of a batch shorter replies are retained in any case.
+    SMALL_BYTES = 4096
+
+
+cdef int report_raised(loop, error) except -1
+
 
 cdef class Account(SessionOwner):
     cdef readonly object loop
@@ -81,7 +90,7 @@ cdef class BatchCall(ClientCall):
     cdef Py_ssize_t unanswered
     cdef uint32_t* ids
     # Of its replies, counted in the account's budget.
-    cdef size_t kept_bytes
+    cdef size_t retained_bytes
 
     cdef inline void _hand_over(self) noexcept
     cdef inline void _one_ended(self, bint well)

@@ -23,10 +23,6 @@ from asyncio import InvalidStateError
 from dragoman.errors import BatchError, Code, DeadlineError, from_code, marked
 from dragoman.rpc.ending import reported
 
-# Ended calls that are kept to be used again.
-cdef int KEPT = 4096
-# Of a batch shorter replies are kept in any case.
-cdef Py_ssize_t SMALL_BYTES = 4096
 cdef int OVERLOAD = Code.OVERLOAD
 NO_ROOM = "no memory is left for a reply of {} bytes until the others of its batch have come"
 
@@ -200,7 +196,7 @@ cdef class FutureCall(ClientCall):
             self.order_key = None
         if self.metadata is not None:
             self.metadata = None
-        if self.account._free < KEPT:
+        if self.account._free < FREE_MAX:
             self.account._free += 1
             self._behind = self.account._free_futures
             self.account._free_futures = self
@@ -223,14 +219,14 @@ cdef class CallbackCall(ClientCall):
         try:
             self.callback(owner, None)
         except BaseException as error:
-            _report(self.account.loop, error)
+            report_raised(self.account.loop, error)
         CallbackCall.recycle(self)
 
     cdef void fail(self, error):
         try:
             self.callback(None, error)
         except BaseException as raised:
-            _report(self.account.loop, raised)
+            report_raised(self.account.loop, raised)
 
     cdef void recycle(self):
         self.callback = None
@@ -238,13 +234,14 @@ cdef class CallbackCall(ClientCall):
             self.order_key = None
         if self.metadata is not None:
             self.metadata = None
-        if self.account._free < KEPT:
+        if self.account._free < FREE_MAX:
             self.account._free += 1
             self._behind = self.account._free_callbacks
             self.account._free_callbacks = self
 
 
-cdef int _report(loop, error) except -1:
+cdef int report_raised(loop, error) except -1:
+    """A callback of a call has raised ``error``, which concerns nobody else."""
     reported(loop, "a call's callback raised", error)
     return 0
 
@@ -345,7 +342,7 @@ cdef class BatchCall(ClientCall):
                 self.on_error(OVERLOAD, False, NO_ROOM.format(n))
                 return
             budget.take(n)
-            self.kept_bytes += n
+            self.retained_bytes += n
         if owner is None or PyBytes_GET_SIZE(owner) != n:
             owner = PyBytes_FromStringAndSize(body, n)
         self.replies[self.index] = owner
@@ -376,8 +373,8 @@ cdef class BatchCall(ClientCall):
 
     cdef inline void _hand_over(self) noexcept:
         """The replies are the caller's from now on, or nobody's."""
-        self.account.budget.give(self.kept_bytes)
-        self.kept_bytes = 0
+        self.account.budget.give(self.retained_bytes)
+        self.retained_bytes = 0
 
     cdef void _abandon_all(self):
         """Forget the requests that are under way; those in line are not sent."""

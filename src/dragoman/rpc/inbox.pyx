@@ -19,7 +19,7 @@ from collections import deque
 from dragoman.errors import UsageError
 
 # Waiters that are kept to be used again.
-cdef Py_ssize_t KEPT = 256
+cdef Py_ssize_t FREE_MAX = 256
 # A signal that comes as the thread is about to block does not wake it: it looks so often.
 cdef double SIGNALS_S = 1.0
 _new_lock = threading.Lock
@@ -109,7 +109,7 @@ cdef class Inbox:
     cdef Waiter _launching
     cdef object _refusal
     cdef bint _ended
-    cdef list _kept
+    cdef list _free
     cdef unsigned long _thread
 
     def __init__(self, loop):
@@ -117,7 +117,7 @@ cdef class Inbox:
         self._wake = loop.call_soon_threadsafe
         self._take_all = self.take_all
         self._entries = deque()
-        self._kept = []
+        self._free = []
 
     def bind(self, client):
         """Calls go to ``client``, whose loop runs in this thread."""
@@ -167,8 +167,8 @@ cdef class Inbox:
 
     cdef Waiter _waiter(self, function, method, body, timeout_ms, order_key, metadata=None):
         cdef Waiter waiter
-        if PyList_GET_SIZE(self._kept):
-            waiter = <Waiter>self._kept.pop()
+        if PyList_GET_SIZE(self._free):
+            waiter = <Waiter>self._free.pop()
             waiter._done = False
         else:
             waiter = Waiter.__new__(Waiter)
@@ -192,8 +192,8 @@ cdef class Inbox:
         waiter = self._waiter(self._client_call, method, body, timeout_ms, order_key, metadata)
         self._put(waiter)
         reply = waiter.wait()
-        if PyList_GET_SIZE(self._kept) < KEPT:
-            self._kept.append(waiter)
+        if PyList_GET_SIZE(self._free) < FREE_MAX:
+            self._free.append(waiter)
         return reply
 
     def call_many(self, method, bodies, timeout_ms, order_key, metadata=None):
