@@ -37,7 +37,7 @@ cdef class Core:
 
     cdef void release(self) noexcept
     cdef int refuse(self) except -1
-    cdef void leave(self, Use* use) noexcept
+    cdef void tell_idle(self) noexcept
     cdef int close_uses(self) except -1
     cdef void lock(self) noexcept
     cdef void unlock(self) noexcept nogil
@@ -58,6 +58,18 @@ cdef inline int enter(Core core, Use* use, bint writing) except -1:
         use.after.before = use
     core.uses = use
     return 0
+
+
+cdef inline void leave(Core core, Use* use) noexcept:
+    # It ends. With the GIL held.
+    if use.before != NULL:
+        use.before.after = use.after
+    else:
+        core.uses = use.after
+    if use.after != NULL:
+        use.after.before = use.before
+    if core.uses == NULL and core.state == CLOSING:
+        core.tell_idle()
 
 
 cdef class Using:

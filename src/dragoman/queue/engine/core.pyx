@@ -102,16 +102,8 @@ cdef class Core:
             raise UsageError("the store is closed")
         raise UsageError("the store was opened read-only")
 
-    cdef void leave(self, Use* use) noexcept:
-        # With the GIL held.
-        if use.before != NULL:
-            use.before.after = use.after
-        else:
-            self.uses = use.after
-        if use.after != NULL:
-            use.after.before = use.before
-        if self.uses == NULL and self.state == CLOSING:
-            self.idle.set()
+    cdef void tell_idle(self) noexcept:
+        self.idle.set()
 
     cdef int close_uses(self) except -1:
         """Refuse calls from now on, and wait for those that are under way.
@@ -209,4 +201,4 @@ cdef class Using:
         enter(self.core, &self.use, self.writing)
 
     def __exit__(self, *_):
-        self.core.leave(&self.use)
+        leave(self.core, &self.use)

@@ -13,7 +13,7 @@ from dragoman.errors import UsageError
 
 from dragoman.queue.disk.files cimport Files
 from dragoman.queue.engine.closing cimport let_go, note_closed, stop_threads
-from dragoman.queue.engine.core cimport OPEN, Core, Use, Using, enter
+from dragoman.queue.engine.core cimport OPEN, Core, Use, Using, enter, leave
 from dragoman.queue.engine.durability cimport flush_log, note_position, sync_all, sync_meta
 from dragoman.queue.engine.get cimport get_messages
 from dragoman.queue.engine.maintenance cimport (
@@ -83,7 +83,7 @@ cdef class Engine:
         try:
             return length_of(self.core, queue)
         finally:
-            self.core.leave(&use)
+            leave(self.core, &use)
 
     def first_offset(self, queue):
         """The offset of the oldest message that is still there (``length`` when there is none)."""
@@ -92,7 +92,7 @@ cdef class Engine:
         try:
             return first_of(self.core, queue)
         finally:
-            self.core.leave(&use)
+            leave(self.core, &use)
 
     def __contains__(self, queue):
         return self._id(queue) != 0
@@ -104,7 +104,7 @@ cdef class Engine:
         try:
             return names_from(self.core, start, count)
         finally:
-            self.core.leave(&use)
+            leave(self.core, &use)
 
     def _id(self, queue):
         # The queue's number in the files, 0 for none.
@@ -113,7 +113,7 @@ cdef class Engine:
         try:
             return self.core.find(queue)
         finally:
-            self.core.leave(&use)
+            leave(self.core, &use)
 
     def _name(self, uint32_t id):
         return name_by_id(self.core, id)
@@ -147,7 +147,7 @@ cdef class Engine:
             if id and self.core.s.durability == DURABILITY_ALWAYS:
                 sync_meta(self.core, True)
         finally:
-            self.core.leave(&use)
+            leave(self.core, &use)
         return id != 0
 
     def _forget(self, uint32_t id):
@@ -163,7 +163,7 @@ cdef class Engine:
         try:
             sync_all(self.core)
         finally:
-            self.core.leave(&use)
+            leave(self.core, &use)
 
     def _sync_all(self):
         sync_all(self.core)

@@ -16,7 +16,7 @@ from libc.stdlib cimport free, malloc
 
 from dragoman.queue.read.fetch cimport Fetch
 from dragoman.queue.engine.arguments cimport listed, name_of
-from dragoman.queue.engine.core cimport Core, Use, enter, storage_error
+from dragoman.queue.engine.core cimport Core, Use, enter, leave, storage_error
 from dragoman.queue.read.reader cimport (
     NO_FETCH, Piece, Window, resolve, window_clear, window_done, window_free, window_place,
     window_submit, window_wait,
@@ -61,7 +61,7 @@ cdef list get_messages(Core core, object requests, int64_t bytes_max):
     r.at = 0
     r.items = <Request*>malloc((r.count + 1) * sizeof(Request))
     if r.items == NULL:
-        core.leave(&use)
+        leave(core, &use)
         raise MemoryError
     c = borrow(core)
     d = borrow(core)
@@ -74,7 +74,7 @@ cdef list get_messages(Core core, object requests, int64_t bytes_max):
         if len(core.contexts) < CONTEXTS_MAX:
             core.contexts.append(c)
             core.contexts.append(d)
-        core.leave(&use)
+        leave(core, &use)
 
 
 cdef int parse(Store* s, Requests* r, list wanted, list names, list results) except -1:

@@ -13,7 +13,7 @@ from libc.errno cimport ENOENT
 from libc.stdint cimport uint32_t, uint64_t
 
 from dragoman.queue.reclaim.compaction cimport compact
-from dragoman.queue.engine.core cimport OPEN, Core, Use, enter, storage_error
+from dragoman.queue.engine.core cimport OPEN, Core, Use, enter, leave, storage_error
 from dragoman.queue.write.journal cimport (
     journal_files_max, journal_is_stray, journal_measure, journal_tails, log_flushed,
 )
@@ -233,7 +233,7 @@ cdef list verify_segment(Core core, int slot, object progress):
             check.end()
         return problems_of(core, check, slot)
     finally:
-        core.leave(&use)
+        leave(core, &use)
 
 
 cdef list problems_of(Core core, SegmentCheck check, int slot):

@@ -21,7 +21,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from dragoman.queue.engine.arguments cimport listed, message_of, name_of
-from dragoman.queue.engine.core cimport OPEN, Core, Use, enter
+from dragoman.queue.engine.core cimport OPEN, Core, Use, enter, leave
 from dragoman.queue.write.journal cimport frame_reserve, journal_put, journal_wait
 from dragoman.queue.write.log cimport log_adapt
 from dragoman.queue.format.meta cimport meta_queue
@@ -278,7 +278,7 @@ cdef object put_message(Core core, object queue, object message):
             pthread_mutex_unlock(&s.lock)
     else:
         pthread_mutex_unlock(&s.lock)
-    core.leave(&use)
+    leave(core, &use)
     if result != DONE:
         raise MemoryError("no memory for the message") if result == NO_MEMORY else (
             core.failure()
@@ -327,8 +327,9 @@ cdef object put_messages(Core core, object queues, object messages):
         free(batch.items)
 
 
-cdef inline int add_item(Batch* batch, object queue, object message) except -1:
-    cdef Item* item = &batch.items[batch.count]
+cdef inline int add_item(Batch* batch, Py_ssize_t i, object queue, object message) except -1:
+    # Number ``i``, which follows those that are there.
+    cdef Item* item = &batch.items[i]
     cdef const char* name
     cdef Py_ssize_t size
     name_of(queue, &name, &size)
@@ -342,10 +343,10 @@ cdef inline int add_item(Batch* batch, object queue, object message) except -1:
     item.message = PyBytes_AS_STRING(message)
     item.message_length = <uint32_t>size
     Py_INCREF(queue)
-    batch.refs[2 * batch.count] = <PyObject*>queue
+    batch.refs[2 * i] = <PyObject*>queue
     Py_INCREF(message)
-    batch.refs[2 * batch.count + 1] = <PyObject*>message
-    batch.count += 1
+    batch.refs[2 * i + 1] = <PyObject*>message
+    batch.count = i + 1
     return 0
 
 
@@ -364,7 +365,7 @@ cdef int add_pairs(Batch* batch, list pairs, Py_ssize_t n) except -1:
         pair = <object>PyList_GET_ITEM(pairs, i)
         if PyTuple_CheckExact(pair) and PyTuple_GET_SIZE(pair) == 2:
             add_item(
-                batch, <object>PyTuple_GET_ITEM(pair, 0), <object>PyTuple_GET_ITEM(pair, 1)
+                batch, i, <object>PyTuple_GET_ITEM(pair, 0), <object>PyTuple_GET_ITEM(pair, 1)
             )
             continue
         try:
@@ -373,7 +374,7 @@ cdef int add_pairs(Batch* batch, list pairs, Py_ssize_t n) except -1:
             raise UsageError(
                 f"put_many takes pairs of queue and message; number {i} is none"
             ) from None
-        add_item(batch, queue, message)
+        add_item(batch, i, queue, message)
     return 0
 
 
@@ -381,7 +382,7 @@ cdef int add_to_one(Batch* batch, object queue, list messages, Py_ssize_t n) exc
     cdef Py_ssize_t i
     for i in range(n):
         still_there(messages, i)
-        add_item(batch, queue, <object>PyList_GET_ITEM(messages, i))
+        add_item(batch, i, queue, <object>PyList_GET_ITEM(messages, i))
     return 0
 
 
@@ -391,7 +392,7 @@ cdef int add_columns(Batch* batch, list queues, list messages, Py_ssize_t n) exc
         still_there(queues, i)
         still_there(messages, i)
         add_item(
-            batch, <object>PyList_GET_ITEM(queues, i), <object>PyList_GET_ITEM(messages, i)
+            batch, i, <object>PyList_GET_ITEM(queues, i), <object>PyList_GET_ITEM(messages, i)
         )
     return 0
 
@@ -409,7 +410,7 @@ cdef int put_batch(Core core, Batch* batch) except -1:
             frame = s.frame_number - (0 if s.frame_entries else 1)
             result = journal_wait(s, frame)
             pthread_mutex_unlock(&s.lock)
-    core.leave(&use)
+    leave(core, &use)
     if result != DONE:
         raise MemoryError("no memory for the messages") if result == NO_MEMORY else (
             core.failure()
