@@ -1,4 +1,4 @@
-"""Who may ask the consumer agent, and by which methods of HTTP.
+"""Hosts, origins and HTTP methods that a consumer agent allows.
 
 A browser lets any page send simple requests to any port of its user's machine, and a name that an
 attacker owns may resolve to it (DNS rebinding). So requests that a page sends are refused unless

@@ -127,7 +127,7 @@ class AdminServer:
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """Where it listens now."""
+        """The addresses that it listens on now."""
         return self._door.sockets if self._door is not None else []
 
     def close_door(self) -> None:

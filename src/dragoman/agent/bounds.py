@@ -1,4 +1,4 @@
-"""What the process itself may use: memory and file descriptors.
+"""Bounds of the process itself: memory and file descriptors.
 
 A ``MemoryGuard`` watches the worker's resident memory and tells the request path how hard to shed:
 nothing below 85 % of the bound, a growing proportion up to 95 %, everything beyond. File
@@ -71,7 +71,7 @@ def hold_within(bytes_max: int) -> None:
 
 
 def connections_allowed(configured: int) -> int:
-    """How many connections fit the process's file descriptors, at most ``configured``.
+    """The number of connections that the process's file descriptors allow, at most ``configured``.
 
     Raises the soft limit of descriptors to the hard one first.
     """

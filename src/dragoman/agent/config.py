@@ -45,7 +45,7 @@ _TRUTHS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": Fal
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What both agents have. Durations in milliseconds, sizes in bytes, addresses ``host:port``."""
+    """The settings of both agents. Durations in milliseconds, sizes in bytes, ``host:port``."""
 
     listen: str
     registry: str = "etcd://127.0.0.1:2379"
@@ -62,7 +62,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Whether each worker has an address of its own, rather than a share of one."""
 
     def for_worker(self, index: int) -> Self:
-        """What worker ``index`` of ``workers`` is given."""
+        """The configuration of worker ``index`` of ``workers``."""
         return self
 
     def __post_init__(self) -> None:
@@ -174,7 +174,7 @@ class ProviderConfig(AgentConfig, frozen=True, kw_only=True):
         )
 
     def registrations(self, listening_port: int = 0) -> list[Registration]:
-        """What to register: one for each interface, at ``advertise`` or where it listens.
+        """The registrations, one for each interface, at ``advertise`` or where it listens.
 
         ``listening_port`` is the port that was really bound when ``listen`` asks for port 0.
         """
@@ -335,7 +335,7 @@ def _is_list(hint: Any) -> bool:
 
 
 def _from_text(hint: Any, text: object, place: str) -> object:
-    """What a variable's or an option's text means for a field of type ``hint``."""
+    """The value of a variable's or an option's text in a field of type ``hint``."""
     if not isinstance(text, str):
         return text
     if _is_list(hint):

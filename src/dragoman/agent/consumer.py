@@ -159,7 +159,7 @@ class ConsumerAgent:
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """What it listens on, or will."""
+        """The sockets that it listens on, or will."""
         return self._acceptor.sockets if self._acceptor is not None else self._given
 
     def ready_reason(self) -> str | None:

@@ -189,7 +189,7 @@ def _unknown(name: str, known: Iterable[str]) -> str:
 
 
 def _complaint(body: bytes) -> str:
-    """What is wrong with the body of a JSON call."""
+    """The complaint about the body of a malformed JSON call."""
     try:
         members = _fields(body)
     except UNREADABLE:
@@ -321,7 +321,7 @@ def json_call(
 
 
 def outline_of(body: bytes | memoryview) -> Outline:
-    """What a large JSON call says beside its arguments, to be found by ``look``."""
+    """The members of a large JSON call beside its arguments, to be found by ``look``."""
     return Outline(_without_bom(body), b"args", ARGUMENTS_MAX, READ_WHOLE_BYTES)
 
 

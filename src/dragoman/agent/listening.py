@@ -52,7 +52,7 @@ def shares_port(sock: socket.socket) -> bool:
 
 
 def bound_address(sock: socket.socket) -> str:
-    """Where ``sock`` is bound: ``host:port`` in numbers."""
+    """The address of ``sock``: ``host:port`` in numbers."""
     return format_address(*sock.getsockname()[:2])
 
 
@@ -112,7 +112,7 @@ def explain(error: OSError) -> str:
 
 
 def _found(host: str, port: int) -> Any:
-    """What to bind for ``host``, which may be a name."""
+    """The address to bind for ``host``, which may be a name."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)[0][4]

@@ -125,7 +125,7 @@ class ProviderAgent:
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """What it listens on."""
+        """The sockets that it listens on."""
         return self._acceptor.sockets if self._acceptor is not None else []
 
     def ready_reason(self) -> str | None:

@@ -38,7 +38,7 @@ Key = tuple[str, str, str]
 
 
 class Signature(NamedTuple):
-    """What providers publish of a method."""
+    """The types of a method as providers publish them."""
 
     types: list[str] | None
     fields: dict[str, dict[str, str]]
@@ -66,7 +66,7 @@ class PublishedTypes:
             self._task = loop.create_task(self._read())
 
     def change(self, changes: Iterable[Change]) -> None:
-        """What has changed in what is listed: what is new and has no agent is asked for."""
+        """The registry's list has changed: new entries without an agent are asked for."""
         if self._task is None:
             return
         counts: Counter[Key] = Counter()

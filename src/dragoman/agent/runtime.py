@@ -33,7 +33,7 @@ STARTING_LOOKS: Final = 200
 
 
 class Agent(Protocol):
-    """What ``ConsumerAgent`` and ``ProviderAgent`` are to their worker."""
+    """The part of ``ConsumerAgent`` and ``ProviderAgent`` that their worker uses."""
 
     port: int
     # Set when ``ready_reason`` may say something else than before.
@@ -41,7 +41,7 @@ class Agent(Protocol):
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """What it listens on, or will."""
+        """The sockets that it listens on, or will."""
 
     async def start(self) -> None:
         """Listen."""

@@ -1,4 +1,4 @@
-"""What a provider's registration says that it speaks, for the agent beside it.
+"""The serialization that a provider's registration names, for the agent beside it.
 
 A provider that has registered itself where its agent registers (Dubbo's own registry in ZooKeeper
 or Nacos) says there what it wants to be asked in. ``ProviderAgent`` follows that where it was told

@@ -136,7 +136,7 @@ class Supervisor:
 
     @property
     def addresses(self) -> list[str]:
-        """Where the agent listens, as ``host:port``, with the real ports once they are known."""
+        """The agent's addresses, as ``host:port``, with the real ports once they are known."""
         return self._pool.addresses() if self._pool is not None else [self._config.listen]
 
     async def metrics(self) -> Snapshot:
@@ -338,7 +338,7 @@ class Supervisor:
             await self._offer.start()
 
     def _admin_address(self) -> str:
-        """Where the admin pages are, or will be, and nothing without them."""
+        """The address of the admin pages, now or later; empty without them."""
         if self._admin is not None:
             return f"on {self._admin.address}"
         return f"on {self._config.admin}" if self._config.admin else ""

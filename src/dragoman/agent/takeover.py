@@ -92,7 +92,7 @@ R = TypeVar("R")
 
 
 class Handed(NamedTuple):
-    """What an agent listens on."""
+    """The sockets that an agent listens on."""
 
     listen: Sequence[socket.socket]
     admin: Sequence[socket.socket]
@@ -112,7 +112,8 @@ class Declined(Broken):
 
 
 def name_of(address: str) -> str:
-    """Where the agent that listens on ``address`` is met: numbers, as its socket has them."""
+    """The address at which the agent that listens on ``address`` is met, in numbers, as its socket
+    has it."""
     return f"\0dragoman-takeover-{address}"
 
 

@@ -40,7 +40,7 @@ STARTING = "starting"
 
 
 class Worker:
-    """What an entry function is given: who it is, when to stop, and where to report.
+    """The worker as its entry function sees it: who it is, when to stop, and where to report.
 
     ``index`` counts from 0 to ``count - 1``. ``stopping`` is set on SIGTERM, and stays set.
     ``instance`` is the agent's, 16 random bytes that all its workers share.
@@ -86,7 +86,7 @@ class Worker:
         self._status = status or self._status
 
     async def collect(self) -> tuple[Snapshot, dict[str, Any]]:
-        """What the entry reports now. A report that fails is logged."""
+        """The entry's report of now. One that fails is logged."""
         return await self.metrics(), await self.status()
 
     async def metrics(self) -> Snapshot:
@@ -135,7 +135,7 @@ def add_process_metrics(snapshot: Snapshot) -> None:
 
 
 def resolve(dotted: str) -> Any:
-    """What ``package.module:name`` names. Raises UsageError."""
+    """The object that ``package.module:name`` names. Raises UsageError."""
     module, _, name = dotted.partition(":")
     try:
         return getattr(importlib.import_module(module), name)

@@ -62,11 +62,11 @@ class WorkerPool(ABC):
 
     @abstractmethod
     def addresses(self) -> list[str]:
-        """Where the workers listen, as ``host:port``."""
+        """The workers' addresses, as ``host:port``."""
 
     @abstractmethod
     def sockets(self) -> list[socket.socket]:
-        """What the workers listen on, as far as it is known here."""
+        """The workers' listening sockets, as far as they are known here."""
 
     @abstractmethod
     def not_ready(self) -> str | None:

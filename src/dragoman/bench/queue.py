@@ -40,7 +40,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for. Sizes in bytes."""
+    """The settings of a run. Sizes in bytes."""
 
     path: Path
     queues: int = 1_000_000
@@ -99,7 +99,7 @@ class Phase:
 
 
 def resident_bytes() -> int:
-    """What the process has in memory now."""
+    """The process's resident memory now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 

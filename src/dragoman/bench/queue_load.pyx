@@ -46,7 +46,7 @@ def messages(uint64_t seed, uint64_t queue, Py_ssize_t queues, uint64_t offset, 
 
 def wrong(uint64_t seed, uint64_t queue, uint64_t offset, Py_ssize_t size, Py_ssize_t count,
           list got not None):
-    """How many of the messages of ``queue`` from ``offset`` on are missing, too many or other."""
+    """The number of ``queue``'s messages from ``offset`` on that are missing, too many or other."""
     cdef char[65536] expected
     cdef Py_ssize_t i
     cdef Py_ssize_t bad = abs(count - len(got))

@@ -74,7 +74,7 @@ class Lmdb:
             )
 
     def settle(self) -> None:
-        """What is done between putting and reading."""
+        """Make what was put readable: the step between putting and reading."""
         self._reading = self._env.begin(buffers=False)
         self._cursor = self._reading.cursor()
 
@@ -120,7 +120,7 @@ class RocksDb:
         self._store.write(batch, self._writing)
 
     def settle(self) -> None:
-        """What is done between putting and reading."""
+        """Make what was put readable: the step between putting and reading."""
         self._store.flush(True)
         self._iterator = self._store.iter()
 

@@ -109,7 +109,7 @@ class _Display:
             self._bar.stop()
 
     def progress(self, phase: str, done: int, total: int) -> None:
-        """How far the phase has come."""
+        """Show how far the phase has come."""
         self._bar.update(self._task, description=phase, completed=done, total=total)
         now_s = time.monotonic()
         if not self._console.is_terminal and (now_s - self._shown_s > 5 or done == total):

@@ -162,7 +162,7 @@ def show(report: dict[str, Any], settings: Settings, console: Console | None = N
 
 
 def _table_of(style: str, words: str, found: list[dict[str, Any]]) -> Table:
-    """Who did how much in one style."""
+    """The contestants' figures in one style."""
     lone = style == "lone"
     columns = ["p50 us", "p90", "p99", "p99.9"] if lone else ["conns", "calls/s", "best", "MiB/s"]
     columns += [f"{side}\n{kind}" for side in ("client", "server") for kind in ("user", "sys")]

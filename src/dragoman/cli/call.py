@@ -108,7 +108,7 @@ def call(
         ends = time.monotonic() + timeout / 1000
 
         def left_ms() -> float:
-            """What is left of the time for all that this command does."""
+            """The time that is left for all that this command does."""
             return max(1.0, (ends - time.monotonic()) * 1000)
 
         async with dubbo.Client(registry) as client:

@@ -47,7 +47,7 @@ def root(
         ),
     ] = False,
 ) -> None:
-    """What stands before every command."""
+    """The options that stand before every command."""
 
 
 # Typer's base of errors about options (click's UsageError, of its own copy of click or another).

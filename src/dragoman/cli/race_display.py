@@ -1,4 +1,4 @@
-"""How a race looks on the terminal: progress while it runs, a table at the end.
+"""A race on the terminal: progress while it runs, a table at the end.
 
 Called by ``dragoman.cli.race``. On a terminal the progress is one live line; elsewhere each step
 and each level is a plain line, for logs. The invariant: no thread, since the race starts processes
@@ -103,7 +103,7 @@ def print_outcome(result: dict[str, Any], console: Console | None = None) -> Non
 
 
 def level_table(result: dict[str, Any]) -> Table:
-    """What callers saw at each level."""
+    """The callers' figures of each level."""
     load = f"{result['load']}, {'direct' if result['direct'] else 'whole chain'}"
     title = f"policy {result['policy']}, {load}, {result['delay_ms']:g} ms providers"
     table = _table(title, "connections", "QPS", "of ideal", "mean ms", "p50", "p99", "p99.9", "max")
@@ -121,7 +121,7 @@ def level_table(result: dict[str, Any]) -> Table:
 
 
 def sharing_table(levels: list[dict[str, Any]]) -> Table:
-    """How each level's requests were shared among small, medium and large."""
+    """The shares of small, medium and large in each level's requests."""
     title = "small : medium : large"
     table = _table(title, "connections", "requests", "in flight, mean", "ideal", "rejected")
     for level in levels:
@@ -131,7 +131,7 @@ def sharing_table(levels: list[dict[str, Any]]) -> Table:
 
 
 def cpu_table(levels: list[dict[str, Any]]) -> Table:
-    """What each role spent for a request, in microseconds."""
+    """The CPU time of each role for a request, in microseconds."""
     roles = list(levels[0]["cpu_us_per_request"])
     names = [role.replace("_", " ") for role in roles]
     table = _table("CPU us a request (user + system)", "connections", *names)

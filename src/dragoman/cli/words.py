@@ -1,4 +1,4 @@
-"""What is wrong with a command line, in words of our own.
+"""Errors in a command line, in words of our own.
 
 Typer's errors are told by what they are about (the option, the argument), not by their text, which
 changes with its releases. Their classes are of its own copy of click or of another, so they are
@@ -68,7 +68,7 @@ def _named(param: Any) -> str:
 
 
 def _wanted(param: Any) -> str:
-    """What the parameter takes. Older typer keeps a type of click's, newer the annotation."""
+    """The type of the parameter. Older typer keeps a type of click's, newer the annotation."""
     kind = getattr(param, "type", None)
     choices = getattr(kind, "choices", None)
     if choices:

@@ -98,7 +98,7 @@ class EtcdServer:
 
     @property
     def client_url(self) -> str:
-        """Where clients connect, as ``http://127.0.0.1:port``."""
+        """The address for clients, as ``http://127.0.0.1:port``."""
         return f"http://127.0.0.1:{self.client_port}"
 
     @property
@@ -222,7 +222,7 @@ class EtcdServer:
         shutil.rmtree(self.data_dir, ignore_errors=True)
 
     def _log_excerpt(self) -> str:
-        """What this run logged: its first lines (a bad option) and its last ones (the rest)."""
+        """The log of this run: its first lines (a bad option) and its last ones (the rest)."""
         try:
             with self.log_path.open("rb") as log:
                 log.seek(self._log_start)

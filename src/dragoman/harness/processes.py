@@ -70,7 +70,7 @@ class Child:
         return self.process.returncode
 
     def cpu(self) -> cpu.CpuTime:
-        """What it and its descendants have spent so far."""
+        """The CPU time that it and its descendants have spent so far."""
         return cpu.of_tree(self.pid) if self.poll() is None else self.usage
 
     def tail(self) -> list[str]:
@@ -215,7 +215,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def _preparation(parent_pid: int, memory_bytes: int | None) -> Callable[[], None]:
-    """What runs in the child before its program: only system calls, nothing that takes a lock."""
+    """Prepare the child before its program runs: only system calls, nothing that takes a lock."""
 
     def prepare() -> None:
         _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""What the log says of an exception that nobody expected: its type and where it came from.
+"""Log lines of exceptions that nobody expected: the type, and where it came from.
 
 Its text is left out, for it may quote what was at hand: a caller's argument, a provider's result, a
 service's own data. Whoever needs the text meets it where the exception goes, as the error of that

@@ -1,4 +1,4 @@
-"""What a program reports about itself: a snapshot of counters, gauges and histograms.
+"""A program's report about itself: a snapshot of counters, gauges and histograms.
 
 Hot classes keep plain C integers and a ``Histogram``; once asked (a scrape, the race's report),
 whoever owns them fills a ``Snapshot``. Workers send theirs to the supervisor, which merges them:
@@ -137,7 +137,7 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
 
 
 def without_gauges(snapshot: Snapshot) -> Snapshot:
-    """What of a worker that is gone still counts."""
+    """The figures of a worker that is gone which still count."""
     return Snapshot([sample for sample in snapshot.samples if sample.kind != "gauge"])
 
 

@@ -80,7 +80,7 @@ class Chain:
 
     @property
     def target(self) -> Target:
-        """Where the load goes: the demo consumer, or with ``direct`` its agent."""
+        """The target of the load: the demo consumer, or with ``direct`` its agent."""
         if self.config.direct:
             return Target(f"http://{HOST}:{self.ports['consumer-agent']}/", self.interface)
         return Target(f"http://{HOST}:{self.ports['consumer']}/invoke")
@@ -210,7 +210,7 @@ class Chain:
             self._wait(child, ready)
 
     def _serialization(self) -> dict[str, str]:
-        """What providers speak; their agents are told, not left to find out."""
+        """The providers' serialization, which their agents are told, not left to find out."""
         return {"--serialization": self.config.serialization}
 
     def _start_provider_agents(self) -> None:

@@ -191,7 +191,7 @@ cdef class ClosedLoop:
         return self.figures(measured / 1e9, before, after)
 
     def figures(self, double duration_s, before, after):
-        """What one level measured, as plain data."""
+        """The figures of one level, as plain data."""
         errors = {}
         cdef long long answered = self.latency.count
         cdef long long good = 0

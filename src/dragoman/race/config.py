@@ -1,4 +1,4 @@
-"""What a race is told: one structure for options, ``DRAGOMAN_RACE_*`` variables and the TOML file.
+"""A race's settings: one structure for options, ``DRAGOMAN_RACE_*`` variables and the TOML file.
 
 Called by ``dragoman.cli.race``, which passes on what the user gave, and by the workflow, which lets
 a task set what the user left open. The invariant: a RaceConfig is valid in every field; everything
@@ -159,5 +159,5 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def explained(found: Misfit) -> str:
-    """What does not fit with the field in front: ``connections[0]: expected int...``."""
+    """The text of a misfit, with the field in front: ``connections[0]: expected int...``."""
     return f"{found.field}: {found.why}" if found.place else found.why

@@ -49,7 +49,7 @@ def counters(chain: Chain) -> Counters:
 
 
 def cpu_times(chain: Chain) -> dict[str, CpuTime]:
-    """What each role has spent so far."""
+    """The CPU time that each role has spent so far."""
     return {
         role: sum((child.cpu() for child in chain.processes.of_role(role)), CpuTime())
         for role in ROLES

@@ -1,4 +1,4 @@
-"""What puts the chain under load: ``wrk``, or dragoman's own ``python -m dragoman.race.load``.
+"""Load generators for the chain: ``wrk``, or dragoman's own ``python -m dragoman.race.load``.
 
 Called by the workflow and by ``benchmarks``. A driver only builds a command line and reads the
 result that the process printed; running it is the caller's. The invariant: ``requests`` counts the
@@ -33,7 +33,7 @@ class LoadError(DragomanError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the load goes: a GET of ``url``, or, with ``interface``, random forms posted to it."""
+    """The target of a load: a GET of ``url``, or, with ``interface``, random forms posted to it."""
 
     url: str
     interface: str | None = None
@@ -41,7 +41,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What a load saw. Latencies are in milliseconds, None where nothing was answered.
+    """The result of a load. Latencies are in milliseconds, None where nothing was answered.
 
     ``cpu`` is what the load spent while it measured, if it says so.
     """
@@ -59,7 +59,7 @@ class LoadResult:
 
 
 class LoadDriver(Protocol):
-    """How to run a load generator and read it."""
+    """A load generator: the command that runs it, and the reading of its output."""
 
     name: str
 
@@ -70,7 +70,7 @@ class LoadDriver(Protocol):
         ...
 
     def result(self, output: str) -> LoadResult:
-        """What the process printed on standard output; LoadError if it cannot be read."""
+        """The result in the process's standard output; LoadError if it cannot be read."""
         ...
 
 

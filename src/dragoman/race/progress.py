@@ -1,4 +1,4 @@
-"""What a race tells whoever watches it.
+"""The progress of a race, for those that watch it.
 
 Implemented by the command line's display; called by the workflow. The invariant: watching changes
 nothing, so an implementation neither raises nor blocks for long.
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 
 class Progress(Protocol):
-    """Where the race stands."""
+    """The state of the race now."""
 
     def plan(self, seconds: float) -> None:
         """The load will take about ``seconds`` in all."""

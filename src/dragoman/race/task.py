@@ -39,7 +39,7 @@ class TaskError(DragomanError):
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """Who races and what for; ``settings`` are fields of RaceConfig. Other fields are ignored."""
+    """A task: ``settings`` are fields of RaceConfig. Other fields are ignored."""
 
     team_id: str = "local"
     task_id: str = "built-in"

@@ -50,7 +50,7 @@ class Race:
         self._interruption = Interruption()
         self.config = build(given)
         self.error: Exception | None = None
-        """What failed, after ``run``."""
+        """The reason for the failure, after ``run``."""
         self.result: dict[str, Any] = {"qps": -1}
 
     def run(self) -> dict[str, Any]:

@@ -91,7 +91,7 @@ cdef class HttpConnection(HttpCaller):
         self.transport.pause_reading()
 
     cdef void _count_queue(self):
-        """What the transport could not send counts until it has room again."""
+        """Count the transport's unsent bytes until it has room again."""
         cdef size_t n = 0
         if self._paused and not self.closed:
             n = self.transport.get_write_buffer_size()

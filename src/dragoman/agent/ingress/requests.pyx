@@ -1,6 +1,7 @@
-"""What an HTTP request means: a form, a JSON call, a query or a preflight, by ``agent.contract``.
+"""The meaning of an HTTP request: a form, a JSON call, a query or a preflight.
 
-The header fields and the body are read where the decoder has them, in place.
+The contracts are those of ``agent.contract``. The header fields and the body are read where the
+decoder has them, in place.
 """
 
 from cpython.buffer cimport PyBUF_READ

@@ -1,4 +1,4 @@
-"""How the client of an asyncio contestant makes its calls: each style is one loop.
+"""The calls of an asyncio contestant's client: each style is one loop.
 
 Used by ``client`` through ``AsyncContestant.caller``. The invariants: before anything is measured
 each style has been through distinct bodies and every reply was compared; a measurement is a number
@@ -29,7 +29,7 @@ OPENING_AT_ONCE = 100
 
 
 def cpu_now() -> Cpu:
-    """What this process has used until now."""
+    """The CPU time that this process has used until now."""
     used = getrusage(RUSAGE_SELF)
     return Cpu(used.ru_utime, used.ru_stime)
 

@@ -25,7 +25,7 @@ class Command(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """What became of a command; ``sample`` follows ``measure``."""
+    """The outcome of a command; ``sample`` follows ``measure``."""
 
     error: str | None = None
     sample: Sample | None = None

@@ -1,4 +1,4 @@
-"""What an RPC under test must offer, what it is asked to do, and what comes out.
+"""The interface of an RPC under test, its tasks and its results.
 
 Implemented by the modules ``library``, ``prototype``, ``floor_*`` and ``peer_*``; used by
 ``server`` and ``client``, each in a process of its own. The invariant: a contestant offers only the
@@ -50,7 +50,7 @@ class Cpu(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What the client saw; ``latency_us`` (see ``latency``) for one call at a time, else None."""
+    """The client's figures; ``latency_us`` (see ``latency``) for one call at a time, else None."""
 
     calls: int
     seconds: float
@@ -82,7 +82,7 @@ class Connection(Protocol):
         """A call without a reply."""
 
     async def noted(self) -> int:
-        """How many calls without a reply the server has handled, of all connections."""
+        """The number of calls without a reply that the server has handled, of all connections."""
         ...
 
     async def close(self) -> None:

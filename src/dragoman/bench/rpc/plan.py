@@ -1,4 +1,4 @@
-"""What a run measures: its settings, and the works that they amount to.
+"""The plan of a run: its settings, and the works that they amount to.
 
 Used by ``run`` and the command line. The invariant: what is outstanding at once is at most
 ``IN_FLIGHT_BYTES_MAX`` of bodies, however large they are.
@@ -20,7 +20,7 @@ IN_FLIGHT_BYTES_MAX = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a style calls: ``in_flight`` calls at once, or batches of ``batch``."""
+    """A style of calling: ``in_flight`` calls at once, or batches of ``batch``."""
 
     words: str
     in_flight: int = 1

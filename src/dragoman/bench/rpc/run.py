@@ -143,7 +143,7 @@ def _words(work: Work) -> str:
 
 
 def versions() -> dict[str, str]:
-    """What was measured, and what it ran on."""
+    """The figures, and the machine that they are of."""
     found = {"python": platform.python_version()}
     for name in ("dragoman", "uvloop", "grpcio", "pyzmq", "aiohttp"):
         try:
