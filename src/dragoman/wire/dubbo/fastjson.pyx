@@ -19,6 +19,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memset, strlen
 
+from dragoman.wire.big_endian cimport put32, read32
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.decimal cimport put_decimal
 from dragoman.wire.java.descriptor cimport descriptor_count
@@ -57,16 +58,9 @@ cdef inline Py_ssize_t begin_field(Buffer out, bint lengths) except -1:
 
 cdef inline int end_field(Buffer out, bint lengths, Py_ssize_t start) except -1:
     """Put in the length of the field that began at ``start``, or the newline after it."""
-    cdef uint32_t length
-    cdef uint8_t* p
     if not lengths:
         return out.append(b"\n", 1)
-    length = <uint32_t>(<Py_ssize_t>out.length - start)
-    p = <uint8_t*>out.data + start - 4
-    p[0] = <uint8_t>(length >> 24)
-    p[1] = <uint8_t>(length >> 16)
-    p[2] = <uint8_t>(length >> 8)
-    p[3] = <uint8_t>length
+    put32(<uint8_t*>out.data + start - 4, <uint32_t>(<Py_ssize_t>out.length - start))
     return 0
 
 
@@ -221,7 +215,7 @@ cdef inline int next_field(
     if lengths:
         if end - at[0] < 4:
             return FASTJSON_TRUNCATED
-        length = <uint32_t>p[0] << 24 | <uint32_t>p[1] << 16 | <uint32_t>p[2] << 8 | p[3]
+        length = read32(p)
         if <Py_ssize_t>length > end - at[0] - 4:
             return FASTJSON_TRUNCATED
         field.data = at[0] + 4

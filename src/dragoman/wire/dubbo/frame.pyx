@@ -22,6 +22,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
 
+from dragoman.wire.big_endian cimport read32
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.hessian2 cimport hessian_string_to_utf8, write_hessian_string
 from dragoman.wire.json.string cimport json_string_to_utf8, write_json_string
@@ -320,7 +321,7 @@ cdef class DubboDecoder:
         cdef int i
         if p[0] != 0xDA or p[1] != 0xBB:
             return self.fail(f"a frame must begin with da bb, not {p[0]:02x} {p[1]:02x}")
-        length = <uint32_t>p[12] << 24 | <uint32_t>p[13] << 16 | <uint32_t>p[14] << 8 | p[15]
+        length = read32(p + 12)
         if <Py_ssize_t>length > self.payload_bytes_max:
             if length > 0x7FFFFFFF:
                 return self.fail(f"a body of negative length {<Py_ssize_t>length - 0x100000000}")

@@ -15,6 +15,7 @@ before them can be referred to.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, strlen
 
+from dragoman.wire.big_endian cimport put32
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.decimal cimport put_decimal
 from dragoman.wire.dubbo.frame cimport (
@@ -112,10 +113,7 @@ cdef int write_timeout(Buffer out, uint32_t timeout_ms) except -1:
     to[8] = <char>count
     to += 9 + count
     memcpy(to, b"\x03_TOI", 5)
-    to[5] = <char>(timeout_ms >> 24)
-    to[6] = <char>(timeout_ms >> 16)
-    to[7] = <char>(timeout_ms >> 8)
-    to[8] = <char>timeout_ms
+    put32(<uint8_t*>to + 5, timeout_ms)
     out.length += 9 + count + 9
     return 0
 

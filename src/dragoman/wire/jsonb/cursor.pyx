@@ -12,6 +12,16 @@ from libc.math cimport fabs, floor, isfinite
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from dragoman.wire.big_endian cimport read16, read32, read64
+from dragoman.wire.jsonb.tags cimport (
+    TAG_ASCII, TAG_ASCII_TINY, TAG_BIGINTEGER, TAG_BIGINTEGER_LONG, TAG_BYTE, TAG_DOUBLE,
+    TAG_DOUBLE_LONG, TAG_DOUBLE_ONE, TAG_DOUBLE_ZERO, TAG_FLOAT_INT, TAG_GB18030, TAG_INT,
+    TAG_INT_BYTE_END, TAG_INT_BYTE_ZERO, TAG_INT_SHORT_END, TAG_INT_SHORT_ZERO, TAG_INT_TINY,
+    TAG_INT_TINY_END, TAG_LOCAL_DATE, TAG_LOCAL_DATETIME, TAG_LOCAL_TIME, TAG_LONG, TAG_LONG_BYTE,
+    TAG_LONG_BYTE_ZERO, TAG_LONG_INT, TAG_LONG_SHORT, TAG_LONG_SHORT_ZERO, TAG_LONG_TINY,
+    TAG_LONG_TINY_ZERO, TAG_MILLISECONDS, TAG_MINUTES, TAG_NULL, TAG_SECONDS, TAG_SHORT, TAG_UTF16,
+    TAG_UTF16_BIG, TAG_UTF8, is_text,
+)
 from dragoman.wire.hessian2.reader cimport date_of as moment_of
 
 from dragoman.errors import LimitError, ProtocolError
@@ -24,14 +34,6 @@ cdef extern from "Python.h":
 
 cdef enum:
     BIG_BYTES_MAX = 8192  # of a number: making its digits costs the square of its length
-
-
-cdef inline uint32_t read32(const uint8_t* p) noexcept nogil:
-    return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
-
-
-cdef inline uint64_t read64(const uint8_t* p) noexcept nogil:
-    return (<uint64_t>read32(p) << 32) | read32(p + 4)
 
 
 # Powers of ten that a double holds beside the 24 bits of a float.
@@ -101,29 +103,28 @@ cdef class JsonbCursor:
         cdef Py_ssize_t at = self.at
         cdef uint8_t tag = self.take(1, "a number")[0]
         cdef const uint8_t* p
-        if tag >= 0xF0 or tag < 0x30:
+        if tag >= TAG_INT_TINY or tag < TAG_INT_TINY_END:
             return <int8_t>tag
-        if tag < 0x40:
-            return ((<int64_t>tag - 0x38) << 8) + self.take(1, "a number")[0]
-        if tag < 0x48:
+        if tag < TAG_INT_BYTE_END:
+            return ((<int64_t>tag - TAG_INT_BYTE_ZERO) << 8) + self.take(1, "a number")[0]
+        if tag < TAG_INT_SHORT_END:
             p = self.take(2, "a number")
-            return ((<int64_t>tag - 0x44) << 16) + (p[0] << 8) + p[1]
-        if tag == 0x48 or tag == 0xBF:
+            return ((<int64_t>tag - TAG_INT_SHORT_ZERO) << 16) + read16(p)
+        if tag == TAG_INT or tag == TAG_LONG_INT:
             return <int32_t>read32(self.take(4, "a number"))
-        if 0xD8 <= tag:
-            return <int64_t>tag - 0xE0
-        if 0xC8 <= tag:
-            return ((<int64_t>tag - 0xD0) << 8) + self.take(1, "a number")[0]
-        if 0xC0 <= tag:
+        if TAG_LONG_TINY <= tag:
+            return <int64_t>tag - TAG_LONG_TINY_ZERO
+        if TAG_LONG_BYTE <= tag:
+            return ((<int64_t>tag - TAG_LONG_BYTE_ZERO) << 8) + self.take(1, "a number")[0]
+        if TAG_LONG_SHORT <= tag:
             p = self.take(2, "a number")
-            return ((<int64_t>tag - 0xC4) << 16) + (p[0] << 8) + p[1]
-        if tag == 0xBE:
+            return ((<int64_t>tag - TAG_LONG_SHORT_ZERO) << 16) + read16(p)
+        if tag == TAG_LONG:
             return <int64_t>read64(self.take(8, "a number"))
-        if tag == 0xBD:
+        if tag == TAG_BYTE:
             return <int8_t>self.take(1, "a number")[0]
-        if tag == 0xBC:
-            p = self.take(2, "a number")
-            return <int16_t>((p[0] << 8) | p[1])
+        if tag == TAG_SHORT:
+            return <int16_t>read16(self.take(2, "a number"))
         self.bad(f"no number but a value that begins with 0x{tag:02x}", at)
 
     cdef int64_t int32(self, int64_t least, int64_t most, str what) except? -1:
@@ -141,10 +142,10 @@ cdef class JsonbCursor:
         if self.at >= self.n:
             self.cut("a number")
         tag = self.data[self.at]
-        if tag == 0xBA:
+        if tag == TAG_BIGINTEGER_LONG:
             self.at += 1
             return self.number()
-        if tag != 0xBB:
+        if tag != TAG_BIGINTEGER:
             return self.number()
         self.at += 1
         size = self.int32(1, 0x7FFFFFFF, "a number with a length")
@@ -159,11 +160,11 @@ cdef class JsonbCursor:
         cdef uint64_t bits64
         cdef float single
         cdef double real
-        if tag == 0xB2 or tag == 0xB3:
-            return tag - 0xB2
-        if tag == 0xB4 or tag == 0xB6:
+        if tag == TAG_DOUBLE_ZERO or tag == TAG_DOUBLE_ONE:
+            return tag == TAG_DOUBLE_ONE
+        if tag == TAG_DOUBLE_LONG or tag == TAG_FLOAT_INT:
             return <double>self.number()
-        if tag == 0xB5:
+        if tag == TAG_DOUBLE:
             bits64 = read64(self.take(8, "a number"))
             memcpy(&real, &bits64, 8)
             return real
@@ -180,28 +181,28 @@ cdef class JsonbCursor:
         cdef const uint8_t* p
         cdef int64_t size
         cdef int order = -1
-        if 0x49 <= tag < 0x79:
-            size = tag - 0x49
+        if TAG_ASCII_TINY <= tag < TAG_ASCII:
+            size = tag - TAG_ASCII_TINY
             return PyUnicode_DecodeLatin1(<const char*>self.take(size, "a text"), size, NULL)
-        if tag == 0xAF:
+        if tag == TAG_NULL:
             return None
-        if not 0x79 <= tag < 0x7F:
+        if not is_text(tag):
             self.bad(f"no text but a value that begins with 0x{tag:02x}", at)
         # A negative length means a table of names that both sides were given beforehand.
         size = self.int32(0, 0x7FFFFFFF, "a text with a length")
         p = self.take(size, "a text")
         try:
-            if tag == 0x79:
+            if tag == TAG_ASCII:
                 return PyUnicode_DecodeLatin1(<const char*>p, size, NULL)
-            if tag == 0x7A:
+            if tag == TAG_UTF8:
                 return (<const char*>p)[:size].decode("utf-8", "surrogatepass")
-            if tag == 0x7E:
+            if tag == TAG_GB18030:
                 return (<const char*>p)[:size].decode("gb18030")
             if size % 2:
                 self.bad(f"a text in UTF-16 of {size} bytes", at)
-            if tag == 0x7D:
+            if tag == TAG_UTF16_BIG:
                 order = 1
-            elif tag == 0x7B:
+            elif tag == TAG_UTF16:
                 order = -1 if size >= 2 and p[0] == 0xFF and p[1] == 0xFE else 1
                 if size >= 2 and p[0] + p[1] == 0xFE + 0xFF and p[0] >= 0xFE:
                     p += 2
@@ -219,19 +220,19 @@ cdef class JsonbCursor:
         cdef object day = None, time
         cdef int nano
         try:
-            if tag != 0xA7:
+            if tag != TAG_LOCAL_TIME:
                 p = self.take(4, "a date")
-                day = date_of(<int16_t>((p[0] << 8) | p[1]), p[2], p[3])
-                if tag == 0xA9:
+                day = date_of(<int16_t>read16(p), p[2], p[3])
+                if tag == TAG_LOCAL_DATE:
                     return day
             p = self.take(3, "a time")
             nano = <int>self.int32(0, 999999999, "nanoseconds")
             time = time_of(p[0], p[1], p[2], nano)
         except ValueError as error:
             raise ProtocolError(f"fastjson2: no date ({error}) at byte {at}") from None
-        if tag == 0xA7:
+        if tag == TAG_LOCAL_TIME:
             return time
-        if tag == 0xA8:
+        if tag == TAG_LOCAL_DATETIME:
             return datetime_of(day, time)
         zone = self.text()
         if zone is None:
@@ -241,11 +242,11 @@ cdef class JsonbCursor:
     cdef object moment(self, uint8_t tag):
         """java.util.Date, or an Instant."""
         cdef int64_t seconds
-        if tag == 0xAB:
+        if tag == TAG_MILLISECONDS:
             return moment_of(<int64_t>read64(self.take(8, "a date")))
-        if tag == 0xAC:
+        if tag == TAG_SECONDS:
             return moment_of(<int64_t>(<int32_t>read32(self.take(4, "a date"))) * 1000)
-        if tag == 0xAD:
+        if tag == TAG_MINUTES:
             return moment_of(<int64_t>(<int32_t>read32(self.take(4, "a date"))) * 60000)
         seconds = self.number()
         return instant_of(

@@ -33,6 +33,12 @@ bounded; whatever is wrong is a ProtocolError that names the byte.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t
 
+from dragoman.wire.jsonb.tags cimport (
+    TAG_BIGINTEGER, TAG_BIGINTEGER_LONG, TAG_BINARY, TAG_BYTE, TAG_CHAR, TAG_DECIMAL,
+    TAG_DECIMAL_LONG, TAG_DOUBLE_ZERO, TAG_FALSE, TAG_FLOAT, TAG_INT, TAG_INT_TINY, TAG_LIST,
+    TAG_LIST_TINY, TAG_LONG, TAG_NAME, TAG_NULL, TAG_OBJECT, TAG_OBJECT_END, TAG_REFERENCE,
+    TAG_SHORT, TAG_TRUE, TAG_TYPED, is_list, is_local, is_moment, is_text,
+)
 from dragoman.wire.java.bean cimport Bean, frozen_key, new_bean
 from dragoman.wire.jsonb.cursor cimport JsonbCursor
 
@@ -137,12 +143,12 @@ cdef class JsonbReader(JsonbCursor):
 
     cdef str name(self):
         """The name of a field or of an entry: a text, or one that was numbered."""
-        if self.data[self.at] != 0x7F:
+        if self.data[self.at] != TAG_NAME:
             return self.text()
         self.at += 1
         if self.at >= self.n:
             self.cut("a name")
-        if 0x49 <= self.data[self.at] < 0x7F:
+        if is_text(self.data[self.at]):
             return self.numbered()
         return self.by_number()
 
@@ -150,9 +156,9 @@ cdef class JsonbReader(JsonbCursor):
         """A type: a text and its number, or the number of a text that was there before."""
         if self.at >= self.n:
             self.cut("a type")
-        if self.data[self.at] == 0x7F:
+        if self.data[self.at] == TAG_NAME:
             return self.name()
-        if 0x49 <= self.data[self.at] < 0x7F:
+        if is_text(self.data[self.at]):
             return self.numbered()
         return self.by_number()
 
@@ -196,40 +202,39 @@ cdef class JsonbReader(JsonbCursor):
         if self.weight_left < 0:
             self.weigh(0)
         tag = self.data[at]
-        if 0x49 <= tag < 0x7F or tag == 0xAF:
+        if is_text(tag) or tag == TAG_NULL:
             return self.text()
-        if 0xA7 <= tag <= 0xAE or 0xB8 <= tag <= 0xBB:
-            # Times and decimals.
+        if is_local(tag) or is_moment(tag) or TAG_DECIMAL_LONG <= tag <= TAG_BIGINTEGER:
             self.weigh(ENTRY_WEIGHT)
-        if tag < 0x49 or tag >= 0xF0 or tag == 0xBC or tag == 0xBD:
+        if tag <= TAG_INT or tag >= TAG_INT_TINY or tag == TAG_SHORT or tag == TAG_BYTE:
             return self.number()
-        if tag >= 0xBE:
+        if tag >= TAG_LONG:
             number = self.number()
             return Long(number) if self.typed else number
         self.at = at + 1
-        if tag == 0xA6 or 0x92 <= tag <= 0xA4:
+        if tag == TAG_OBJECT or TAG_TYPED <= tag <= TAG_LIST:
             return self.nested(tag, at)
-        if tag == 0xB0 or tag == 0xB1:
-            return tag == 0xB1
-        if 0xB2 <= tag <= 0xB7:
+        if tag == TAG_FALSE or tag == TAG_TRUE:
+            return tag == TAG_TRUE
+        if TAG_DOUBLE_ZERO <= tag <= TAG_FLOAT:
             return self.fraction(tag)
-        if tag == 0xB8:
+        if tag == TAG_DECIMAL_LONG:
             return decimal_of(self.number(), 0)
-        if tag == 0xB9:
+        if tag == TAG_DECIMAL:
             number = self.int32(-0x80000000, 0x7FFFFFFF, "a scale")
             return decimal_of(self.integer(), number)
-        if tag == 0xBA or tag == 0xBB:
+        if tag == TAG_BIGINTEGER_LONG or tag == TAG_BIGINTEGER:
             self.at = at
             big = self.integer()
             return BigInteger(big) if self.typed else big
-        if tag == 0x90:
+        if tag == TAG_CHAR:
             return chr(<int>self.int32(0, 0xFFFF, "a char"))
-        if tag == 0x91:
+        if tag == TAG_BINARY:
             number = self.int32(0, 0x7FFFFFFF, "bytes with a length")
             return PyBytes_FromStringAndSize(<const char*>self.take(number, "bytes"), number)
-        if 0xA7 <= tag <= 0xAA:
+        if is_local(tag):
             return self.date(tag)
-        if 0xAB <= tag <= 0xAE:
+        if is_moment(tag):
             return self.moment(tag)
         self.bad(f"no value begins with 0x{tag:02x}", at)
 
@@ -239,9 +244,9 @@ cdef class JsonbReader(JsonbCursor):
         if self.depth >= self.depth_max:
             raise LimitError(f"fastjson2: nested deeper than {self.depth_max} at byte {at}")
         self.depth += 1
-        if tag == 0x92:
+        if tag == TAG_TYPED:
             result = self.with_class()
-        elif tag == 0x93:
+        elif tag == TAG_REFERENCE:
             self.bad("a reference where there can be none", at)
         else:
             if self.containers_left == 0:
@@ -250,7 +255,7 @@ cdef class JsonbReader(JsonbCursor):
                 )
             self.containers_left -= 1
             self.weigh(CONTAINER_WEIGHT)
-            result = self.map_of(None) if tag == 0xA6 else self.list_of(tag, None)
+            result = self.map_of(None) if tag == TAG_OBJECT else self.list_of(tag, None)
         self.depth -= 1
         return result
 
@@ -266,7 +271,7 @@ cdef class JsonbReader(JsonbCursor):
         if at >= self.n:
             self.cut("a value")
         tag = self.data[at]
-        if tag == 0xA6 or 0x94 <= tag <= 0xA4:
+        if tag == TAG_OBJECT or is_list(tag):
             if self.containers_left == 0:
                 raise LimitError(
                     f"fastjson2: more than {self.containers_max} lists and objects at byte {at}"
@@ -277,7 +282,7 @@ cdef class JsonbReader(JsonbCursor):
             self.weigh(CONTAINER_WEIGHT)
             self.at = at + 1
             self.depth += 1
-            value = self.map_of(java_class) if tag == 0xA6 else self.list_of(tag, java_class)
+            value = self.map_of(java_class) if tag == TAG_OBJECT else self.list_of(tag, java_class)
             self.depth -= 1
             return value
         value = self.value()
@@ -294,10 +299,10 @@ cdef class JsonbReader(JsonbCursor):
         return value
 
     cdef object list_of(self, uint8_t tag, str java_class):
-        cdef Py_ssize_t i, count = tag - 0x94
+        cdef Py_ssize_t i, count = tag - TAG_LIST_TINY
         cdef object result  # a list or a subclass of it
         cdef str element = element_class(java_class)
-        if tag == 0xA4:
+        if tag == TAG_LIST:
             count = self.int32(0, 0x7FFFFFFF, "a list with a length")
         # Each value takes a byte at least.
         if count > self.n - self.at:
@@ -307,7 +312,7 @@ cdef class JsonbReader(JsonbCursor):
         else:
             result = []
         for i in range(count):
-            if self.at < self.n and self.data[self.at] == 0x93:
+            if self.at < self.n and self.data[self.at] == TAG_REFERENCE:
                 (<list>result).append(None)
                 self.reference(result, i)
             elif element is not None:
@@ -334,7 +339,7 @@ cdef class JsonbReader(JsonbCursor):
             result = {}
         elif java_class in MAPS:
             result = TypedMap(java_class) if self.typed else {}
-        elif 0x49 <= tag <= 0x7F or tag == 0xA5:
+        elif is_text(tag) or tag == TAG_NAME or tag == TAG_OBJECT_END:
             result = new_bean(java_class)
             (<Bean>result).constant = False
             fields = True
@@ -344,18 +349,18 @@ cdef class JsonbReader(JsonbCursor):
             if self.at >= self.n:
                 self.cut("an object")
             tag = self.data[self.at]
-            if tag == 0xA5:
+            if tag == TAG_OBJECT_END:
                 self.at += 1
                 return result
             self.weigh(ENTRY_WEIGHT)
-            if 0x49 <= tag <= 0x7F:
+            if is_text(tag) or tag == TAG_NAME:
                 key = self.name()
             else:
                 if fields:
                     result = self.as_map(<Bean>result, since)
                     fields = False
                 key = self.key()
-            if self.at < self.n and self.data[self.at] == 0x93:
+            if self.at < self.n and self.data[self.at] == TAG_REFERENCE:
                 (<dict>result)[key] = None
                 self.reference(result, key)
             else:

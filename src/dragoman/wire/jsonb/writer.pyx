@@ -16,6 +16,15 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from dragoman.wire.big_endian cimport put32, put64
+from dragoman.wire.jsonb.tags cimport (
+    ASCII_TINY_MAX, LIST_TINY_MAX, TAG_ASCII, TAG_ASCII_TINY, TAG_BINARY, TAG_BYTE, TAG_CHAR,
+    TAG_DOUBLE, TAG_DOUBLE_LONG, TAG_DOUBLE_ONE, TAG_DOUBLE_ZERO, TAG_FALSE, TAG_FLOAT,
+    TAG_FLOAT_INT, TAG_INT, TAG_INT_BYTE_ZERO, TAG_INT_SHORT_ZERO, TAG_LIST, TAG_LIST_TINY,
+    TAG_LONG, TAG_LONG_BYTE_ZERO, TAG_LONG_INT, TAG_LONG_SHORT_ZERO, TAG_LONG_TINY_ZERO, TAG_NAME,
+    TAG_NULL, TAG_OBJECT, TAG_OBJECT_END, TAG_REFERENCE, TAG_SHORT, TAG_TRUE, TAG_TYPED,
+    TAG_UTF16_LITTLE, TAG_UTF8,
+)
 from dragoman.wire.java.bean cimport Bean
 from dragoman.wire.buffer cimport Buffer
 
@@ -68,18 +77,6 @@ cdef dict BOXES = {
     "Ljava/lang/Byte;": "B", "Ljava/lang/Short;": "S", "Ljava/lang/Character;": "C",
     "Ljava/lang/Float;": "F", "Ljava/lang/Double;": "D", "Ljava/lang/Long;": "J",
 }
-
-
-cdef inline void put32(uint8_t* p, uint32_t value) noexcept nogil:
-    p[0] = value >> 24
-    p[1] = (value >> 16) & 255
-    p[2] = (value >> 8) & 255
-    p[3] = value & 255
-
-
-cdef inline void put64(uint8_t* p, uint64_t value) noexcept nogil:
-    put32(p, <uint32_t>(value >> 32))
-    put32(p + 4, <uint32_t>value)
 
 
 cdef class JsonbWriter:
@@ -136,14 +133,14 @@ cdef class JsonbWriter:
         cdef uint32_t bits
         cdef int64_t number
         if kind == "C" and type(value) is str and len(value) == 1 and ord(value) <= 0xFFFF:
-            self.tag(0x90)
+            self.tag(TAG_CHAR)
             return self.int32(ord(value))
         if isinstance(value, int) and not isinstance(value, bool):
             if kind == "B" and -0x80 <= value <= 0x7F:
-                self.tag(0xBD)
+                self.tag(TAG_BYTE)
                 return self.tag(<uint8_t>(<int>value & 255))
             if kind == "S" and -0x8000 <= value <= 0x7FFF:
-                self.tag(0xBC)
+                self.tag(TAG_SHORT)
                 self.tag(<uint8_t>((<int>value >> 8) & 255))
                 return self.tag(<uint8_t>(<int>value & 255))
             if kind == "J" and -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
@@ -155,11 +152,11 @@ cdef class JsonbWriter:
             if -0x40000 <= single < 0x40000 and single == <int64_t>single and (
                 single != 0 or str(value)[0] != "-"
             ):
-                self.tag(0xB6)
+                self.tag(TAG_FLOAT_INT)
                 return self.int32(<int64_t>single)
             memcpy(&bits, &single, 4)
             to = <uint8_t*>self.out.reserve(5)
-            to[0] = 0xB7
+            to[0] = TAG_FLOAT
             put32(to + 1, bits)
             self.out.length += 5
             return 0
@@ -182,16 +179,16 @@ cdef class JsonbWriter:
             to[0] = <uint8_t>(value & 255)
             self.out.length += 1
         elif -2048 <= value <= 2047:
-            to[0] = <uint8_t>(0x38 + (value >> 8))
+            to[0] = <uint8_t>(TAG_INT_BYTE_ZERO + (value >> 8))
             to[1] = value & 255
             self.out.length += 2
         elif -262144 <= value <= 262143:
-            to[0] = <uint8_t>(0x44 + (value >> 16))
+            to[0] = <uint8_t>(TAG_INT_SHORT_ZERO + (value >> 16))
             to[1] = (value >> 8) & 255
             to[2] = value & 255
             self.out.length += 3
         else:
-            to[0] = 0x48
+            to[0] = TAG_INT
             put32(to + 1, <uint32_t>value)
             self.out.length += 5
         return 0
@@ -200,23 +197,23 @@ cdef class JsonbWriter:
         """A long."""
         cdef uint8_t* to = <uint8_t*>self.out.reserve(9)
         if -8 <= value <= 15:
-            to[0] = <uint8_t>(0xE0 + value)
+            to[0] = <uint8_t>(TAG_LONG_TINY_ZERO + value)
             self.out.length += 1
         elif -2048 <= value <= 2047:
-            to[0] = <uint8_t>(0xD0 + (value >> 8))
+            to[0] = <uint8_t>(TAG_LONG_BYTE_ZERO + (value >> 8))
             to[1] = value & 255
             self.out.length += 2
         elif -262144 <= value <= 262143:
-            to[0] = <uint8_t>(0xC4 + (value >> 16))
+            to[0] = <uint8_t>(TAG_LONG_SHORT_ZERO + (value >> 16))
             to[1] = (value >> 8) & 255
             to[2] = value & 255
             self.out.length += 3
         elif -0x80000000 <= value <= 0x7FFFFFFF:
-            to[0] = 0xBF
+            to[0] = TAG_LONG_INT
             put32(to + 1, <uint32_t>value)
             self.out.length += 5
         else:
-            to[0] = 0xBE
+            to[0] = TAG_LONG
             put64(to + 1, <uint64_t>value)
             self.out.length += 9
         return 0
@@ -226,13 +223,13 @@ cdef class JsonbWriter:
         cdef uint64_t bits
         memcpy(&bits, &value, 8)
         if bits == 0 or value == 1:
-            return self.tag(0xB3 if bits else 0xB2)
+            return self.tag(TAG_DOUBLE_ONE if bits else TAG_DOUBLE_ZERO)
         # Minus zero as it is: what fastjson2 makes of it loses the sign.
         if value != 0 and -0x80000000 <= value <= 0x7FFFFFFF and value == <int64_t>value:
-            self.tag(0xB4)
+            self.tag(TAG_DOUBLE_LONG)
             return self.int64(<int64_t>value)
         to = <uint8_t*>self.out.reserve(9)
-        to[0] = 0xB5
+        to[0] = TAG_DOUBLE
         put64(to + 1, bits)
         self.out.length += 9
         return 0
@@ -245,10 +242,10 @@ cdef class JsonbWriter:
         cdef int narrow = 0, sampled
         if PyUnicode_MAX_CHAR_VALUE(value) < 0x100:
             n = len(value)
-            if n < 48:
-                self.tag(<uint8_t>(0x49 + n))
+            if n <= ASCII_TINY_MAX:
+                self.tag(<uint8_t>(TAG_ASCII_TINY + n))
             else:
-                self.tag(0x79)
+                self.tag(TAG_ASCII)
                 if n > 0x7FFFFFFF:
                     raise UsageError("a text of 2 GiB")
                 self.int32(n)
@@ -263,10 +260,10 @@ cdef class JsonbWriter:
             try:
                 utf8 = value.encode()
             except UnicodeEncodeError:  # half of a pair
-                return self.chunk(0x7C, data)
+                return self.chunk(TAG_UTF16_LITTLE, data)
             if len(utf8) <= n:
-                return self.chunk(0x7A, utf8)
-        return self.chunk(0x7C, data)
+                return self.chunk(TAG_UTF8, utf8)
+        return self.chunk(TAG_UTF16_LITTLE, data)
 
     cdef int chunk(self, uint8_t tag, bytes data) except -1:
         """Bytes behind their length."""
@@ -292,12 +289,12 @@ cdef class JsonbWriter:
 
     cdef int type_name(self, str name) except -1:
         """The mark and the class of a value that follows."""
-        self.tag(0x92)
+        self.tag(TAG_TYPED)
         self.numbered(name)
         return 0
 
     cdef int field(self, str name) except -1:
-        self.tag(0x7F)
+        self.tag(TAG_NAME)
         self.numbered(name)
         return 0
 
@@ -313,15 +310,15 @@ cdef class JsonbWriter:
         if kind is str:
             return self.text(<str>value)
         if value is None:
-            return self.tag(0xAF)
+            return self.tag(TAG_NULL)
         if kind is bool:
-            return self.tag(0xB1 if value is True else 0xB0)
+            return self.tag(TAG_TRUE if value is True else TAG_FALSE)
         if kind is int:
             return self.integer(value)
         if kind is float:
             return self.double(<double>value)
         if kind is bytes:
-            return self.chunk(0x91, <bytes>value)
+            return self.chunk(TAG_BINARY, <bytes>value)
         if kind is DATETIME and value.tzinfo is not None:
             return self.raw(put_moment(value))
         if isinstance(value, (list, tuple, dict, set, frozenset)):
@@ -379,7 +376,7 @@ cdef class JsonbWriter:
         if isinstance(value, str):
             return self.text(str(value))
         if isinstance(value, (bytearray, memoryview)):
-            return self.chunk(0x91, bytes(value))
+            return self.chunk(TAG_BINARY, bytes(value))
         if isinstance(value, decimal.Decimal):
             return self.raw(put_decimal(value))
         if isinstance(value, DATETIME) and value.tzinfo is not None:
@@ -398,7 +395,7 @@ cdef class JsonbWriter:
         """Write a reference to what has been written already, if there can be one."""
         cdef object before
         if value is holder:
-            self.tag(0x93)
+            self.tag(TAG_REFERENCE)
             self.text("..")
             return True
         before = self.seen.get(<size_t><void*>value)
@@ -413,7 +410,7 @@ cdef class JsonbWriter:
         where = text_of((<tuple>before)[1])
         if where is None:
             return False
-        self.tag(0x93)
+        self.tag(TAG_REFERENCE)
         self.text(where)
         return True
 
@@ -429,10 +426,10 @@ cdef class JsonbWriter:
                 inner = java_class[1:]
             elif is_set(java_class):
                 path = None
-        if count < 16:
-            self.tag(<uint8_t>(0x94 + count))
+        if count <= LIST_TINY_MAX:
+            self.tag(<uint8_t>(TAG_LIST_TINY + count))
         else:
-            self.tag(0xA4)
+            self.tag(TAG_LIST)
             self.int32(count)
         for value in values:
             if constants and isinstance(value, Bean) and type(value.get("name")) is str:
@@ -450,7 +447,7 @@ cdef class JsonbWriter:
         """A map."""
         if java_class is not None and java_class not in PLAIN:
             self.type_name(wire_name(java_class))
-        self.tag(0xA6)
+        self.tag(TAG_OBJECT)
         for key, value in values.items():
             if type(key) is str:
                 self.text(<str>key)
@@ -459,7 +456,7 @@ cdef class JsonbWriter:
                     key = list(key)
                 self.any(key, None, None, None, ROOT)
             self.any(value, values, path if type(key) is str else None, key, 0)
-        self.tag(0xA5)
+        self.tag(TAG_OBJECT_END)
         return 0
 
     cdef int bean(self, Bean bean, object path) except -1:
@@ -478,17 +475,17 @@ cdef class JsonbWriter:
             # On the wire it is what is in it.
             for value in bean.values():
                 return self.any(value, None, path, None, ROOT)
-            return self.tag(0xAF)
+            return self.tag(TAG_NULL)
         self.type_name(NAMES.get(bean.java_class, bean.java_class))
         if len(bean) == 1 and is_constant(bean, self.constants):
             return self.text(bean["name"])
-        self.tag(0xA6)
+        self.tag(TAG_OBJECT)
         for name, value in bean.items():
             if type(name) is not str:
                 raise UsageError(f"fastjson2: a field of {bean.java_class} that is no text")
             self.field(<str>name)
             self.any(value, bean, path, name, 0)
-        self.tag(0xA5)
+        self.tag(TAG_OBJECT_END)
         return 0
 
 
