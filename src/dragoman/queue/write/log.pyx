@@ -560,6 +560,51 @@ cdef void log_adapt(Store* s) noexcept nogil:
         t.limit = 65536
 
 
+cdef int _write_meta(Store* s) noexcept nogil:
+    # META has what blocks refer to before they are written.
+    cdef int error
+    while s.meta.length:
+        error = meta_flush(s, False)
+        if error == 0:
+            break
+        error = _failed(s, error, True)
+        if error < 0:
+            return error
+    return 0
+
+
+cdef int _gather_batch(Store* s, Pending* batch, uint64_t* n) noexcept nogil:
+    # Up to the first that fails, whose number ``n`` is then.
+    cdef Table* t = &s.table
+    cdef uint64_t i
+    cdef uint32_t freed = 0
+    cdef int error
+    for i in range(n[0]):
+        if i + 2 < n[0] and batch[i + 2].big == NULL:
+            _prefetch_chunk(t, batch[i + 2].head)
+        error = _gather(s, &batch[i])
+        if error < 0:
+            # What is known of its chunks is forgotten: it stays in the ring.
+            s.freed_count = freed
+            n[0] = i
+            return error
+        freed = s.freed_count
+        prefetch(&t.queues[batch[i].queue])
+    return 0
+
+
+cdef void _end(Store* s) noexcept nogil:
+    # Under the lock, which is let go of meanwhile: the writer writes no more.
+    if s.closing and not s.poison and s.log_error == 0 and not s.read_only:
+        # A store that was closed in order need not be scanned, and what is cut from it is damage.
+        pthread_mutex_unlock(&s.lock)
+        log_seal(s, False)
+        pthread_mutex_lock(&s.lock)
+    s.writer_alive = False
+    s.flush_done = s.flush_asked
+    pthread_cond_broadcast(&s.space)
+
+
 cdef void log_run(Store* s) noexcept nogil:
     """The writer's thread, until the store closes."""
     cdef Pending batch[BATCH]
@@ -568,7 +613,6 @@ cdef void log_run(Store* s) noexcept nogil:
     cdef uint64_t asked = s.flush_done
     cdef uint64_t barrier = 0
     cdef uint64_t sealed = s.number
-    cdef uint32_t freed
     cdef int error
     pthread_mutex_lock(&s.lock)
     while True:
@@ -582,39 +626,19 @@ cdef void log_run(Store* s) noexcept nogil:
             if asked == s.flush_done:
                 asked = s.flush_asked
                 barrier = t.ring_tail
-            if n > barrier - t.ring_head:
-                n = barrier - t.ring_head
-        if n > BATCH:
-            n = BATCH
+            n = min(n, barrier - t.ring_head)
+        n = min(n, <uint64_t>BATCH)
         if n == 0 and s.flush_asked == s.flush_done:
             break  # closing
         for i in range(n):
             batch[i] = t.ring[(t.ring_head + i) & t.ring_mask]
         pthread_mutex_unlock(&s.lock)
-        error = 0
-        freed = 0
-        while s.meta.length:
-            error = meta_flush(s, False)
-            if error == 0:
-                break
-            error = _failed(s, error, True)
-            if error < 0:
-                break
         s.freed_count = 0
+        error = _write_meta(s)
         if error < 0:
             n = 0
         else:
-            for i in range(n):
-                if i + 2 < n and batch[i + 2].big == NULL:
-                    _prefetch_chunk(t, batch[i + 2].head)
-                error = _gather(s, &batch[i])
-                if error < 0:
-                    # What is known of its chunks is forgotten: it stays in the ring.
-                    s.freed_count = freed
-                    n = i
-                    break
-                freed = s.freed_count
-                prefetch(&t.queues[batch[i].queue])
+            error = _gather_batch(s, batch, &n)
         if n == 0 and error == 0:
             error = _flush(s)
         for i in range(n):
@@ -645,12 +669,5 @@ cdef void log_run(Store* s) noexcept nogil:
         if t.chunks_used * 256 > s.tail_bytes_max:
             _evict(s)
         pthread_cond_broadcast(&s.space)
-    if s.closing and not s.poison and s.log_error == 0 and not s.read_only:
-        # A store that was closed in order need not be scanned, and what is cut from it is damage.
-        pthread_mutex_unlock(&s.lock)
-        log_seal(s, False)
-        pthread_mutex_lock(&s.lock)
-    s.writer_alive = False
-    s.flush_done = s.flush_asked
-    pthread_cond_broadcast(&s.space)
+    _end(s)
     pthread_mutex_unlock(&s.lock)
