@@ -605,6 +605,17 @@ cdef void _end(Store* s) noexcept nogil:
     pthread_cond_broadcast(&s.space)
 
 
+cdef void _publish_batch(Store* s, Pending* batch, uint64_t n) noexcept nogil:
+    # Under the lock: queues know of their blocks, and the ring has room.
+    cdef Table* t = &s.table
+    cdef uint64_t i
+    for i in range(n):
+        _publish(s, &batch[i], t.ring_head + i)
+    chunks_give(t, s.freed, s.freed_count)
+    s.freed_count = 0
+    t.ring_head += n
+
+
 cdef void log_run(Store* s) noexcept nogil:
     """The writer's thread, until the store closes."""
     cdef Pending batch[BATCH]
@@ -616,9 +627,7 @@ cdef void log_run(Store* s) noexcept nogil:
     cdef int error
     pthread_mutex_lock(&s.lock)
     while True:
-        while (
-            t.ring_head == t.ring_tail and s.flush_asked == s.flush_done and not s.closing
-        ):
+        while t.ring_head == t.ring_tail and s.flush_asked == s.flush_done and not s.closing:
             pthread_cond_wait(&s.work, &s.lock)
         n = t.ring_tail - t.ring_head
         if s.flush_asked != s.flush_done:
@@ -644,11 +653,7 @@ cdef void log_run(Store* s) noexcept nogil:
         for i in range(n):
             _prefetch_entry(&t.queues[batch[i].queue])
         _lock(s)
-        for i in range(n):
-            _publish(s, &batch[i], t.ring_head + i)
-        chunks_give(t, s.freed, s.freed_count)
-        s.freed_count = 0
-        t.ring_head += n
+        _publish_batch(s, batch, n)
         if sealed != s.number:
             sealed = s.number
             log_published(s)
