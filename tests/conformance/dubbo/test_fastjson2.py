@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from interop.python_values import differs
-from tests.tables import each_row
 
 from dragoman.wire.dubbo.fastjson2 import reply_as_hessian2, request_of
 from dragoman.wire.dubbo.invocation import (
@@ -21,6 +20,7 @@ from dragoman.wire.dubbo.invocation import (
 )
 from dragoman.wire.jsonb.reader import decode
 from dragoman.wire.jsonb.writer import encode
+from tests.tables import each_row
 
 RECORDING = json.loads((Path(__file__).parent / "3.3-fastjson2.json").read_text())
 CALLS = RECORDING["calls"]

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from interop.hessian2 import RELEASES, load, recorder
 from interop.java import JavaMissing
-from tests.tables import each_row
 
 from dragoman.errors import LimitError, ProtocolError
 from dragoman.wire.dubbo.frame import DubboDecoder, DubboFrame
 from dragoman.wire.hessian2 import Hessian2Scanner, decode, decode_stream, encode, to_json
 from dragoman.wire.java import Bean, Date, enum
+from tests.tables import each_row
 
 RECORDED = {release: load(release) for release in RELEASES}
 NAMES = list(RECORDED["3.2.13"])
