@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from dragoman.agent.consumer_metrics import SERVICE_COUNTERS
 from dragoman.registry.report import _HELP
 
 ROOT = Path(__file__).parent.parent.parent
 ADDED = re.compile(r"\.(?:counter|gauge|histogram)\(\s*\"(dragoman_[a-z_]+)\"")
 NAMED = re.compile(r"`(dragoman_[a-z_]+)`")
 STATUS = re.compile(r"^            \"([a-z_]+)\": ", re.MULTILINE)
-SOURCES = ("consumer", "provider", "worker", "crew", "supervisor")
+SOURCES = ("consumer", "consumer_metrics", "provider", "worker", "worker_pool", "supervisor")
 
 
 def source(name: str) -> str:
@@ -22,6 +23,7 @@ def test_every_metric_is_told_and_no_other() -> None:
     made = {f"dragoman_registry_{name}" for name in _HELP}
     for name in SOURCES:
         made.update(ADDED.findall(source(name)))
+    made.update(name for name, _, _ in SERVICE_COUNTERS)
     assert len(made) > 40
     assert set(NAMED.findall((ROOT / "docs/admin.md").read_text())) == made
 

@@ -17,12 +17,12 @@ from dragoman.registry.report import add_registry_metrics
 # Services that are added in one tick of the loop: about a millisecond.
 SERVICES_A_TICK: Final = 20
 
-# The name of a counter after ``dragoman_service_``, its place in the status, and its help.
+# The name of a counter, its place in the status, and its help.
 SERVICE_COUNTERS: Final = (
-    ("requests", "requests", "Requests."),
-    ("shed", "shed", "Requests turned away because too many were waiting."),
-    ("retried", "retried", "Requests tried again elsewhere."),
-    ("deadlines", "expired", "Requests whose deadline passed."),
+    ("dragoman_service_requests_total", "requests", "Requests."),
+    ("dragoman_service_shed_total", "shed", "Requests turned away because too many were waiting."),
+    ("dragoman_service_retried_total", "retried", "Requests tried again elsewhere."),
+    ("dragoman_service_deadlines_total", "expired", "Requests whose deadline passed."),
 )
 
 
@@ -58,7 +58,7 @@ def _add_http(out: Snapshot, ingress: Ingress) -> None:
 def _add_service(out: Snapshot, service: dict[str, Any]) -> None:
     name = service["service"]
     for counter, place, text in SERVICE_COUNTERS:
-        out.counter(f"dragoman_service_{counter}_total", service[place], text, service=name)
+        out.counter(counter, service[place], text, service=name)
     waiting = "Requests waiting for credit."
     out.gauge("dragoman_service_waiting", service["waiting"], waiting, service=name)
     served = "Whether a service has an endpoint that takes part."
