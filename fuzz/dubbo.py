@@ -155,7 +155,7 @@ def check_stream(data: bytes, source: random.Random) -> None:
 
 
 def accepted(read: Callable[[bytes], bytes], data: bytes) -> bytes | None:
-    """What ``read`` makes of ``data``, None if it refuses."""
+    """The result of ``read`` on ``data``, None if it refuses."""
     try:
         return read(data)
     except UsageError:

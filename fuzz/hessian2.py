@@ -195,7 +195,7 @@ def check_values(data: bytes) -> None:
 
 
 def check_exact(data: bytes) -> None:
-    """What is read exactly is written as it was meant."""
+    """A value read exactly is written as it was meant."""
     try:
         back = Hessian2Reader(data, exact=True).read()
     except ProtocolError:

@@ -35,7 +35,7 @@ def frame(id: int, body: bytes, flags: int, status: int = 20) -> bytes:
 
 
 def some_bytes(source: random.Random) -> bytes:
-    """What a peer might say."""
+    """Bytes that a peer might send."""
     what = source.random()
     if what < 0.5:
         # Heartbeats that want an answer, many at once.

@@ -94,7 +94,7 @@ def some_registration(source: random.Random) -> Registration:
 
 
 def listed_by_service(registrations: list[Registration]) -> dict[bytes, set[str]]:
-    """What a directory is to know of these: a plain model."""
+    """A plain model of a directory's knowledge of these."""
     services: dict[bytes, set[str]] = defaultdict(set)
     for each in registrations:
         if ":" in each.interface or each.interface == "*" or "/" in each.version:
@@ -105,7 +105,7 @@ def listed_by_service(registrations: list[Registration]) -> dict[bytes, set[str]
 
 
 def known(directory: Directory) -> dict[bytes, set[str]]:
-    """What it knows."""
+    """The directory's knowledge."""
     return {
         key: addresses
         for key, service in directory.services.items()

@@ -55,7 +55,7 @@ def in_pieces(source: random.Random, frames: list[bytes], id: int, body: bytes) 
 
 
 def client_frames(source: random.Random) -> list[bytes]:
-    """What a client might say after its HELLO."""
+    """Frames that a client might send after its HELLO."""
     frames = [frame("NAME", name, target=i) for i, name in enumerate((b"now", b"later", b"x"), 1)]
     id = 0
     for _ in range(source.randrange(30)):
@@ -93,7 +93,7 @@ def client_frames(source: random.Random) -> list[bytes]:
 
 
 def server_frames(source: random.Random) -> list[bytes]:
-    """What a server might say after its HELLO."""
+    """Frames that a server might send after its HELLO."""
     frames = [frame("CREDIT", value=LIMIT)]
     for _ in range(source.randrange(40)):
         what = source.random()

@@ -98,11 +98,11 @@ cdef int refuse(Buffer out, uint64_t id, int status, str why) except -1:
 
 
 class Refused(Exception):
-    """What a method throws: a class and a message."""
+    """An exception that a method throws: a class and a message."""
 
 
 cdef answer(request):
-    """What the request's method returns."""
+    """The result of the request's method."""
     if request.method != "$invoke":
         return call(request.method, request.descriptor, request.arguments)
     if request.descriptor != GENERIC:

@@ -1,5 +1,5 @@
 def java_hash(text: str) -> int:
-    """What ``text.hashCode()`` returns in Java. Lone surrogates count as the units they are."""
+    """The result of ``text.hashCode()`` in Java. Lone surrogates count as the units they are."""
 
 def java_hash_of_json(json: bytes) -> int:
     """The same, of a well-formed JSON string with its quotes."""

@@ -114,7 +114,7 @@ cdef int32_t java_hash_json(const char* json, Py_ssize_t n) noexcept nogil:
 
 
 def java_hash(str text not None):
-    """What ``text.hashCode()`` returns in Java. Lone surrogates count as the units they are."""
+    """The result of ``text.hashCode()`` in Java. Lone surrogates count as the units they are."""
     cdef bytes utf8 = text.encode("utf-8", "surrogatepass")
     return java_hash_utf8(PyBytes_AS_STRING(utf8), PyBytes_GET_SIZE(utf8))
 

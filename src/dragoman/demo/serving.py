@@ -32,7 +32,7 @@ SIZES = ("small", "medium", "large")
 
 @dataclass(frozen=True)
 class ProviderOptions:
-    """What ``dragoman demo provider`` is told; ``size`` is a label for capacities 1 : 2 : 3."""
+    """Options of ``dragoman demo provider``; ``size`` is a label for capacities 1 : 2 : 3."""
 
     host: str = "127.0.0.1"
     port: int = 20880

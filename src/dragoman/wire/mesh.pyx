@@ -113,7 +113,7 @@ cdef class MeshDecoder:
         self._end = data + n
 
     cdef bytes rest(self):
-        """What has been received and not been looked at; it counts as looked at from now on."""
+        """The bytes received and not looked at yet; they count as looked at from now on."""
         cdef bytes left = PyBytes_FromStringAndSize(self._at, self._end - self._at)
         self._at = self._end
         return left

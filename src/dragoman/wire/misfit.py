@@ -1,4 +1,4 @@
-"""What is wrong with data that does not fit a type, in words of our own.
+"""Messages for data that does not fit a type, in words of our own.
 
 msgspec tells whether data fits; how it words what does not changes from release to release, and
 such words reach users and tests. So nobody shows the text of its errors: who catches one asks here,
@@ -207,7 +207,7 @@ def _fits_loosely(value: Any, kind: Any) -> bool:
 
 
 def _parts(value: Any, kind: Any, binary: bool) -> Iterator[tuple[str | int, Any, Any]]:
-    """What a container holds, each with its place and the type that is wanted there."""
+    """The values of a container, each with its place and the type that is wanted there."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
         yield from _parts(value, args[0], binary)

@@ -3,7 +3,7 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.json.string cimport Slice
 
-# Outcomes beyond jsontext's JSON_*: all positive, 0 is success.
+# Outcomes beyond JSON_* of ``json.text``: all positive, 0 is success.
 cdef enum:
     FASTJSON_OK = 0
     FASTJSON_TRUNCATED = 16

@@ -60,4 +60,4 @@ def encode_exception_reply(id: int, class_name: bytes, message: bytes) -> bytes:
     """A reply frame with a throwable. UsageError when ``message`` is not UTF-8."""
 
 def describe_exception(json: bytes) -> str:
-    """What a throwable's JSON says, ``class: message``, best effort, bounded, on one line."""
+    """The throwable of a JSON text as ``class: message``, best effort, bounded, on one line."""

@@ -347,7 +347,7 @@ cdef int read_reply(const char* body, Py_ssize_t n, FastjsonReply* reply) noexce
 
 
 cdef const char* fastjson_problem(int code) noexcept nogil:
-    """What an outcome of this module or of ``json.text`` means, for a message."""
+    """The meaning of an outcome of this module or of ``json.text`` means, for a message."""
     if code == FASTJSON_TRUNCATED:
         return "body ends before its last field"
     if code == FASTJSON_BAD_TYPE:
@@ -590,5 +590,5 @@ def encode_exception_reply(uint64_t id, bytes class_name not None, bytes message
 
 
 def describe_exception(bytes json not None):
-    """What a throwable's JSON says, ``class: message``, best effort, bounded, on one line."""
+    """The throwable of a JSON text as ``class: message``, best effort, bounded, on one line."""
     return exception_text(PyBytes_AS_STRING(json), PyBytes_GET_SIZE(json))

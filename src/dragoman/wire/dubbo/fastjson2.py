@@ -96,7 +96,7 @@ def encode_request(fields: Fields, constants: Set[str] | None = None) -> bytes:
 
 
 def decode_request(body: bytes, weight_max: int = sys.maxsize) -> Fields:
-    """What a request's body says; arguments as their types in the descriptor have them.
+    """The request of a body; arguments as their types in the descriptor have them.
     ``weight_max``: of arguments and attachments, as their reader counts; LimitError beyond it."""
     parts = _parts(body)
     if len(parts) < 6:

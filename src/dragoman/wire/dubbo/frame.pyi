@@ -93,7 +93,7 @@ def encode_error_reply(id: int, status: int, text: bytes, *, serialization: int 
     """A reply under a status other than 20. UsageError when ``text`` is not UTF-8."""
 
 def event_name(body: bytes) -> Literal["heartbeat", "readonly", "writable"] | None:
-    """What an event's body says, or None for an event that nobody knows."""
+    """The meaning of an event's body, or None for an event that nobody knows."""
 
 def reply_error_text(serialization: int, body: bytes) -> str:
     """The text of a reply under a status other than 20, at most 4 KiB, on one line."""

@@ -169,7 +169,7 @@ cdef int write_error_reply(
 
 
 cdef int event_kind(const char* body, Py_ssize_t n) noexcept nogil:
-    """What an event's body says, in whichever serialization: heartbeat (a null), "R" or "W".
+    """The meaning of an event's body, in whichever serialization: heartbeat (a null), "R" or "W".
 
     Knows hessian2, fastjson with a newline or a length in front, fastjson2 (JSONB) and Java's. An
     empty body is a heartbeat.

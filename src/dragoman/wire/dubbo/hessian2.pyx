@@ -316,7 +316,7 @@ cdef int begin_hessian_reply(const char* body, Py_ssize_t n, HessianReply* reply
 
 
 cdef const char* hessian_problem(int code) noexcept nogil:
-    """What an outcome of this module means, for a message."""
+    """The meaning of an outcome of this module, for a message."""
     if code == HESSIAN_TOO_LONG:
         return "body is too long"
     if code == HESSIAN_BAD_TYPE:

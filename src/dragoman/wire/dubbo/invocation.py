@@ -40,7 +40,7 @@ FASTJSON2: Final = int(Serialization.FASTJSON2)
 
 
 class Request(NamedTuple):
-    """What a request says. ``service_version`` and texts that were null are None."""
+    """A request as it was read. ``service_version`` and texts that were null are None."""
 
     protocol: str | None
     path: str
@@ -57,7 +57,7 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a reply says: the value, or the throwable that the service threw, a Bean as a rule."""
+    """A reply as it was read: the value, or the throwable that the service threw, a Bean as a rule."""
 
     value: Any
     exception: Any
@@ -133,7 +133,7 @@ def encode_request(
 
 
 def decode_request(body: bytes, serialization: int, *, weight_max: int = sys.maxsize) -> Request:
-    """What a request's body says. Raises ProtocolError; of one in fastjson2 LimitError when it
+    """The request of a body. Raises ProtocolError; of one in fastjson2 LimitError when it
     weighs more than ``weight_max`` (``jsonb.reader``)."""
     if serialization == HESSIAN2:
         reader = Hessian2Reader(body)
@@ -223,7 +223,7 @@ def encode_reply(
 
 
 def decode_reply(body: bytes, serialization: int) -> Reply:
-    """What the body of a reply under status 20 says. Raises ProtocolError."""
+    """The reply of a body under status 20. Raises ProtocolError."""
     if serialization == HESSIAN2:
         reader = Hessian2Reader(body)
         kind = reader.read_int()

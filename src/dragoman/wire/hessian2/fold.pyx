@@ -1,8 +1,8 @@
 """Objects whose JSON is no object: which classes, made of which fields, and dates and times.
 
 ``hessian2.walker`` looks classes up where they are defined, ``hessian2.scanner`` folds their
-objects. The invariant: what does not have the fields that it should have, or not of the kind that
-they should be, is left an object.
+objects. The invariant: an object without the fields that its class should have, or with fields of
+another kind, is left an object.
 """
 
 from libc.stdint cimport int64_t

@@ -1,4 +1,4 @@
-# What a descriptor asks for.
+# Kinds of values that descriptors ask for.
 cdef enum:
     AS_IS
     BOOLEAN

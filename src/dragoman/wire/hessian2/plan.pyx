@@ -1,4 +1,4 @@
-"""What each parameter's type asks of a value that is written: plans, by JVM descriptor.
+"""Plans: how a value is written as a parameter's type asks, by JVM descriptor.
 
 ``hessian2.writer`` writes by them. The invariant: a plan depends on nothing but its descriptor, so
 those seen are remembered, a bounded number of them.
@@ -56,7 +56,7 @@ cdef dict MAPS = {
 
 
 cdef class Plan:
-    """What one parameter's type asks for."""
+    """How a value is written for one parameter's type."""
 
     def __cinit__(self, kind, java_class, nullable=True):
         self.kind = kind

@@ -23,6 +23,8 @@ The invariants: what a peer names is never looked up; a length is believed only 
 there (nothing is allocated by what is claimed); depth, containers and costly keys of maps are
 bounded, and so memory is: at most 64 bytes for each byte of input and 512 for each container.
 Whatever is wrong ends the stream with a ProtocolError that names the byte.
+
+Long because one class reads every form of a stream.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize

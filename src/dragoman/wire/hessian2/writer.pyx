@@ -8,6 +8,8 @@ all its values. A JVM descriptor says what Java's method wants: ``J`` makes a lo
 The invariants: an object that comes again is written as a reference, so cycles and sharing end and
 cost nothing; depth is bounded. After an error what was written of the value is there and the
 stream of no more use: whoever writes into a link's buffer puts its length back.
+
+Long because one class writes every form of a stream.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING

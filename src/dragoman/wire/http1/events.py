@@ -1,4 +1,4 @@
-"""What the HTTP decoders' Python methods return; compiled callers read the attributes instead."""
+"""Events that the HTTP decoders' Python methods return; compiled callers read the attributes instead."""
 
 from __future__ import annotations
 

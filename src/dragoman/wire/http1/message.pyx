@@ -1,4 +1,4 @@
-"""What HTTP/1.1 requests and responses have in common: fields, framing, bodies (RFC 9112).
+"""The common part of HTTP/1.1 requests and responses: fields, framing, bodies (RFC 9112).
 
 ``RequestDecoder`` and ``ResponseDecoder`` build on ``MessageDecoder``. It is a table-driven state
 machine that stops at any byte and goes on there, so that the verdict on a message never depends on
@@ -420,7 +420,7 @@ cdef class MessageDecoder:
     # -- bodies (RFC 9112 sections 6 and 7)
 
     cdef int check_framing(self) noexcept:
-        """What Content-Length, Transfer-Encoding and Connection say together. -1: refused."""
+        """Settle what Content-Length, Transfer-Encoding and Connection say together. -1: refused."""
         if self.coding != TE_NONE:
             if self.content_length != -1:
                 return self.fail(400, "Content-Length and Transfer-Encoding stand together")

@@ -126,7 +126,7 @@ _parsed: dict[str, JavaType] = {}
 
 
 def java_type(text: str) -> JavaType:
-    """What a type's name says: ``java.util.Map<String, long[]>``, or the JVM's ``[J``.
+    """The type of a name: ``java.util.Map<String, long[]>``, or the JVM's ``[J``.
 
     Wildcards are their bounds. Raises UsageError.
     """

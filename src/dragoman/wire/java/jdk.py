@@ -75,7 +75,7 @@ def _micros(nanos: Any) -> int | None:
 
 
 def _made(make: Callable[..., Any], *parts: Any) -> Any:
-    """What ``make`` makes of ints, None if it cannot."""
+    """The result of ``make`` with ints, None if it cannot."""
     if any(type(part) is not int for part in parts):
         return None
     try:
@@ -263,7 +263,7 @@ def _moment(value: Any, java_class: str) -> Any:
 
 
 def date_value(value: Any) -> Any:
-    """What java.util.Date is written from: an aware datetime or a Date."""
+    """A value that is written as java.util.Date: an aware datetime or a Date."""
     return _moment(value, "java.util.Date")
 
 
@@ -434,7 +434,7 @@ TO_JAVA: dict[str, Callable[[Any], Any]] = {
 
 
 def plain_bean(value: Any) -> Any:
-    """What a value of the standard library is written as without a descriptor, None if unknown."""
+    """The Bean of a value of the standard library without a descriptor, None if unknown."""
     if isinstance(value, datetime.datetime):
         return local_datetime_bean(value) if value.utcoffset() is None else value
     if isinstance(value, Decimal):
@@ -462,7 +462,7 @@ def _int(part: bytes | None) -> int | None:
 
 
 def _quoted(part: bytes | None, pattern: bytes) -> str | None:
-    """What is between the quotes of a JSON string, if it looks like ``pattern``."""
+    """The text between the quotes of a JSON string, if it looks like ``pattern``."""
     if part is None or not re.fullmatch(b'"' + pattern + b'"', part):
         return None
     return part[1:-1].decode()

@@ -1,4 +1,4 @@
-"""What a Java throwable says, taken from its JSON as fastjson writes one, or from its Bean.
+"""The class and message of a Java throwable, taken from its JSON as fastjson writes one, or from its Bean.
 
 The agents' links pass it on to the caller. Best effort and bounded: the text is one line of at most
 8 KiB whatever the provider sent, and nothing that it names is instantiated.
@@ -34,7 +34,7 @@ cdef str short_text(const Slice* json):
 
 
 cdef str exception_text(const char* json, Py_ssize_t n):
-    """What a throwable says, ``class: message``, best effort, at most 8 KiB, on one line.
+    """A throwable as ``class: message``, best effort, at most 8 KiB, on one line.
 
     ``json`` has passed ``fastjson.read_reply``. Takes an object's ``@type`` (or ``class``) and
     ``message`` (or ``localizedMessage``, ``detailMessage``), or a plain string.

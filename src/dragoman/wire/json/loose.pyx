@@ -306,7 +306,7 @@ cdef class LooseJson:
     # ---- references
 
     cdef int target(self, int number) except? -2:
-        """What a reference refers to."""
+        """The node that a reference refers to."""
         cdef Node* node = self.node(number)
         cdef const uint8_t* p = self.text + node.ref
         cdef int found = 0, at = 1
@@ -333,7 +333,7 @@ cdef class LooseJson:
         return found
 
     cdef int step(self, int number, object name, bint index) except? -2:
-        """What stands in a list or an object under a name or an index."""
+        """The value in a list or an object under a name or an index."""
         cdef dict known = self.names.get(number)
         cdef Node* node
         cdef int child

@@ -6,7 +6,8 @@ cdef struct Slice:
     const char* data
     Py_ssize_t length
 
-# Outcomes here and in jsontext. Positive: refused, nothing written. Negative: a Python exception.
+# Outcomes here and in ``json.text``.
+# Positive: refused, nothing written. Negative: a Python exception.
 cdef enum:
     JSON_OK = 0
     JSON_BAD_UTF8 = 1

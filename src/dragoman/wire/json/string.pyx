@@ -182,7 +182,7 @@ cdef bint json_equals(
 
 
 cdef const char* json_problem(int code) noexcept nogil:
-    """What a ``JSON_*`` outcome means, for a message."""
+    """The meaning of a ``JSON_*`` outcome, for a message."""
     if code == JSON_BAD_UTF8:
         return "text is not valid UTF-8"
     if code == JSON_TOO_DEEP:

@@ -168,7 +168,7 @@ def instant_of(seconds: int, nanos: int, exact: bool) -> Any:
 
 
 def zoned_of(local: Any, zone: str, exact: bool) -> Any:
-    """What has a date, a time and a zone.
+    """A value with a date, a time and a zone.
 
     Java's three classes of it look alike on the wire. A named zone stays a name: which offset it
     had is not said.

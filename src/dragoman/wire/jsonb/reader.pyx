@@ -367,7 +367,7 @@ cdef class JsonbReader(JsonbCursor):
                 (<dict>result)[key] = self.value()
 
     cdef object as_map(self, Bean bean, Py_ssize_t since):
-        """What began like a bean and has a key that is no name: a map of somebody's own class."""
+        """A map of somebody's own class that began like a bean: it has a key that is no name."""
         cdef Py_ssize_t i
         made = TypedMap(bean.java_class)
         for key, value in bean.items():
@@ -399,7 +399,7 @@ cdef class JsonbReader(JsonbCursor):
             raise LimitError(f"fastjson2: a map's key {error} at byte {at}") from None
 
     cdef bint reference(self, object container, object key) except -1:
-        """What ``container[key]`` refers to: put there at once, or in the end."""
+        """Resolve the reference at ``container[key]``: at once, or in the end."""
         self.weigh(ENTRY_WEIGHT)
         cdef str path
         self.at += 1
