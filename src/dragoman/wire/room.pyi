@@ -3,7 +3,7 @@ class Room:
 
     def __init__(self, length: int) -> None: ...
     def rest(self) -> memoryview:
-        """The part still to be filled, from its beginning. Valid until ``fill`` and ``take``, and as
+        """The part not filled yet, from its beginning. Valid until ``fill`` and ``take``, and as
         long as the room is there."""
 
     def fill(self, n: int) -> bool:

@@ -27,7 +27,7 @@ cdef class Room:
         self._length = length
 
     def rest(self):
-        """The part still to be filled, from its beginning. Valid until ``fill`` and ``take``, and as
+        """The part not filled yet, from its beginning. Valid until ``fill`` and ``take``, and as
         long as the room is there; not to be used when it is whole."""
         if self._made is None or self._filled == self._length:
             raise UsageError("there is nothing to be filled")

@@ -57,7 +57,7 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """A reply as it was read: the value, or the throwable that the service threw, a Bean as a rule."""
+    """A reply as it was read: the value, or the service's throwable, a Bean as a rule."""
 
     value: Any
     exception: Any

@@ -1,4 +1,4 @@
-"""Events that the HTTP decoders' Python methods return; compiled callers read the attributes instead."""
+"""Events that the HTTP decoders' Python methods return; compiled callers read attributes."""
 
 from __future__ import annotations
 

@@ -420,7 +420,7 @@ cdef class MessageDecoder:
     # -- bodies (RFC 9112 sections 6 and 7)
 
     cdef int check_framing(self) noexcept:
-        """Settle what Content-Length, Transfer-Encoding and Connection say together. -1: refused."""
+        """Settle what Content-Length, Transfer-Encoding and Connection say. -1: refused."""
         if self.coding != TE_NONE:
             if self.content_length != -1:
                 return self.fail(400, "Content-Length and Transfer-Encoding stand together")

@@ -1,4 +1,4 @@
-"""The class and message of a Java throwable, taken from its JSON as fastjson writes one, or from its Bean.
+"""Class and message of a Java throwable, from its JSON as fastjson writes one, or from its Bean.
 
 The agents' links pass it on to the caller. Best effort and bounded: the text is one line of at most
 8 KiB whatever the provider sent, and nothing that it names is instantiated.
