@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport uint16_t
 
 from dragoman.rpc.calls cimport Account, ClientCall
@@ -29,7 +30,12 @@ cdef class Connection(Account):
     cdef readonly int connections
     cdef Sweep _sweep
 
-    cdef inline bint fits(self, Py_ssize_t n)
+    @cython.final
+    cdef inline bint fits(self, Py_ssize_t n):
+        """Whether a call with ``n`` bytes may go out now."""
+        return self.session is not None and self.calls < self._calls_max \
+            and (self.bytes + n <= self._bytes_max or self.calls == 0) and self.session.room() > 0
+
     cdef int send(self, ClientCall call) except -1
     cdef uint16_t _method_id(self, method) except 0
     cdef void _drain(self)
@@ -43,4 +49,6 @@ cdef class Connection(Account):
 cdef class Sweep(Timed):
     cdef Connection connection
 
-    cdef inline bint armed(self)
+    @cython.final
+    cdef inline bint armed(self):
+        return self._wheel is not None

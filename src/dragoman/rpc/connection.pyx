@@ -51,11 +51,6 @@ cdef class Connection(Account):
             tls=options.tls, server_hostname=options.server_hostname,
         )
 
-    cdef inline bint fits(self, Py_ssize_t n):
-        """Whether a call with ``n`` bytes may go out now."""
-        return self.session is not None and self.calls < self._calls_max \
-            and (self.bytes + n <= self._bytes_max or self.calls == 0) and self.session.room() > 0
-
     cdef int send(self, ClientCall call) except -1:
         """Send a call, or as much of it as there is room for, or have it fail."""
         cdef ClientSession session = self.session
@@ -251,9 +246,6 @@ cdef class Connection(Account):
 
 cdef class Sweep(Timed):
     """Looks after cancelled calls while there are calls."""
-
-    cdef inline bint armed(self):
-        return self._wheel is not None
 
     cdef void on_due(self):
         self.connection._sweep_calls()
