@@ -20,7 +20,7 @@ from dragoman.dubbo.server.connection import Connected
 
 from dragoman.budget import process_budget
 from dragoman.dubbo.upstream.link import DubboLink
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from fuzz.running import main
 
 HOST = "peer"

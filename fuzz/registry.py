@@ -21,7 +21,7 @@ from dragoman.errors import NotFoundError, ProtocolError, UnavailableError
 from dragoman.registry.base import Registration, decode_entry
 from dragoman.registry.changes import Snapshots
 from dragoman.registry.dubbo_url import read_provider
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from fuzz.running import main
 
 PREFIX = "/p"

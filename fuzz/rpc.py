@@ -21,9 +21,8 @@ from tests.calibration import too_many_pieces
 
 from dragoman import rpc
 from dragoman.errors import DragomanError
-from dragoman.testing.loop import SimulatedLoop
+from dragoman.testing import SimulatedLoop, at_rest, simulate
 from dragoman.testing.mesh import RawPeer, frame, hello, raw_client
-from dragoman.testing.rpc import at_rest, simulate_rpc
 from fuzz.mesh import mutate
 from fuzz.running import main
 
@@ -239,7 +238,7 @@ def once(seed: int) -> None:
     # What is refused is logged; here that is nearly everything.
     logging.disable(logging.CRITICAL)
     try:
-        simulate_rpc(seed, against_server if seed % 2 else against_client)
+        simulate(seed, against_server if seed % 2 else against_client)
     except Exception as error:
         raise AssertionError(f"seed {seed}: {error!r}") from error
     finally:

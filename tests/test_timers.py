@@ -10,7 +10,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from dragoman.timers import Timed, Wheel, call_at_us, cancel, clock_us, move
 
 GRAIN_US = 5000

@@ -12,7 +12,7 @@ from dragoman.errors import (
     DragomanError,
 )
 from dragoman.registry.base import Registration
-from dragoman.testing.loop import SimulatedLoop
+from dragoman.testing import SimulatedLoop
 from dragoman.testing.mesh import Server
 from dragoman.testing.services import ServiceRequest, submit
 from dragoman.testing.sessions import IncomingRequest

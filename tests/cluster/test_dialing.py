@@ -13,7 +13,7 @@ from dragoman.cluster.directory import EMPTY_MAX, EMPTY_S, Directory
 from dragoman.cluster.options import Options
 from dragoman.errors import NotFoundError, UnavailableError
 from dragoman.registry.base import Registration
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from tests.cluster.services import Callers, registration, servers
 
 

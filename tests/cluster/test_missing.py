@@ -8,7 +8,7 @@ import pytest
 
 from dragoman.balance.policies import POLICIES
 from dragoman.errors import NotFoundError
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from dragoman.testing.mesh import Server
 from tests.cluster.services import Callers, answer, ready, servers
 

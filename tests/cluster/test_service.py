@@ -16,7 +16,7 @@ from dragoman.errors import (
     UnavailableError,
     UsageError,
 )
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from dragoman.testing.services import call, submit
 from tests.cluster.services import Callers, answer, ready, registration, servers
 

@@ -8,7 +8,7 @@ import pytest
 
 from dragoman.balance.policies import POLICIES
 from dragoman.errors import DragomanError, OverloadError, RemoteError
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from dragoman.testing.mesh import Server
 from dragoman.testing.services import submit
 from dragoman.testing.sessions import IncomingRequest

@@ -17,7 +17,7 @@ from dragoman.errors import (
     RemoteError,
     UnavailableError,
 )
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from dragoman.testing.mesh import Server
 from dragoman.testing.sessions import IncomingRequest
 from tests.cluster.services import Callers, answer, ready, registration, servers

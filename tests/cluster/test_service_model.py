@@ -25,7 +25,7 @@ from dragoman.errors import (
     UnavailableError,
 )
 from dragoman.registry.base import Registration
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from dragoman.testing.mesh import Server
 from dragoman.testing.services import ServiceRequest, submit
 from dragoman.testing.sessions import IncomingRequest

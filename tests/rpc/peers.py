@@ -16,7 +16,7 @@ import uvloop
 
 from dragoman.errors import ProtocolError
 from dragoman.rpc import Client, Server
-from dragoman.testing.rpc import at_rest
+from dragoman.testing import at_rest
 from dragoman.wire.mesh import KINDS, MeshDecoder
 from tests.waiting import until
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from dragoman.errors import ProtocolError
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from dragoman.testing.mesh import Client, RawPeer, Server, frame, hello, raw_client
 
 NAME = frame("NAME", b"echo", target=1)

@@ -14,9 +14,8 @@ from dragoman.errors import (
     OverloadError,
     UsageError,
 )
-from dragoman.testing.loop import SimulatedLoop
+from dragoman.testing import SimulatedLoop, at_rest, simulate
 from dragoman.testing.mesh import frame, hello, raw_client
-from dragoman.testing.rpc import at_rest, simulate_rpc
 from tests.rpc.handlers import AT, echo, slow_echo
 
 
@@ -30,7 +29,7 @@ def test_a_batch_held_back_by_bytes_goes_on_as_replies_come() -> None:
             assert await client.call_many("echo", bodies) == bodies
             at_rest(client, server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_a_method_too_many_fails_its_own_call_only() -> None:
@@ -51,7 +50,7 @@ def test_a_method_too_many_fails_its_own_call_only() -> None:
             await asyncio.sleep(3)
             at_rest(client, server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 @pytest.mark.parametrize("name", [None, ["echo"], b"echo", "", "x" * 1025, "\ud800", 1])
@@ -64,7 +63,7 @@ def test_what_is_no_name_is_the_callers_misuse(name: Any) -> None:
                 await client.call("echo")
             at_rest(client)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_a_duplicate_id_leaves_no_coroutine_behind() -> None:
@@ -78,7 +77,7 @@ def test_a_duplicate_id_leaves_no_coroutine_behind() -> None:
             assert peer.lost
             at_rest(server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_a_call_cancelled_in_line_is_never_sent() -> None:
@@ -106,7 +105,7 @@ def test_a_call_cancelled_in_line_is_never_sent() -> None:
             assert seen == [b"0", b"1", b"3", b"4", b"last"]
             at_rest(client, server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_a_large_body_is_no_fault_of_a_client_that_takes_small_ones() -> None:
@@ -123,7 +122,7 @@ def test_a_large_body_is_no_fault_of_a_client_that_takes_small_ones() -> None:
             )
             at_rest(client, server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_a_batch_larger_than_what_may_gather_does_not_end_its_session() -> None:
@@ -137,7 +136,7 @@ def test_a_batch_larger_than_what_may_gather_does_not_end_its_session() -> None:
             assert client.statistics().connections == 1
             at_rest(client, server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_a_client_that_had_very_many_calls_at_once_is_freed() -> None:
@@ -191,7 +190,7 @@ def test_what_is_no_limit_is_refused_as_misuse(limit: Any) -> None:
                 server.set_limit(limit)
             assert server.statistics().limit == 10_000
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_names_that_nobody_uses_any_more_are_forgotten() -> None:
@@ -204,7 +203,7 @@ def test_names_that_nobody_uses_any_more_are_forgotten() -> None:
                 assert await client.call("an honest name", b"x") == b"x"
             at_rest(client, server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_time_that_passes_within_a_turn_is_not_taken_from_a_calls_own() -> None:
@@ -249,7 +248,7 @@ def test_a_client_that_disregards_a_reclaim_is_sent_away() -> None:
             await asyncio.sleep(0.1)
             at_rest(server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_a_reclaim_may_be_answered_as_late_as_the_connection_is_slow() -> None:
@@ -276,4 +275,4 @@ def test_a_reclaim_may_be_answered_as_late_as_the_connection_is_slow() -> None:
             await asyncio.sleep(0.1)
             at_rest(server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)

@@ -32,8 +32,7 @@ from dragoman.errors import (
     ProtocolError,
     RemoteError,
 )
-from dragoman.testing.loop import SimulatedLoop
-from dragoman.testing.rpc import at_rest, simulate_rpc
+from dragoman.testing import SimulatedLoop, at_rest, simulate
 
 STEPS = 80
 LIMIT_MAX = 100
@@ -423,7 +422,7 @@ async def live(loop: SimulatedLoop) -> tuple[str, int, int]:
 def test_every_call_ends_once_in_time_and_with_its_own_reply(first: int) -> None:
     made = well = 0
     for seed in range(first, first + 60):
-        _, some, some_well = simulate_rpc(seed, live)
+        _, some, some_well = simulate(seed, live)
         made += some
         well += some_well
     assert made > 10_000 and well > made / 20
@@ -433,9 +432,9 @@ def test_every_call_ends_once_in_time_and_with_its_own_reply(first: int) -> None
 @pytest.mark.parametrize("first", range(1000, 6000, 250))
 def test_thousands_of_worlds_keep_their_promises(first: int) -> None:
     for seed in range(first, first + 250):
-        simulate_rpc(seed, live)
+        simulate(seed, live)
 
 
 @pytest.mark.parametrize("seed", [3, 14, 15])
 def test_a_seed_lives_the_same_life_twice(seed: int) -> None:
-    assert simulate_rpc(seed, live) == simulate_rpc(seed, live)
+    assert simulate(seed, live) == simulate(seed, live)

@@ -13,9 +13,8 @@ from dragoman.errors import (
     DragomanError,
     LinkLostError,
 )
-from dragoman.testing.loop import SimulatedLoop
+from dragoman.testing import SimulatedLoop, at_rest, simulate
 from dragoman.testing.mesh import RawPeer, frame, hello, raw_client
-from dragoman.testing.rpc import at_rest, simulate_rpc
 from tests.rpc.handlers import AT, slow_echo
 
 
@@ -38,7 +37,7 @@ def test_a_client_that_says_goodbye_may_answer_a_reclaim_that_crossed_it() -> No
             await asyncio.sleep(0.1)
             at_rest(server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_a_client_that_closes_sends_nothing_against_late_credits() -> None:
@@ -67,7 +66,7 @@ def test_a_client_that_closes_sends_nothing_against_late_credits() -> None:
         await server.close()
         at_rest(server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_connecting_that_is_given_up_leaves_no_connection() -> None:
@@ -90,7 +89,7 @@ def test_connecting_that_is_given_up_leaves_no_connection() -> None:
             await asyncio.sleep(0.1)
             assert peer.lost
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_a_server_whose_closing_was_cancelled_can_be_closed() -> None:
@@ -110,7 +109,7 @@ def test_a_server_whose_closing_was_cancelled_can_be_closed() -> None:
         await client.close()
         at_rest(client, server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_two_may_close_a_client_at_once() -> None:
@@ -123,7 +122,7 @@ def test_two_may_close_a_client_at_once() -> None:
             assert await call == b"x"
             assert loop.time() - started_s < 1
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_closing_a_client_whose_server_drains_waits_for_its_calls() -> None:
@@ -140,7 +139,7 @@ def test_closing_a_client_whose_server_drains_waits_for_its_calls() -> None:
         await closing
         at_rest(client, server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 @pytest.mark.parametrize("reconnect", [True, False])
@@ -164,7 +163,7 @@ def test_calls_in_line_that_nobody_else_holds_end_with_their_client(reconnect: b
         assert all(isinstance(end, DragomanError) for end in ends)
         at_rest(client)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_a_connection_accepted_as_the_server_closes_is_not_kept() -> None:
@@ -180,7 +179,7 @@ def test_a_connection_accepted_as_the_server_closes_is_not_kept() -> None:
         assert server.statistics().clients == 0
         at_rest(server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_a_client_that_is_not_to_reconnect_does_not_while_it_closes() -> None:
@@ -197,4 +196,4 @@ def test_a_client_that_is_not_to_reconnect_does_not_while_it_closes() -> None:
             assert [type(end) for end in ends] == [LinkLostError] * 3
             assert client.statistics().connections == 1
 
-    simulate_rpc(1, work)
+    simulate(1, work)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from dragoman import rpc
-from dragoman.testing.loop import SimulatedLoop
-from dragoman.testing.rpc import at_rest, simulate_rpc
+from dragoman.testing import SimulatedLoop, at_rest, simulate
 from tests.rpc.peers import settle
 
 
@@ -44,7 +43,7 @@ def test_a_slow_server_holds_back_its_own_callers_and_nobody_else() -> None:
             await server.close()
             at_rest(server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_a_greedy_client_takes_no_more_than_its_share() -> None:
@@ -73,7 +72,7 @@ def test_a_greedy_client_takes_no_more_than_its_share() -> None:
                 await client.close()
             at_rest(server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_shares_are_fair_on_real_sockets_too() -> None:

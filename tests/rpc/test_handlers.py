@@ -20,9 +20,8 @@ from dragoman.errors import (
     RemoteError,
     UsageError,
 )
-from dragoman.testing.loop import SimulatedLoop
+from dragoman.testing import SimulatedLoop, at_rest, simulate
 from dragoman.testing.mesh import frame, hello, raw_client
-from dragoman.testing.rpc import at_rest, simulate_rpc
 from tests.rpc.handlers import AT, OddCode, Unspeakable, echo, raising, slow_echo
 
 
@@ -90,7 +89,7 @@ def test_whatever_a_handler_does_ends_its_call_and_no_other(name: str, key: str 
             at_rest(client, server)
             assert client.statistics().credits == 4
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_a_future_of_another_loop_fails_its_call_only() -> None:
@@ -110,7 +109,7 @@ def test_a_future_of_another_loop_fails_its_call_only() -> None:
             at_rest(client, server)
 
     try:
-        simulate_rpc(1, work)
+        simulate(1, work)
     finally:
         other.close()
 
@@ -195,7 +194,7 @@ def test_what_a_request_tells_of_itself_is_its_own_while_the_server_has_enough()
                 rpc.current_request()
             at_rest(client, server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_two_loops_in_two_threads_know_their_own_requests() -> None:
@@ -248,4 +247,4 @@ def test_an_id_that_was_answered_may_come_again_while_its_work_goes_on() -> None
             await asyncio.sleep(0.1)
             at_rest(server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)

@@ -11,9 +11,8 @@ import pytest
 
 from dragoman import rpc
 from dragoman.errors import DeadlineError, LimitError, LinkLostError, OverloadError, UsageError
-from dragoman.testing.loop import SimulatedLoop
+from dragoman.testing import SimulatedLoop, at_rest, simulate
 from dragoman.testing.mesh import frame, hello
-from dragoman.testing.rpc import at_rest, simulate_rpc
 from tests.rpc.peers import RUNNERS, RawSocket, rss_bytes, settle
 from tests.waiting import until
 
@@ -60,7 +59,7 @@ def test_a_full_client_waits_or_fails_as_it_was_told(on_full: Any, bound: str) -
                     assert await client.call("m", bytes(100)) == bytes(100)
             at_rest(client, server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_the_line_is_bounded_by_calls_and_by_bytes() -> None:
@@ -83,7 +82,7 @@ def test_the_line_is_bounded_by_calls_and_by_bytes() -> None:
                     await client.call("m")
                 await first
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_waiting_in_line_counts_against_the_deadline() -> None:
@@ -101,7 +100,7 @@ def test_waiting_in_line_counts_against_the_deadline() -> None:
             assert server.statistics().requests == 3
             at_rest(client, server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_a_server_never_has_more_requests_than_its_limit() -> None:
@@ -127,7 +126,7 @@ def test_a_server_never_has_more_requests_than_its_limit() -> None:
             await asyncio.sleep(0.1)
             at_rest(server, *clients)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 def test_one_client_too_many_is_told_so() -> None:
@@ -195,7 +194,7 @@ def test_a_server_with_enough_bytes_reads_no_more_of_them() -> None:
             assert 100_000 < most <= 100_000 + 2 * 30_000
             at_rest(client, server)
 
-    simulate_rpc(1, work)
+    simulate(1, work)
 
 
 # Peers that will not

@@ -17,7 +17,7 @@ from dragoman.errors import (
     UsageError,
 )
 from dragoman.rpc.client_session import ClientSession
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from dragoman.testing.mesh import Client, Server, frame, hello, raw_client
 from dragoman.testing.sessions import IncomingRequest, SessionEvents, send, tell_waiting
 

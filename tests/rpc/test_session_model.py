@@ -21,7 +21,7 @@ from dragoman.errors import (
     ProtocolError,
     RemoteError,
 )
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from dragoman.testing.mesh import Client, Server
 from dragoman.testing.sessions import IncomingRequest, tell_waiting
 

@@ -12,7 +12,7 @@ import random
 import pytest
 
 from dragoman.errors import OverloadError, ProtocolError
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from dragoman.testing.mesh import NAMES, Client, RawPeer, Server, frame, hello, raw_client
 from dragoman.wire.mesh import KINDS
 

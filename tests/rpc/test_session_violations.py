@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from dragoman.errors import Code, LinkLostError, ProtocolError
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from dragoman.testing.mesh import Client, RawPeer, Server, frame, hello, raw_client
 from dragoman.wire.mesh import KINDS
 

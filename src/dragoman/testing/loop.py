@@ -2,24 +2,25 @@
 
 asyncio's own ``BaseEventLoop`` with a selector that, instead of sleeping, moves the clock to the
 next timer. So tasks, futures, timeouts and dragoman's timer wheel (which asks ``virtual_time``) run
-as they do in life, and an hour takes no time. Whatever is reported to the exception handler is kept
-in ``faults``; ``run`` fails on it.
+as they do in life, and an hour takes no time. Its connections are those of its ``Network``. Faults
+reported to the exception handler are collected in ``faults``, and ``simulate`` fails on them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 from dragoman.testing.network import Listener, Network
 
-Result = TypeVar("Result")
 
+class StalledError(RuntimeError):
+    """Nothing is ready and no timer is armed: whoever waits would wait for ever.
 
-class Stalled(RuntimeError):
-    """Nothing is ready and no timer is armed: whoever waits would wait for ever."""
+    Threads and real sockets do not wake a simulated loop.
+    """
 
 
 class _Clockwork:
@@ -30,14 +31,20 @@ class _Clockwork:
 
     def select(self, timeout: float | None) -> list[Any]:
         if timeout is None:
-            raise Stalled("nothing is ready and no timer is armed")
+            raise StalledError("nothing is ready and no timer is armed")
         if timeout > 0:
             self._loop.now_s += timeout
         return []
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
-    """``network`` is the network of this loop; both draw from ``seed`` alone."""
+    """A loop on virtual time. ``simulate`` makes one, and closes it.
+
+    - ``network``: its ``Network``, which ``create_connection`` and ``create_server`` use.
+    - ``seed``, ``random``: where the delays of the network come from.
+    - ``now_s``: the time in seconds, which ``time()`` gives.
+    - ``faults``: contexts of ``call_exception_handler``, for errors that nobody could catch.
+    """
 
     virtual_time = True
 
@@ -51,52 +58,41 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.faults: list[dict[str, Any]] = []
 
     def time(self) -> float:
+        """Virtual seconds."""
         return self.now_s
 
     def _process_events(self, events: list[Any]) -> None:
         pass
 
+    def _write_to_self(self) -> None:
+        pass
+
     def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Keep the fault in ``faults``."""
         self.faults.append(context)
 
-    # Of asyncio's many signatures those of TCP by host and port; other options are passed over.
+    # Of asyncio's many signatures those of TCP by host and port; other options are ignored.
 
     async def create_connection(  # type: ignore[override]
         self, factory: Callable[[], Any], host: str, port: int, **_: Any
     ) -> tuple[Any, Any]:
+        """Connect on ``network``; raises ConnectionRefusedError where nobody listens."""
         return await self.network.connect(factory, host, port)
 
     async def create_server(  # type: ignore[override]
-        self, factory: Callable[[], Any], host: str, port: int, **_: Any
+        self, factory: Callable[[], Any], host: str | None, port: int, **_: Any
     ) -> Listener:
+        """Listen on ``network``; port 0 is any free one. Raises OSError for a port in use."""
         return self.network.serve(factory, host, port)
 
     def step(self, seconds: float) -> None:
-        """Let ``seconds`` pass (for synchronous tests)."""
+        """Let ``seconds`` of virtual time pass, for tests that are no coroutines."""
         self.run_until_complete(asyncio.sleep(seconds))
 
     def check(self) -> None:
-        """Fail if anything raised where nobody could catch it."""
+        """Raise AssertionError if anything raised where nobody could catch it."""
         if self.faults:
             fault = self.faults[0]
             raise AssertionError(f"seed {self.seed}: {fault.get('message')}") from fault.get(
                 "exception"
             )
-
-
-def simulate(seed: int, work: Callable[[SimulatedLoop], Awaitable[Result]]) -> Result:
-    """Run ``work(loop)`` on a new loop of ``seed``; fail if anything raised unseen."""
-    loop = SimulatedLoop(seed)
-    try:
-        try:
-            result = loop.run_until_complete(work(loop))
-        finally:
-            loop.check()
-        return result
-    finally:
-        pending = asyncio.all_tasks(loop)
-        for task in pending:
-            task.cancel()
-        if pending:
-            loop.run_until_complete(asyncio.wait(pending))
-        loop.close()

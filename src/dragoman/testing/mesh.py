@@ -65,7 +65,7 @@ class Server:
         self.delay_s = delay_s
         self.sessions: set[ServerSession] = set()
         self.all_sessions: list[ServerSession] = []
-        # What the service does with a request: set it to something else at any time.
+        # Called with each request; may be set to something else at any time.
         self.work: Callable[[IncomingRequest], object] = self.echo
         self.handler = RequestHandler(
             self.on_request, methods=methods, on_unwanted=self.on_unwanted
@@ -79,6 +79,7 @@ class Server:
         loop.network.listen(*address, self.session)
 
     def session(self) -> ServerSession:
+        """A new session, for a connection that was accepted."""
         session = ServerSession(
             self.loop,
             self.handler,
@@ -91,6 +92,7 @@ class Server:
         return session
 
     def on_request(self, request: IncomingRequest) -> None:
+        """Hand ``request`` to ``work``."""
         self.work(request)
 
     def echo(self, request: IncomingRequest) -> None:
@@ -100,6 +102,7 @@ class Server:
         self.loop.call_later(self.delay_s, request.reply, request.body)
 
     def on_unwanted(self, request: IncomingRequest) -> None:
+        """Note that the caller of ``request`` waits no longer."""
         self.unwanted.append(request)
 
     def assert_quiet(self) -> None:
@@ -188,21 +191,26 @@ class RawPeer(asyncio.Protocol):
         self._decoder = MeshDecoder()
 
     def connection_made(self, transport: Any) -> None:
+        """See asyncio.Protocol."""
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol. Fails on what is no frame."""
         try:
             self.frames += self._decoder.frames(data)
         except ProtocolError as error:
             raise AssertionError(f"the session broke the format: {error}") from None
 
     def eof_received(self) -> None:
+        """See asyncio.Protocol."""
         self.lost = True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
         self.lost = exc or True
 
     def send(self, *frames: bytes) -> None:
+        """Send ``frames`` in one write."""
         self.transport.write(b"".join(frames))
 
     def kinds(self) -> list[str]:

@@ -1,9 +1,9 @@
-"""Connections that split, delay, jam, break and fall silent, as the seed says.
+"""Connections that delay, split, jam, break and fall silent, as the seed and the test say.
 
 Bytes of one direction of one connection keep their order; everything else may be reordered by the
 delays. A connection behaves like a TCP connection under asyncio: what was written before ``close``
 still arrives, ``abort`` resets, a full buffer pauses the writer, a paused reader fills the buffer.
-``trace`` is a hash over all that was delivered and when: two runs of a seed must agree on it.
+Any name is a host: there is no name resolution, and no TLS.
 """
 
 from __future__ import annotations
@@ -15,30 +15,42 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+# Bytes unread by the other end at which a writer pauses, and at which it goes on: asyncio's own.
 HIGH_WATER = 65536
 LOW_WATER = 16384
+# Names of all addresses of a host.
+ANY_HOST = (None, "", "0.0.0.0", "::")
 
 
 class Network:
-    """All listeners and connections of one loop. The faults may be changed at any time."""
+    """All listeners and connections of one loop.
+
+    The faults may be set at any time, and hold for whatever is written from then on:
+
+    - ``delay_s``: least and greatest time that a piece of data takes, in seconds; each is drawn.
+    - ``piece_bytes_max``: a write arrives in pieces of 1 to so many bytes; None: whole.
+    - ``connections``: every ``Connection`` that was ever made, the oldest first, to ``reset``,
+      ``jam`` or silence.
+    """
 
     def __init__(self, loop: Any, source: random.Random) -> None:
         self._loop = loop
         self._random = source
         self._listeners: dict[tuple[str, int], Callable[[], Any]] = {}
         self.delay_s = (0.0001, 0.002)
-        # Pieces of at most this many bytes, drawn anew for each write; None: whole writes.
         self.piece_bytes_max: int | None = None
         self.connections: list[Connection] = []
         self._last_port = 40000
         self._trace = hashlib.sha256()
 
     def listen(self, host: str, port: int, factory: Callable[[], Any]) -> None:
-        """Accept connections to ``host:port``."""
+        """Accept connections to ``host:port`` with protocols of ``factory``."""
         self._listeners[host, port] = factory
 
-    def serve(self, factory: Callable[[], Any], host: str, port: int) -> Listener:
-        """What ``loop.create_server`` does; port 0 is any that is free."""
+    def serve(self, factory: Callable[[], Any], host: str | None, port: int) -> Listener:
+        """As ``loop.create_server``; port 0 is any that is free. Raises OSError for one in use."""
+        if host is None or host in ANY_HOST:
+            host = ""
         while port == 0 or (host, port) in self._listeners:
             if port:
                 raise OSError(98, "Address already in use")
@@ -52,9 +64,9 @@ class Network:
         del self._listeners[host, port]
 
     async def connect(self, factory: Callable[[], Any], host: str, port: int) -> tuple[End, Any]:
-        """What ``loop.create_connection`` does."""
+        """As ``loop.create_connection``; raises ConnectionRefusedError where nobody listens."""
         await asyncio.sleep(self.delay())
-        accept = self._listeners.get((host, port))
+        accept = self._listeners.get((host, port)) or self._listeners.get(("", port))
         if accept is None:
             raise ConnectionRefusedError(111, "Connection refused")
         connection = Connection(self, self._loop, (host, port))
@@ -66,7 +78,7 @@ class Network:
         return client, client.protocol
 
     def delay(self) -> float:
-        """The next delay."""
+        """The next delay in seconds, drawn from ``delay_s``."""
         return self._random.uniform(*self.delay_s)
 
     def pieces(self, data: bytes) -> list[bytes]:
@@ -86,12 +98,12 @@ class Network:
         self._trace.update(f"{self._loop.time():.9f} {number} {end.name} ".encode() + data)
 
     def trace(self) -> str:
-        """A hash over all deliveries up to now."""
+        """A hash over all that was delivered up to now, and when: runs of one seed agree on it."""
         return self._trace.hexdigest()
 
 
 class Listener:
-    """What ``serve`` returns: as much of an ``asyncio.Server`` as servers look at."""
+    """As much of an ``asyncio.Server`` as servers look at; its connections outlive it."""
 
     def __init__(self, network: Network, host: str, port: int) -> None:
         self._network = network
@@ -100,16 +112,25 @@ class Listener:
         self._open = True
 
     def getsockname(self) -> tuple[str, int]:
+        """Host and port."""
         return self._address
 
+    def is_serving(self) -> bool:
+        """Whether it accepts connections."""
+        return self._open
+
+    async def wait_closed(self) -> None:
+        """Return at once: nothing of a closed one is left."""
+
     def close(self) -> None:
+        """Accept no more connections."""
         if self._open:
             self._open = False
             self._network.refuse(*self._address)
 
 
 class Connection:
-    """Two ends. ``to`` is the address that was connected to."""
+    """Two ends, ``client`` and ``server``. ``to`` is the address that was connected to."""
 
     def __init__(self, network: Network, loop: Any, to: tuple[str, int]) -> None:
         self.network = network
@@ -121,26 +142,26 @@ class Connection:
         self.client.other, self.server.other = self.server, self.client
 
     def reset(self) -> None:
-        """Break the connection: both ends hear of it, what was under way is lost."""
+        """Break the connection: both ends hear of it at once, what was under way is lost."""
         for end in (self.client, self.server):
             end.broken(ConnectionResetError(104, "Connection reset by peer"))
 
     def fall_silent(self) -> None:
-        """Nothing arrives any more, either way, and nobody is told."""
+        """Swallow all data from now on, either way; neither end is told."""
         self.silent = True
 
     def jam(self, end: End) -> None:
-        """``end`` stops reading, as a program does that hangs."""
+        """Have ``end`` (``client`` or ``server``) stop reading, as a program does that hangs."""
         end.hung = True
 
     def unjam(self, end: End) -> None:
-        """``end`` reads again."""
+        """Have ``end`` read again."""
         end.hung = False
         end.pump()
 
 
 class End(asyncio.Transport):
-    """One end's transport."""
+    """One end's transport. The ``protocol`` on it is the program's."""
 
     def __init__(self, name: str, connection: Connection, loop: Any, peername: Any) -> None:
         super().__init__({"peername": peername})
@@ -171,6 +192,7 @@ class End(asyncio.Transport):
     # asyncio.Transport
 
     def write(self, data: Any) -> None:
+        """Send ``data``, in pieces as the network says."""
         if self._closing or not data:
             return
         self._unread += len(data)
@@ -181,15 +203,19 @@ class End(asyncio.Transport):
             self.protocol.pause_writing()
 
     def writelines(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
+        """As one ``write``."""
         self.write(b"".join(parts))
 
     def get_write_buffer_size(self) -> int:
+        """Bytes that the other end has not read yet."""
         return self._unread
 
     def is_closing(self) -> bool:
+        """Whether it is closed or being closed."""
         return self._closing
 
     def close(self) -> None:
+        """Send what was written, then end the stream."""
         if self._closing:
             return
         self._closing = True
@@ -197,6 +223,7 @@ class End(asyncio.Transport):
         self._loop.call_soon(self._lose, None)
 
     def abort(self) -> None:
+        """Reset the connection."""
         if self._lost:
             return
         self._closing = True
@@ -209,9 +236,11 @@ class End(asyncio.Transport):
             )
 
     def pause_reading(self) -> None:
+        """Leave what comes in the buffer."""
         self._reading = False
 
     def resume_reading(self) -> None:
+        """Read again."""
         self._reading = True
         self._loop.call_soon(self.pump)
 
@@ -233,7 +262,7 @@ class End(asyncio.Transport):
             self.pump()
 
     def pump(self) -> None:
-        """Hand over what has come, as far as it is being read: one read a turn, as loops do."""
+        """Hand over what has come, as far as it is being read: one read a tick, as loops do."""
         if self._inbox and self._reading and not (self.hung or self._closing):
             if self.protocol is None:
                 return

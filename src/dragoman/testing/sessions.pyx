@@ -17,7 +17,8 @@ from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
 from dragoman.rpc.server_session cimport Handler, ServerSession
 
 from dragoman.errors import (
-    Code, DragomanError, LimitError, LinkLostError, OverloadError, ProtocolError, UsageError, from_code,
+    Code, DragomanError, LimitError, LinkLostError, OverloadError, ProtocolError, UsageError,
+    from_code,
 )
 from dragoman.rpc.ending import reported
 

@@ -10,7 +10,7 @@ from dragoman.dubbo.server.connection import Connected
 
 from dragoman.dubbo.upstream.link import DubboLink
 from dragoman.errors import DeadlineError, DragomanError
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from tests.dubbo.fake import HOST, OK, Frame, frame, way
 
 BODY = b"a.B\0m\0\0\0{}"
