@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -342,8 +343,16 @@ def test_every_counter_is_listed(header: str, kind: Any) -> None:
     assert sorted(listed) == sorted(field.name for field in dataclasses.fields(kind))
 
 
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# What a record of a decision or a change names may be gone since.
+TODAY = [page for page in PAGES if "decisions" not in page.parts and page.name != "CHANGELOG.md"]
+LAYOUT = [page for page in TODAY if "architecture" in page.parts]
+PACKAGE = ROOT / "src" / "dragoman"
+RECORDS = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
+
+
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for page in PAGES:
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
             if "://" in target:
                 continue
@@ -354,3 +363,76 @@ def test_links_between_pages_lead_somewhere() -> None:
                 headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
                 anchors = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
                 assert place in anchors, f"{page.name}: {target}"
+
+
+def test_pages_name_files_that_exist() -> None:
+    for page in TODAY:
+        for name in re.findall(r"`((?:src|tests|docs|benchmarks|fuzz)/[\w./]+)`", page.read_text()):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def test_what_code_says_of_pages_is_there() -> None:
+    sources = [each for each in PACKAGE.rglob("*") if each.suffix in (".py", ".pyx", ".pxd")]
+    for file in [*sources, ROOT / "pyproject.toml", ROOT / "Makefile"]:
+        for name in re.findall(r"(?<![\w/.])docs/[\w/-]+\.md", file.read_text()):
+            assert (ROOT / name).exists(), f"{file.name}: {name}"
+
+
+def is_module(path: Path) -> bool:
+    return path.is_dir() or any(path.with_suffix(s).exists() for s in (".py", ".pyx", ".pxd"))
+
+
+def test_rooms_of_the_architecture_have_the_modules_that_its_pages_name() -> None:
+    listed = 0
+    for page in LAYOUT:
+        text = page.read_text()
+        for room, modules in re.findall(r"^\| `([\w/]+)` \| ((?:`\w+`(?:, )?)+) \|", text, re.M):
+            for module in re.findall(r"\w+", modules):
+                assert is_module(PACKAGE / room / module), f"{page.name}: {room}/{module}"
+                listed += 1
+        # dotted.module.Name, and room/module
+        for name in re.findall(r"`([a-z_]\w*(?:[./][A-Za-z]\w*)+)`", text):
+            first, *rest = re.split(r"[./]", name)
+            if (ROOT / name).exists() or not is_module(PACKAGE / first):
+                continue
+            path = PACKAGE / first
+            while rest and path.is_dir():
+                path = path / rest.pop(0)
+            face = rest == [] and f"{path.name}" in (path.parent / "__init__.py").read_text()
+            assert is_module(path) or face, f"{page.name}: {name}"
+    assert listed > 100
+
+
+def test_lines_of_pages_have_at_most_100_columns() -> None:
+    """Tables, code and what cannot be broken aside."""
+    for page in PAGES:
+        code = False
+        for number, line in enumerate(page.read_text().splitlines(), 1):
+            code ^= line.startswith("```")
+            aside = code or line.startswith(("|", "#", "    ")) or " " not in line.strip("- ")
+            assert aside or len(line) <= 100, f"{page.name}:{number}"
+
+
+def test_decisions_are_numbered_dated_and_listed() -> None:
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text()
+    listed = re.findall(r"^\| (\d+) \| \[(.+)\]\((.+)\) \| (\S+) \|$", index, re.M)
+    assert [int(number) for number, *_ in listed] == list(range(1, len(RECORDS) + 1))
+    assert [name for _, _, name, _ in listed] == [each.name for each in RECORDS]
+    for number, title, name, date in listed:
+        text = (ROOT / "docs" / "decisions" / name).read_text()
+        assert name.startswith(f"{int(number):04d}-")
+        assert " ".join(text.partition("\n\n")[0].split()) == f"# {number}. {title}"
+        assert re.findall(r"^(?:Date: (\S+)|## (.+))$", text, re.M) == [
+            (date, ""),
+            *(("", heading) for heading in ("Context", "Decision", "Consequences")),
+        ]
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needs = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
+    for extra in project["project"]["optional-dependencies"].values():
+        needs += extra
+    (record,) = (each for each in RECORDS if "dependency-ranges" in each.name)
+    given = {name.strip() for row in rows("| package |", record) for name in row[0].split(",")}
+    assert {re.split(r"[^\w-]", need)[0] for need in needs} <= given

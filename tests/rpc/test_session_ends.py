@@ -11,7 +11,7 @@ from dragoman.errors import (
     LinkLostError,
     OverloadError,
 )
-from dragoman.testing.loop import SimulatedLoop, simulate
+from dragoman.testing import SimulatedLoop, simulate
 from dragoman.testing.mesh import Client, RawPeer, Server, frame, hello, raw_client
 from dragoman.wire.mesh import KINDS
 

@@ -1,5 +1,5 @@
-# The structures that the engine's modules share. docs/architecture.md ("The queue store") says how
-# they play together.
+# The structures that the engine's modules share. docs/architecture/queue.md says how they play
+# together.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
