@@ -1,4 +1,4 @@
-"""The registry's faults of RELIABILITY, on a real etcd that is killed, stopped, wiped and cut off.
+"""What can happen to the registry, on a real etcd that is killed, stopped, wiped and cut off.
 
 What every test here watches: the list is never empty while providers live, no key is ever without a
 lease, and what was lost stands again within 1 s of etcd answering.

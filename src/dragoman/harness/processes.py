@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _PRCTL = ctypes.CDLL(None, use_errno=True).prctl
 _PR_SET_PDEATHSIG = 1
 TAIL_LINES = 8
-# An agent may take this long to drain (docs/reliability.md, "Agents").
+# An agent may take this long to drain.
 STOP_GRACE_S = 10.0
 
 

@@ -62,7 +62,7 @@ REPRIEVES_MAX = 8
 
 
 class WatchSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Times of a watch, in seconds. The defaults meet RELIABILITY's bounds; tests shorten them."""
+    """Times of a watch, in seconds. Tests shorten them."""
 
     audit_s: float = 5.0
     """Between two small audits."""
