@@ -15,9 +15,12 @@ from tests.calibration import alone
 settings.register_profile("dragoman", deadline=None)
 settings.load_profile("dragoman")
 
-# A process that was started in the background ignores it, and so would all that tests start.
+# A process that was started in the background, or by nohup, ignores these, and so would all that
+# tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
