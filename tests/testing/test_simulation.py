@@ -11,6 +11,7 @@ import pytest
 
 from dragoman import cluster, rpc
 from dragoman.testing import SimulatedLoop, StalledError, at_rest, simulate
+from tests.load_factor import load_factor
 
 
 def test_an_hour_takes_no_time() -> None:
@@ -21,7 +22,7 @@ def test_an_hour_takes_no_time() -> None:
 
     real_s = time.monotonic()
     assert simulate(1, work) == 3600
-    assert time.monotonic() - real_s < 1
+    assert time.monotonic() - real_s < load_factor()
 
 
 def test_time_stands_still_while_anything_is_ready() -> None:
