@@ -28,7 +28,7 @@ cdef tuple none_viable(Endpoints service):
 
 cdef str unread(Endpoints service):
     """Why it is not known who serves."""
-    return service.whyunread() if service.why_unread else "the registry has not been read yet"
+    return service.why_unread() if service.why_unread else "the registry has not been read yet"
 
 
 cdef bint _all_full(Endpoints service):
