@@ -8,9 +8,21 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import dataclasses
+import datetime
+import inspect
+import json
+import logging
+import os
+import random
 import re
+import resource
+import socket
 import statistics
-from collections import Counter
+import struct
+import sys
+import threading
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -261,7 +273,44 @@ def freed_too_early(tree: Tree) -> Iterator[str]:
                 yield f"{path}: {found[2]}"
 
 
-RULES = [upward, circles, undocumented, untyped, untidy, freed_too_early]
+# Members of what is not ours, beside those of what these give.
+FOREIGN = {"it_interval", "it_value", "mem", "no_gc_clear", "setter"} | {
+    "tv_nsec",
+    "tv_sec",
+    "unicode",
+}
+GIVEN = (
+    *(str, bytes, dict, list, set, int, float, deque, OrderedDict, BaseException, property),
+    *(asyncio, asyncio.AbstractEventLoop, asyncio.Transport, asyncio.Future, asyncio.Task),
+    *(datetime, datetime.datetime, datetime.timezone, inspect, logging, logging.Logger, os),
+    *(dataclasses, json, os.stat_result, random, re, re.Pattern, resource.struct_rusage, socket),
+    *(socket.socket, struct.Struct, sys, threading.Lock()),
+)
+# Texts and comments.
+ASIDE = re.compile(r'"""(?:.|\n)*?"""|"(?:\\.|[^"\n\\])*"|\'(?:\\.|[^\'\n\\])*\'|#[^\n]*')
+
+
+def undeclared(tree: Tree) -> Iterator[str]:
+    """Attributes that compiled code asks for and nothing declares: Cython says nothing of them, and
+    they fail where they are asked for, perhaps in a callback that nobody hears of."""
+    known = FOREIGN.union(*map(dir, GIVEN), (path.stem for path in tree))
+    asked: set[tuple[str, str]] = set()
+    for path, text in tree.items():
+        code = ASIDE.sub("", text)
+        code = re.sub(
+            r"^ *(?:from|c?import) .*", lambda line: line[0].replace(".", " "), code, flags=re.M
+        )
+        known.update(path.parts, re.findall(r"(?<![\w)\]]\.)\b[a-z_]\w*", code))
+        # Attributes are declared where they are assigned, too.
+        known.update(re.findall(r"\.(\w+)(?:: [^=\n]+)? = ", code))
+        if path.suffix == ".pyx":
+            asked |= {(name, str(path)) for name in re.findall(r"(?<=[\w)\]])\.([a-z_]\w*)", code)}
+    for name, where in sorted(asked):
+        if name not in known:
+            yield f"{where}: nothing declares .{name}"
+
+
+RULES = [upward, circles, undocumented, untyped, untidy, freed_too_early, undeclared]
 
 
 def broken(rule: object, tree: Tree) -> list[str]:
@@ -297,6 +346,10 @@ def test_cython_has_short_lines_and_uses_what_it_imports() -> None:
 
 def test_what_is_called_when_an_object_is_freed_is_still_there() -> None:
     hold(freed_too_early)
+
+
+def test_compiled_code_asks_for_what_is_declared() -> None:
+    hold(undeclared)
 
 
 def test_rooms_have_these_sizes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -345,6 +398,12 @@ SAMPLES: list[tuple[object, dict[str, str], str | None]] = [
     (untidy, {"a.pxd": "x" * 101}, "101 columns"),
     (untidy, {"a.pyx": "from libc.errno cimport EIO, ENOMEM\nx = EIO"}, "ENOMEM"),
     (untidy, {"a.pyx": "from libc.errno cimport (\n    EIO,\n    ENOMEM,\n)\nx = EIO"}, "ENOMEM"),
+    (undeclared, {"a.pyx": "def f(a):\n    return a.whyunread()"}, "whyunread"),
+    (
+        undeclared,
+        {"a.pyx": "def f(a):\n    return a.b", "b.pxd": "cdef class A:\n    cdef int b"},
+        None,
+    ),
     (
         freed_too_early,
         {"a.pyx": "cdef class A:\n    def __dealloc__(self):\n        self.b.close()\n"},
