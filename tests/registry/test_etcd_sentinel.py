@@ -194,3 +194,17 @@ def test_etcd_that_comes_back_is_watched_again(own_etcd: EtcdServer) -> None:
             assert registry.statistics().registered == 1
 
     uvloop.run(work())
+
+
+def test_what_is_withdrawn_is_watched_no_more(etcd: EtcdServer) -> None:
+    async def work() -> None:
+        async with registered(etcd, 2) as registry:
+            lease = registry._lease
+            await until(lambda: lease._sentinel.watches(lease._handles))
+            first, second = lease.handles()
+            await first.unregister(timeout_s=5)
+            await until(lambda: list(lease._sentinel._tasks) == [second.key])
+            await second.unregister(timeout_s=5)
+            await until(lambda: not lease._sentinel._tasks)
+
+    uvloop.run(work())

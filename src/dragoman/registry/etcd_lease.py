@@ -187,6 +187,7 @@ class EtcdLease:
     async def _step(self) -> None:
         """Bring etcd to where it should be, or make sure that it still is."""
         if not self._handles:
+            self._sentinel.watch((), 0)
             return
         if not self._lease:
             await self._grant()
