@@ -28,7 +28,10 @@ from dragoman.errors import DragomanError, UsageError
 from dragoman.queue.api.arguments import listed
 from dragoman.queue.api.consumer import Consumer
 from dragoman.queue.api.interface import AsyncReadable, Counts, KeyOf
-from dragoman.queue.work.workers import LEASE_MS, WINDOW
+from dragoman.queue.work.settings import (
+    LEASE_MS,
+    WINDOW,
+)
 
 T = TypeVar("T")
 Name = str | bytes

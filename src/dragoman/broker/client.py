@@ -46,7 +46,11 @@ from dragoman.queue.api.arguments import (
 )
 from dragoman.queue.api.consumer import AsyncConsumer
 from dragoman.queue.api.interface import KeyOf
-from dragoman.queue.work.workers import LEASE_MS, WINDOW, settings_of
+from dragoman.queue.work.settings import (
+    LEASE_MS,
+    WINDOW,
+    settings_of,
+)
 
 T = TypeVar("T")
 Name = str | bytes

@@ -49,7 +49,11 @@ from dragoman.queue.api.arguments import (
 )
 from dragoman.queue.api.consumer import AsyncConsumer, lost_position
 from dragoman.queue.api.interface import KeyOf
-from dragoman.queue.work.workers import LEASE_MS, WINDOW, settings_of
+from dragoman.queue.work.settings import (
+    LEASE_MS,
+    WINDOW,
+    settings_of,
+)
 from dragoman.reasons import reason
 
 if TYPE_CHECKING:

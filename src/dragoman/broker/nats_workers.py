@@ -25,7 +25,7 @@ from dragoman.broker.nats_records import LAST, PART, Found, decode
 from dragoman.broker.nats_stream import ApiError, Streams
 from dragoman.errors import CorruptionError, DeadlineError, LinkLostError
 from dragoman.queue.work.leases import Message
-from dragoman.queue.work.workers import (
+from dragoman.queue.work.settings import (
     TAKE_BYTES,
     WorkSettings,
     count_of,

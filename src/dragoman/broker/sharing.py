@@ -17,7 +17,13 @@ from dragoman.errors import DragomanError, OverloadError, UsageError
 from dragoman.queue import QueueStore
 from dragoman.queue.api.arguments import group_bytes, queue_bytes
 from dragoman.queue.work.leases import ACK, EXTEND, NACK, columns_of
-from dragoman.queue.work.workers import Workers, count_of, delay_of, lease_of, settings_of
+from dragoman.queue.work.settings import (
+    count_of,
+    delay_of,
+    lease_of,
+    settings_of,
+)
+from dragoman.queue.work.workers import Workers
 
 LOOK_S = 0.02
 THREADS = 3

@@ -17,7 +17,7 @@ from dragoman.broker import messages as wire
 from dragoman.errors import NotFoundError, UsageError
 from dragoman.queue import AsyncGroupWorkers, Message
 from dragoman.queue.work.leases import ACK, EXTEND, NACK, columns_of, messages_from
-from dragoman.queue.work.workers import (
+from dragoman.queue.work.settings import (
     WorkSettings,
     count_of,
     delay_of,

@@ -19,7 +19,12 @@ from dragoman.queue.api.consumer import AsyncConsumer
 from dragoman.queue.api.interface import KeyOf
 from dragoman.queue.api.store import WAIT_S, QueueStore, Statistics
 from dragoman.queue.work.leases import Message
-from dragoman.queue.work.workers import LEASE_MS, LOOK_S, WINDOW, Workers, timeout_of
+from dragoman.queue.work.settings import (
+    LEASE_MS,
+    WINDOW,
+    timeout_of,
+)
+from dragoman.queue.work.workers import LOOK_S, Workers
 
 T = TypeVar("T")
 TOGETHER_MAX = 4096

@@ -36,7 +36,11 @@ from dragoman.queue.disk.epochs import EPOCH, Epochs
 from dragoman.queue.disk.files import Files
 from dragoman.queue.engine.engine import Engine
 from dragoman.queue.work.records import Kept, kept_name, kept_of, kept_parts
-from dragoman.queue.work.workers import LEASE_MS, WINDOW, Work, Workers, workers_of
+from dragoman.queue.work.settings import (
+    LEASE_MS,
+    WINDOW,
+)
+from dragoman.queue.work.workers import Work, Workers, workers_of
 
 log = logging.getLogger(__name__)
 # By so much a clock may be set without a word; twice a second at the most, in retention.

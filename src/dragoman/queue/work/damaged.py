@@ -1,6 +1,6 @@
 """What workers do about a message that cannot be read: its block is damaged, or was given up.
 
-``workers.WorkGroup`` calls this. The rule: with dead letters such a message goes there, as a text
+``group.WorkGroup`` calls this. The rule: with dead letters such a message goes there, as a text
 that says which it was, and the others go on; without, all before it are given, and then ``take``
 says what stands in the way until somebody trims it. The invariant: it is never passed over unsaid.
 """
