@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from dragoman import dubbo
 from interop import python_values
 from interop.descriptors import java_names
-from interop.mesh import TYPES, Caller, Mesh, mesh
+from interop.mesh import TYPES, Mesh, MeshCaller, mesh
 from interop.values import CannotSay, Described, differs, parse, to_json
 
 
@@ -71,7 +71,7 @@ class Agents:
         self.mesh = mesh
         self.port = port
         self._own = threading.local()
-        self._callers: list[Caller] = []
+        self._callers: list[MeshCaller] = []
 
     def call(
         self,
@@ -89,7 +89,7 @@ class Agents:
         service = {"group": group, "version": version} if group else {}
         caller = getattr(self._own, "caller", None)
         if caller is None:
-            caller = self._own.caller = Caller(self.port)
+            caller = self._own.caller = MeshCaller(self.port)
             self._callers.append(caller)
         answer = caller.call(method, texts, names, timeout_ms=timeout_ms, **service)
         if answer.status == 200:

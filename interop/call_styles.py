@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dragoman import dubbo
 from interop import call_paths
 from interop.call_paths import TYPES
-from interop.mesh import Answer, Caller
+from interop.mesh import Answer, MeshCaller
 from interop.results import Result, passed
 
 ORDER = '{"id": 7, "customer": "c", "lines": [{"article": "a", "count": 1, "price": 1.5}]}'
@@ -25,7 +25,7 @@ def expect(got: object, *wanted: object) -> Result:
 
 def by_agents(path: call_paths.Agents) -> dict[str, Result]:
     """Over HTTP."""
-    caller = Caller(path.port)
+    caller = MeshCaller(path.port)
 
     def said(answer: Answer) -> str:
         return f"{answer.status} {answer.error}{answer.body.decode()}".strip()

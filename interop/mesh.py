@@ -31,7 +31,7 @@ class Answer:
     body: bytes
 
 
-class Caller:
+class MeshCaller:
     """One HTTP connection to a consumer's agent."""
 
     def __init__(self, port: int) -> None:

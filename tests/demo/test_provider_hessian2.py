@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dragoman.demo.javahash import java_hash
-from dragoman.demo.provider import INTERFACE, NOW, Provider
+from dragoman.demo.provider import INTERFACE, NOW, DemoProvider
 from dragoman.demo.serving import ProviderOptions
 from dragoman.errors import UsageError
 from dragoman.wire.dubbo.frame import encode_frame, event_name, reply_error_text
@@ -120,5 +120,5 @@ def test_it_says_that_it_stops_in_hessian2() -> None:
 def test_a_serialization_that_it_does_not_speak_is_refused() -> None:
     loop = asyncio.new_event_loop()
     with pytest.raises(UsageError, match="serialization must be one of"):
-        Provider(loop, serialization="kryo")
+        DemoProvider(loop, serialization="kryo")
     loop.close()

@@ -32,7 +32,7 @@ from dragoman.agent.published import PublishedTypes
 from dragoman.cluster.directory import Directory
 from dragoman.cluster.options import NO_IDENTITY, Options
 from dragoman.cluster.peer import peers_of
-from dragoman.dubbo.upstream.in_process import PROTOCOL, Providers
+from dragoman.dubbo.upstream.direct import PROTOCOL, DirectProviders
 from dragoman.errors import RegistryError
 from dragoman.observe.metrics import Snapshot
 from dragoman.registry.base import Registry
@@ -71,7 +71,9 @@ class ConsumerAgent:
         self._memory_bytes_max = memory_bytes_max(config.memory_mib_max, share[1])
         self._loop = asyncio.get_running_loop()
         self._registry: Registry = open_registry(config.registry)
-        self.providers = Providers(self._loop, share=share, dialer=peers_of(self._loop).dialer)
+        self.providers = DirectProviders(
+            self._loop, share=share, dialer=peers_of(self._loop).dialer
+        )
         self.directory = Directory(
             self._loop,
             Options(

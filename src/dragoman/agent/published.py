@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from dragoman.dubbo.upstream.in_process import PROTOCOL
+from dragoman.dubbo.upstream.direct import PROTOCOL
 from dragoman.errors import DragomanError
 from dragoman.observe.faults import log_fault
 from dragoman.registry.base import Method, Registry, fields_of, types_of

@@ -1,7 +1,7 @@
 """Connecting to many servers of which most may be dead: a budget of attempts, and who comes first.
 
 A ``Dialer`` serves the peers of one loop, and the providers that are called without an agent
-(``dubbo.upstream.in_process``). Each has a ``DialedLink``, which keeps one connection as
+(``dubbo.upstream.direct``). Each has a ``DialedLink``, which keeps one connection as
 ``rpc.link.Link`` does, but has a task only while it connects: a registry may list any number of
 addresses. An attempt costs the loop some tenths of a millisecond, a failed one as much, so attempts
 are started at a bounded rate, and a bounded number at once (a host that swallows packets takes its

@@ -5,7 +5,7 @@ about the address is here, once: one connection with one timer for the next atte
 log, one set of credits, and whether it answers at all. What is about one service at that address
 (weight, counters, latency) is in ``cluster.endpoint``, whose ``Endpoint`` is a ``PeerUser``.
 ``Peers`` has the peers of a loop by their addresses. What only one service can use (a session of
-``dubbo.upstream.in_process``) is a peer of its own.
+``dubbo.upstream.direct``) is a peer of its own.
 
 Invariants: ``room`` is what the session takes now, and 0 while the peer is not ready or set aside;
 what a read costs does not depend on the number of users, only on those that wait; waiting users are

@@ -11,7 +11,7 @@ cdef enum:
     OVER_COUNT = 1000
 
 
-cdef class Provider:
+cdef class DemoProvider:
     cdef DelayLine line            # None when the delay is 0
     cdef DelayLine slow_line
     cdef readonly int limit
@@ -37,7 +37,7 @@ cdef class Provider:
 
 
 cdef class Connection(Owner):
-    cdef Provider provider
+    cdef DemoProvider provider
     cdef object transport
     cdef DubboDecoder decoder
     cdef Buffer now      # what is to be written in this turn

@@ -29,7 +29,7 @@ class ProviderStatistics(NamedTuple):
     delay_ms_max: float
     late: int
 
-class Provider:
+class DemoProvider:
     """One provider: its service, pool, faults and counts, shared by its connections."""
 
     limit: int

@@ -116,7 +116,7 @@ cdef int raise_in(Buffer out, uint64_t id, const char* class_name, bytes message
     )
 
 
-cdef class Provider:
+cdef class DemoProvider:
     """One provider: its service, pool, faults and counts, shared by its connections.
 
     ``delay_ns`` is what a call takes (0: answered in the turn that it is read), ``limit`` how many
@@ -292,7 +292,7 @@ cdef int add(Buffer out, uint64_t id, const Slice* a, const Slice* b) except -1:
 cdef class Connection(Owner):
     """One connection to the provider: an asyncio protocol."""
 
-    def __init__(self, Provider provider not None):
+    def __init__(self, DemoProvider provider not None):
         self.provider = provider
         self.decoder = DubboDecoder()
         self.now = Buffer()
@@ -326,7 +326,7 @@ cdef class Connection(Owner):
 
     def data_received(self, bytes data not None):
         """The loop: bytes have come."""
-        cdef Provider provider = self.provider
+        cdef DemoProvider provider = self.provider
         cdef DubboDecoder decoder = self.decoder
         cdef int outcome = DUBBO_FRAME, count = 0
         decoder.receive(data)
@@ -381,7 +381,7 @@ cdef class Connection(Owner):
 
     cdef bint read_fastjson(self) except -1:
         """Read the request at hand into the provider's ``request``; False if it was refused."""
-        cdef Provider provider = self.provider
+        cdef DemoProvider provider = self.provider
         cdef DubboDecoder frame = self.decoder
         cdef int code = read_request(frame.body, frame.body_length, &provider.request)
         if code != FASTJSON_OK:
@@ -400,7 +400,7 @@ cdef class Connection(Owner):
 
     cdef int serve_request(self, int* count) except -1:
         """Refuse the request at hand, or run it and let its reply wait its time."""
-        cdef Provider provider = self.provider
+        cdef DemoProvider provider = self.provider
         cdef DubboDecoder frame = self.decoder
         cdef int fault
         cdef Buffer out
@@ -459,7 +459,7 @@ cdef class Connection(Owner):
 
     cdef int release(self, bytes payload, int count, uint64_t waited_ns) except -1:
         """Write the replies whose delay is over."""
-        cdef Provider provider = self.provider
+        cdef DemoProvider provider = self.provider
         provider.in_flight -= count
         self.owed -= count
         provider.waited(count, waited_ns)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import uvloop
 
-from dragoman.demo.provider import Provider, ProviderStatistics
+from dragoman.demo.provider import DemoProvider, ProviderStatistics
 from dragoman.errors import UsageError
 from dragoman.reasons import reason
 from dragoman.stopping import told_to_stop
@@ -68,7 +68,7 @@ async def serve(
     cannot be listened on.
     """
     loop = asyncio.get_running_loop()
-    provider = Provider(
+    provider = DemoProvider(
         loop,
         delay_ns=round(options.delay_ms * 1e6),
         limit=options.limit,
@@ -117,7 +117,7 @@ def run(
 
 
 async def _listen(
-    loop: asyncio.AbstractEventLoop, provider: Provider, options: ProviderOptions
+    loop: asyncio.AbstractEventLoop, provider: DemoProvider, options: ProviderOptions
 ) -> asyncio.Server:
     address = f"{options.host}:{options.port}"
     try:
@@ -130,7 +130,7 @@ async def _listen(
         raise UsageError(f"cannot listen on {address}: {reason(error)}") from error
 
 
-async def _drain(provider: Provider, drain_s: float) -> None:
+async def _drain(provider: DemoProvider, drain_s: float) -> None:
     """Wait until nothing is under way and nothing comes any more, at most ``drain_s``."""
     provider.announce_stop()
     loop = asyncio.get_running_loop()

@@ -16,7 +16,7 @@
 from dragoman.dubbo.client.client import Client
 from dragoman.dubbo.client.stub import Reference, invoke, send, with_options
 from dragoman.dubbo.client.sync import SyncClient, connect_sync
-from dragoman.dubbo.server.provider import current_request
+from dragoman.dubbo.server.dispatch import current_request
 from dragoman.dubbo.server.server import Server, run, serve
 from dragoman.dubbo.types import java
 from dragoman.dubbo.types.declaration import method, service

@@ -85,7 +85,7 @@ _NUMBERS: Final = ("limit", "threads", "timeout", "timestamp", "weight")
 _LABELS: Final = ("application", "release", "zone")
 
 
-class Provider(NamedTuple):
+class ProviderEntry(NamedTuple):
     """A provider as a registry of Dubbo lists it."""
 
     registration: Registration
@@ -161,7 +161,7 @@ class Url(NamedTuple):
     parameters: dict[str, str]
 
 
-def read_provider(text: str, interface: str) -> Provider:
+def read_provider(text: str, interface: str) -> ProviderEntry:
     """The provider of ``interface`` that a URL describes; raises ProtocolError.
 
     A provider of another protocol than Dubbo's is read like any other: who cannot speak it sees
@@ -194,7 +194,7 @@ def _without_malformed(url: Url, tell: bool) -> Url:
 
 def read_parameters(
     protocol: str, address: str, path: str, parameters: Mapping[str, str], interface: str
-) -> Provider:
+) -> ProviderEntry:
     """The same from a registry that keeps a URL's parameters as a mapping. An empty ``path`` is
     the interface's name.
     """
@@ -202,7 +202,7 @@ def read_parameters(
     return provider_of(_without_malformed(url, tell=True), interface)
 
 
-def provider_of(url: Url, interface: str) -> Provider:
+def provider_of(url: Url, interface: str) -> ProviderEntry:
     """The provider of ``interface`` that a URL's parts describe; raises ProtocolError."""
     said = url.parameters
     text = f"{url.protocol}://{url.authority}/{url.path}"
@@ -246,7 +246,7 @@ def provider_of(url: Url, interface: str) -> Provider:
     else:
         disabled = not _true(said.get("enabled") or "true")
     timestamp_ms = number_of(text, said, "timestamp", 0)
-    return Provider(registration, timestamp_ms, disabled or weight <= 0)
+    return ProviderEntry(registration, timestamp_ms, disabled or weight <= 0)
 
 
 def write_provider(registration: Registration, *, timestamp_ms: int, pid: int) -> str:
@@ -355,11 +355,11 @@ def in_order(overrides: Iterable[Override]) -> list[Override]:
 
 
 def overridden(
-    provider: Provider,
+    provider: ProviderEntry,
     overrides: Iterable[Override],
     consumer: Consumer | None = None,
     url: Url | None = None,
-) -> Provider:
+) -> ProviderEntry:
     """``provider`` with what all ``overrides`` that concern it change; later ones win.
 
     ``url`` is what the provider registered, where there are parameters of it that no registration

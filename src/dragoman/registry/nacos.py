@@ -40,7 +40,7 @@ from dragoman.registry.base import (
     format_address,
 )
 from dragoman.registry.changes import OnChanges, Snapshots
-from dragoman.registry.dubbo_url import Provider, parameters_of, read_parameters
+from dragoman.registry.dubbo_url import ProviderEntry, parameters_of, read_parameters
 from dragoman.registry.keeping import KeptHandle
 from dragoman.registry.nacos_client import Instance, Malformed, NacosClient, instance_of
 
@@ -114,7 +114,7 @@ class NacosRegistry(Registry):
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._last_timestamp_ms = 0
-        self._held: dict[tuple[str, str], tuple[Provider, float | None]] = {}
+        self._held: dict[tuple[str, str], tuple[ProviderEntry, float | None]] = {}
         self._malformed: dict[str, set[str]] = {}
         self._decoded = 0
         # What each instance of a service said when it was listed last, by its text: most say the
@@ -251,7 +251,7 @@ class NacosRegistry(Registry):
         if not self._answered and self._held:
             self._served_until_s = now_s + self._settings.grace_s
         self._answered = True
-        held: dict[tuple[str, str], tuple[Provider, float | None]] = {
+        held: dict[tuple[str, str], tuple[ProviderEntry, float | None]] = {
             place: (entry, None) for place, entry in found.items()
         }
         if now_s < self._served_until_s:
@@ -271,7 +271,7 @@ class NacosRegistry(Registry):
             if interface in (EVERY, entry.registration.interface) and not entry.disabled
         )
 
-    async def _list(self, interfaces: set[str]) -> dict[tuple[str, str], Provider]:
+    async def _list(self, interfaces: set[str]) -> dict[tuple[str, str], ProviderEntry]:
         """The providers of ``interfaces``, EVERY for all, by service and address."""
         services = []
         names = await self._client.services()
@@ -284,7 +284,7 @@ class NacosRegistry(Registry):
         for name in self._malformed.keys() - set(names):
             del self._malformed[name]
             self._read.pop(name, None)
-        found: dict[tuple[str, str], Provider] = {}
+        found: dict[tuple[str, str], ProviderEntry] = {}
         for first in range(0, len(services), READS_AT_ONCE):
             some = services[first : first + READS_AT_ONCE]
             lists = await asyncio.gather(*(self._client.raw_instances(name) for name, _ in some))
@@ -295,7 +295,7 @@ class NacosRegistry(Registry):
 
     async def _providers(
         self, service: str, interface: str, instances: Iterable[msgspec.Raw]
-    ) -> dict[tuple[str, str], Provider]:
+    ) -> dict[tuple[str, str], ProviderEntry]:
         found = {}
         malformed = set()
         known = self._malformed.get(service, set())
@@ -431,7 +431,7 @@ class Read(NamedTuple):
     """What an instance says: a provider, unless it is away; or what is wrong with it, by a name."""
 
     address: str = ""
-    provider: Provider | None = None
+    provider: ProviderEntry | None = None
     malformed: str | None = None
     why: str = ""
 

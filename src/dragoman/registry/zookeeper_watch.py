@@ -28,7 +28,7 @@ from dragoman.registry.changes import Snapshots
 from dragoman.registry.dubbo_url import (
     Consumer,
     Override,
-    Provider,
+    ProviderEntry,
     in_order,
     overridden,
     read_override,
@@ -67,7 +67,7 @@ class _Folder:
         self._wake = wake
         self.interface = interface
         self.path = path
-        self.entries: dict[str, Provider | Override | None] = {}
+        self.entries: dict[str, ProviderEntry | Override | None] = {}
         self.gone_at_s: dict[str, float] = {}
         self.listed = False
         self.dirty = True
@@ -281,12 +281,12 @@ class Folders:
             for _, entry in sorted(configurators.entries.items())
             if isinstance(entry, Override) and entry.applies
         )
-        latest: dict[tuple[str, ...], tuple[str, Provider]] = {}
+        latest: dict[tuple[str, ...], tuple[str, ProviderEntry]] = {}
         for category in PROVIDERS:
             for number, (name, entry) in enumerate(folders[category].entries.items(), 1):
                 if number % ENTRIES_A_TURN == 0:
                     yield
-                if not isinstance(entry, Provider):
+                if not isinstance(entry, ProviderEntry):
                     continue
                 one = entry.registration
                 place = (one.address, one.protocol, one.group, one.version)
@@ -304,7 +304,7 @@ class Folders:
                 if number % NAMES_A_TURN == 0:
                     yield
             self._changed[configurators.interface] = changes._replace(providers=kept)
-            providers: Iterable[Provider] = kept.values()
+            providers: Iterable[ProviderEntry] = kept.values()
         else:
             self._changed.pop(configurators.interface, None)
             providers = [entry for _, entry in latest.values()]
@@ -318,9 +318,9 @@ class Changed(NamedTuple):
 
     overrides: list[Override]
     consumer: Consumer
-    providers: dict[str, Provider]
+    providers: dict[str, ProviderEntry]
 
-    def provider(self, name: str, entry: Provider) -> Provider:
+    def provider(self, name: str, entry: ProviderEntry) -> ProviderEntry:
         """``entry``, which stands under ``name``, changed."""
         known = self.providers.get(name)
         if known is not None:
@@ -329,7 +329,7 @@ class Changed(NamedTuple):
         return overridden(entry, self.overrides, self.consumer, url)
 
 
-def _decoded(folder: _Folder, name: str) -> Provider | Override | None:
+def _decoded(folder: _Folder, name: str) -> ProviderEntry | Override | None:
     try:
         url = unquote_plus(name, errors="strict")
         if folder.path.endswith(f"/{CONFIGURATORS}"):

@@ -1,6 +1,6 @@
 """A connection within the process: what one session writes is given to the other, without a socket.
 
-``dubbo.upstream.in_process`` joins the two ends of a mesh session with it, so that a provider that
+``dubbo.upstream.direct`` joins the two ends of a mesh session with it, so that a provider that
 is reached from the caller's own process is called by the same code as one behind an agent. Each end
 is its session's transport, and acts as asyncio's do: what was written before ``close`` still
 arrives, ``abort`` drops it, a reader that pauses lets the bytes gather and, beyond a bound, has the

@@ -35,7 +35,7 @@ def cpu_now() -> Cpu:
 
 
 class AsyncCaller:
-    """The client's side of an ``AsyncContestant``; see ``Caller``."""
+    """The client's side of an ``AsyncContestant``; see ``BenchCaller``."""
 
     def __init__(
         self,
@@ -52,16 +52,16 @@ class AsyncCaller:
         self._connections: list[Any] = []
 
     def prepare(self, work: Work) -> None:
-        """See ``Caller``."""
+        """See ``BenchCaller``."""
         self._work = work
         self._runner.run(self._prepare(work))
 
     def measure(self) -> Sample:
-        """See ``Caller``."""
+        """See ``BenchCaller``."""
         return self._runner.run(self._measure(self._work))
 
     def finish(self) -> None:
-        """See ``Caller``."""
+        """See ``BenchCaller``."""
         self._runner.run(self._close())
 
     def close(self) -> None:

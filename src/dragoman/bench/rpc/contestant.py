@@ -89,7 +89,7 @@ class Connection(Protocol):
         """Close the connection."""
 
 
-class Caller(Protocol):
+class BenchCaller(Protocol):
     """The client's side: one measurement is ``prepare``, ``measure``, ``finish``."""
 
     def prepare(self, work: Work) -> None:
@@ -122,7 +122,7 @@ class Contestant(Protocol):
         ``ready`` is told ``host:port``.
         """
 
-    def caller(self, address: str) -> Caller:
+    def caller(self, address: str) -> BenchCaller:
         """The client's side, not yet connected."""
 
 
@@ -156,7 +156,7 @@ class AsyncContestant(ABC):
         with asyncio.Runner(loop_factory=self.new_loop) as runner:
             runner.run(self.serve(ready))
 
-    def caller(self, address: str) -> Caller:
+    def caller(self, address: str) -> BenchCaller:
         """See ``Contestant``."""
         from dragoman.bench.rpc.calling import AsyncCaller
 

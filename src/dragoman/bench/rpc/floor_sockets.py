@@ -52,14 +52,14 @@ class FloorSockets:
 
 
 class SocketsCaller:
-    """See ``Caller``."""
+    """See ``BenchCaller``."""
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
         self._address = (host, int(port))
 
     def prepare(self, work: Work) -> None:
-        """See ``Caller``."""
+        """See ``BenchCaller``."""
         self._work = work
         self._socket = socket.create_connection(self._address)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -76,7 +76,7 @@ class SocketsCaller:
         self._rounds = max(1, round(rounds * work.seconds / took_s))
 
     def measure(self) -> Sample:
-        """See ``Caller``."""
+        """See ``BenchCaller``."""
         work = self._work
         run = self._lone if work.style == "lone" else self._bulk
         before = cpu_now()
@@ -89,7 +89,7 @@ class SocketsCaller:
         return Sample(calls, seconds, cpu, summary(latencies) if latencies else None)
 
     def finish(self) -> None:
-        """See ``Caller``."""
+        """See ``BenchCaller``."""
         self._socket.close()
 
     def _check(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import cast
 
 from dragoman.bench.rpc.calling import AsyncCaller, Connections, shared
-from dragoman.bench.rpc.contestant import HOST, AsyncContestant, BenchError, Caller, Work
+from dragoman.bench.rpc.contestant import HOST, AsyncContestant, BenchCaller, BenchError, Work
 
 
 class _Echo(asyncio.Protocol):
@@ -65,7 +65,7 @@ class FloorUvloop(AsyncContestant):
         _, connection = await loop.create_connection(BareConnection, host, int(port))
         return connection
 
-    def caller(self, address: str) -> Caller:
+    def caller(self, address: str) -> BenchCaller:
         """See ``Contestant``."""
         return AsyncCaller(
             lambda: self.connect(address), self.new_loop, {"lone": _lone, "bulk": _bulk}, _check

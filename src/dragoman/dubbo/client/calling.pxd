@@ -15,19 +15,19 @@ cdef class JavaPool(Pool):
     cdef Hessian2Writer _writer
     cdef list _kept
 
-    cdef object _start(self, Caller caller, bytes body)
+    cdef object _start(self, RemoteMethod caller, bytes body)
     cdef object read_reply(self, JavaCall call, const char* body, Py_ssize_t n)
 
 
 cdef class JavaCall(PoolCall):
     cdef object future
-    cdef Caller caller
+    cdef RemoteMethod caller
     cdef int64_t timeout_us
 
     cdef object _error_of(self, value, dict attachments)
 
 
-cdef class Caller:
+cdef class RemoteMethod:
     cdef readonly JavaPool pool
     cdef readonly str name
     cdef readonly object method

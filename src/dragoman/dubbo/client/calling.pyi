@@ -27,7 +27,7 @@ class JavaPool(Pool):
 def checked_attachments(attachments: Any) -> Mapping[str, str]:
     """The texts that go with a call; raises UsageError."""
 
-class Caller:
+class RemoteMethod:
     """One method of a service, to be called: ``caller(*args)`` gives a future."""
 
     pool: JavaPool
@@ -41,8 +41,8 @@ class Caller:
     def start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> asyncio.Future[Any]:
         """Call it; returns the future."""
 
-    def with_options(self, **options: Any) -> Caller:
+    def with_options(self, **options: Any) -> RemoteMethod:
         """The same method with other options."""
 
-    def variant(self, what: str) -> Caller:
+    def variant(self, what: str) -> RemoteMethod:
         """The same method ``whole`` or ``one_way``; made once."""

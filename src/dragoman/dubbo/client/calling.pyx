@@ -1,8 +1,8 @@
 """The calling end of Dubbo: arguments to bytes, calls through a service's pool, replies to values.
 
-``dubbo.client.hub`` makes a ``JavaPool`` for each service that a program calls, and a ``Caller``
-for each of its methods. Calls are the pool's: found, balanced, bounded and retried as all calls of
-``cluster`` are, by the mesh method ``hessian2`` (``docs/formats/calls.md``).
+``dubbo.client.hub`` makes a ``JavaPool`` for each service that a program calls, and a
+``RemoteMethod`` for each of its methods. Calls are the pool's: found, balanced, bounded and retried
+as all calls of ``cluster`` are, by the mesh method ``hessian2`` (``docs/formats/calls.md``).
 
 Invariants: a call ends exactly once; what a provider names is never looked up, except among the
 exception classes that the caller declared.
@@ -146,7 +146,7 @@ cdef class JavaPool(Pool):
         self._writer = Hessian2Writer()
         self._kept = []
 
-    cdef object _start(self, Caller caller, bytes body):
+    cdef object _start(self, RemoteMethod caller, bytes body):
         """Make a call; returns its future."""
         cdef JavaCall call
         cdef object future
@@ -168,7 +168,7 @@ cdef class JavaPool(Pool):
     cdef object read_reply(self, JavaCall call, const char* body, Py_ssize_t n):
         """The result that a reply's body holds, or the error that it is."""
         cdef Hessian2Reader reader = self._reader
-        cdef Caller caller = call.caller
+        cdef RemoteMethod caller = call.caller
         cdef dict attachments = None
         cdef object value = None
         cdef int kind
@@ -281,7 +281,7 @@ def checked_attachments(attachments):
     return attachments
 
 
-cdef class Caller:
+cdef class RemoteMethod:
     """One method of a service, to be called: ``caller(*args)`` gives a future.
 
     ``method`` is what a declaration says of it, or None: then the Java types are those of the
@@ -343,7 +343,7 @@ cdef class Caller:
 
     def with_options(self, **options):
         """The same method with other options."""
-        return Caller(self.pool, self.name, self.method, {**self.options, **options})
+        return RemoteMethod(self.pool, self.name, self.method, {**self.options, **options})
 
     def variant(self, str what not None):
         """The same method ``whole`` or ``one_way``; made once."""

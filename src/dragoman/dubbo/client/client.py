@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
 from dragoman.cluster.statistics import PoolStatistics
-from dragoman.dubbo.client.calling import Caller
+from dragoman.dubbo.client.calling import RemoteMethod
 from dragoman.dubbo.client.hub import BODY_BYTES_MAX, TIMEOUT_MS, Hub, Settings, echo_of, url_of
 from dragoman.dubbo.client.stub import UNSET, Reference
 from dragoman.errors import UsageError
@@ -226,5 +226,5 @@ class Client:
         await self.close(drain_ms=5000 if kind is None else 0)
 
 
-def _itself(caller: Caller) -> Any:
+def _itself(caller: RemoteMethod) -> Any:
     return caller

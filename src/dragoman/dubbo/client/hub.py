@@ -1,7 +1,7 @@
 """A hub: all that a client of Dubbo has on its loop.
 
 It has the registry, a pool for each service, and the connections to providers that have no agent
-(``dubbo.upstream.in_process``). ``dubbo.client.client`` makes one on the caller's loop,
+(``dubbo.upstream.direct``). ``dubbo.client.client`` makes one on the caller's loop,
 ``dubbo.client.sync`` on a loop of its own.
 
 Invariant: a service that is asked for twice has one pool, and one watch of the registry.
@@ -23,10 +23,10 @@ from dragoman.cluster.peer import Peers
 from dragoman.cluster.pools import SERVERS_MAX, connected
 from dragoman.cluster.selection import ANY, chosen, is_choice
 from dragoman.cluster.service import Service
-from dragoman.dubbo.client.calling import Caller, JavaPool
+from dragoman.dubbo.client.calling import JavaPool, RemoteMethod
 from dragoman.dubbo.client.stub import UNSET, Expose, Reference, Stub, check_options
 from dragoman.dubbo.types.declaration import Declaration
-from dragoman.dubbo.upstream.in_process import PROTOCOL, Providers
+from dragoman.dubbo.upstream.direct import PROTOCOL, DirectProviders
 from dragoman.errors import RegistryError, UsageError
 from dragoman.options import choice, milliseconds, shown, text, whole
 from dragoman.registry import Registration, Registry, open_registry
@@ -111,7 +111,7 @@ class Hub:
             self._registry = open_registry(source) if isinstance(source, str) else source
         budget = Budget(settings.limits.held_bytes_max)
         self._peers = Peers(loop, budget)
-        self._providers = Providers(
+        self._providers = DirectProviders(
             loop,
             connections=settings.connections,
             body_bytes_max=settings.limits.body_bytes_max,
@@ -140,7 +140,7 @@ class Hub:
 
     # What ``Inbox`` calls.
 
-    def call(self, caller: Caller, arguments: Any, *, timeout_ms: Any, order_key: Any) -> Any:
+    def call(self, caller: RemoteMethod, arguments: Any, *, timeout_ms: Any, order_key: Any) -> Any:
         """Begin a call."""
         return caller.start(*arguments)
 
@@ -331,6 +331,8 @@ def _named(registration: Registration, pool: JavaPool) -> Registration | None:
     return Registration(**fields)
 
 
-def echo_of(pool: JavaPool) -> Caller:
+def echo_of(pool: JavaPool) -> RemoteMethod:
     """The method that every provider has."""
-    return Caller(pool, "$echo", None, {"types": "Ljava/lang/Object;", "timeout_ms": TIMEOUT_MS})
+    return RemoteMethod(
+        pool, "$echo", None, {"types": "Ljava/lang/Object;", "timeout_ms": TIMEOUT_MS}
+    )

@@ -1,9 +1,9 @@
 """What callers have of a service: an object with its methods.
 
 ``Client.service`` and ``SyncClient.service`` make them: a ``Stub`` with the methods that a class
-declares, or a ``Reference`` that has whatever method it is asked for. Both make a ``Caller`` of
-each method when it is first used, and give what ``expose`` makes of that: the asynchronous client
-the caller itself, the synchronous one a function that waits.
+declares, or a ``Reference`` that has whatever method it is asked for. Both make a ``RemoteMethod``
+of each method when it is first used, and give what ``expose`` makes of that: the asynchronous
+client the ``RemoteMethod`` itself, the synchronous one a function that waits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 
-from dragoman.dubbo.client.calling import Caller, JavaPool, checked_attachments
+from dragoman.dubbo.client.calling import JavaPool, RemoteMethod, checked_attachments
 from dragoman.dubbo.types.declaration import Declaration
 from dragoman.dubbo.types.info import Result
 from dragoman.errors import UsageError
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 # "As it was told when it was made."
 UNSET: Any = ...
-Expose = Callable[[Caller], Any]
+Expose = Callable[[RemoteMethod], Any]
 
 
 class Stub:
@@ -43,7 +43,7 @@ class Stub:
         method = None if name.startswith("_") else self._methods.get(name)
         if method is None:
             raise AttributeError(f"the service {self._declaration.interface} has no method {name}")
-        found = self._expose(Caller(self._pool, method.name, method, self._options))
+        found = self._expose(RemoteMethod(self._pool, method.name, method, self._options))
         self.__dict__[name] = found
         return found
 
@@ -91,7 +91,7 @@ class Reference:
         """
         text("method", name, empty=False)
         options = self._options if types is None else {**self._options, "types": types}
-        return self._expose(Caller(self._pool, name, None, options))
+        return self._expose(RemoteMethod(self._pool, name, None, options))
 
     def __repr__(self) -> str:
         return f"<reference to {self._pool.name}, {self._pool._told()}>"
@@ -146,7 +146,9 @@ class Exposed:
     """A method as a synchronous client has it; ``wait`` makes the call and waits."""
 
     def __init__(
-        self, caller: Caller, wait: Callable[[Caller, tuple[Any, ...], dict[str, Any]], Any]
+        self,
+        caller: RemoteMethod,
+        wait: Callable[[RemoteMethod, tuple[Any, ...], dict[str, Any]], Any],
     ) -> None:
         self.caller = caller
         self._wait = wait
@@ -154,7 +156,7 @@ class Exposed:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._wait(self.caller, args, kwargs)
 
-    def like(self, caller: Caller) -> Exposed:
+    def like(self, caller: RemoteMethod) -> Exposed:
         """The same for another caller."""
         return Exposed(caller, self._wait)
 
@@ -164,7 +166,7 @@ class Exposed:
 
 def _variant(method: Any, what: str) -> Any:
     """``method``, with what becomes of the reply changed."""
-    if isinstance(method, Caller):
+    if isinstance(method, RemoteMethod):
         return method.variant(what)
     if isinstance(method, Exposed):
         return method.like(method.caller.variant(what))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal, TypeVar, overload
 
 from dragoman.cluster.statistics import PoolStatistics
-from dragoman.dubbo.client.calling import Caller, JavaPool
+from dragoman.dubbo.client.calling import JavaPool, RemoteMethod
 from dragoman.dubbo.client.hub import BODY_BYTES_MAX, TIMEOUT_MS, Hub, Settings, echo_of, url_of
 from dragoman.dubbo.client.stub import UNSET, Exposed, Reference, Stub
 from dragoman.errors import UsageError
@@ -76,11 +76,11 @@ class SyncClient(OnLoopThread[Hub]):
             TIMEOUT_MS,
         )
 
-    def _wait(self, caller: Caller, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _wait(self, caller: RemoteMethod, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result: Any = self._inbox.call(caller, (args, kwargs), None, None)  # type: ignore[arg-type]
         return result
 
-    def _expose(self, caller: Caller) -> Exposed:
+    def _expose(self, caller: RemoteMethod) -> Exposed:
         return Exposed(caller, self._wait)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:

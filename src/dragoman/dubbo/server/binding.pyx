@@ -1,6 +1,6 @@
 """Which function answers a request: the methods of a served object by name and JVM descriptor.
 
-``dubbo.server.server`` makes a ``BoundService`` of each object, ``dubbo.server.provider`` asks it
+``dubbo.server.server`` makes a ``BoundService`` of each object, ``dubbo.server.dispatch`` asks it
 for the method that a request means. The invariant: a request finds a method only if its types are
 those declared, or if they fit no other method of the name.
 """

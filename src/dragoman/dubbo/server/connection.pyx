@@ -1,8 +1,8 @@
 """The provider's end of a Dubbo connection: frames in, replies out, heartbeats, silence.
 
-``dubbo.server.provider.Provider`` is the ``Connected`` that a server's connections share: it makes
-them and is given their requests. The invariants: what is written in a turn leaves in one write; a
-peer that does not read its replies is not read from; what is no Dubbo ends the connection.
+``dubbo.server.dispatch.Dispatcher`` is the ``Connected`` that a server's connections share: it
+makes them and is given their requests. The invariants: what is written in a tick leaves in one
+write; a peer that does not read its replies is not read from; what is no Dubbo ends the connection.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -41,7 +41,7 @@ cdef class Connected:
         self.connections = set()
 
     cdef int serve(self, ServiceConnection connection) except -1:
-        """Take the request that the connection's decoder has; the Provider's."""
+        """Take the request that the connection's decoder has; the Dispatcher's."""
         raise NotImplementedError
 
     def connection(self):

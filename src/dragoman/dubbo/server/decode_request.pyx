@@ -1,6 +1,6 @@
 """A request as its provider reads it, and the body of its reply, by serialization.
 
-``dubbo.server.provider`` builds its calls on this. The invariants: a malformed body raises before
+``dubbo.server.dispatch`` builds its calls on this. The invariants: a malformed body raises before
 anything of it is acted upon; attachments go back only to who reads them.
 """
 

@@ -1,6 +1,6 @@
 """What served functions return and raise, as the values that replies carry.
 
-``dubbo.server.provider`` calls this for generic callers and for exceptions. The invariant: whatever
+``dubbo.server.dispatch`` calls this for generic callers and for exceptions. The invariant: whatever
 an exception is, it becomes a Java exception and a text of bounded length.
 """
 

@@ -2,7 +2,7 @@
 losing a call.
 
 ``serve`` makes one, ``run`` is a whole program. The connections and calls are
-``dubbo.server.provider``'s.
+``dubbo.server.dispatch``'s.
 
 Invariant: what is registered is served; a server that stops is unregistered first, tells its peers,
 and leaves when nothing is at work and nothing has come for a moment, or when its time is over.
@@ -23,7 +23,7 @@ from dragoman.accepting import Acceptor, listen
 from dragoman.budget import Budget
 from dragoman.cluster.opening import advertised
 from dragoman.dubbo.server.binding import BoundService
-from dragoman.dubbo.server.provider import Provider
+from dragoman.dubbo.server.dispatch import Dispatcher
 from dragoman.dubbo.types.declaration import Declaration
 from dragoman.dubbo.types.info import ServerStatistics
 from dragoman.errors import ConnectError, RegistryError, UsageError
@@ -70,7 +70,7 @@ class Server:
     def __init__(
         self,
         services: Sequence[BoundService],
-        provider: Provider,
+        provider: Dispatcher,
         executor: ThreadPoolExecutor | None,
         registry: Registry | None,
         published: Sequence[Sequence[Method]],
@@ -328,7 +328,7 @@ async def serve(
             _check_keys(bound)
         if weight is None:
             weight = default_weight(opened.location) if opened is not None else 1
-        provider = Provider(
+        provider = Dispatcher(
             asyncio.get_running_loop(),
             bound,
             limit=limit,

@@ -3,7 +3,7 @@
 A Java provider that stops waits up to 10 s for its consumers to disconnect, so they are to go once
 they owe each other nothing. Until the old process is gone its port may still accept, and what was
 sent there would be lost with it: a refused connection shows that it is gone.
-``dubbo.upstream.in_process`` and the provider's agent use it.
+``dubbo.upstream.direct`` and the provider's agent use it.
 
 The invariant: while a departure is under way there is no connection to the provider but probes,
 which carry nothing.

@@ -77,7 +77,7 @@ cdef Py_ssize_t FIELD_LENGTHS[4]
 FIELD_LENGTHS[:] = [9, 6, 20, 9]
 
 
-class JsonCall(msgspec.Struct, rename={"class_names": "class"}):
+class ForwardedCall(msgspec.Struct, rename={"class_names": "class"}):
     """The part of a JSON call that the provider's side reads."""
 
     types: list[str] | None = None
@@ -91,7 +91,7 @@ class JsonCall(msgspec.Struct, rename={"class_names": "class"}):
     oneway: bool = False
 
 
-_json_call = msgspec.json.Decoder(JsonCall)
+_json_call = msgspec.json.Decoder(ForwardedCall)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -374,7 +374,7 @@ cdef class Requests:
         try:
             call = _json_call.decode(rest[:left])
         except UNREADABLE:
-            raise UsageError(f"body: {json_misfit(rest[:left], JsonCall)}") from None
+            raise UsageError(f"body: {json_misfit(rest[:left], ForwardedCall)}") from None
         if len(call.args) > ARGUMENTS_MAX:
             raise UsageError(f"args: at most {ARGUMENTS_MAX} arguments, {len(call.args)} given")
         if call.types is not None and len(call.types) != len(call.args):

@@ -1,7 +1,7 @@
 """What a provider speaks, found out on each connection before it is used.
 
 A provider's agent that was not told makes a ``Finding`` the greeter of its link, and so does
-``dubbo.upstream.in_process`` for a provider whose registration does not say. ``$echo`` is
+``dubbo.upstream.direct`` for a provider whose registration does not say. ``$echo`` is
 called in one serialization after another until one is answered: first in the one that was answered
 before, or that its registration names, then in those of ``IN_ORDER``. Today's
 providers answer the first, so that they see one small call more a connection.

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from kazoo.client import KazooClient
 
-from tests.dubbo.upstream.test_in_process import ready, said
+from tests.dubbo.upstream.test_direct import ready, said
 from tests.faults.chain import HOST, INTERFACE, Chain, Program, chain, start
 from tests.faults.http import call, client, form, is_hash
 from tests.faults.load import load

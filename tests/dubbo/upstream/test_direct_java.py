@@ -14,7 +14,7 @@ from interop.java import JavaMissing, JavaProgram, build
 
 from dragoman.harness.etcd import free_ports
 from dragoman.registry import open_registry
-from tests.dubbo.upstream.test_in_process import ready
+from tests.dubbo.upstream.test_direct import ready
 from tests.faults.chain import Chain, Program, chain, start
 from tests.faults.http import Response, call, client
 from tests.registry.zookeeper_server import ZookeeperServer

@@ -1,6 +1,6 @@
 """The serving end of Dubbo: requests made calls of Python functions, results made replies.
 
-``dubbo.server.server`` owns one ``Provider``, which its connections share. What a real provider
+``dubbo.server.server`` owns one ``Dispatcher``, which its connections share. What a real provider
 does with its pool happens here with a count: a request beyond ``limit`` is answered with status 100
 at once and never runs; heartbeats are answered whatever the pool does; ``$echo`` takes a place in
 it.
@@ -58,7 +58,7 @@ _providers = {}
 TOO_MANY = "more values than are taken in one call"
 
 
-cdef class Provider(Connected):
+cdef class Dispatcher(Connected):
     """What a server's connections share: the services, the pool and the counters."""
 
     def __init__(
@@ -485,7 +485,7 @@ def current_request():
     Works in the method itself and in whatever it awaits or starts. Raises UsageError elsewhere.
     """
     cdef ServedCall call = _call.get()
-    cdef Provider provider
+    cdef Dispatcher provider
     if call is None and (loop := asyncio._get_running_loop()) is not None:
         for provider in _providers.get(loop, ()):
             if provider._running is not None:

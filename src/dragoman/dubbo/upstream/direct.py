@@ -1,6 +1,6 @@
 """Providers that have no agent: the provider agent's part, run in the caller's own process.
 
-A ``Providers`` stands beside one loop's services and gives them the links to endpoints whose
+A ``DirectProviders`` stands beside one loop's services and gives them the links to endpoints whose
 registration says ``protocol: dubbo`` (``Options.links``). Behind each address is one connection,
 and one pool of credits with the provider's limit, whatever the number of services it serves; each
 service has its own ``Egress`` over these, joined to the service's session through ``rpc.pipe``. So
@@ -65,7 +65,7 @@ def _first_of(registration: Registration) -> str:
     return DEFAULT_SERIALIZATION if said == FOUND_OUT else said or UNSAID
 
 
-class Providers:
+class DirectProviders:
     """The providers that one loop speaks Dubbo to itself.
 
     ``share`` is this worker's number and how many there are: together they do not exceed a
@@ -96,7 +96,7 @@ class Providers:
         self._share = share
         self._connections = connections
         self._heartbeat_s = heartbeat_s
-        self._providers: dict[str, Provider] = {}
+        self._providers: dict[str, DirectProvider] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def link(
@@ -104,23 +104,23 @@ class Providers:
         registration: Registration,
         new_session: Callable[[], ClientSession],
         on_down: Callable[[str], None],
-    ) -> NativeLink:
+    ) -> DirectLink:
         """The link to an endpoint: a ``cluster.member.LinkFactory``.
 
         Raises UsageError for a serialization that is not spoken here.
         """
-        return NativeLink(self, registration, new_session, on_down)
+        return DirectLink(self, registration, new_session, on_down)
 
-    def at(self, registration: Registration) -> Provider:
+    def at(self, registration: Registration) -> DirectProvider:
         """The provider at a registration's address, made when it is asked for first."""
         provider = self._providers.get(registration.address)
         if provider is None:
             link = self._connections, self._heartbeat_s
-            provider = Provider(self, registration.host, registration.port, link)
+            provider = DirectProvider(self, registration.host, registration.port, link)
             self._providers[registration.address] = provider
         return provider
 
-    def forget(self, address: str, provider: Provider) -> None:
+    def forget(self, address: str, provider: DirectProvider) -> None:
         """Nobody uses ``provider`` any more: it is closed."""
         if self._providers.get(address) is provider:
             del self._providers[address]
@@ -144,10 +144,12 @@ class Providers:
         return [provider.status() for provider in self._providers.values()]
 
 
-class Provider:
+class DirectProvider:
     """What the links to one address share: the connection and the credits."""
 
-    def __init__(self, providers: Providers, host: str, port: int, link: tuple[int, float]) -> None:
+    def __init__(
+        self, providers: DirectProviders, host: str, port: int, link: tuple[int, float]
+    ) -> None:
         self._providers = providers
         self._loop = providers.loop
         count, heartbeat_s = link
@@ -164,9 +166,9 @@ class Provider:
         self.limit = providers.share_of(DEFAULT_LIMIT)
         self.pool = CreditPool(self.limit)
         self.sessions: set[ServerSession] = set()
-        self._users: dict[NativeLink, None] = {}
+        self._users: dict[DirectLink, None] = {}
         # Who is still to hear of a change, in turn, and what was told last.
-        self._untold: dict[NativeLink, None] = {}
+        self._untold: dict[DirectLink, None] = {}
         self._told: tuple[bool, bool, str | None] | None = None
         # How many users say each limit.
         self._limits: Counter[int] = Counter()
@@ -191,7 +193,7 @@ class Provider:
         if self._finding is not None:
             self._finding.forget(egress)
 
-    def add(self, user: NativeLink) -> None:
+    def add(self, user: DirectLink) -> None:
         """``user`` wants to be told of the provider's comings and goings."""
         self._users[user] = None
         self.limited(user, user.registration.limit or DEFAULT_LIMIT)
@@ -199,7 +201,7 @@ class Provider:
             self._started = True
             self.link.start()
 
-    def remove(self, user: NativeLink) -> None:
+    def remove(self, user: DirectLink) -> None:
         """``user`` needs it no more; without users it is closed."""
         self._users.pop(user, None)
         self._untold.pop(user, None)
@@ -208,7 +210,7 @@ class Provider:
             return
         self._providers.forget(user.registration.address, self)
 
-    def limited(self, user: NativeLink, limit: int) -> None:
+    def limited(self, user: DirectLink, limit: int) -> None:
         """``user``'s registration says this limit now, 0 when it is gone. The first one's is taken
         over at once, what changes later once a turn.
         """
@@ -314,12 +316,12 @@ class Provider:
         }
 
 
-class NativeLink:
+class DirectLink:
     """One service's way to one provider: a ``cluster.member.ServerLink``."""
 
     def __init__(
         self,
-        providers: Providers,
+        providers: DirectProviders,
         registration: Registration,
         new_session: Callable[[], ClientSession],
         on_down: Callable[[str], None],

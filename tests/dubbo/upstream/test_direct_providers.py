@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from dragoman.cluster.dialing import BURSTS, DEAD, RATES
-from dragoman.dubbo.upstream.in_process import Providers
+from dragoman.dubbo.upstream.direct import DirectProviders
 from dragoman.errors import UsageError
 from dragoman.registry import Registration
 from tests.dubbo.fake import HOST
@@ -37,7 +37,7 @@ class User:
 
 def test_a_provider_that_cannot_be_spoken_to_leaves_nothing_behind() -> None:
     async def scenario() -> None:
-        providers = Providers(asyncio.get_running_loop())
+        providers = DirectProviders(asyncio.get_running_loop())
 
         def unused(*_: Any) -> Any:
             raise AssertionError("there is no session to such a provider")
@@ -62,7 +62,7 @@ def test_what_was_let_go_is_closed_with_the_rest() -> None:
 
         server = await asyncio.start_server(serve, HOST, 0)
         registration = registered(server.sockets[0].getsockname()[1])
-        providers = Providers(asyncio.get_running_loop())
+        providers = DirectProviders(asyncio.get_running_loop())
         provider = providers.at(registration)
         user: Any = User(registration)
         provider.add(user)
@@ -80,7 +80,7 @@ def test_what_was_let_go_is_closed_with_the_rest() -> None:
     asyncio.run(scenario())
 
 
-def links(providers: Providers, registrations: list[Registration]) -> list[list[str]]:
+def links(providers: DirectProviders, registrations: list[Registration]) -> list[list[str]]:
     """Links to all of them, started; what each is told, in time, of why it has no session."""
     told: list[list[str]] = []
 
@@ -94,13 +94,13 @@ def links(providers: Providers, registrations: list[Registration]) -> list[list[
     return told
 
 
-def attempts(providers: Providers) -> int:
+def attempts(providers: DirectProviders) -> int:
     return sum(link.attempts for each in providers._providers.values() for link in each.link.links)
 
 
 def test_a_thousand_services_of_a_dead_provider_hear_once_why() -> None:
     async def scenario() -> None:
-        providers = Providers(asyncio.get_running_loop())
+        providers = DirectProviders(asyncio.get_running_loop())
         told = links(providers, [registered(1) for _ in range(1000)])
         await until(lambda: attempts(providers) >= 4 and all(told), 30.0)
         assert {len(each) for each in told} == {1}
@@ -115,7 +115,7 @@ def test_a_thousand_services_of_a_dead_provider_hear_once_why() -> None:
 def test_dead_providers_are_tried_within_the_budget_of_the_loop() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        providers = Providers(loop)
+        providers = DirectProviders(loop)
         dead = [
             Registration(interface="a.B", host=f"127.9.0.{n}", port=1, protocol="dubbo")
             for n in range(1, 251)
@@ -133,7 +133,7 @@ def test_dead_providers_are_tried_within_the_budget_of_the_loop() -> None:
 
 def test_the_limit_is_the_highest_that_is_said_now() -> None:
     async def scenario() -> None:
-        providers = Providers(asyncio.get_running_loop())
+        providers = DirectProviders(asyncio.get_running_loop())
         users: list[Any] = [
             User(msgspec.structs.replace(registered(1), limit=limit)) for limit in (7, 30, 30, 9)
         ]

@@ -6,7 +6,7 @@ from dragoman.budget import Budget
 from dragoman.dubbo.server.binding import BoundService
 from dragoman.dubbo.types.info import RequestInfo, ServerStatistics
 
-class Provider:
+class Dispatcher:
     """What a server's connections share: the services, the pool and the counters."""
 
     limit: int

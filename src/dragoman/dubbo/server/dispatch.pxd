@@ -6,7 +6,7 @@ from dragoman.dubbo.server.connection cimport Connected, ServiceConnection
 from dragoman.wire.hessian2 cimport Hessian2Reader, Hessian2Writer
 
 
-cdef class Provider(Connected):
+cdef class Dispatcher(Connected):
     cdef object _create_task
     cdef object _executor
     cdef object _ended
@@ -27,7 +27,7 @@ cdef class Provider(Connected):
 
 
 cdef class ServedCall(ServedRequest):
-    cdef Provider provider
+    cdef Dispatcher provider
     cdef ServiceConnection connection
     cdef bint answered
     cdef bint begun
