@@ -18,9 +18,9 @@ from collections import defaultdict
 from dragoman.cluster.directory import EMPTY_S, Directory, service_key
 from dragoman.cluster.options import Options
 from dragoman.errors import NotFoundError, ProtocolError, UnavailableError
-from dragoman.registry.base import Registration, decode_entry
 from dragoman.registry.changes import Snapshots
 from dragoman.registry.dubbo_url import read_provider
+from dragoman.registry.registration import Registration, decode_entry
 from dragoman.testing import SimulatedLoop, simulate
 from fuzz.running import main
 

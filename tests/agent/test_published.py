@@ -13,8 +13,8 @@ from dragoman.agent.contract import json_call
 from dragoman.agent.published import PublishedTypes, Signature
 from dragoman.errors import RegistryError
 from dragoman.registry import Registration
-from dragoman.registry.base import Method, types_of
 from dragoman.registry.memory import MemoryRegistry
+from dragoman.registry.methods import Method, types_of
 
 STATED = (
     Method(name="add", parameter_types=("long", "long"), return_type="long"),

@@ -11,7 +11,7 @@ from dragoman.cluster.service import Service
 from dragoman.errors import (
     DragomanError,
 )
-from dragoman.registry.base import Registration
+from dragoman.registry.registration import Registration
 from dragoman.testing import SimulatedLoop
 from dragoman.testing.mesh import Server
 from dragoman.testing.services import ServiceRequest, submit

@@ -12,7 +12,7 @@ from dragoman.cluster.dialing import BURSTS, DEAD, NEW, RATES
 from dragoman.cluster.directory import EMPTY_MAX, EMPTY_S, Directory
 from dragoman.cluster.options import Options
 from dragoman.errors import NotFoundError, UnavailableError
-from dragoman.registry.base import Registration
+from dragoman.registry.registration import Registration
 from dragoman.testing import SimulatedLoop, simulate
 from tests.cluster.services import Callers, registration, servers
 

@@ -15,8 +15,8 @@ import uvloop
 
 from dragoman.cluster.directory import Directory
 from dragoman.cluster.options import Options
-from dragoman.registry.base import Registration
 from dragoman.registry.changes import Snapshots
+from dragoman.registry.registration import Registration
 from tests.slices import Slices
 
 COUNT = 10_000

@@ -9,7 +9,7 @@ import uvloop
 
 from dragoman.cluster.directory import IDLE_SHOWN_MAX, Directory
 from dragoman.cluster.options import Options
-from dragoman.registry.base import Registration
+from dragoman.registry.registration import Registration
 from dragoman.testing.services import submit
 from tests.slices import Slices
 

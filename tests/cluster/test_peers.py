@@ -14,7 +14,7 @@ import pytest
 from dragoman.cluster.directory import IDLE_SHOWN_MAX, Directory
 from dragoman.cluster.options import Options
 from dragoman.errors import LinkLostError, UnavailableError
-from dragoman.registry.base import Registration
+from dragoman.registry.registration import Registration
 from dragoman.testing import SimulatedLoop, simulate
 from dragoman.testing.sessions import IncomingRequest
 from tests.cluster.services import Callers, answer, registration, servers

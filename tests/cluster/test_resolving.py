@@ -17,7 +17,7 @@ from dragoman.cluster.dialing import DEAD, GOOD, NEW
 from dragoman.cluster.directory import Directory
 from dragoman.cluster.options import Options
 from dragoman.cluster.resolving import THREADS_MAX, Resolver, is_literal
-from dragoman.registry.base import Registration
+from dragoman.registry.registration import Registration
 from dragoman.testing.services import submit
 from tests.waiting import until
 

@@ -11,7 +11,7 @@ from dragoman.cluster.directory import Directory
 from dragoman.cluster.options import Options
 from dragoman.cluster.selection import chosen, is_choice
 from dragoman.errors import NotFoundError
-from dragoman.registry.base import Registration
+from dragoman.registry.registration import Registration
 
 
 # Asked for, said, and what UrlUtils.isMatch of Java 2.7.23 and 3.3.6 says to it as groups.

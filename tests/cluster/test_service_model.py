@@ -24,7 +24,7 @@ from dragoman.errors import (
     RemoteError,
     UnavailableError,
 )
-from dragoman.registry.base import Registration
+from dragoman.registry.registration import Registration
 from dragoman.testing import SimulatedLoop, simulate
 from dragoman.testing.mesh import Server
 from dragoman.testing.services import ServiceRequest, submit

@@ -12,8 +12,8 @@ import uvloop
 from dragoman.errors import RegistryError, UsageError
 from dragoman.observe.metrics import Snapshot, render
 from dragoman.registry import Registration
-from dragoman.registry.base import EVERY
 from dragoman.registry.changes import Change
+from dragoman.registry.names import EVERY
 from dragoman.registry.report import add_registry_metrics
 from tests.waiting import until
 

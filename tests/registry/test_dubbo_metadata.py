@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dragoman.errors import ProtocolError
-from dragoman.registry.base import fields_of
 from dragoman.registry.dubbo_metadata import decode_methods
+from dragoman.registry.methods import fields_of
 
 TYPES = {
     "a.Order": {

@@ -16,9 +16,9 @@ import uvloop
 
 from dragoman.errors import RegistryError, UsageError
 from dragoman.registry import Registration, check_registry_url, open_registry
-from dragoman.registry.base import EVERY
 from dragoman.registry.nacos import NacosRegistry, NacosSettings
 from dragoman.registry.nacos_client import PAGE
+from dragoman.registry.names import EVERY
 from dragoman.registry.url import parse_nacos, redact_url
 from tests.load_factor import load_factor
 from tests.waiting import until

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dragoman.errors import ProtocolError, UsageError
 from dragoman.registry import Registration, format_address, parse_address
-from dragoman.registry.base import decode_entry
+from dragoman.registry.registration import decode_entry
 
 PREFIX = "/dragoman/services"
 KEY = f"{PREFIX}/com.example.IHello/10.10.10.3:30000"

@@ -9,7 +9,7 @@ from fuzz.registry import once
 from fuzz.running import attack
 
 from dragoman.errors import ProtocolError
-from dragoman.registry.base import decode_entry
+from dragoman.registry.registration import decode_entry
 
 
 @pytest.mark.parametrize("seed", [1, 1000])

@@ -20,7 +20,7 @@ from dragoman.cluster.directory import Directory
 from dragoman.cluster.options import Options
 from dragoman.errors import UnavailableError
 from dragoman.registry import open_registry
-from dragoman.registry.base import EVERY
+from dragoman.registry.names import EVERY
 from dragoman.registry.url import SCHEMES, check_registry_url
 from tests.load_factor import load_factor
 

@@ -17,7 +17,8 @@ from kazoo.security import make_digest_acl
 
 from dragoman.errors import RegistryError
 from dragoman.registry import Registration, Registry, check_registry_url, open_registry
-from dragoman.registry.base import EVERY, Method
+from dragoman.registry.methods import Method
+from dragoman.registry.names import EVERY
 from dragoman.registry.url import parse_zookeeper
 from dragoman.registry.zookeeper import ZookeeperRegistry, ZookeeperSettings
 from tests.load_factor import load_factor

@@ -22,7 +22,8 @@ from dragoman.dubbo.upstream.encode_request import SERIALIZATIONS
 from dragoman.errors import UsageError
 from dragoman.observe.logs import LEVELS
 from dragoman.registry import check_registry_url, format_address, parse_address
-from dragoman.registry.base import FOUND_OUT, LIMIT_MAX, WEIGHT_MAX, Registration, check_service
+from dragoman.registry.names import check_service
+from dragoman.registry.registration import FOUND_OUT, LIMIT_MAX, WEIGHT_MAX, Registration
 from dragoman.registry.url import default_weight
 from dragoman.wire.misfit import UNREADABLE, misfit, toml_misfit
 

@@ -29,7 +29,9 @@ from dragoman.dubbo.upstream.transcoder import Transcoder
 from dragoman.errors import Code, RegistryError
 from dragoman.flow.credits import CreditPool
 from dragoman.observe.metrics import Snapshot
-from dragoman.registry.base import DEFAULT_SERIALIZATION, Handle, Registry, parse_address
+from dragoman.registry.base import Handle, Registry
+from dragoman.registry.names import parse_address
+from dragoman.registry.registration import DEFAULT_SERIALIZATION
 from dragoman.registry.report import add_registry_metrics
 from dragoman.registry.url import open_registry
 from dragoman.rpc.server_session import ServerSession

@@ -18,8 +18,9 @@ from typing import Final, NamedTuple
 from dragoman.dubbo.upstream.direct import PROTOCOL
 from dragoman.errors import DragomanError
 from dragoman.observe.faults import log_fault
-from dragoman.registry.base import Method, Registry, fields_of, types_of
+from dragoman.registry.base import Registry
 from dragoman.registry.changes import Change
+from dragoman.registry.methods import Method, fields_of, types_of
 
 log = logging.getLogger("dragoman.agent")
 

@@ -14,8 +14,9 @@ from contextlib import suppress
 from typing import Final
 
 from dragoman.errors import RegistryError
-from dragoman.registry.base import Registration, Registry, Watch
+from dragoman.registry.base import Registry, Watch
 from dragoman.registry.own_hosts import own_hosts
+from dragoman.registry.registration import Registration
 
 PROTOCOL: Final = "dubbo"
 # How long the first list is waited for before the provider is connected to.

@@ -103,7 +103,7 @@ def call(
 
     async def main() -> tuple[Any, dict[str, str], float]:
         from dragoman import dubbo
-        from dragoman.registry.base import types_of
+        from dragoman.registry.methods import types_of
 
         ends = time.monotonic() + timeout / 1000
 

@@ -22,11 +22,11 @@ from dragoman.cluster.selection import chosen, is_choice
 from dragoman.cluster.server import PROTOCOL
 from dragoman.cluster.service import Service
 from dragoman.errors import NotFoundError, OverloadError, UnavailableError
-from dragoman.registry.base import EVERY
+from dragoman.registry.names import EVERY
 
 if TYPE_CHECKING:
-    from dragoman.registry.base import Registration
     from dragoman.registry.changes import Change
+    from dragoman.registry.registration import Registration
 
 
 def service_key(interface: str, group: str = "", version: str = "") -> bytes:

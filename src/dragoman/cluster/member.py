@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from dragoman.registry.base import Registration
+    from dragoman.registry.registration import Registration
     from dragoman.rpc.client_session import ClientSession
 
 

@@ -15,7 +15,8 @@ from dragoman.errors import UsageError
 from dragoman.opening import opening
 from dragoman.options import milliseconds, text, whole
 from dragoman.registry import Registration, Registry, format_address, open_registry
-from dragoman.registry.base import check_registry, parse_address
+from dragoman.registry.base import check_registry
+from dragoman.registry.names import parse_address
 from dragoman.registry.url import LEASE_TTL_S_MAX
 from dragoman.rpc.address import Address
 from dragoman.rpc.limits import MIB, Limits

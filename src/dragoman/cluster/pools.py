@@ -24,7 +24,8 @@ from dragoman.cluster.service import Service
 from dragoman.errors import RegistryError, UnavailableError, UsageError
 from dragoman.options import choice, milliseconds, shown, text, tls_context, whole
 from dragoman.registry import Registration, Registry, open_registry
-from dragoman.registry.base import check_registry, check_service
+from dragoman.registry.base import check_registry
+from dragoman.registry.names import check_service
 from dragoman.rpc.address import Address
 from dragoman.rpc.limits import Limits
 

@@ -13,17 +13,15 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dragoman.observe.faults import log_fault
-
-if TYPE_CHECKING:
-    from dragoman.registry.base import Registration
+from dragoman.registry.registration import Registration
 
 log = logging.getLogger("dragoman.registry")
 
 # An entry as it was told last, and as it is now; None where there is none.
-Change = tuple["Registration | None", "Registration | None"]
+Change = tuple[Registration | None, Registration | None]
 OnChanges = Callable[[list[Change]], None]
 
 # Entries that are told of in one go: about a millisecond.
@@ -102,7 +100,7 @@ class Changes:
 
 
 Place = tuple[str, str, str, str]
-Lists = dict[str, "dict[Place, Registration]"]
+Lists = dict[str, dict[Place, Registration]]
 
 
 class Snapshots:

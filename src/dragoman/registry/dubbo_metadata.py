@@ -18,7 +18,8 @@ from typing import Annotated, Final
 import msgspec
 
 from dragoman.errors import ProtocolError
-from dragoman.registry.base import METHODS_MAX, Method
+from dragoman.registry.methods import Method
+from dragoman.registry.registration import METHODS_MAX
 from dragoman.wire.java.from_text import has_own_form
 from dragoman.wire.misfit import UNREADABLE, json_misfit
 

@@ -25,7 +25,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from dragoman.errors import ProtocolError, UsageError
-from dragoman.registry.base import (
+from dragoman.registry.names import format_address, parse_address
+from dragoman.registry.registration import (
     DEFAULT_LIMIT,
     DEFAULT_SERIALIZATION,
     LABEL_MAX,
@@ -33,8 +34,6 @@ from dragoman.registry.base import (
     METHODS_MAX,
     WEIGHT_MAX,
     Registration,
-    format_address,
-    parse_address,
 )
 
 log = logging.getLogger("dragoman.registry")

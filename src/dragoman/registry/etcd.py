@@ -13,17 +13,7 @@ import random
 from collections.abc import Callable
 
 from dragoman.errors import ProtocolError, RegistryError
-from dragoman.registry.base import (
-    EVERY,
-    Handle,
-    OnChange,
-    Registration,
-    Registry,
-    RegistryStatistics,
-    Watch,
-    check_interface,
-    decode_entry,
-)
+from dragoman.registry.base import Handle, OnChange, Registry, RegistryStatistics, Watch
 from dragoman.registry.changes import OnChanges
 from dragoman.registry.etcd_lease import EtcdLease, LeaseSettings
 from dragoman.registry.etcd_watch import (
@@ -33,6 +23,8 @@ from dragoman.registry.etcd_watch import (
     WatchSettings,
 )
 from dragoman.registry.gateway import EtcdGateway, range_end
+from dragoman.registry.names import EVERY, check_interface
+from dragoman.registry.registration import Registration, decode_entry
 
 DEFAULT_PREFIX = "/dragoman/services"
 

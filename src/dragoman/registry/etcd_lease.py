@@ -24,10 +24,10 @@ import msgspec
 
 from dragoman.errors import RegistryError
 from dragoman.observe.faults import log_fault
-from dragoman.registry.base import Registration
 from dragoman.registry.etcd_sentinel import EtcdSentinel
 from dragoman.registry.gateway import EtcdGateway, KeyValue, LeaseNotFound
 from dragoman.registry.keeping import KeptHandle
+from dragoman.registry.registration import Registration
 
 log = logging.getLogger("dragoman.registry")
 

@@ -35,13 +35,7 @@ import msgspec
 
 from dragoman.errors import ProtocolError, RegistryError
 from dragoman.observe.faults import log_fault
-from dragoman.registry.base import (
-    EVERY,
-    OnChange,
-    Registration,
-    Watch,
-    decode_entry,
-)
+from dragoman.registry.base import OnChange, Watch
 from dragoman.registry.changes import PAUSE_S, Changes, OnChanges
 from dragoman.registry.gateway import (
     EtcdGateway,
@@ -49,6 +43,8 @@ from dragoman.registry.gateway import (
     WatchReply,
     range_end,
 )
+from dragoman.registry.names import EVERY
+from dragoman.registry.registration import Registration, decode_entry
 
 log = logging.getLogger("dragoman.registry")
 

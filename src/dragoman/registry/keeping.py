@@ -11,7 +11,8 @@ import asyncio
 from typing import Any, Protocol
 
 from dragoman.errors import RegistryError
-from dragoman.registry.base import Handle, Registration
+from dragoman.registry.base import Handle
+from dragoman.registry.registration import Registration
 
 
 class Keeper(Protocol):

@@ -9,16 +9,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from dragoman.errors import RegistryError
-from dragoman.registry.base import (
-    EVERY,
-    Handle,
-    OnChange,
-    Registration,
-    Registry,
-    RegistryStatistics,
-    Watch,
-    check_interface,
-)
+from dragoman.registry.base import Handle, OnChange, Registry, RegistryStatistics, Watch
+from dragoman.registry.names import EVERY, check_interface
+from dragoman.registry.registration import Registration
 
 
 class _Space:

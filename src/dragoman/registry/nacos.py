@@ -28,21 +28,13 @@ import msgspec
 
 from dragoman.errors import ProtocolError, RegistryError
 from dragoman.observe.faults import log_fault
-from dragoman.registry.base import (
-    EVERY,
-    Handle,
-    OnChange,
-    Registration,
-    Registry,
-    RegistryStatistics,
-    Watch,
-    check_interface,
-    format_address,
-)
+from dragoman.registry.base import Handle, OnChange, Registry, RegistryStatistics, Watch
 from dragoman.registry.changes import OnChanges, Snapshots
 from dragoman.registry.dubbo_url import ProviderEntry, parameters_of, read_parameters
 from dragoman.registry.keeping import KeptHandle
 from dragoman.registry.nacos_client import Instance, Malformed, NacosClient, instance_of
+from dragoman.registry.names import EVERY, check_interface, format_address
+from dragoman.registry.registration import Registration
 
 log = logging.getLogger("dragoman.registry")
 

@@ -13,20 +13,10 @@ from typing import Final
 from urllib.parse import unquote
 
 from dragoman.errors import ProtocolError, UsageError
-from dragoman.registry.base import (
-    EVERY,
-    FOUND_OUT,
-    Handle,
-    OnChange,
-    Registration,
-    Registry,
-    RegistryStatistics,
-    Watch,
-    check_interface,
-    default_serialization,
-    parse_address,
-)
+from dragoman.registry.base import Handle, OnChange, Registry, RegistryStatistics, Watch
 from dragoman.registry.dubbo_url import provider_of, split_url
+from dragoman.registry.names import EVERY, check_interface, parse_address
+from dragoman.registry.registration import FOUND_OUT, Registration, default_serialization
 
 _NUMBERS = ("weight", "limit")
 # Between two providers; the URL of one has commas within.

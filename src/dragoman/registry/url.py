@@ -15,11 +15,12 @@ from urllib.parse import unquote
 
 from dragoman.errors import UsageError
 from dragoman.options import whole
-from dragoman.registry.base import Registry, format_address, parse_address, shown
+from dragoman.registry.base import Registry
 from dragoman.registry.dubbo_url import DEFAULT_APPLICATION
 from dragoman.registry.etcd import DEFAULT_PREFIX, EtcdRegistry
 from dragoman.registry.etcd_lease import LeaseSettings
 from dragoman.registry.memory import MemoryRegistry
+from dragoman.registry.names import format_address, parse_address, shown
 from dragoman.registry.static import StaticRegistry, parse_dubbo, parse_static
 
 ETCD_PORT: Final = 2379

@@ -28,21 +28,14 @@ import msgspec
 
 from dragoman.errors import ProtocolError, RegistryError
 from dragoman.observe.faults import log_fault
-from dragoman.registry.base import (
-    EVERY,
-    Handle,
-    Method,
-    OnChange,
-    Registration,
-    Registry,
-    RegistryStatistics,
-    Watch,
-    check_interface,
-)
+from dragoman.registry.base import Handle, OnChange, Registry, RegistryStatistics, Watch
 from dragoman.registry.changes import OnChanges, Snapshots
 from dragoman.registry.dubbo_metadata import MetadataCache, decode_methods, encode_methods
 from dragoman.registry.dubbo_url import DEFAULT_APPLICATION, write_provider
 from dragoman.registry.keeping import KeptHandle
+from dragoman.registry.methods import Method
+from dragoman.registry.names import EVERY, check_interface
+from dragoman.registry.registration import Registration
 from dragoman.registry.zookeeper_client import NodeExists, NoNode, ZookeeperClient
 from dragoman.registry.zookeeper_watch import Folders, ZookeeperWatch, encode
 

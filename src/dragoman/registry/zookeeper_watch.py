@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_plus
 
 from dragoman.errors import ProtocolError, RegistryError, UsageError
-from dragoman.registry.base import EVERY, OnChange, Registration, Watch, check_interface
+from dragoman.registry.base import OnChange, Watch
 from dragoman.registry.changes import Snapshots
 from dragoman.registry.dubbo_url import (
     Consumer,
@@ -35,7 +35,9 @@ from dragoman.registry.dubbo_url import (
     read_provider,
     registered_url,
 )
+from dragoman.registry.names import EVERY, check_interface
 from dragoman.registry.own_hosts import own_hosts
+from dragoman.registry.registration import Registration
 from dragoman.registry.zookeeper_client import NoNode, ZookeeperClient
 
 log = logging.getLogger("dragoman.registry")

@@ -22,9 +22,7 @@ from dragoman.dubbo.client.stub import UNSET, Reference
 from dragoman.errors import UsageError
 from dragoman.options import milliseconds
 from dragoman.registry import Registration, Registry
-from dragoman.registry.base import (
-    Method,
-)
+from dragoman.registry.methods import Method
 from dragoman.rpc.address import Address
 from dragoman.rpc.limits import Limits
 from dragoman.unclosed import warn, watch

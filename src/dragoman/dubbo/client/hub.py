@@ -30,13 +30,9 @@ from dragoman.dubbo.upstream.direct import PROTOCOL, DirectProviders
 from dragoman.errors import RegistryError, UsageError
 from dragoman.options import choice, milliseconds, shown, text, whole
 from dragoman.registry import Registration, Registry, open_registry
-from dragoman.registry.base import (
-    Method,
-    Watch,
-    check_registry,
-    check_service,
-    parse_address,
-)
+from dragoman.registry.base import Watch, check_registry
+from dragoman.registry.methods import Method
+from dragoman.registry.names import check_service, parse_address
 from dragoman.registry.static import StaticRegistry, parse_dubbo
 from dragoman.registry.url import redact_url
 from dragoman.rpc.address import Address

@@ -19,7 +19,7 @@ from dragoman.dubbo.client.hub import BODY_BYTES_MAX, TIMEOUT_MS, Hub, Settings,
 from dragoman.dubbo.client.stub import UNSET, Exposed, Reference, Stub
 from dragoman.errors import UsageError
 from dragoman.registry import Registration
-from dragoman.registry.base import Method
+from dragoman.registry.methods import Method
 from dragoman.registry.url import redact_url
 from dragoman.rpc.address import Address
 from dragoman.rpc.limits import Limits

@@ -32,7 +32,9 @@ from dragoman.opening import opening
 from dragoman.options import milliseconds, number, text, whole
 from dragoman.reasons import reason
 from dragoman.registry import Handle, Registration, Registry, open_registry
-from dragoman.registry.base import LIMIT_MAX, METHODS_MAX, WEIGHT_MAX, Method, check_registry
+from dragoman.registry.base import check_registry
+from dragoman.registry.methods import Method
+from dragoman.registry.registration import LIMIT_MAX, METHODS_MAX, WEIGHT_MAX
 from dragoman.registry.url import JAVA_REGISTRIES, LEASE_TTL_S_MAX, default_weight
 from dragoman.rpc.address import Address
 from dragoman.rpc.tick import tick_of

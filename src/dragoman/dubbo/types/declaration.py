@@ -22,7 +22,7 @@ from dragoman.dubbo.types.mapping import mapping_of
 from dragoman.dubbo.types.scalars import Mapping
 from dragoman.errors import JavaError, UsageError
 from dragoman.options import shown, text
-from dragoman.registry.base import check_service
+from dragoman.registry.names import check_service
 from dragoman.rpc.signatures import (
     check_shape,
     exception_classes,

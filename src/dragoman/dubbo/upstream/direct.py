@@ -36,7 +36,7 @@ from dragoman.dubbo.upstream.finding import Finding
 from dragoman.dubbo.upstream.link import DubboLink
 from dragoman.dubbo.upstream.transcoder import Transcoder
 from dragoman.flow.credits import CreditPool
-from dragoman.registry.base import (
+from dragoman.registry.registration import (
     DEFAULT_LIMIT,
     DEFAULT_SERIALIZATION,
     FOUND_OUT,
