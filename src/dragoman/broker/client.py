@@ -226,7 +226,7 @@ class ServedStore(Owned):
         )
 
     async def put(self, queue: Name, message: bytes) -> int:
-        """See ``MessageStore.put``. What is put in the same turn of the loop travels together."""
+        """See ``MessageStore.put``. What is put in the same tick of the loop travels together."""
         self._check_open()
         future: asyncio.Future[int] = self._loop.create_future()
         name = queue_bytes(queue)
@@ -304,7 +304,7 @@ class ServedStore(Owned):
     # Getting.
 
     async def get(self, queue: Name, offset: int, count: int = 1) -> list[bytes]:
-        """See ``MessageStore.get``. What is asked in the same turn of the loop travels together."""
+        """See ``MessageStore.get``. What is asked in the same tick of the loop travels together."""
         wanted = range_of((queue, offset, count))
         self._check_open()
         future: asyncio.Future[list[bytes]] = self._loop.create_future()

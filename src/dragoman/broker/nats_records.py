@@ -118,7 +118,7 @@ class Search:
         # The record is at or after low's sequence; what begins at high is behind it.
         self._low = low
         self._high = high
-        self._turn = 0
+        self._probes = 0
         self.found: Found | None = None
         self.gone = False
 
@@ -126,10 +126,10 @@ class Search:
         """The sequence to ask for."""
         low_offset, low = self._low
         high_offset, high = self._high
-        self._turn += 1
-        if high - low < 4 or (self._turn == 1 and low_offset == self.offset):
+        self._probes += 1
+        if high - low < 4 or (self._probes == 1 and low_offset == self.offset):
             return low
-        if self._turn % 2:
+        if self._probes % 2:
             span = max(1, high_offset - low_offset)
             guess = low + (high - low) * max(0, self.offset - low_offset) // span
         else:

@@ -174,7 +174,7 @@ class StoreService:
 
     async def _put_all(self) -> None:
         try:
-            # What else came in this turn of the loop goes with it.
+            # What else came in this tick of the loop goes with it.
             await asyncio.sleep(0)
             while self._puts:
                 messages = size = number = 0

@@ -51,12 +51,12 @@ UNIONS_MAX = 64
 EMPTY_S: Final = 60.0
 EMPTY_MAX: Final = 1000
 # So many of these are let go at once, about a millisecond's work, with a pause between.
-TIDIED_A_TURN: Final = 25
+TIDIED_A_TICK: Final = 25
 PAUSE_S: Final = 0.004
-CLOSED_A_TURN: Final = 200
+CLOSED_A_TICK: Final = 200
 # Services that are looked at for the status page, and those that are put on it, at once.
-LOOKED_AT_A_TURN: Final = 5000
-SHOWN_A_TURN: Final = 50
+LOOKED_AT_A_TICK: Final = 5000
+SHOWN_A_TICK: Final = 50
 # A registry may be full of names; a page about all of them would hold up the calls.
 IDLE_SHOWN_MAX: Final = 200
 
@@ -182,7 +182,7 @@ class Directory:
         """Forget services that have been without endpoints for long, or are too many."""
         self._tidying = None
         now_s = self._loop.time()
-        for key, since_s in list(islice(self._empty.items(), TIDIED_A_TURN)):
+        for key, since_s in list(islice(self._empty.items(), TIDIED_A_TICK)):
             if now_s - since_s < EMPTY_S and len(self._empty) <= EMPTY_MAX:
                 break
             service = self.services[key]
@@ -259,7 +259,7 @@ class Directory:
         every = (*self.services.values(), *self._unions.values())
         for number, service in enumerate(every, 1):
             await service.close()
-            if number % CLOSED_A_TURN == 0:
+            if number % CLOSED_A_TICK == 0:
                 await asyncio.sleep(0)
 
     async def status(self) -> list[dict[str, Any]]:
@@ -279,14 +279,14 @@ class Directory:
                 served.append(service)
             else:
                 idle.append(service)
-            if number % LOOKED_AT_A_TURN == 0:
+            if number % LOOKED_AT_A_TICK == 0:
                 await asyncio.sleep(0)
         pages: list[dict[str, Any]] = []
         for number, service in enumerate(shown + (served + idle)[:IDLE_SHOWN_MAX], 1):
             page = service.status(IDLE_SHOWN_MAX)
             page["served"] = any(each["state"] == "ready" for each in page["endpoints"])
             pages.append(page)
-            if number % SHOWN_A_TURN == 0 or len(page["endpoints"]) > SHOWN_A_TURN:
+            if number % SHOWN_A_TICK == 0 or len(page["endpoints"]) > SHOWN_A_TICK:
                 await asyncio.sleep(0)
         return pages
 

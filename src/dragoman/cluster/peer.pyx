@@ -40,7 +40,7 @@ log = logging.getLogger("dragoman.cluster")
 GOODBYE = "it has said goodbye"
 STATES = ("connecting", "ready", "down", "draining")
 # How many users hear of a change in one tick of the loop: what is about them may take long.
-cdef Py_ssize_t USERS_A_TURN = 200
+cdef Py_ssize_t USERS_A_TICK = 200
 cdef int64_t CHECKUP_US = 100_000
 cdef int64_t SUSPECT_US = 500_000
 # A peer with calls under way is asked for a sign of life after half of this.
@@ -309,9 +309,9 @@ cdef class Peer(Target):
             self._tell_some()
 
     def _tell_some(self):
-        cdef list part = self._untold[-USERS_A_TURN:]
+        cdef list part = self._untold[-USERS_A_TICK:]
         cdef PeerUser user
-        del self._untold[-USERS_A_TURN:]
+        del self._untold[-USERS_A_TICK:]
         for user in reversed(part):
             if user in self.users:
                 user.moved()
