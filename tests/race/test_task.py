@@ -127,6 +127,16 @@ def test_the_file_says_what_options_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["memory_mb = 7", "memory_mib = 7", "memory_mib = 7\nmemory_mb = 9"]
+)
+def test_the_old_name_of_the_memory_is_read_as_well(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "race.toml"
+    path.write_text(f"[race]\n{text}\n")
+    assert build(read_file(path)).memory_mib == 7
+    assert build({"memory_mb": 8}).memory_mib == 8
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("[race]\nduration_s = 0\n", "duration_s: expected float from 1 to 86400$"),

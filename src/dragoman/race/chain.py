@@ -187,7 +187,7 @@ class Chain:
                     raise ProcessError(f"etcd, {attempts} attempts: {error}") from error
 
     def _start_providers(self) -> None:
-        memory_mb = self.config.memory_mb
+        memory_mib = self.config.memory_mib
         started = []
         for size in self.sizes:
             port = self.ports[f"provider-{size}"]
@@ -203,7 +203,7 @@ class Chain:
                     "--limit": self.config.limit,
                     **self._serialization(),
                 },
-                memory_bytes=(memory_mb << 20) * self.config.capacity(size) or None,
+                memory_bytes=(memory_mib << 20) * self.config.capacity(size) or None,
             )
             started.append((child, partial(accepts, port)))
         for child, ready in started:

@@ -22,6 +22,8 @@ from dragoman.wire.misfit import UNREADABLE, Misfit, json_misfit, misfit, toml_m
 
 LOADS = ("wrk", "builtin")
 SIZES = ("small", "medium", "large")
+# Names that a file may still use, and today's.
+RENAMED = {"memory_mb": "memory_mib"}
 INTERFACE = "com.alibaba.dubbo.performance.demo.provider.IHelloService"
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ class RaceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What the providers speak."""
     weights: tuple[Count, Count, Count] = (1, 2, 3)
     """Capacities of the small, the medium and the large provider."""
-    memory_mb: Annotated[int, Meta(ge=0, le=1 << 20)] = 512
+    memory_mib: Annotated[int, Meta(ge=0, le=1 << 20)] = 512
     """A provider's address space for each unit of its weight; 0 is no bound."""
     agent_workers: Annotated[int, Meta(ge=1, le=256)] = 1
     """Worker processes of the consumer agent."""
@@ -119,6 +121,7 @@ class RaceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 def build(given: dict[str, Any]) -> RaceConfig:
     """The configuration from what was given by field name; UsageError names a bad field."""
+    given = _renamed(given)
     try:
         config = msgspec.convert(given, RaceConfig, strict=False)
     except UNREADABLE:
@@ -134,11 +137,18 @@ def read_file(path: Path) -> dict[str, Any]:
     table = read_table(path).get("race")
     if not isinstance(table, dict):
         raise UsageError(f"{path}: expected a table [race]")
+    table = _renamed(table)
     try:
         msgspec.convert(table, RaceConfig)
     except UNREADABLE:
         raise UsageError(f"{path}: {explained(misfit(table, RaceConfig))}") from None
     return table
+
+
+def _renamed(given: dict[str, Any]) -> dict[str, Any]:
+    """``given`` under today's names; what has both is given under today's."""
+    today = {RENAMED[name]: value for name, value in given.items() if name in RENAMED}
+    return today | {name: value for name, value in given.items() if name not in RENAMED}
 
 
 def read_table(path: Path) -> dict[str, Any]:
