@@ -25,11 +25,11 @@ from dragoman.queue.memory.layout cimport FILE_NAME
 from dragoman.queue.memory.state cimport (
     SEGMENT_COMPACTING, SEGMENT_REMOVING, SEGMENT_SEALED, SEGMENT_UNSETTLED, SEGMENT_WRITING, Store,
 )
+from dragoman.queue.memory.tail cimport tail_detach
 from dragoman.queue.memory.threads cimport (
     pthread_cond_broadcast, pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock,
     pthread_mutex_unlock,
 )
-from dragoman.queue.memory.table cimport tail_detach
 from dragoman.queue.reclaim.trim cimport (
     dead_slot, drop_slot, oldest_birth, oldest_slot, tails_to_log, trim_lengths,
 )

@@ -28,11 +28,12 @@ from dragoman.queue.format.meta cimport meta_queue
 from dragoman.queue.memory.errors cimport DONE, NO_MEMORY, WAIT
 from dragoman.queue.memory.layout cimport MESSAGE_MAX, entry_word, hash_name
 from dragoman.queue.memory.state cimport DURABILITY_ALWAYS, Queue, Store, Table, queue_named
+from dragoman.queue.memory.table cimport table_add, table_find
+from dragoman.queue.memory.tail cimport tail_put
 from dragoman.queue.memory.threads cimport (
     SPIN, flag, prefetch, pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock,
     pthread_mutex_unlock, relax, spin_lock,
 )
-from dragoman.queue.memory.table cimport table_add, table_find, tail_put
 
 cdef enum:
     # Beyond what tail_put returns.

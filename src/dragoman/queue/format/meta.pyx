@@ -11,12 +11,12 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from dragoman.queue.disk.crc cimport crc, crc_place, crc_prepare
+from dragoman.queue.memory.buffer cimport bytes_add, bytes_reserve
 from dragoman.queue.memory.errors cimport DONE, NO_MEMORY
 from dragoman.queue.memory.state cimport Bytes, Store, queue_name_length
 from dragoman.queue.memory.threads cimport (
     pthread_cond_broadcast, pthread_mutex_lock, pthread_mutex_unlock,
 )
-from dragoman.queue.memory.table cimport bytes_add, bytes_reserve
 
 crc_prepare()
 

@@ -18,7 +18,7 @@ cdef struct Chunk:
 cdef struct Queue:
     # 64 bytes: one cache line each.
     uint64_t next  # the offset that the next message gets
-    uint64_t* index  # see table.pyx; NULL while the queue has neither blocks nor a trim
+    uint64_t* index  # see index.pyx; NULL while the queue has neither blocks nor a trim
     uint32_t entries
     uint32_t hash
     uint32_t head  # first and last chunk of the tail, 0 for none

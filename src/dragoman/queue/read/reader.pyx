@@ -19,13 +19,15 @@ from libc.string cimport memcpy, memset
 from dragoman.queue.read.fetch cimport (
     fetch_begin, fetch_bytes, fetch_check, fetch_end, fetch_got, fetch_read,
 )
-from dragoman.queue.memory.errors cimport DONE, NO_MEMORY
+from dragoman.queue.memory.buffer cimport bytes_add, bytes_reserve
+from dragoman.queue.memory.errors cimport DONE, NO_MEMORY, WAIT
+from dragoman.queue.memory.index cimport index_find
 from dragoman.queue.memory.layout cimport (
     CURSORS, PLACE_LOST, PLACE_PENDING, SECTOR, align_up, entry_code, entry_count, entry_place,
     entry_word, size_of_code, varint_get,
 )
 from dragoman.queue.memory.state cimport Pending, Queue, Store, Table, queue_first
-from dragoman.queue.memory.table cimport bytes_add, bytes_reserve, index_find, tail_copy
+from dragoman.queue.memory.tail cimport tail_copy
 
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void**, size_t, size_t)
@@ -136,7 +138,7 @@ cdef char* _cached(Store* s, uint64_t key) noexcept nogil:
     return NULL
 
 
-cdef void _keep(Store* s, uint64_t key, Fetch* f) noexcept nogil:
+cdef void _cache_add(Store* s, uint64_t key, Fetch* f) noexcept nogil:
     # Under the lock.
     cdef uint64_t need = align_up(8 + f.length, 8)
     cdef uint64_t way, old
@@ -234,6 +236,41 @@ cdef void _read_ahead(
         number += 1
 
 
+cdef inline int _from_block(
+    Store* s, Window* w, Piece* p, uint32_t id, uint64_t entry, uint64_t first
+) noexcept nogil:
+    # From a block, wherever it is: lost, not written yet, in the cache or on the disk. DONE,
+    # NO_MEMORY, or WAIT when the window takes no more from the disk.
+    cdef Table* t = &s.table
+    cdef uint64_t place = entry_place(entry)
+    cdef uint64_t need
+    cdef uint32_t head[2]
+    cdef Pending* pending
+    cdef char* cached
+    if place == PLACE_LOST():
+        p.lost = True
+        p.fetch = FROM_MEMORY
+        return DONE
+    if place & PLACE_PENDING():
+        pending = &t.ring[place & t.ring_mask & ~PLACE_PENDING()]
+        if pending.big == NULL:
+            return _copy_chain(t, w, p, pending.head, pending.bytes)
+        p.uniform = True
+        return _copy(w, p, pending.big, pending.bytes)
+    cached = _cached(s, _key(s, place))
+    if cached != NULL:
+        s.cache_hits += 1
+        memcpy(head, cached, 8)
+        p.uniform = head[1]
+        return _copy(w, p, cached + 8, head[0])
+    need = fetch_bytes(entry_code(entry))
+    if w.fetch_count == WINDOW or (w.fetch_count and w.fetch_used + need > WINDOW_BYTES):
+        return WAIT
+    p.fetch = <int>w.fetch_count
+    _want(w, entry, id, first)
+    return DONE
+
+
 cdef uint32_t resolve(
     Store* s, Window* w, uint32_t request, uint32_t id, uint64_t offset, uint64_t count
 ) noexcept nogil:
@@ -241,64 +278,35 @@ cdef uint32_t resolve(
     cdef Table* t = &s.table
     cdef Queue* q = &t.queues[id]
     cdef Piece* p
-    cdef Pending* pending
-    cdef char* payload
-    cdef uint32_t head[2]
-    cdef uint64_t first, entry, place, need
+    cdef uint64_t first, entry
+    cdef uint32_t messages  # of the block or tail
     cdef uint32_t done = 0
     cdef uint32_t number = index_find(q, offset, &first)
-    cdef int result = DONE
+    cdef uint32_t fetches = w.fetch_count
+    cdef int result
     cdef uint64_t* cursor = NULL
     cdef bint in_order = False
-    cdef bint fetched = False
     if s.cursors != NULL:
         cursor = &s.cursors[id % CURSORS]
         in_order = cursor[0] == (<uint64_t>id << 32 | <uint32_t>offset) or offset == queue_first(q)
     while count and w.piece_count < WINDOW:
+        entry = q.index[entry_word(number)] if number < q.entries else 0
+        messages = entry_count(entry) if number < q.entries else q.count
         p = &w.pieces[w.piece_count]
         p.request = request
         p.lost = False
         p.first = offset
         p.skip = <uint32_t>(offset - first)
-        if number == q.entries:
-            p.count = q.count
-            p.take = q.count - p.skip
-            if p.take > count:
-                p.take = <uint32_t>count
-            result = _copy_chain(t, w, p, q.head, q.bytes)
+        p.count = messages
+        p.take = messages - p.skip
+        if p.take > count:
+            p.take = <uint32_t>count
+        if number < q.entries:
+            result = _from_block(s, w, p, id, entry, first)
+            if result == WAIT:
+                break
         else:
-            entry = q.index[entry_word(number)]
-            place = entry_place(entry)
-            p.count = entry_count(entry)
-            p.take = p.count - p.skip
-            if p.take > count:
-                p.take = <uint32_t>count
-            if place == PLACE_LOST():
-                p.lost = True
-                p.fetch = FROM_MEMORY
-            elif place & PLACE_PENDING():
-                pending = &t.ring[place & t.ring_mask & ~PLACE_PENDING()]
-                if pending.big != NULL:
-                    p.uniform = True
-                    result = _copy(w, p, pending.big, pending.bytes)
-                else:
-                    result = _copy_chain(t, w, p, pending.head, pending.bytes)
-            else:
-                payload = _cached(s, _key(s, place))
-                if payload != NULL:
-                    s.cache_hits += 1
-                    memcpy(head, payload, 8)
-                    p.uniform = head[1]
-                    result = _copy(w, p, payload + 8, head[0])
-                else:
-                    need = fetch_bytes(entry_code(entry))
-                    if w.fetch_count == WINDOW or (
-                        w.fetch_count and w.fetch_used + need > WINDOW_BYTES
-                    ):
-                        break
-                    p.fetch = <int>w.fetch_count
-                    _want(w, entry, id, first)
-                    fetched = True
+            result = _copy_chain(t, w, p, q.head, q.bytes)
         if result != DONE:
             p.lost = True
             p.fetch = NO_FETCH
@@ -306,11 +314,11 @@ cdef uint32_t resolve(
         done += p.take
         count -= p.take
         offset += p.take
-        first += entry_count(q.index[entry_word(number)]) if number < q.entries else 0
+        first += messages
         number += 1
     if cursor != NULL:
         cursor[0] = <uint64_t>id << 32 | <uint32_t>offset
-        if in_order and fetched and count == 0:
+        if in_order and w.fetch_count > fetches and count == 0:
             _read_ahead(s, w, id, number, first)
     return done
 
@@ -404,9 +412,9 @@ cdef void window_done(Store* s, Window* w) noexcept nogil:
                 p.uniform = f.uniform
                 p.length = f.length
                 if p.skip + p.take < p.count:
-                    _keep(s, f.serial << 26 | (f.place & 0x3FFFFFF), f)
+                    _cache_add(s, f.serial << 26 | (f.place & 0x3FFFFFF), f)
     for i in range(w.fetch_count):
         f = &w.fetches[i]
         if f.ahead and f.error == 0:
-            _keep(s, f.serial << 26 | (f.place & 0x3FFFFFF), f)
+            _cache_add(s, f.serial << 26 | (f.place & 0x3FFFFFF), f)
         fetch_end(s, f)

@@ -23,6 +23,7 @@ from dragoman.queue.reclaim.copying cimport (
     DAMAGED, OUT_BYTES, RUN_MOST, STOPPED, Living, Run, write_segment,
 )
 from dragoman.queue.format.segments cimport file_name, slot_of, slot_open, slot_remove
+from dragoman.queue.memory.index cimport index_cut, index_find
 from dragoman.queue.memory.layout cimport (
     BLOCK_HEADER, DIRECTORY_ENTRY, FILE_NAME, GROUP, PLACE_LOST, PLACE_PENDING, PLACE_SLOT_SHIFT,
     QUEUE_ALIVE, SECTOR, block_cost, code_of_size, entry_code, entry_count, entry_of, entry_place,
@@ -35,7 +36,6 @@ from dragoman.queue.memory.state cimport (
 from dragoman.queue.memory.threads cimport (
     monotonic_ms, prefetch, pthread_cond_broadcast, pthread_mutex_lock, pthread_mutex_unlock,
 )
-from dragoman.queue.memory.table cimport index_cut, index_find
 
 cdef extern from "fcntl.h" nogil:
     int O_DIRECT

@@ -17,7 +17,9 @@ from posix.unistd cimport usleep
 from dragoman.queue.disk.crc cimport crc, crc_prepare
 from dragoman.queue.format.meta cimport meta_flush
 from dragoman.queue.format.segments cimport Header, header_seal, header_valid
+from dragoman.queue.memory.buffer cimport bytes_add
 from dragoman.queue.memory.errors cimport DONE
+from dragoman.queue.memory.index cimport index_find
 from dragoman.queue.memory.layout cimport (
     BLOCK_HEADER, BLOCK_MESSAGES_MAX, DIRECTORY_ENTRY, FLAG_UNIFORM, KIND_DIRECTORY, KIND_MESSAGES,
     KIND_PADDING, KIND_TRAILER, PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, align_up, entry_place,
@@ -27,7 +29,6 @@ from dragoman.queue.memory.state cimport Queue, Segment
 from dragoman.queue.memory.threads cimport (
     flag, monotonic_ms, pthread_mutex_lock, pthread_mutex_unlock, unix_s,
 )
-from dragoman.queue.memory.table cimport bytes_add, index_find
 
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void**, size_t, size_t)

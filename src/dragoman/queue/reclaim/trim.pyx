@@ -12,6 +12,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from dragoman.queue.format.meta cimport meta_delete, meta_trim
 from dragoman.queue.memory.errors cimport DONE, NO_MEMORY, WAIT
+from dragoman.queue.memory.index cimport index_rebuild, index_set_first
 from dragoman.queue.memory.layout cimport (
     PLACE_LOST, PLACE_PENDING, PLACE_SLOT_SHIFT, QUEUE_ALIVE, block_cost, entry_code, entry_count,
     entry_place, entry_word,
@@ -19,11 +20,10 @@ from dragoman.queue.memory.layout cimport (
 from dragoman.queue.memory.state cimport (
     SEGMENT_COMPACTING, SEGMENT_SEALED, Queue, Store, Table, queue_first,
 )
+from dragoman.queue.memory.table cimport table_remove
+from dragoman.queue.memory.tail cimport tail_detach, tail_drop
 from dragoman.queue.memory.threads cimport (
     pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
-)
-from dragoman.queue.memory.table cimport (
-    index_rebuild, index_set_first, table_remove, tail_detach, tail_drop
 )
 
 

@@ -22,16 +22,18 @@ from dragoman.queue.disk.readahead cimport touching_begin, touching_end
 from dragoman.queue.disk.crc cimport crc, crc_place, crc_prepare
 from dragoman.queue.write.journal cimport journal_stray
 from dragoman.queue.recovery.scan cimport Recovery
+from dragoman.queue.memory.buffer cimport bytes_add
 from dragoman.queue.memory.errors cimport DONE, NO_MEMORY, WAIT
+from dragoman.queue.memory.index cimport index_append
 from dragoman.queue.memory.layout cimport (
     PLACE_LOST, QUEUE_ALIVE, QUEUE_DIRTY, SECTOR, align_up, entry_of, varint_get,
 )
 from dragoman.queue.memory.state cimport Bytes, Pending, Queue, Store, Table
+from dragoman.queue.memory.tail cimport tail_detach, tail_put
 from dragoman.queue.memory.threads cimport (
     prefetch, pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from dragoman.queue.format.window cimport Window, file_header, window
-from dragoman.queue.memory.table cimport bytes_add, index_append, tail_detach, tail_put
 
 crc_prepare()
 

@@ -25,7 +25,9 @@ from dragoman.queue.format.meta cimport (
     META_MARK, META_OPENED, META_QUEUE, META_TRIM,
 )
 from dragoman.queue.format.segments cimport Header, file_name, header_valid, slot_of
+from dragoman.queue.memory.buffer cimport bytes_add
 from dragoman.queue.memory.errors cimport DONE
+from dragoman.queue.memory.index cimport index_append, index_find, index_rebuild, index_set_first
 from dragoman.queue.memory.layout cimport (
     BLOCK_HEADER, DIRECTORY_ENTRY, FILE_NAME, KIND_DIRECTORY, KIND_MARK, KIND_MESSAGES,
     KIND_TRAILER, NAME_MAX, PLACE_LOST, PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, align_up, block_cost,
@@ -35,10 +37,8 @@ from dragoman.queue.memory.state cimport (
     SEGMENT_SEALED, SEGMENT_WRITING, Bytes, Queue, Segment, Store, Table, queue_first,
     queue_name_length,
 )
+from dragoman.queue.memory.table cimport table_add, table_remove
 from dragoman.queue.format.window cimport Window, file_header, window
-from dragoman.queue.memory.table cimport (
-    bytes_add, index_append, index_find, index_rebuild, index_set_first, table_add, table_remove,
-)
 
 cdef extern from "fcntl.h" nogil:
     int O_DIRECT

@@ -23,11 +23,11 @@ from dragoman.queue.format.meta cimport meta_flush
 from dragoman.queue.memory.errors cimport DONE, NO_MEMORY
 from dragoman.queue.memory.layout cimport FILE_NAME, QUEUE_DIRTY, SECTOR, align_up, varint_put
 from dragoman.queue.memory.state cimport DURABILITY_ALWAYS, DURABILITY_INTERVAL, Bytes, Queue, Store
+from dragoman.queue.memory.tail cimport tail_copy
 from dragoman.queue.memory.threads cimport (
     cond_wait_ms, monotonic_ms, pthread_cond_broadcast, pthread_cond_signal, pthread_cond_wait,
     pthread_mutex_lock, pthread_mutex_unlock,
 )
-from dragoman.queue.memory.table cimport tail_copy
 
 cdef extern from "fcntl.h" nogil:
     int O_DIRECT

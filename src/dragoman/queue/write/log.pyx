@@ -18,6 +18,7 @@ from posix.fcntl cimport O_CREAT, O_EXCL, O_RDWR
 from dragoman.queue.disk.crc cimport crc, crc_prepare
 from dragoman.queue.format.meta cimport meta_dropped, meta_flush
 from dragoman.queue.format.segments cimport Header, file_name, header_seal, slot_of
+from dragoman.queue.memory.buffer cimport bytes_add
 from dragoman.queue.memory.errors cimport DONE
 from dragoman.queue.memory.layout cimport (
     BATCH, BLOCK_HEADER, CHUNK_DATA, DIRECTORY_ENTRY, FILE_NAME, FLAG_UNIFORM, GATHERED,
@@ -29,12 +30,10 @@ from dragoman.queue.memory.state cimport (
     SEGMENT_SEALED, SEGMENT_UNSETTLED, SEGMENT_WRITING, Chunk, Pending, Queue, Segment, Store,
     Table,
 )
+from dragoman.queue.memory.tail cimport chunks_give, chunks_shrink, tail_copy, tail_detach
 from dragoman.queue.memory.threads cimport (
     SPIN_WRITER, cond_wait_ms, flag_set, prefetch, pthread_cond_broadcast, pthread_cond_wait,
     pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock, spin_lock, unix_s,
-)
-from dragoman.queue.memory.table cimport (
-    bytes_add, chunks_give, chunks_shrink, tail_copy, tail_detach,
 )
 
 cdef extern from "fcntl.h" nogil:
