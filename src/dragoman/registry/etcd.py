@@ -2,7 +2,7 @@
 
 ``open_registry("etcd://...")`` makes it. Keys are ``<prefix>/<interface>/<host:port>``, the
 prefix ``/dragoman/services`` unless the URL names another (``etcd://127.0.0.1:2379/dubbomesh``
-reads and writes the contest's layout), values the JSON of ``base.Registration``. The invariant:
+reads and writes the contest's layout), values the JSON of a ``Registration``. The invariant:
 discovery is never on the path of a request, and nothing that happens to etcd changes what is being
 served.
 """

@@ -18,43 +18,38 @@ costs no more than a refused connection meanwhile. It goes with the first comple
 grace, however late that comes.
 
 A registry may hold any number of keys: lists come in pages of one revision, each taken over as it
-comes, and nothing that happens at every change or audit looks at all entries.
+comes. What has been read stands in ``etcd_entries``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
-import math
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 
 import msgspec
 
-from dragoman.errors import ProtocolError, RegistryError
+from dragoman.errors import RegistryError
 from dragoman.observe.faults import log_fault
 from dragoman.registry.base import OnChange, Watch
 from dragoman.registry.changes import PAUSE_S, Changes, OnChanges
+from dragoman.registry.etcd_entries import EtcdEntries
 from dragoman.registry.gateway import (
     EtcdGateway,
-    KeyValue,
     WatchReply,
     range_end,
 )
 from dragoman.registry.names import EVERY
-from dragoman.registry.registration import Registration, decode_entry
+from dragoman.registry.registration import Registration
 
 log = logging.getLogger("dragoman.registry")
 
 # Keys in one page of a list.
 PAGE_KEYS = 250
-# New entries that are taken over in one turn, and entries that are only looked at: a millisecond.
+# New entries that are taken over in one turn: a millisecond.
 ENTRIES_A_TURN = 50
-LOOKS_A_TURN = 1000
-# How often at most an outage of etcd gives an entry that has vanished its whole grace again.
-REPRIEVES_MAX = 8
 
 
 class WatchSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,19 +66,6 @@ class WatchSettings(msgspec.Struct, frozen=True, kw_only=True):
     backoff_min_s: float = 0.1
     backoff_max_s: float = 0.7
     """Longest pause between tries: etcd's return is noticed within it."""
-
-
-class _Entry:
-    """A key that etcd holds, or held until ``gone_at_s`` without having said goodbye."""
-
-    __slots__ = ("gone_at_s", "mod_revision", "registration", "reprieves")
-
-    def __init__(self, mod_revision: int, registration: Registration | None) -> None:
-        self.mod_revision = mod_revision
-        # None: malformed, or leaving.
-        self.registration = registration
-        self.gone_at_s: float | None = None
-        self.reprieves = 0
 
 
 class _Doubt(RegistryError):
@@ -124,18 +106,8 @@ class EtcdWatch(Watch):
         self._settings = settings
         self._counters = counters
         self._rng = rng
-        self._entries: dict[bytes, _Entry] = {}
-        # Of these, those that are gone, in the order in which they went.
-        self._gone: dict[bytes, _Entry] = {}
-        # The youngest revisions among the others, as a heap from which what went is not taken, and
-        # another one while it is made anew.
-        self._youngest: list[tuple[int, bytes]] = []
-        self._younger: list[tuple[int, bytes]] | None = None
-        # What was deleted while a list is read, and at which revision.
-        self._deleted: dict[bytes, int] | None = None
         # When etcd last answered.
         self._contact_s = 0.0
-        self._malformed: set[bytes] = set()
         self._revision = 0
         self._listed = False
         self._synced = False
@@ -145,14 +117,19 @@ class EtcdWatch(Watch):
         self._scope: asyncio.Timeout | None = None
         self._audit_wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        # Entries that are registrations.
-        self._endpoints = 0
         # Whether events are being taken over, some a turn.
         self._taking = False
         self._complete = False
         self._changes: Changes | None = None
         if on_changes is not None:
             self._changes = Changes(self._loop, self._of, on_changes, on_complete)
+        self._entries = EtcdEntries(
+            self._loop,
+            prefix,
+            settings.grace_s,
+            None if self._changes is None else self._changes.mark,
+            self._audit_wake.set,
+        )
         self._tasks = [
             self._loop.create_task(self._for_ever(self._follow), name=f"follow {interface}"),
             self._loop.create_task(self._for_ever(self._audit), name=f"audit {interface}"),
@@ -166,19 +143,19 @@ class EtcdWatch(Watch):
     @property
     def malformed_entries(self) -> int:
         """Keys set aside because their name or value is not a registration."""
-        return len(self._malformed)
+        return self._entries.malformed
 
     @property
     def held_entries(self) -> int:
         """Entries that vanished and are served for the grace period."""
-        return len(self._gone)
+        return self._entries.gone
 
     @property
     def count(self) -> int:
         """See Watch."""
         if self._changes is None:
             return super().count
-        return self._endpoints
+        return self._entries.endpoints
 
     @property
     def has_snapshot(self) -> bool:
@@ -246,39 +223,34 @@ class EtcdWatch(Watch):
         streaming = self._synced
         epoch = self._epoch
         self._mark_outage()
-        deleted = self._deleted = {}
+        deleted = self._entries.deleted = {}
         listed: set[bytes] = set()
         key, revision = self._key, 0
         while True:
             reply = await self._gateway.range(key, self._end, limit=PAGE_KEYS, revision=revision)
             self._contact_s = self._loop.time()
-            if self._epoch != epoch or self._deleted is not deleted:
+            if self._epoch != epoch or self._entries.deleted is not deleted:
                 return False
             revision = revision or reply.header.revision
             listed.update(kv.key for kv in reply.kvs)
             for first in range(0, len(reply.kvs), ENTRIES_A_TURN):
                 part = reply.kvs[first : first + ENTRIES_A_TURN]
-                if self._take_page(part, streaming, revision):
+                if self._entries.take_page(part, streaming, revision):
                     await self._pause()
-                    if self._epoch != epoch or self._deleted is not deleted:
+                    if self._epoch != epoch or self._entries.deleted is not deleted:
                         return False
             if not (reply.more and reply.kvs):
                 break
             key = reply.kvs[-1].key + b"\0"
         self._counters.lists_total += 1
-        for number, missing in enumerate(list(self._entries), 1):
-            entry = self._entries.get(missing)
-            if (
-                missing not in listed
-                and entry is not None
-                and not (streaming and entry.mod_revision > revision)
-            ):
-                self._miss(missing, entry)
+        for number, key in enumerate(self._entries.keys(), 1):
+            if key not in listed:
+                self._entries.miss(key, streaming, revision)
             if number % (4 * ENTRIES_A_TURN) == 0:
                 await self._pause()
-                if self._epoch != epoch or self._deleted is not deleted:
+                if self._epoch != epoch or self._entries.deleted is not deleted:
                     return False
-        self._deleted = None
+        self._entries.deleted = None
         self._revision = max(self._revision, revision) if streaming else revision
         self._complete = True
         self._publish_entries()
@@ -291,36 +263,8 @@ class EtcdWatch(Watch):
 
     def _mark_outage(self) -> None:
         """After an outage what vanished before or during it gets its whole grace again."""
-        now_s = self._loop.time()
-        if now_s - self._contact_s <= self._settings.grace_s:
-            return
-        for entry in self._gone.values():
-            if entry.reprieves < REPRIEVES_MAX:
-                entry.reprieves += 1
-                entry.gone_at_s = now_s
-
-    def _take_page(self, kvs: list[KeyValue], streaming: bool, revision: int) -> bool:
-        """Take over some keys of a list; whether any was new."""
-        deleted = self._deleted or {}
-        anew = False
-        for kv in kvs:
-            held = self._entries.get(kv.key)
-            if streaming and (
-                deleted.get(kv.key, 0) > revision
-                or (held is not None and held.mod_revision > kv.mod_revision)
-            ):
-                continue
-            if held is None or held.mod_revision != kv.mod_revision or held.gone_at_s is not None:
-                self._take_entry(kv)
-                anew = True
-        return anew
-
-    def _miss(self, key: bytes, entry: _Entry) -> None:
-        """A complete list has not got ``key``. Only so is a vanished entry dropped."""
-        if entry.gone_at_s is None:
-            self._lose(key)
-        elif self._loop.time() >= entry.gone_at_s + self._settings.grace_s:
-            self._drop(key)
+        if self._loop.time() - self._contact_s > self._settings.grace_s:
+            self._entries.reprieve()
 
     async def _stream(self) -> None:
         """Watch until the stream ends. Raises _Doubt when the list must be read again."""
@@ -366,7 +310,7 @@ class EtcdWatch(Watch):
         self._synced = True
         self._mark_outage()
         self._contact_s = self._loop.time()
-        self._wake_auditor()
+        self._audit_wake.set()
 
     # The auditor.
 
@@ -377,7 +321,7 @@ class EtcdWatch(Watch):
             await self._wait_audit()
             if not self._synced or self._taking:
                 continue  # the follower is at it
-            await self._tidy_youngest()
+            await self._entries.tidy_youngest(self._pause)
             epoch = self._epoch
             try:
                 if not await self._agrees() and not self._taking:
@@ -386,7 +330,7 @@ class EtcdWatch(Watch):
                         self._counters.repairs_total += 1
                         self._break_stream()
                         continue
-                due_s = min(reconcile_at_s, self._grace_ends_s())
+                due_s = min(reconcile_at_s, self._entries.grace_ends_s)
                 if self._loop.time() >= due_s and await self._read_list():
                     reconcile_at_s = self._loop.time() + settings.reconcile_s
             except RegistryError:
@@ -397,7 +341,7 @@ class EtcdWatch(Watch):
         """Until the next audit is due, or the grace of a vanished entry ends if that is sooner."""
         pause_s = self._settings.audit_s * self._rng.uniform(0.8, 1.2)
         until_s = self._loop.time() + pause_s
-        while (now_s := self._loop.time()) < (due_s := min(until_s, self._grace_ends_s())):
+        while (now_s := self._loop.time()) < (due_s := min(until_s, self._entries.grace_ends_s)):
             self._audit_wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(due_s - now_s):
@@ -405,15 +349,6 @@ class EtcdWatch(Watch):
         if not self._synced:
             # Nothing to audit; the grace starts anew once etcd answers.
             await asyncio.sleep(self._settings.backoff_min_s)
-
-    def _grace_ends_s(self) -> float:
-        first = next(iter(self._gone.values()), None)
-        if first is None or first.gone_at_s is None:
-            return math.inf
-        return first.gone_at_s + self._settings.grace_s
-
-    def _wake_auditor(self) -> None:
-        self._audit_wake.set()
 
     def _break_stream(self) -> None:
         """Have the follower leave its stream, list again and watch from there."""
@@ -432,19 +367,7 @@ class EtcdWatch(Watch):
         reply = await self._gateway.range(self._key, self._end, keys_only=True, newest_only=True)
         self._contact_s = self._loop.time()
         newest = max((kv.mod_revision for kv in reply.kvs), default=0)
-        count = len(self._entries) - len(self._gone)
-        return reply.count == count and newest == self._newest()
-
-    def _newest(self) -> int:
-        """The youngest revision among the keys that etcd holds as far as we know."""
-        youngest = self._youngest
-        while youngest:
-            revision, key = -youngest[0][0], youngest[0][1]
-            entry = self._entries.get(key)
-            if entry is not None and entry.gone_at_s is None and entry.mod_revision == revision:
-                return revision
-            heapq.heappop(youngest)
-        return 0
+        return reply.count == self._entries.count and newest == self._entries.newest()
 
     # The entries.
 
@@ -460,90 +383,17 @@ class EtcdWatch(Watch):
                     self._contact_s = self._loop.time()
                 some = self._gateway.events(events[first : first + ENTRIES_A_TURN])
                 for event in some:
-                    self._take_event(event.kv, event.type == "DELETE")
+                    # Else a list has brought it already.
+                    if event.kv.mod_revision > self._revision:
+                        self._entries.take_event(event.kv, event.type == "DELETE")
         finally:
             self._taking = False
         self._revision = max(self._revision, some[-1].kv.mod_revision)
         self._publish_entries()
 
-    def _take_event(self, kv: KeyValue, deleted: bool) -> None:
-        held = self._entries.get(kv.key)
-        if kv.mod_revision <= self._revision:
-            return  # a list has brought it already
-        if held is not None and held.gone_at_s is None and held.mod_revision > kv.mod_revision:
-            return  # it came before the stream broke
-        if deleted:
-            if self._deleted is not None:
-                self._deleted[kv.key] = kv.mod_revision
-            self._lose(kv.key)
-        else:
-            self._take_entry(kv)
-
-    def _take_entry(self, kv: KeyValue) -> None:
-        registration = None
-        try:
-            entry = decode_entry(self._prefix, kv.key.decode("utf-8", "replace"), kv.value)
-            registration = None if entry.leaving else entry.registration
-            self._malformed.discard(kv.key)
-        except ProtocolError as error:
-            if kv.key not in self._malformed:
-                log.warning("set aside: %s", error)
-            self._malformed.add(kv.key)
-        before = self._entries.get(kv.key)
-        self._touched(kv.key, before)
-        self._gone.pop(kv.key, None)
-        self._entries[kv.key] = _Entry(kv.mod_revision, registration)
-        self._endpoints += registration is not None
-        heapq.heappush(self._youngest, (-kv.mod_revision, kv.key))
-        if self._younger is not None:
-            heapq.heappush(self._younger, (-kv.mod_revision, kv.key))
-
-    async def _tidy_youngest(self) -> None:
-        """Make the heap of revisions anew if most of it are of entries that have gone, or come
-        again; some of it a turn.
-        """
-        if len(self._youngest) <= 2 * len(self._entries) + PAGE_KEYS:
-            return
-        younger = self._younger = []
-        try:
-            for number, (key, entry) in enumerate(list(self._entries.items()), 1):
-                if entry.gone_at_s is None:
-                    heapq.heappush(younger, (-entry.mod_revision, key))
-                if number % LOOKS_A_TURN == 0:
-                    await self._pause()
-            self._youngest = younger
-        finally:
-            self._younger = None
-
-    def _lose(self, key: bytes) -> None:
-        """A key is gone: at once if it said goodbye, else after the grace period."""
-        self._malformed.discard(key)
-        entry = self._entries.get(key)
-        if entry is None or entry.gone_at_s is not None:
-            return
-        if entry.registration is None:
-            self._drop(key)
-        else:
-            entry.gone_at_s = self._loop.time()
-            self._gone[key] = entry
-            self._wake_auditor()
-
-    def _drop(self, key: bytes) -> None:
-        """Forget an entry."""
-        self._gone.pop(key, None)
-        self._touched(key, self._entries.pop(key))
-
-    def _touched(self, key: bytes, before: _Entry | None) -> None:
-        """``before`` is no longer what ``key`` holds."""
-        registration = None if before is None else before.registration
-        self._endpoints -= registration is not None
-        if self._changes is not None:
-            self._changes.mark(key, registration)
-
     def _of(self, key: bytes) -> Registration | None:
         """What is listed under ``key`` now."""
-        entry = self._entries.get(key)
-        return None if entry is None else entry.registration
+        return self._entries.registration_of(key)
 
     def _publish_entries(self) -> None:
         if self._changes is not None:
@@ -551,5 +401,4 @@ class EtcdWatch(Watch):
                 self._first.set()
                 self._changes.complete()
             return
-        entries = self._entries.values()
-        self._publish([e.registration for e in entries if e.registration is not None])
+        self._publish(list(self._entries.registrations()))
