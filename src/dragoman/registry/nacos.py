@@ -1,9 +1,7 @@
 """The registry of Dubbo in Nacos: providers as instances of services, as Java has them.
 
-``open_registry("nacos://host:8848")`` makes it. A service is called
-``providers:<interface>:<version>:<group>``, and the parameters of the provider's URL are its
-instances' metadata (``dubbo_url``). What Dubbo cannot call, such as a provider's agent, stands in
-services called ``dragoman:...`` instead.
+``open_registry("nacos://host:8848")`` makes it. What instances are called and say stands in
+``nacos_instances``.
 
 Nacos is asked every ``poll_s``: one question for the names of all services, one for the instances
 of each that is wanted. What is registered here is looked at as often, and sends heartbeats.
@@ -22,31 +20,25 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
-from dragoman.errors import ProtocolError, RegistryError
+from dragoman.errors import RegistryError
 from dragoman.observe.faults import log_fault
 from dragoman.registry.base import Handle, OnChange, Registry, RegistryStatistics, Watch
 from dragoman.registry.changes import OnChanges, Snapshots
-from dragoman.registry.dubbo_url import ProviderEntry, parameters_of, read_parameters
+from dragoman.registry.dubbo_url import ProviderEntry
 from dragoman.registry.keeping import KeptHandle
-from dragoman.registry.nacos_client import Instance, Malformed, NacosClient, instance_of
-from dragoman.registry.names import EVERY, check_interface, format_address
+from dragoman.registry.nacos_client import Instance, NacosClient
+from dragoman.registry.nacos_instances import MARK, InstanceReader, Place, service_of, written
+from dragoman.registry.names import EVERY, check_interface
 from dragoman.registry.registration import Registration
 
 log = logging.getLogger("dragoman.registry")
 
-CATEGORIES: Final = ("providers", "dragoman")
 DEFAULT_GROUP: Final = "DEFAULT_GROUP"
 DEFAULT_PATH: Final = "/nacos"
-READS_AT_ONCE: Final = 16
-# Instances that are decoded in one turn of the loop, and those that are looked at: a millisecond.
-INSTANCES_A_TURN: Final = 20
-LOOKS_A_TURN: Final = 1000
-# In an instance's metadata: which process and registration it is of.
-MARK: Final = "dragoman.id"
 
 
 class NacosSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,21 +92,16 @@ class NacosRegistry(Registry):
             password=password,
             timeout_s=self._settings.timeout_s,
         )
+        self._reader = InstanceReader(self._client)
         self.location = f"nacos://{','.join(hosts)}"
-        self._handles: dict[tuple[str, str], NacosHandle] = {}
+        self._handles: dict[Place, NacosHandle] = {}
         self._watches: list[NacosWatch] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._last_timestamp_ms = 0
-        self._held: dict[tuple[str, str], tuple[ProviderEntry, float | None]] = {}
-        self._malformed: dict[str, set[str]] = {}
-        self._decoded = 0
-        # What each instance of a service said when it was listed last, by its text: most say the
-        # same the next time.
-        self._read: dict[str, dict[bytes, Read]] = {}
+        self._held: dict[Place, tuple[ProviderEntry, float | None]] = {}
         self._answered = False
         self._served_until_s = 0.0
-        self._lists_total = 0
         self._lost_total = 0
         self._conflicts_total = 0
         self._closed = False
@@ -163,7 +150,7 @@ class NacosRegistry(Registry):
         """See Registry. Malformed and disabled entries are left out."""
         self._check_open()
         found: dict[str, list[Registration]] = {}
-        for entry in (await self._list({EVERY})).values():
+        for entry in (await self._reader.list({EVERY})).values():
             if not entry.disabled:
                 one = entry.registration
                 found.setdefault(one.interface, []).append(one)
@@ -181,9 +168,9 @@ class NacosRegistry(Registry):
             endpoints=sum(watch.count for watch in watches),
             registrations=len(self._handles),
             registered=registered,
-            malformed_entries=sum(map(len, self._malformed.values())),
+            malformed_entries=self._reader.malformed,
             held_entries=sum(gone is not None for _, gone in self._held.values()),
-            lists_total=self._lists_total,
+            lists_total=self._reader.lists_total,
             errors_total=self._client.errors_total,
             leases_lost_total=self._lost_total,
             conflicts_total=self._conflicts_total,
@@ -235,7 +222,7 @@ class NacosRegistry(Registry):
     async def _follow(self) -> None:
         interfaces = {watch.interface for watch in self._watches if not watch.closed}
         try:
-            found = await self._list(interfaces)
+            found = await self._reader.list(interfaces)
         except RegistryError:
             self._answered = False
             raise
@@ -243,7 +230,7 @@ class NacosRegistry(Registry):
         if not self._answered and self._held:
             self._served_until_s = now_s + self._settings.grace_s
         self._answered = True
-        held: dict[tuple[str, str], tuple[ProviderEntry, float | None]] = {
+        held: dict[Place, tuple[ProviderEntry, float | None]] = {
             place: (entry, None) for place, entry in found.items()
         }
         if now_s < self._served_until_s:
@@ -262,57 +249,6 @@ class NacosRegistry(Registry):
             for entry, _ in self._held.values()
             if interface in (EVERY, entry.registration.interface) and not entry.disabled
         )
-
-    async def _list(self, interfaces: set[str]) -> dict[tuple[str, str], ProviderEntry]:
-        """The providers of ``interfaces``, EVERY for all, by service and address."""
-        services = []
-        names = await self._client.services()
-        for name in names:
-            category, _, rest = name.partition(":")
-            # Versions of Dubbo differ in whether they write parts that are empty.
-            interface = rest.partition(":")[0]
-            if category in CATEGORIES and interfaces & {EVERY, interface}:
-                services.append((name, interface))
-        for name in self._malformed.keys() - set(names):
-            del self._malformed[name]
-            self._read.pop(name, None)
-        found: dict[tuple[str, str], ProviderEntry] = {}
-        for first in range(0, len(services), READS_AT_ONCE):
-            some = services[first : first + READS_AT_ONCE]
-            lists = await asyncio.gather(*(self._client.raw_instances(name) for name, _ in some))
-            for (name, each), instances in zip(some, lists, strict=True):
-                found |= await self._providers(name, each, instances)
-        self._lists_total += 1
-        return found
-
-    async def _providers(
-        self, service: str, interface: str, instances: Iterable[msgspec.Raw]
-    ) -> dict[tuple[str, str], ProviderEntry]:
-        found = {}
-        malformed = set()
-        known = self._malformed.get(service, set())
-        before = self._read.get(service, {})
-        read: dict[bytes, Read] = {}
-        for number, raw in enumerate(instances, 1):
-            text = bytes(raw)
-            one = before.get(text)
-            if one is None:
-                one = _read(service, interface, text)
-                self._decoded += 1
-                if self._decoded % INSTANCES_A_TURN == 0:
-                    await asyncio.sleep(0)
-            elif number % LOOKS_A_TURN == 0:
-                await asyncio.sleep(0)
-            read[text] = one
-            if one.malformed is not None:
-                if one.malformed not in known:
-                    log.warning("set aside: an entry of %s: %s", interface, one.why)
-                malformed.add(one.malformed)
-            elif one.provider is not None:
-                found[service, one.address] = one.provider
-        self._malformed[service] = malformed
-        self._read[service] = read
-        return found
 
     # The keeper.
 
@@ -376,21 +312,11 @@ class NacosRegistry(Registry):
         return None
 
     def _instance(self, handle: NacosHandle) -> Instance:
-        registration = handle.registration
-        ttl_ms = int(self._settings.ttl_s * 1000)
-        said = parameters_of(registration, timestamp_ms=self._last_timestamp_ms, pid=os.getpid())
-        return Instance(
-            ip=registration.host,
-            port=registration.port,
-            metadata={
-                **said,
-                "path": registration.path or registration.interface,
-                "protocol": registration.protocol,
-                "preserved.heart.beat.interval": str(ttl_ms // 3),
-                "preserved.heart.beat.timeout": str(ttl_ms),
-                "preserved.ip.delete.timeout": str(ttl_ms),
-                MARK: handle.mark,
-            },
+        return written(
+            handle.registration,
+            mark=handle.mark,
+            timestamp_ms=self._last_timestamp_ms,
+            ttl_s=self._settings.ttl_s,
         )
 
     async def withdraw(self, handle: NacosHandle, timeout_s: float) -> bool:
@@ -417,38 +343,6 @@ class NacosRegistry(Registry):
             return False
         handle.standing = False
         return True
-
-
-class Read(NamedTuple):
-    """What an instance says: a provider, unless it is away; or what is wrong with it, by a name."""
-
-    address: str = ""
-    provider: ProviderEntry | None = None
-    malformed: str | None = None
-    why: str = ""
-
-
-def _read(service: str, interface: str, text: bytes) -> Read:
-    """Decode an instance of ``service``."""
-    instance = instance_of(text)
-    if isinstance(instance, Malformed):
-        return Read(malformed=instance.text, why=f"{instance.text!r}: {instance.reason}")
-    said = {k: v for k, v in instance.metadata.items() if k not in ("path", MARK)}
-    path = instance.metadata.get("path", "").lstrip("/")
-    host = instance.ip.removeprefix("[").removesuffix("]")
-    address = format_address(host, instance.port)
-    try:
-        protocol = said.pop("protocol", "dubbo")
-        entry = read_parameters(protocol, address, path, said, interface)
-    except ProtocolError as error:
-        return Read(malformed=address, why=str(error))
-    return Read(address, entry if instance.enabled and instance.healthy else None)
-
-
-def service_of(registration: Registration) -> str:
-    """The name of the service in Nacos that a registration is an instance of."""
-    category = "providers" if registration.protocol == "dubbo" else "dragoman"
-    return f"{category}:{registration.interface}:{registration.version}:{registration.group}"
 
 
 class NacosWatch(Watch):
