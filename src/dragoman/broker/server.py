@@ -22,10 +22,11 @@ import msgspec
 
 from dragoman.broker import messages as wire
 from dragoman.broker.producers import Outcome, Producers
+from dragoman.broker.reading import Reading
 from dragoman.broker.sharing import Sharing
+from dragoman.broker.waiting import Waiting
 from dragoman.errors import (
     DragomanError,
-    OverloadError,
     RemoteError,
     StorageError,
     UsageError,
@@ -40,11 +41,7 @@ Reply = bytes | asyncio.Future[bytes]
 # One call of the store puts at most so much, so that a few large requests do not hold up others.
 TOGETHER_MESSAGES = 50_000
 TOGETHER_BYTES = 8 << 20
-READ_TOGETHER = 4096
 NAMES_MAX = 4096
-# How often queues that somebody waits for are looked at besides: who serves may put too.
-LOOK_S = 0.05
-THREADS = 3
 
 
 @dataclass(slots=True)
@@ -53,22 +50,6 @@ class _Puts:
     messages: list[bytes]
     bytes: int
     outcome: Outcome
-
-
-@dataclass(slots=True)
-class _Gets:
-    ranges: list[tuple[bytes, int, int]]
-    lives: list[bytes]
-    bytes_max: int
-    future: asyncio.Future[bytes]
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    queue: bytes
-    offset: int
-    future: asyncio.Future[bytes]
-    timer: asyncio.TimerHandle | None = None
 
 
 class StoreService:
@@ -85,19 +66,14 @@ class StoreService:
         # Puts one after the other, and what else changes the store; reads beside them.
         self._putter = ThreadPoolExecutor(1, "dragoman-broker-put")
         self._keeper = ThreadPoolExecutor(1, "dragoman-broker-keep")
-        self._readers = ThreadPoolExecutor(THREADS, "dragoman-broker-get")
         self._producers = Producers()
         self._puts: list[_Puts] = []
         self._putting: asyncio.Task[None] | None = None
-        self._gets: list[_Gets] = []
         self._under_way: set[asyncio.Future[Any]] = set()
-        self._waiters: dict[bytes, list[_Waiter]] = {}
-        self._waiting = 0
-        self._waiters_max = waiters_max
+        self._reading = Reading(store)
+        self._waiting = Waiting(store, waiters_max)
         self._sharing = Sharing(store, waiters_max)
-        self._looking: asyncio.TimerHandle | None = None
-        self._closing = False
-        self._counts = {"puts": 0, "messages_put": 0, "put_calls": 0, "gets": 0, "repeated": 0}
+        self._counts = {"puts": 0, "messages_put": 0, "put_calls": 0, "repeated": 0}
 
     def handlers(self) -> dict[str, Callable[[bytes], Any]]:
         """The methods by name."""
@@ -105,10 +81,10 @@ class StoreService:
             "queue.open": self._answer_open,
             "queue.put": self._handler(wire.Put, self._put),
             "queue.delete": self._handler(wire.Delete, self._delete),
-            "queue.get": self._handler(wire.Get, self._get),
+            "queue.get": self._handler(wire.Get, self._reading.get),
             "queue.begin": self._handler(wire.Begin, self._begin_group),
             "queue.look": self._handler(wire.Look, self._look),
-            "queue.wait": self._handler(wire.Wait, self._wait),
+            "queue.wait": self._handler(wire.Wait, self._waiting.wait),
             "queue.names": self._handler(wire.Names, self._names),
             "queue.commit": self._handler(wire.Commit, self._commit),
             "queue.take": self._handler(wire.Take, self._sharing.take),
@@ -226,9 +202,8 @@ class StoreService:
             end = at + len(puts.messages)
             puts.outcome.done(wire.encode(offsets[at:end] if len(taken) > 1 else offsets))
             at = end
-        if self._waiters:
-            for queue in self._waiters.keys() & set(queues):
-                self._wake(queue)
+        if self._waiting.count:
+            self._waiting.wake(queues)
         if self._sharing.waiting:
             self._sharing.wake()
 
@@ -252,91 +227,6 @@ class StoreService:
 
     # Reads.
 
-    def _get(self, request: wire.Get) -> Reply:
-        wire.check_count(len(request.ranges), "ranges")
-        self._counts["gets"] += 1
-        if request.lives and len(request.lives) != len(request.ranges):
-            raise UsageError(f"{len(request.lives)} lives beside {len(request.ranges)} ranges")
-        bytes_max = max(1, min(request.bytes_max, wire.REPLY_BYTES_MAX))
-        future: asyncio.Future[bytes] = self._loop.create_future()
-        if not self._gets:
-            self._loop.call_soon(self._get_all)
-        self._gets.append(_Gets(request.ranges, request.lives, bytes_max, future))
-        return future
-
-    def _get_all(self) -> None:
-        waiting, self._gets = self._gets, []
-        together: list[_Gets] = []
-        messages = size = 0
-        for gets in waiting:
-            count = sum(count for _, _, count in gets.ranges)
-            if together and (
-                messages + count > READ_TOGETHER or size + gets.bytes_max > 4 * wire.REPLY_BYTES_MAX
-            ):
-                self._keep(self._loop.create_task(self._get_some(together)))
-                together, messages, size = [], 0, 0
-            together.append(gets)
-            messages += count
-            size += gets.bytes_max
-        self._keep(self._loop.create_task(self._get_some(together)))
-
-    async def _get_some(self, together: list[_Gets]) -> None:
-        try:
-            replies = await self._loop.run_in_executor(self._readers, self._read, together)
-        except DragomanError as error:
-            if len(together) == 1:
-                _fail(together[0].future, wire.to_wire(error))
-                return
-            for gets in together:
-                await self._get_some([gets])
-            return
-        except BaseException as error:
-            for gets in together:
-                _fail(gets.future, error)
-            return
-        for gets, reply in zip(together, replies, strict=True):
-            if not gets.future.done():
-                gets.future.set_result(reply)
-
-    def _read(self, together: list[_Gets]) -> list[bytes]:
-        # On a thread. Requests that together are more than fits one reply are read one by one.
-        lives = [self._lives_before(gets) for gets in together]
-        if len(together) > 1:
-            ranges = [each for gets in together for each in gets.ranges]
-            results = self._store.get_many(ranges, wire.REPLY_BYTES_MAX)
-            if sum(map(len, map(b"".join, results))) < wire.REPLY_BYTES_MAX:
-                replies = []
-                at = 0
-                for gets, each in zip(together, lives, strict=True):
-                    end = at + len(gets.ranges)
-                    now = self._lives_after(gets, each)
-                    replies.append(_fitted(results[at:end], gets.bytes_max, now, whole=True))
-                    at = end
-                return replies
-        return [self._read_one(gets, each) for gets, each in zip(together, lives, strict=True)]
-
-    def _read_one(self, gets: _Gets, lives: list[bytes]) -> bytes:
-        try:
-            results = self._store.get_many(gets.ranges, gets.bytes_max)
-        except UsageError:
-            self._lives_after(gets, lives)
-            raise
-        return _fitted(results, gets.bytes_max, self._lives_after(gets, lives), whole=False)
-
-    def _lives_before(self, gets: _Gets) -> list[bytes]:
-        # Of ranges that may be of any life, which that is.
-        return [
-            life if life and at else self._store._life(queue)
-            for life, (queue, at, _) in zip(gets.lives, gets.ranges, strict=False)
-        ]
-
-    def _lives_after(self, gets: _Gets, lives: list[bytes]) -> list[bytes]:
-        # What was read is of these, or PositionLostError is raised.
-        return [
-            self._store._follow(queue, life, at)
-            for life, (queue, at, _) in zip(lives, gets.ranges, strict=False)
-        ]
-
     def _begin_group(self, request: wire.Begin) -> bytes:
         queue, group = queue_bytes(request.queue), group_bytes(request.group)
         while True:
@@ -357,56 +247,6 @@ class StoreService:
         if not 0 <= request.after < 1 << 32:
             raise UsageError(f"names go on after what the last reply said, not {request.after}")
         return wire.encode(self._store._names(max(1, request.after), count))
-
-    # Waiting.
-
-    def _wait(self, request: wire.Wait) -> Reply:
-        queue = queue_bytes(request.queue)
-        length = self._store.length(queue)
-        if length > request.offset or request.timeout_ms <= 0 or self._closing:
-            return wire.encode(length)
-        if self._waiting >= self._waiters_max:
-            raise OverloadError(f"{self._waiting} wait for messages already")
-        waiter = _Waiter(queue, request.offset, self._loop.create_future())
-        waiter.timer = self._loop.call_later(
-            min(request.timeout_ms, 3_600_000) / 1000, self._end_wait, waiter
-        )
-        self._waiters.setdefault(queue, []).append(waiter)
-        self._waiting += 1
-        # The caller may have gone.
-        waiter.future.add_done_callback(lambda _: self._forget(waiter))
-        if self._looking is None:
-            self._looking = self._loop.call_later(LOOK_S, self._look_again)
-        return waiter.future
-
-    def _wake(self, queue: bytes) -> None:
-        length = self._store.length(queue)
-        for waiter in list(self._waiters.get(queue, ())):
-            if length > waiter.offset and not waiter.future.done():
-                waiter.future.set_result(wire.encode(length))
-
-    def _end_wait(self, waiter: _Waiter) -> None:
-        if not waiter.future.done():
-            try:
-                waiter.future.set_result(wire.encode(self._store.length(waiter.queue)))
-            except DragomanError as error:
-                waiter.future.set_exception(error)
-
-    def _forget(self, waiter: _Waiter) -> None:
-        if waiter.timer is not None:
-            waiter.timer.cancel()
-        self._waiting -= 1
-        waiting = self._waiters[waiter.queue]
-        waiting.remove(waiter)
-        if not waiting:
-            del self._waiters[waiter.queue]
-
-    def _look_again(self) -> None:
-        self._looking = None
-        if self._waiters and not self._closing:
-            for queue in list(self._waiters):
-                self._wake(queue)
-            self._looking = self._loop.call_later(LOOK_S, self._look_again)
 
     # What is kept.
 
@@ -435,8 +275,9 @@ class StoreService:
     def _statistics(self, _: wire.Asking) -> bytes:
         mine = {
             **self._counts,
+            "gets": self._reading.count,
             "producers": len(self._producers),
-            "waiting": self._waiting + self._sharing.waiting,
+            "waiting": self._waiting.count + self._sharing.waiting,
         }
         return wire.encode((asdict(self._store.statistics()), mine))
 
@@ -468,48 +309,18 @@ class StoreService:
 
     def stop_waiting(self) -> None:
         """Answer all who wait for messages; nobody waits from now on."""
-        self._closing = True
+        self._waiting.stop()
         self._sharing.stop_waiting()
-        if self._looking is not None:
-            self._looking.cancel()
-        for waiters in list(self._waiters.values()):
-            for waiter in list(waiters):
-                self._end_wait(waiter)
 
     async def close(self) -> None:
         """Wait for what is under way; no request may come any more."""
         self.stop_waiting()
-        while self._putting is not None or self._under_way or self._gets:
-            tasks = [*self._under_way, *([self._putting] if self._putting else [])]
-            if tasks:
-                await asyncio.wait(tasks)
-            else:
-                await asyncio.sleep(0)
+        while self._putting is not None or self._under_way:
+            await asyncio.wait([*self._under_way, *([self._putting] if self._putting else [])])
+        await self._reading.close()
         await self._sharing.close()
-        for pool in (self._putter, self._keeper, self._readers):
+        for pool in (self._putter, self._keeper):
             pool.shutdown()
 
 
 _OPEN = msgspec.msgpack.Decoder(wire.Open)
-
-
-def _fitted(
-    results: list[list[bytes]], bytes_max: int, lives: list[bytes], *, whole: bool
-) -> bytes:
-    """The reply with as many of the messages as fit, one at least. ``whole``: nothing was left out
-    before. ``lives`` of the queues, if they were asked for."""
-    also = (lives,) if lives else ()
-    size = 0
-    for number, messages in enumerate(results):
-        for index, message in enumerate(messages):
-            size += len(message)
-            if bytes_max < size > len(message):
-                kept = [*results[:number], messages[:index]]
-                kept += [[] for _ in range(len(results) - number - 1)]
-                return wire.encode((False, kept, *also))
-    return wire.encode((whole or size < bytes_max, results, *also))
-
-
-def _fail(future: asyncio.Future[bytes], error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
