@@ -35,7 +35,7 @@ from dragoman.queue.disk.directory import StoreDirectory, direct_alignment, prep
 from dragoman.queue.disk.epochs import EPOCH, Epochs
 from dragoman.queue.disk.files import Files
 from dragoman.queue.engine.engine import Engine
-from dragoman.queue.work.records import Kept, kept_name, kept_of, kept_parts
+from dragoman.queue.work.records import WorkRecord, record_name, record_of, record_parts
 from dragoman.queue.work.settings import (
     LEASE_MS,
     WINDOW,
@@ -185,7 +185,7 @@ class QueueStore(Engine):
         self._ahead_s = 0
         self._complaints: dict[str, float] = {}
         self._ended = threading.Event()
-        self._kept = threading.Lock()
+        self._maintaining = threading.Lock()
         # By queue id. Beside groups' names those that keep what workers need (``WORK``), which
         # ``_worked`` finds by queue id and group.
         self._groups: dict[int, dict[bytes, int]] = {}
@@ -336,7 +336,7 @@ class QueueStore(Engine):
 
     def _collect_due(self) -> None:
         try:
-            with self._kept:
+            with self._maintaining:
                 self._collect_journal()
         except DragomanError as error:
             # What gives space back has its turn all the same.
@@ -371,7 +371,7 @@ class QueueStore(Engine):
             self._poison_removed()
         for group in self._work.known():
             group.save(wait=False)
-        with self._kept:
+        with self._maintaining:
             self._sync_meta(self._level != 0)
             if self._retention_messages is not None:
                 self._trim_lengths(self._retention_messages)
@@ -423,7 +423,7 @@ class QueueStore(Engine):
         return believed_s
 
     def _renew_meta(self) -> None:
-        with self._kept:
+        with self._maintaining:
             self._rewrite_meta(self._committing, self._groups)
 
     def _compaction_due(self) -> bool:
@@ -442,14 +442,18 @@ class QueueStore(Engine):
             return None
         with self._compacting:
             result = self._compact(
-                self._kept, self._compact_below, before, bytes_s, self._compaction_memory_bytes
+                self._maintaining,
+                self._compact_below,
+                before,
+                bytes_s,
+                self._compaction_memory_bytes,
             )
             if result is None:
                 return None
             if result == (0, 0):
                 log.error("%s: compaction met a damaged block; verify says more", self.path)
                 return 0
-            with self._kept:
+            with self._maintaining:
                 self._remove_dead()
             return result[0] - result[1]
 
@@ -518,7 +522,7 @@ class QueueStore(Engine):
             self._work.reset(number, name)
             with self._committing:
                 if (number, name) in self._worked:
-                    self._keep(number, name, b"")
+                    self._save_record(number, name, b"")
                 self._commit(number, name, position)
                 self._groups.setdefault(number, {})[name] = position
             if self._level == 2:
@@ -564,7 +568,7 @@ class QueueStore(Engine):
     def _forget(self, id: int) -> None:
         self._work.forget(id)
         for name in self._groups.pop(id, {}):
-            if name.startswith(WORK) and (parts := kept_parts(name)) is not None:
+            if name.startswith(WORK) and (parts := record_parts(name)) is not None:
                 self._worked.pop((id, parts[0]), None)
 
     # Groups that share work.
@@ -604,31 +608,33 @@ class QueueStore(Engine):
         )
 
     def _find_work(self) -> None:
-        # What was kept of groups that share work, and says so of messages that are there.
+        # Records of groups that share work, if they speak of messages that are there.
         lost = {(number, name): length for number, name, length in self.recovery.beyond}
         for number, positions in self._groups.items():
             for name in [name for name in positions if name.startswith(WORK)]:
                 position = positions.pop(name)
-                parts = kept_parts(name)
+                parts = record_parts(name)
                 if parts is None:
                     continue
                 length = lost.get((number, name))
-                kept = kept_of(parts[1], position if length is None else None)
+                record = record_of(parts[1], position if length is None else None)
                 if length is not None:
                     # Before anything is put in the place of what was lost.
-                    kept = None if kept is None else kept.cut(length)
+                    record = None if record is None else record.cut(length)
                     if not self.read_only:
-                        self._keep(number, parts[0], b"" if kept is None else kept.encode())
-                elif kept is not None:
-                    positions[name] = kept.high
+                        self._save_record(
+                            number, parts[0], b"" if record is None else record.encode()
+                        )
+                elif record is not None:
+                    positions[name] = record.high
                     self._worked[number, parts[0]] = name
 
-    def _kept_work(self, id: int, group: bytes) -> Kept | None:
+    def _work_record(self, id: int, group: bytes) -> WorkRecord | None:
         name = self._worked.get((id, group))
-        parts = None if name is None else kept_parts(name)
-        return None if parts is None else kept_of(parts[1])
+        parts = None if name is None else record_parts(name)
+        return None if parts is None else record_of(parts[1])
 
-    def _keep_work(self, id: int, group: bytes, floor: int, body: bytes, alone: bool) -> None:
+    def _save_work(self, id: int, group: bytes, floor: int, body: bytes, alone: bool) -> None:
         # A group's position, and unless that is all, what else is to outlive the process.
         with self._committing:
             if self._name(id) is None:
@@ -636,14 +642,14 @@ class QueueStore(Engine):
             self._commit(id, group, floor)
             self._groups.setdefault(id, {})[group] = floor
             if not alone:
-                self._keep(id, group, body)
+                self._save_record(id, group, body)
 
-    def _keep(self, id: int, group: bytes, body: bytes) -> None:
-        # In place of what was kept of the group before. With ``_committing``.
+    def _save_record(self, id: int, group: bytes, body: bytes) -> None:
+        # In place of the record of the group before. With ``_committing``.
         old = self._worked.pop((id, group), None)
-        name = kept_name(group, body)
-        kept = kept_of(body)
-        high = 0 if kept is None else kept.high
+        name = record_name(group, body)
+        record = record_of(body)
+        high = 0 if record is None else record.high
         self._commit(id, name, high)
         positions = self._groups.setdefault(id, {})
         if old is not None:

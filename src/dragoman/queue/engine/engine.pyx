@@ -238,9 +238,10 @@ cdef class Engine:
         return remove_dead(self.core)
 
     def _compact(
-        self, object kept, double below, uint64_t before, uint64_t bytes_s, uint64_t memory_bytes
+        self, object maintaining, double below, uint64_t before, uint64_t bytes_s,
+        uint64_t memory_bytes,
     ):
-        return compact_segments(self.core, kept, below, before, bytes_s, memory_bytes)
+        return compact_segments(self.core, maintaining, below, before, bytes_s, memory_bytes)
 
     def _meta_dead(self):
         # (bytes of META, of which so many are dead).

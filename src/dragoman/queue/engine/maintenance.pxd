@@ -7,7 +7,7 @@ cdef tuple oldest_segment(Core core)
 cdef int drop_segment(Core core, int slot) except -1
 cdef uint64_t remove_dead(Core core) except? 0xFFFFFFFFFFFFFFFF
 cdef object compact_segments(
-    Core core, object kept, double below, uint64_t before, uint64_t bytes_s,
+    Core core, object maintaining, double below, uint64_t before, uint64_t bytes_s,
     uint64_t memory_bytes
 )
 cdef int reserve_meta(Core core) except -1

@@ -157,7 +157,8 @@ cdef int unlink_dead(Store* s, Removal* r) noexcept nogil:
 
 
 cdef object compact_segments(
-    Core core, object kept, double below, uint64_t before, uint64_t bytes_s, uint64_t memory_bytes
+    Core core, object maintaining, double below, uint64_t before, uint64_t bytes_s,
+    uint64_t memory_bytes,
 ):
     """Compact one run of segments: (bytes before, after), None when nothing is worth it.
 
@@ -165,7 +166,7 @@ cdef object compact_segments(
     """
     try:
         return compact(
-            &core.s, core.files, core.path, kept, below, before, bytes_s, memory_bytes
+            &core.s, core.files, core.path, maintaining, below, before, bytes_s, memory_bytes
         )
     except OSError as error:
         raise StorageError(

@@ -18,7 +18,7 @@ cdef struct Fetch:
     char* buffer  # SECTOR-aligned, fetch_bytes() long
     uint64_t read_at  # aligned; buffer[0] is this byte of the file
     uint64_t read_bytes  # from the disk; 0 when memory had all
-    uint64_t held  # bytes of the buffer that memory filled or the disk gave
+    uint64_t filled  # bytes of the buffer that memory filled or the disk gave
     char* payload
     uint32_t length
     bint uniform

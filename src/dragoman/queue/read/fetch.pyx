@@ -37,7 +37,7 @@ cdef void fetch_begin(Store* s, Fetch* f) noexcept nogil:
     f.number = segment.number
     f.serial = segment.serial
     f.error = 0
-    f.held = 0
+    f.filled = 0
     end = f.offset + BLOCK_HEADER + size_of_code(f.code)
     f.read_at = f.offset & ~(s.read_align - 1)
     f.read_bytes = align_up(end, s.read_align) - f.read_at
@@ -49,7 +49,7 @@ cdef void fetch_begin(Store* s, Fetch* f) noexcept nogil:
         if end > s.gather_start + s.gather_fill:
             end = s.gather_start + s.gather_fill
         memcpy(f.buffer + (part - f.read_at), s.gather + (part - s.gather_start), end - part)
-        f.held = end - f.read_at
+        f.filled = end - f.read_at
         f.read_bytes = part - f.read_at
     if f.read_bytes:
         f.fd = slot_open(s, f.slot)
@@ -71,7 +71,7 @@ cdef void fetch_read(Store* s, Fetch* f) noexcept nogil:
 cdef void fetch_got(Store* s, Fetch* f, int64_t got) noexcept nogil:
     """What a read of the fetch's bytes returned."""
     cdef uint64_t start
-    if got == -EINVAL and s.read_align < SECTOR and f.held == 0:
+    if got == -EINVAL and s.read_align < SECTOR and f.filled == 0:
         # The disk's sectors are larger than was thought.
         s.read_align = SECTOR
         start = f.read_at & ~(s.read_align - 1)
@@ -80,8 +80,8 @@ cdef void fetch_got(Store* s, Fetch* f, int64_t got) noexcept nogil:
         got = s.disk.read(s.disk, f.fd, f.buffer, f.read_bytes, f.read_at)
     if got < 0:
         f.error = <int>got
-    elif f.held == 0:
-        f.held = got
+    elif f.filled == 0:
+        f.filled = got
     elif <uint64_t>got < f.read_bytes:
         f.error = 1
 
@@ -93,13 +93,13 @@ cdef void fetch_check(Store* s, Fetch* f) noexcept nogil:
     if f.error:
         return
     f.error = 1
-    if f.held < skip + BLOCK_HEADER:
+    if f.filled < skip + BLOCK_HEADER:
         return
     h = <Header*>(f.buffer + skip)
     if (
         not header_valid(h, f.number, f.offset) or h.kind != KIND_MESSAGES
         or h.queue != f.queue or h.offset != (f.first | <uint64_t>f.count << 48)
-        or f.held < skip + BLOCK_HEADER + h.length
+        or f.filled < skip + BLOCK_HEADER + h.length
     ):
         return
     f.payload = f.buffer + skip + BLOCK_HEADER

@@ -262,12 +262,12 @@ cdef int _pin(Run* r, int* target) noexcept nogil:
 
 
 cdef object compact(
-    Store* s, object files, str path, object kept, double below, uint64_t before,
+    Store* s, object files, str path, object maintaining, double below, uint64_t before,
     uint64_t bytes_s, uint64_t memory_bytes
 ):
     """One run. Returns (bytes before, bytes after), None when nothing was worth it.
 
-    ``kept`` is a lock: while it is held no segment changes its slot.
+    ``maintaining`` is a lock: while it is held no segment changes its slot.
 
     Raises OSError when the disk refuses; then the store is as it was, or is poisoned if the
     directory could not be synced. What is dead of the old segments is for ``_remove_dead``.
@@ -322,7 +322,7 @@ cdef object compact(
         if error == 0 and s.poison:
             error = STOPPED
         if error == 0:
-            with kept:
+            with maintaining:
                 files.rename(f"{name}.new", name)
                 renamed = True
                 with nogil:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from dragoman.errors import CorruptionError, DragomanError
 from dragoman.queue.work.damaged import key_at, letter, stopped
 from dragoman.queue.work.leases import NACK, Leases, Message
-from dragoman.queue.work.records import Kept
+from dragoman.queue.work.records import WorkRecord
 from dragoman.queue.work.settings import TAKE_BYTES, TAKE_MAX, WorkSettings, keys_of
 
 if TYPE_CHECKING:
@@ -84,15 +84,15 @@ class WorkGroup:
         by = settings.ordered_by
         floor = max(committed, first)
         self.leases = Leases(floor, settings.window, self._attempts_max, by is not None)
-        kept = store._kept_work(self.id, self.group)
-        if kept is None:
+        record = store._work_record(self.id, self.group)
+        if record is None:
             return
         self._trivial = False
-        if kept.floor > committed:
+        if record.floor > committed:
             return  # somebody has gone back since
-        end = max(floor, min(max(kept.high, kept.mark), store.length(self.queue)))
+        end = max(floor, min(max(record.high, record.mark), store.length(self.queue)))
         due_s = store._clock.monotonic() + grace_ms / 1000 if grace_ms else 0.0
-        self.leases.restore(kept.stream[floor - kept.floor :], end, due_s)
+        self.leases.restore(record.stream[floor - record.floor :], end, due_s)
         if by is not None:
             offsets = self.leases.unsettled()
             for at in range(0, len(offsets), STRIDE):
@@ -131,7 +131,7 @@ class WorkGroup:
                 except DragomanError:
                     if not given:
                         raise  # else who takes next meets it
-            if leases.unkept:
+            if leases.unsaved:
                 try:
                     self._save(self._generous)
                     store._sync_meta(store._level == 2)
@@ -239,7 +239,7 @@ class WorkGroup:
                 given += news
             bytes_max -= sum(map(len, bodies))
             if raised:
-                leases.unkept = True
+                leases.unsaved = True
 
     # Settling.
 
@@ -343,7 +343,7 @@ class WorkGroup:
     # Keeping.
 
     def _note(self) -> None:
-        # What is done counts from now on; it is kept with the next ``_save``.
+        # What is done counts from now on; it is saved with the next ``_save``.
         self.dirty = True
         positions = self.store._groups.get(self.id)
         if positions is not None and not self.retired:
@@ -356,10 +356,10 @@ class WorkGroup:
         trivial = leases.next == leases.floor and leases.mark <= leases.floor
         body = b""
         if not trivial:
-            body = Kept(leases.floor, leases.mark, leases.stream(generous)).encode()
-        elif not leases.unkept and self._trivial and not self.dirty:
+            body = WorkRecord(leases.floor, leases.mark, leases.stream(generous)).encode()
+        elif not leases.unsaved and self._trivial and not self.dirty:
             return
-        store._keep_work(self.id, self.group, leases.floor, body, self._trivial and trivial)
+        store._save_work(self.id, self.group, leases.floor, body, self._trivial and trivial)
         self._trivial = trivial
         self.dirty = False
 

@@ -6,7 +6,7 @@ cdef struct Slot:
     uint32_t serial  # of the last giving
     unsigned char status
     unsigned char attempts
-    unsigned char kept  # attempts that a crash would leave
+    unsigned char saved  # attempts that a crash would leave
 
 
 cdef class Message:
@@ -23,7 +23,7 @@ cdef class Leases:
     cdef public int64_t mark
     cdef readonly int64_t out
     cdef readonly double alarm_s
-    cdef public bint unkept
+    cdef public bint unsaved
     cdef readonly list dead
     cdef int64_t window
     cdef int attempts_max

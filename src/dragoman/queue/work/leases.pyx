@@ -116,7 +116,7 @@ cdef class Leases:
         """About how many are to be given again, or to be put to the dead letters."""
         return len(self.ready) + len(self.dead)
 
-    # What is kept over a crash.
+    # What outlives a crash.
 
     def restore(self, bytes stream, int64_t end, double due_s):
         """What ``stream`` said, and all up to ``end``, had been given before; the workers that have
@@ -133,7 +133,7 @@ cdef class Leases:
             if value == 0:
                 slot.status = DONE
                 continue
-            slot.attempts = slot.kept = value - 1
+            slot.attempts = slot.saved = value - 1
             slot.due_s = due_s
             slot.status = OUT
             self.out += 1
@@ -152,9 +152,9 @@ cdef class Leases:
             slot = &self.slots[at & self.mask]
             if slot.status == DONE:
                 continue
-            slot.kept = max(slot.attempts, 1 if generous else 0)
-            into[at - self.floor] = 1 + slot.kept
-        self.unkept = False
+            slot.saved = max(slot.attempts, 1 if generous else 0)
+            into[at - self.floor] = 1 + slot.saved
+        self.unsaved = False
         return bytes(stream)
 
     # Time.
@@ -269,8 +269,8 @@ cdef class Leases:
         slot.due_s = due_s
         if slot.attempts < ATTEMPTS_TOP:
             slot.attempts += 1
-        if slot.attempts > slot.kept:
-            self.unkept = True
+        if slot.attempts > slot.saved:
+            self.unsaved = True
         self.out += 1
         message.offset = at
         message.attempts = slot.attempts
@@ -304,7 +304,7 @@ cdef class Leases:
             slot = &self.slots[at & self.mask]
             slot.status = SEEN
             slot.attempts = 0
-            slot.kept = 1 if at < self.mark else 0
+            slot.saved = 1 if at < self.mark else 0
             self.next += 1
             if keys is not None and not self._first_of_key(at, keys[i]):
                 continue
@@ -324,7 +324,7 @@ cdef class Leases:
         """They were given and could not be noted: nobody has them, nor was it an attempt."""
         cdef Message message
         cdef Slot* slot
-        self.unkept = True
+        self.unsaved = True
         for message in messages:
             slot = &self.slots[message.offset & self.mask]
             if message.offset >= self.floor and slot.status == OUT:

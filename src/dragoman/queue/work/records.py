@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 from dragoman.queue.api.arguments import WORK
 
-# What is kept of a group fits a record of META.
-KEPT_BYTES = 58_000
-_KEPT = struct.Struct("<BQQQ")
+# It fits a record of META.
+RECORD_BYTES_MAX = 58_000
+_HEADER = struct.Struct("<BQQQ")
 
 
-def kept_name(group: bytes, body: bytes) -> bytes:
+def record_name(group: bytes, body: bytes) -> bytes:
     """The name that keeps ``body`` for ``group``."""
     return WORK + struct.pack("<H", len(group)) + group + body
 
 
-def kept_parts(name: bytes) -> tuple[bytes, bytes] | None:
-    """The group and what is kept, of a name that begins with WORK; None if it is none."""
+def record_parts(name: bytes) -> tuple[bytes, bytes] | None:
+    """The group and the record, of a name that begins with WORK; None if it is none."""
     start = len(WORK) + 2
     if len(name) < start:
         return None
@@ -34,7 +34,7 @@ def kept_parts(name: bytes) -> tuple[bytes, bytes] | None:
 
 
 @dataclass(frozen=True)
-class Kept:
+class WorkRecord:
     """What a record keeps of a group: a byte for each message from ``floor`` on, and before where
     messages may have been given. See ``Leases.stream``."""
 
@@ -49,26 +49,28 @@ class Kept:
         return self.floor + len(self.stream)
 
     def encode(self) -> bytes:
-        """As it is kept; of what does not fit the beginning."""
+        """As META has it; of what does not fit the beginning."""
         stream = self.stream
         packed = zlib.compress(stream, 1)
-        while len(packed) > KEPT_BYTES:
+        while len(packed) > RECORD_BYTES_MAX:
             stream = stream[: len(stream) // 2]
             packed = zlib.compress(stream, 1)
-        return _KEPT.pack(1, self.floor + len(stream), self.floor, self.mark) + packed
+        return _HEADER.pack(1, self.floor + len(stream), self.floor, self.mark) + packed
 
-    def cut(self, length: int) -> Kept:
+    def cut(self, length: int) -> WorkRecord:
         """What is true when the queue ends at ``length``."""
-        return Kept(self.floor, min(self.mark, length), self.stream[: max(0, length - self.floor)])
+        return WorkRecord(
+            self.floor, min(self.mark, length), self.stream[: max(0, length - self.floor)]
+        )
 
 
-def kept_of(body: bytes, position: int | None = None) -> Kept | None:
+def record_of(body: bytes, position: int | None = None) -> WorkRecord | None:
     """What ``encode`` made; None for nothing, or when it is not for ``position`` any more."""
     try:
-        version, high, floor, mark = _KEPT.unpack_from(body)
+        version, high, floor, mark = _HEADER.unpack_from(body)
         if version != 1 or position not in (None, high):
             return None
-        stream = zlib.decompress(body[_KEPT.size :])
+        stream = zlib.decompress(body[_HEADER.size :])
     except (struct.error, zlib.error):
         return None
-    return Kept(floor, mark, stream) if high == floor + len(stream) else None
+    return WorkRecord(floor, mark, stream) if high == floor + len(stream) else None
