@@ -2,7 +2,7 @@
 
 JetStream finds the first message on a subject at or after a sequence. ``nats_records.Search`` turns
 that into finding an offset; places that were met are remembered, so that reading on, and reading
-near what was read, ask once, and a queue's last record read is kept for a second. The invariant:
+near what was read, ask once, and a queue's last record read is cached for a second. The invariant:
 what is returned lies in one life of the queue and in the order of its offsets, without a gap; what
 others have trimmed or deleted is returned for a second at most.
 """
@@ -17,10 +17,10 @@ from dragoman.broker.nats_records import BLOCK, LAST, PART, Found, Places, Searc
 from dragoman.broker.nats_stream import Streams
 from dragoman.errors import CorruptionError, StorageError
 
-# Queues of which places are remembered, and of which a record is kept.
+# Queues of which places are remembered, and of which a record is cached.
 PLACES_OF_MAX = 10_000
 RECORDS_MAX = 256
-KEPT_S = 1.0
+CACHED_S = 1.0
 
 
 class Gone(Exception):
@@ -53,10 +53,10 @@ class Reader:
     ) -> tuple[bytes, list[bytes]] | None:
         """``read`` of a queue whose end is not known, where it is known which record holds
         ``offset``, with the queue's life; None if it is not, or is not true any more."""
-        kept = self._records.get(name)
+        cached = self._records.get(name)
         found: Found | None = None
-        if kept is not None and kept[0] > self._loop.time():
-            found = kept[1]
+        if cached is not None and cached[0] > self._loop.time():
+            found = cached[1]
         if found is None or not found.record.first <= offset < found.record.end:
             places = self._places.get(name)
             if places is None or not places.offsets:
@@ -99,7 +99,7 @@ class Reader:
                     skip = at - record.first
                     messages += record.messages[skip : skip + count - len(messages)]
                 self._note(name, life, record.end, found.seq + 1)
-                self._keep(name, found)
+                self._cache(name, found)
                 self._last_by = record.by
             if len(messages) >= count:
                 return messages
@@ -143,9 +143,9 @@ class Reader:
             tries += 1
         return found
 
-    def _keep(self, name: bytes, found: Found) -> None:
+    def _cache(self, name: bytes, found: Found) -> None:
         if found.record.kind == BLOCK:
-            self._records[name] = (self._loop.time() + KEPT_S, found)
+            self._records[name] = (self._loop.time() + CACHED_S, found)
             self._records.move_to_end(name)
             if len(self._records) > RECORDS_MAX:
                 self._records.popitem(last=False)

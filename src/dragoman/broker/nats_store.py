@@ -22,7 +22,7 @@ import msgspec
 
 from dragoman.broker.nats_lives import Life, check_life
 from dragoman.broker.nats_names import Location, is_hashed, name_of, parse, token_of
-from dragoman.broker.nats_reader import KEPT_S, PLACES_OF_MAX, Gone, Reader
+from dragoman.broker.nats_reader import CACHED_S, PLACES_OF_MAX, Gone, Reader
 from dragoman.broker.nats_records import AROUND_BYTES, LAST, Found
 from dragoman.broker.nats_stream import Conflict, Streams
 from dragoman.broker.nats_workers import NatsWorkers, forget_consumers
@@ -71,7 +71,7 @@ LOOK_S = 1.0
 encode = msgspec.msgpack.Encoder().encode
 
 
-class _Kept(msgspec.Struct, array_like=True):
+class _Position(msgspec.Struct, array_like=True):
     """A position: first offset of a trimmed queue, or what a group has committed."""
 
     life: bytes
@@ -79,7 +79,7 @@ class _Kept(msgspec.Struct, array_like=True):
     name: bytes = b""
 
 
-_KEPT = msgspec.msgpack.Decoder(_Kept)
+_POSITION = msgspec.msgpack.Decoder(_Position)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class NatsStore(Owned):
             bytes_max=bytes_max,
         )
         self._many = asyncio.Semaphore(RANGES_AT_ONCE)
-        self._trims: OrderedDict[bytes, tuple[float, _Kept | None]] = OrderedDict()
+        self._trims: OrderedDict[bytes, tuple[float, _Position | None]] = OrderedDict()
 
     async def open(self) -> None:
         """Make the streams unless they are there. Raises UsageError if they are others'."""
@@ -172,13 +172,13 @@ class NatsStore(Owned):
         self._check_open()
         return await self._streams.last_record(self._prefix, self._subject(name))
 
-    async def _kept(self, subject: str) -> tuple[int, _Kept | None]:
+    async def _position_at(self, subject: str) -> tuple[int, _Position | None]:
         """A position and the sequence that it is at."""
         got = await self._streams.last(self._meta, subject)
         if got is None:
             return 0, None
         try:
-            return got[0], _KEPT.decode(got[1])
+            return got[0], _POSITION.decode(got[1])
         except msgspec.DecodeError:
             raise CorruptionError(f"{subject} at sequence {got[0]}: not a position") from None
 
@@ -277,17 +277,17 @@ class NatsStore(Owned):
             raise CorruptionError(f"queue {name!r:.200}: offset {offset} is not in the stream")
         raise UsageError(f"offset {offset} is gone: the first of the queue is {first}")
 
-    async def _trimmed(self, name: bytes) -> _Kept | None:
+    async def _trimmed(self, name: bytes) -> _Position | None:
         """Before where the queue was trimmed, as of a second ago at most."""
         known = self._trims.get(name)
         if known is not None and known[0] > self._loop.time():
             return known[1]
-        _, kept = await self._kept(f"{self._meta}.t.{token_of(name)}")
-        self._trims[name] = (self._loop.time() + KEPT_S, kept)
+        _, saved = await self._position_at(f"{self._meta}.t.{token_of(name)}")
+        self._trims[name] = (self._loop.time() + CACHED_S, saved)
         self._trims.move_to_end(name)
         if len(self._trims) > PLACES_OF_MAX:
             self._trims.popitem(last=False)
-        return kept
+        return saved
 
     def _forget(self, name: bytes) -> None:
         self._writer.forget(name)
@@ -305,7 +305,7 @@ class NatsStore(Owned):
         self._check_open()
         last, (_, trimmed), first = await asyncio.gather(
             self._last(name),
-            self._kept(f"{self._meta}.t.{token_of(name)}"),
+            self._position_at(f"{self._meta}.t.{token_of(name)}"),
             self._streams.next_record(self._prefix, self._subject(name), 1),
         )
         if last is None:
@@ -447,13 +447,13 @@ class NatsStore(Owned):
         if last is None:
             return  # position 0 of a queue that nobody has put to
         subject = f"{self._meta}.c.{token_of(name)}.{token_of(group_name)}"
-        await self._keep(subject, _Kept(last.record.life, position, group_name), None)
+        await self._save_position(subject, _Position(last.record.life, position, group_name), None)
 
-    async def _keep(self, subject: str, kept: _Kept, after: int | None) -> None:
+    async def _save_position(self, subject: str, saved: _Position, after: int | None) -> None:
         await self._streams.publish(
             self._meta,
             subject,
-            encode(kept),
+            encode(saved),
             id=self._writer.next_id(),
             after=after,
             until_s=self._streams.deadline_s(),
@@ -462,13 +462,13 @@ class NatsStore(Owned):
     async def committed(self, queue: Name, group: Name) -> int:
         """See ``MessageStore.committed``."""
         name, group_name = queue_bytes(queue), group_bytes(group)
-        last, (_, kept) = await asyncio.gather(
+        last, (_, saved) = await asyncio.gather(
             self._last(name),
-            self._kept(f"{self._meta}.c.{token_of(name)}.{token_of(group_name)}"),
+            self._position_at(f"{self._meta}.c.{token_of(name)}.{token_of(group_name)}"),
         )
-        if last is None or kept is None or kept.life != last.record.life:
+        if last is None or saved is None or saved.life != last.record.life:
             return 0
-        return kept.position
+        return saved.position
 
     async def groups(self, queue: Name) -> dict[bytes, int]:
         """See ``MessageStore.groups``."""
@@ -480,9 +480,9 @@ class NatsStore(Owned):
         subjects = await self._streams.subjects(self._meta, pattern)
         found = {}
         for subject in subjects:
-            _, kept = await self._kept(subject)
-            if kept is not None and kept.life == last.record.life:
-                found[kept.name] = kept.position
+            _, saved = await self._position_at(subject)
+            if saved is not None and saved.life == last.record.life:
+                found[saved.name] = saved.position
         return found
 
     # What goes.
@@ -495,7 +495,7 @@ class NatsStore(Owned):
             return
         offset = min(offset, last.record.end)
         try:
-            await self._note_trim(name, _Kept(last.record.life, offset))
+            await self._note_trim(name, _Position(last.record.life, offset))
             keep = last
             if offset < last.record.end:
                 keep = await self._reader.locate(name, offset, last)
@@ -509,16 +509,16 @@ class NatsStore(Owned):
             self._trims.pop(name, None)
             self._reader.forget(name)
 
-    async def _note_trim(self, name: bytes, wanted: _Kept) -> None:
-        """Keep where the queue begins, unless it begins later already."""
+    async def _note_trim(self, name: bytes, wanted: _Position) -> None:
+        """Save where the queue begins, unless it begins later already."""
         subject = f"{self._meta}.t.{token_of(name)}"
         while True:
-            seq, known = await self._kept(subject)
+            seq, known = await self._position_at(subject)
             same = known is not None and known.life == wanted.life
             if known is not None and same and known.position >= wanted.position:
                 return
             try:
-                await self._keep(subject, wanted, seq)
+                await self._save_position(subject, wanted, seq)
                 return
             except Conflict:
                 continue
@@ -530,11 +530,11 @@ class NatsStore(Owned):
         token = token_of(name)
         # What others keep of a queue that they make again right now must not go.
         info = await self._streams.info(self._meta)
-        kept_before = info["state"]["last_seq"] + 1 if info is not None else 1
+        end = info["state"]["last_seq"] + 1 if info is not None else 1
         purged = await self._streams.purge(self._prefix, self._subject(name))
         self._forget(name)
         for subject in (f"t.{token}", f"c.{token}.*", f"n.{token}", f"w.{token}.>"):
-            await self._streams.purge(self._meta, f"{self._meta}.{subject}", kept_before)
+            await self._streams.purge(self._meta, f"{self._meta}.{subject}", end)
         await forget_consumers(self._streams, self._prefix, name)
         return purged > 0
 

@@ -36,7 +36,7 @@ class Outcome:
 
     @property
     def size(self) -> int:
-        """Bytes of the reply that is kept."""
+        """Bytes of the reply that is remembered."""
         return 0 if self._reply is None else len(self._reply)
 
     def reply_to(self, future: asyncio.Future[bytes]) -> asyncio.Future[bytes]:
@@ -82,13 +82,13 @@ class _Producer:
         self.bytes = 0
 
     def remember(self, size: int) -> None:
-        """A reply of so many bytes is kept."""
+        """A reply of so many bytes is remembered."""
         self.bytes += size
         self._all.bytes += size
         self._all.shrink()
 
     def forget(self, ended: int, most: int) -> None:
-        """Outcomes before ``ended`` are not asked for again; no more than ``most`` are kept."""
+        """Outcomes before ``ended`` are not asked for again; at most ``most`` are remembered."""
         while self.outcomes:
             sequence = next(iter(self.outcomes))
             if sequence >= ended and len(self.outcomes) <= most:

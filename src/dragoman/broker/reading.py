@@ -151,9 +151,9 @@ def _fitted(
         for index, message in enumerate(messages):
             size += len(message)
             if bytes_max < size > len(message):
-                kept = [*results[:number], messages[:index]]
-                kept += [[] for _ in range(len(results) - number - 1)]
-                return wire.encode((False, kept, *also))
+                fitting = [*results[:number], messages[:index]]
+                fitting += [[] for _ in range(len(results) - number - 1)]
+                return wire.encode((False, fitting, *also))
     return wire.encode((whole or size < bytes_max, results, *also))
 
 

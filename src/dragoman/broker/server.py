@@ -248,7 +248,7 @@ class StoreService:
             raise UsageError(f"names go on after what the last reply said, not {request.after}")
         return wire.encode(self._store._names(max(1, request.after), count))
 
-    # What is kept.
+    # Positions, trims and statistics, each a call of the store.
 
     def _commit(self, request: wire.Commit) -> Reply:
         queue, group = queue_bytes(request.queue), group_bytes(request.group)
@@ -287,7 +287,7 @@ class StoreService:
         """A call of the store on a thread as a future of the reply; cancelling it stops nothing."""
         answer: asyncio.Future[bytes] = self._loop.create_future()
         work = self._loop.run_in_executor(pool, call, *arguments)
-        self._keep(work)
+        self._retain(work)
 
         def end(done: asyncio.Future[T]) -> None:
             error = done.exception()
@@ -303,7 +303,7 @@ class StoreService:
         work.add_done_callback(end)
         return answer
 
-    def _keep(self, work: asyncio.Future[Any]) -> None:
+    def _retain(self, work: asyncio.Future[Any]) -> None:
         self._under_way.add(work)
         work.add_done_callback(self._under_way.discard)
 

@@ -224,7 +224,7 @@ class _Repair:
         struct.pack_into("<8sII16sQ", out, 0, b"DRGQSEGM", 1, 0, identity.identity, number)
         struct.pack_into("<I", out, 60, crc32c(bytes(out[:60])))
         directory = bytearray()
-        kept = 0
+        blocks = 0
         for at, head, length in _blocks(data, number):
             if head[6] != MESSAGES:
                 continue
@@ -232,7 +232,7 @@ class _Repair:
             out += data[at : at + 32 + length]
             out += bytes(-len(out) % 16)
             directory += struct.pack("<QIIII", head[4], head[2], at // 16, length, head[5])
-            kept += 1
+            blocks += 1
         start = len(out)
         out += _block(number, start, DIRECTORY, len(directory) // 24, bytes(directory))
         gap = -(len(out) + 32) % SECTOR
@@ -245,7 +245,7 @@ class _Repair:
             os.fsync(opened.fileno())
         self.files.rename(f"{name}.new", name)
         self.files.sync_directory()
-        self.done.append(f"{name} written again with {kept} blocks, {len(found)} places damaged")
+        self.done.append(f"{name} written again with {blocks} blocks, {len(found)} places damaged")
 
     def _settle(self, found: list[Damage]) -> None:
         # The journal goes into the log; what nobody has any more is noted as lost.
