@@ -23,6 +23,13 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A server of NATS that tests of one module restart."""
+    with nats_server(tmp_path_factory.mktemp("own")) as server:
+        yield server
+
+
 @pytest.fixture(params=[*WORLDS, "nats"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """Every kind of store."""

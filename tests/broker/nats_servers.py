@@ -11,8 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 PROGRAM = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin")
 WAIT_S = 20
+
+needs_server = pytest.mark.skipif(
+    PROGRAM is None, reason="nats-server is not installed (Debian's package nats-server)"
+)
 
 
 def free_ports(count: int) -> list[int]:
@@ -90,3 +96,8 @@ def nats_cluster(place: Path, count: int = 3) -> Iterator[list[NatsServer]]:
     finally:
         for server in servers:
             server.kill()
+
+
+def url_of(servers: list[NatsServer], prefix: str, replicas: int) -> str:
+    hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
+    return f"nats://{hosts}/{prefix}?replicas={replicas}"
