@@ -19,8 +19,9 @@ FAST := tests/wire tests/conformance tests/balance tests/flow tests/observe/test
 	cluster/test_selection cluster/test_service cluster/test_service_model dubbo/client/test_client \
 	dubbo/server/test_calls dubbo/types/test_declaration dubbo/upstream/test_departure \
 	dubbo/upstream/test_transcoder queue/api/test_model queue/api/test_store queue/recovery/test_repair \
-	registry/test_dubbo_url registry/test_urls rpc/test_calling rpc/test_metadata rpc/test_services \
-	rpc/test_session_calls rpc/test_session_violations))
+	registry/test_dubbo_url registry/test_urls rpc/test_calling rpc/test_metadata \
+	rpc/test_service_arguments rpc/test_service_declarations rpc/test_services rpc/test_session_calls \
+	rpc/test_session_violations))
 
 SOURCES := $(shell find src -name '*.pyx' -o -name '*.pxd')
 

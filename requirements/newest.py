@@ -38,6 +38,8 @@ TESTS = (
     "tests/registry/test_registration.py",
     "tests/registry/test_urls.py",
     "tests/rpc/test_calling.py",
+    "tests/rpc/test_service_arguments.py",
+    "tests/rpc/test_service_declarations.py",
     "tests/rpc/test_services.py",
     "tests/rpc/test_tls.py",
     "tests/test_reasons.py",

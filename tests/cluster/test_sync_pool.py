@@ -18,8 +18,8 @@ from dragoman import cluster, rpc
 from dragoman.registry.memory import MemoryRegistry
 from tests.cluster.pools import run
 from tests.rpc.peers import server_process
-from tests.rpc.test_sync_client import cancelled as seen_cancelled
-from tests.rpc.test_sync_client import served
+from tests.rpc.threaded_server import cancelled as seen_cancelled
+from tests.rpc.threaded_server import served
 from tests.waiting import until_sync
 
 
