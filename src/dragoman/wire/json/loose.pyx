@@ -23,7 +23,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.json.scan cimport is_space
+from dragoman.wire.json.scan cimport LOWER, is_space
 from dragoman.wire.json.string cimport (
     JSON_OK, Slice, json_problem, json_string_to_utf8, write_json_string,
 )
@@ -50,7 +50,7 @@ cdef bint mentions_ref(const char* json, Py_ssize_t n) noexcept nogil:
     cdef const char* at = json
     cdef const char* end = json + n
     while True:
-        at = <const char*>memchr(at, 36, end - at)
+        at = <const char*>memchr(at, c'$', end - at)
         if at == NULL or end - at < 5:
             return False
         if at > json and (at - 1)[0] == c'"' and memcmp(at, b'$ref"', 5) == 0:
@@ -69,7 +69,7 @@ cdef inline int past_string(const uint8_t* p, int i) noexcept nogil:
 cdef inline int past_scalar(const uint8_t* p, int i, int n) noexcept nogil:
     """Past the number or word at ``i``."""
     while i < n and (
-        c'0' <= p[i] <= c'9' or c'a' <= (p[i] | 32) <= c'z' or p[i] == c'+' or p[i] == c'-'
+        c'0' <= p[i] <= c'9' or c'a' <= (p[i] | LOWER) <= c'z' or p[i] == c'+' or p[i] == c'-'
         or p[i] == c'.'
     ):
         i += 1

@@ -10,10 +10,14 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport strlen
 
 from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.json.scan cimport HIGH_SURROGATE, SURROGATE_LAST, put_utf8
 
 cdef extern from "Python.h":
     char* PyOS_double_to_string(double value, char code, int precision, int flags, int* type)
     int Py_DTSF_ADD_DOT_0
+
+cdef enum:
+    DAY_MS = 86_400_000
 
 
 cdef int put(Buffer out, const char* text) except -1:
@@ -84,11 +88,11 @@ cdef int put_date(Buffer out, int64_t year, int month, int day) except -1:
 
 cdef int put_moment(Buffer out, int64_t ms) except -1:
     """``"2026-01-31T12:00:00.000Z"`` with its quotes."""
-    cdef int64_t days = ms // 86400000, rest = ms - days * 86400000
+    cdef int64_t days = ms // DAY_MS, rest = ms - days * DAY_MS
     cdef int64_t z, era, of_era, year_of_era, of_year, shifted, month
     cdef char* to
     if rest < 0:  # C's division
-        rest += 86400000
+        rest += DAY_MS
         days -= 1
     # The Gregorian calendar in eras of 400 years that begin on the first of March.
     z = days + 719468
@@ -123,35 +127,18 @@ cdef int put_point(Buffer out, uint32_t point) except -1:
     """One character of a JSON string."""
     cdef uint8_t* to = <uint8_t*>out.reserve(6)
     cdef int i
-    if point < 0x20 or point == c'"' or point == c'\\' or 0xD800 <= point <= 0xDFFF:
-        if point == c'"' or point == c'\\':
-            to[0] = c'\\'
-            to[1] = point
-            out.length += 2
-            return 0
+    if point == c'"' or point == c'\\':
+        to[0] = c'\\'
+        to[1] = point
+        out.length += 2
+    elif point < c' ' or HIGH_SURROGATE <= point <= SURROGATE_LAST:
         to[0] = c'\\'
         to[1] = c'u'
         for i in range(4):
             to[5 - i] = b"0123456789abcdef"[(point >> (4 * i)) & 15]
         out.length += 6
-    elif point < 0x80:
-        to[0] = point
-        out.length += 1
-    elif point < 0x800:
-        to[0] = 0xC0 | (point >> 6)
-        to[1] = 0x80 | (point & 63)
-        out.length += 2
-    elif point < 0x10000:
-        to[0] = 0xE0 | (point >> 12)
-        to[1] = 0x80 | ((point >> 6) & 63)
-        to[2] = 0x80 | (point & 63)
-        out.length += 3
     else:
-        to[0] = 0xF0 | (point >> 18)
-        to[1] = 0x80 | ((point >> 12) & 63)
-        to[2] = 0x80 | ((point >> 6) & 63)
-        to[3] = 0x80 | (point & 63)
-        out.length += 4
+        out.length += put_utf8(to, point) - to
     return 0
 
 

@@ -12,7 +12,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr
 
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.json.scan cimport is_space
+from dragoman.wire.json.scan cimport LOWER, is_space
 from dragoman.wire.json.string cimport JSON_BAD, json_equals, json_problem
 from dragoman.wire.json.text cimport json_value_end
 
@@ -62,7 +62,7 @@ cdef inline bint pass_string(const uint8_t* p, Py_ssize_t bound, Value* value) n
     cdef const uint8_t* quote
     cdef Py_ssize_t i = value.at, before, near
     while i < bound:
-        quote = <const uint8_t*>memchr(p + i, 34, bound - i)
+        quote = <const uint8_t*>memchr(p + i, c'"', bound - i)
         if quote == NULL:
             i = bound
             break
@@ -115,15 +115,15 @@ cdef int pass_value(
             if value.depth == 0:
                 return 1
             continue
-        if c | 32 == c'{':  # or [
+        if c | LOWER == c'{':  # or [
             value.depth += 1
-        elif c | 32 == c'}' and value.depth:  # or ]
+        elif c | LOWER == c'}' and value.depth:  # or ]
             value.depth -= 1
             if value.depth == 0:
                 value.at = i + 1
                 return 1
         elif value.depth == 0 and (
-            c | 32 == c'}' or c == c',' or is_space(c)
+            c | LOWER == c'}' or c == c',' or is_space(c)
         ):
             value.at = i
             return 1 if i > value.start else -1

@@ -1,6 +1,7 @@
-# How JSON strings look at their bytes: inline C shared by ``json.string`` and ``json.text``.
+# How JSON strings look at their bytes and write characters: inline code shared by ``json.string``,
+# ``json.text`` and ``json.numbers``.
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 cdef extern from *:
     """
@@ -32,8 +33,10 @@ cdef extern from *:
     }
 
     /* The same, and copies them. dst has room for n bytes, and bytes after the run may be scribbled
-    on. */ static inline Py_ssize_t dm_copy_plain(const unsigned char *src, Py_ssize_t n, unsigned
-    char *dst) {
+       on. */
+    static inline Py_ssize_t dm_copy_plain(
+        const unsigned char *src, Py_ssize_t n, unsigned char *dst
+    ) {
         Py_ssize_t i = 0;
     #if defined(__SSE2__)
         const __m128i space = _mm_set1_epi8(0x20);
@@ -97,3 +100,34 @@ cdef extern from *:
 
 cdef inline bint is_space(uint8_t c) noexcept nogil:
     return c == c' ' or c == c'\n' or c == c'\r' or c == c'\t'
+
+
+cdef enum:
+    LOWER = 0x20  # the bit that makes a letter a lower-case one, and of ``[`` and ``]`` braces
+
+
+cdef enum:  # the halves of a character above U+FFFF in UTF-16: from, from, up to
+    HIGH_SURROGATE = 0xD800
+    LOW_SURROGATE = 0xDC00
+    SURROGATE_LAST = 0xDFFF
+
+
+cdef inline uint8_t* put_utf8(uint8_t* to, uint32_t point) noexcept nogil:
+    """Write a character, at most 4 bytes; where the next goes."""
+    if point < 0x80:
+        to[0] = <uint8_t>point
+        return to + 1
+    if point < 0x800:
+        to[0] = 0xC0 | (point >> 6)
+        to[1] = 0x80 | (point & 63)
+        return to + 2
+    if point < 0x10000:
+        to[0] = 0xE0 | (point >> 12)
+        to[1] = 0x80 | ((point >> 6) & 63)
+        to[2] = 0x80 | (point & 63)
+        return to + 3
+    to[0] = 0xF0 | (point >> 18)
+    to[1] = 0x80 | ((point >> 12) & 63)
+    to[2] = 0x80 | ((point >> 6) & 63)
+    to[3] = 0x80 | (point & 63)
+    return to + 4

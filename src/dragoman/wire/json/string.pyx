@@ -9,11 +9,42 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.json.scan cimport copy_plain, hex4, utf8_sequence
+from dragoman.wire.json.scan cimport (
+    HIGH_SURROGATE,
+    LOW_SURROGATE,
+    SURROGATE_LAST,
+    copy_plain,
+    hex4,
+    put_utf8,
+    utf8_sequence,
+)
 
 from dragoman.errors import UsageError
 
 cdef const char* HEX = "0123456789abcdef"
+
+
+cdef inline uint8_t* write_escape(uint8_t* to, uint8_t c) noexcept nogil:
+    """Write the escape of a character, at most 6 bytes; where the next goes."""
+    to[0] = c'\\'
+    if c == c'"' or c == c'\\':
+        to[1] = c
+    elif c == c'\n':
+        to[1] = c'n'
+    elif c == c'\r':
+        to[1] = c'r'
+    elif c == c'\t':
+        to[1] = c't'
+    elif c == c'\b':
+        to[1] = c'b'
+    elif c == c'\f':
+        to[1] = c'f'
+    else:
+        memcpy(to + 1, <const char*>"u00", 3)
+        to[4] = HEX[c >> 4]
+        to[5] = HEX[c & 15]
+        return to + 6
+    return to + 2
 
 
 cdef int write_json_string(Buffer out, const char* utf8, Py_ssize_t n) except -1:
@@ -61,29 +92,53 @@ cdef int write_json_string(Buffer out, const char* utf8, Py_ssize_t n) except -1
         out.length = start + (dst - begin)
         dst = <uint8_t*>out.reserve(n - i + 7)
         begin = dst - (out.length - start)
-        dst[0] = c'\\'
-        if c == c'"' or c == c'\\':
-            dst[1] = c
-        elif c == c'\n':
-            dst[1] = c'n'
-        elif c == c'\r':
-            dst[1] = c'r'
-        elif c == c'\t':
-            dst[1] = c't'
-        elif c == c'\b':
-            dst[1] = c'b'
-        elif c == c'\f':
-            dst[1] = c'f'
-        else:
-            memcpy(dst + 1, <const char*>"u00", 3)
-            dst[4] = HEX[c >> 4]
-            dst[5] = HEX[c & 15]
-            dst += 4
-        dst += 2
+        dst = write_escape(dst, c)
         i += 1
     dst[0] = c'"'
     out.length = start + (dst - begin) + 1
     return JSON_OK
+
+
+cdef inline uint8_t escaped(uint8_t letter) noexcept nogil:
+    """The character that a backslash before ``letter`` stands for; 0 if that is no such escape."""
+    if letter == c'"' or letter == c'\\' or letter == c'/':
+        return letter
+    if letter == c'n':
+        return c'\n'
+    if letter == c'r':
+        return c'\r'
+    if letter == c't':
+        return c'\t'
+    if letter == c'b':
+        return c'\b'
+    if letter == c'f':
+        return c'\f'
+    return 0
+
+
+cdef inline int escaped_point(const uint8_t* p, Py_ssize_t n, uint32_t* point) noexcept nogil:
+    """Read the character whose ``\\u`` stands before ``p``: four digits, or a pair of escapes.
+
+    Returns how many bytes after that ``\\u`` belong to it, or a negated outcome.
+    """
+    cdef int unit, low
+    if n < 4:
+        return -JSON_BAD
+    unit = hex4(p)
+    if unit < 0:
+        return -JSON_BAD
+    point[0] = unit
+    if unit < HIGH_SURROGATE or unit > SURROGATE_LAST:
+        return 4
+    if unit >= LOW_SURROGATE or n < 10 or p[4] != c'\\' or p[5] != c'u':
+        return -JSON_LONE_SURROGATE
+    low = hex4(p + 6)
+    if low < LOW_SURROGATE or low > SURROGATE_LAST:
+        return -JSON_LONE_SURROGATE
+    point[0] = (
+        0x10000 + ((<uint32_t>unit - HIGH_SURROGATE) << 10) + (<uint32_t>low - LOW_SURROGATE)
+    )
+    return 10
 
 
 cdef Py_ssize_t json_string_to_utf8(const char* json, Py_ssize_t n, char* dst) noexcept nogil:
@@ -96,7 +151,7 @@ cdef Py_ssize_t json_string_to_utf8(const char* json, Py_ssize_t n, char* dst) n
     cdef uint8_t* to = <uint8_t*>dst
     cdef Py_ssize_t i = 1, end = n - 1, run
     cdef uint8_t c
-    cdef int size, unit, low
+    cdef int size
     cdef uint32_t point
     if n < 2 or src[0] != c'"' or src[end] != c'"':
         return -JSON_BAD
@@ -119,54 +174,18 @@ cdef Py_ssize_t json_string_to_utf8(const char* json, Py_ssize_t n, char* dst) n
             return -JSON_BAD
         c = src[i + 1]
         i += 2
-        if c == c'"' or c == c'\\' or c == c'/':
-            to[0] = c
-        elif c == c'n':
-            to[0] = c'\n'
-        elif c == c'r':
-            to[0] = c'\r'
-        elif c == c't':
-            to[0] = c'\t'
-        elif c == c'b':
-            to[0] = c'\b'
-        elif c == c'f':
-            to[0] = c'\f'
-        elif c == c'u':
-            if end - i < 4:
-                return -JSON_BAD
-            unit = hex4(src + i)
-            if unit < 0:
-                return -JSON_BAD
-            i += 4
-            point = unit
-            if 0xD800 <= unit <= 0xDFFF:
-                if unit > 0xDBFF or end - i < 6 or src[i] != c'\\' or src[i + 1] != c'u':
-                    return -JSON_LONE_SURROGATE
-                low = hex4(src + i + 2)
-                if low < 0xDC00 or low > 0xDFFF:
-                    return -JSON_LONE_SURROGATE
-                i += 6
-                point = 0x10000 + ((<uint32_t>unit - 0xD800) << 10) + (<uint32_t>low - 0xDC00)
-            if point < 0x80:
-                to[0] = <uint8_t>point
-            elif point < 0x800:
-                to[0] = 0xC0 | (point >> 6)
-                to[1] = 0x80 | (point & 63)
-                to += 1
-            elif point < 0x10000:
-                to[0] = 0xE0 | (point >> 12)
-                to[1] = 0x80 | ((point >> 6) & 63)
-                to[2] = 0x80 | (point & 63)
-                to += 2
-            else:
-                to[0] = 0xF0 | (point >> 18)
-                to[1] = 0x80 | ((point >> 12) & 63)
-                to[2] = 0x80 | ((point >> 6) & 63)
-                to[3] = 0x80 | (point & 63)
-                to += 3
+        if c == c'u':
+            size = escaped_point(src + i, end - i, &point)
+            if size < 0:
+                return size
+            i += size
+            to = put_utf8(to, point)
         else:
-            return -JSON_BAD
-        to += 1
+            c = escaped(c)
+            if c == 0:
+                return -JSON_BAD
+            to[0] = c
+            to += 1
 
 
 cdef bint json_equals(
@@ -176,7 +195,7 @@ cdef bint json_equals(
     cdef char text[1024]
     if n == m + 2 and json[0] == c'"' and memcmp(json + 1, utf8, m) == 0:
         return True
-    if n <= m + 2 or n > 1024 or memchr(json, 92, n) == NULL:
+    if n <= m + 2 or n > 1024 or memchr(json, c'\\', n) == NULL:
         return False
     return json_string_to_utf8(json, n, text) == m and memcmp(text, utf8, m) == 0
 

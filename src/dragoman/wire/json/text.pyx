@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.json.scan cimport hex4, is_space, plain_run, utf8_sequence
+from dragoman.wire.json.scan cimport LOWER, hex4, is_space, plain_run, utf8_sequence
 from dragoman.wire.json.string cimport (
     JSON_BAD,
     JSON_BAD_UTF8,
@@ -30,6 +30,7 @@ from dragoman.errors import UsageError
 DEPTH_MAX = JSON_DEPTH_MAX
 NUMBER_BYTES_MAX = JSON_NUMBER_BYTES_MAX
 
+
 cdef int write_json_line(Buffer out, const char* json, Py_ssize_t n) except -1:
     """Append JSON text with its line breaks made spaces, so that it stays one line.
 
@@ -38,7 +39,7 @@ cdef int write_json_line(Buffer out, const char* json, Py_ssize_t n) except -1:
     cdef char* dst = out.reserve(n)
     cdef Py_ssize_t i
     memcpy(dst, json, n)
-    if memchr(json, 10, n) != NULL or memchr(json, 13, n) != NULL:
+    if memchr(json, c'\n', n) != NULL or memchr(json, c'\r', n) != NULL:
         for i in range(n):
             if dst[i] == c'\n' or dst[i] == c'\r':
                 dst[i] = c' '
@@ -105,7 +106,7 @@ cdef inline Py_ssize_t number_end(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) 
             return -JSON_BAD
         while i < n and is_digit(p[i]):
             i += 1
-    if i < n and (p[i] | 32) == c'e':
+    if i < n and (p[i] | LOWER) == c'e':
         i += 1
         if i < n and (p[i] == c'+' or p[i] == c'-'):
             i += 1
@@ -133,6 +134,15 @@ cdef inline Py_ssize_t word_end(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) no
     return -JSON_BAD
 
 
+cdef inline Py_ssize_t scalar_end(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
+    """Past the value at ``i`` that is no object and no array, or a negated outcome."""
+    if p[i] == c'"':
+        return string_end(p, i + 1, n)
+    if p[i] == c'-' or is_digit(p[i]):
+        return number_end(p, i, n)
+    return word_end(p, i, n)
+
+
 cdef int command(const uint8_t* p, Py_ssize_t n) noexcept nogil:
     """What fastjson takes the JSON string ``p[:n]`` for as a member's name: JSON_TYPE_NAMED for
     ``@type``, JSON_REFERENCE_NAMED for ``$ref``, however they are escaped; JSON_OK for others."""
@@ -153,27 +163,85 @@ cdef int command(const uint8_t* p, Py_ssize_t n) noexcept nogil:
     return JSON_OK
 
 
-# How walk takes the names of members: as JSON says; the same, but not ``@type``, or neither it nor
-# ``$ref``; or also as fastjson writes a map's keys that are not text,
-# ``{1:"a",true:"b",null:"c",{"x":1}:"d"}``.
+# How walk takes the names of members: as JSON says; or also as fastjson writes a map's keys that are
+# no text, ``{1:"a",true:"b",null:"c",{"x":1}:"d"}``; or as JSON says, but without ``@type``, or
+# without it and ``$ref``.
 cdef enum:
-    STRICT = 0
-    REFUSE_TYPE = 1
-    LOOSE = 2
-    REFUSE_COMMANDS = 3
+    STRICT
+    LOOSE
+    REFUSE_TYPE
+    REFUSE_COMMANDS
+
+
+cdef inline Py_ssize_t name_end(
+    const uint8_t* p, Py_ssize_t i, Py_ssize_t n, int names
+) noexcept nogil:
+    """Past the member's name that must begin at ``i``, or a negated outcome.
+
+    0 if the name is an object or an array.
+    """
+    if i >= n:
+        return -JSON_BAD
+    if p[i] == c'"':
+        return string_end(p, i + 1, n)
+    if names != LOOSE:
+        return -JSON_BAD
+    if p[i] == c'{' or p[i] == c'[':
+        return 0
+    return scalar_end(p, i, n)
+
+
+cdef inline int refusal(const uint8_t* p, Py_ssize_t n, int names) noexcept nogil:
+    """Why the JSON string ``p[:n]`` is refused as a member's name; JSON_OK if it is not."""
+    cdef int said = JSON_OK
+    if names >= REFUSE_TYPE:
+        said = command(p, n)
+        if said == JSON_REFERENCE_NAMED and names == REFUSE_TYPE:
+            return JSON_OK
+    return said
+
+
+# Of an object or an array that is open: what closes it, and whether it is itself a member's name.
+cdef enum:
+    CLOSER = 0x7F
+    IS_NAME = 0x80
+
+
+cdef inline uint8_t closer(uint8_t bracket) noexcept nogil:
+    """What closes ``{`` or ``[``: in ASCII both stand two after it."""
+    return bracket + 2
+
+
+cdef inline Py_ssize_t go_on(
+    const uint8_t* p, Py_ssize_t i, Py_ssize_t n, const uint8_t* closers, int* depth, bint* named
+) noexcept nogil:
+    """Behind a value: past what closes there and past a comma, or a negated outcome.
+
+    Stops as soon as nothing is open, or what has ended is a member's name (``named``).
+    """
+    while depth[0] > 0 and not named[0]:
+        i = skip_space(p, i, n)
+        if i >= n:
+            return -JSON_BAD
+        if p[i] == c',':
+            return skip_space(p, i + 1, n)
+        if p[i] != closers[depth[0] - 1] & CLOSER:
+            return -JSON_BAD
+        i += 1
+        depth[0] -= 1
+        named[0] = closers[depth[0]] & IS_NAME
+    return i
 
 
 cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, int names) noexcept nogil:
     """Past the one value at ``i`` (no white space before it), or a negated outcome."""
-    # What closes each open object or array; with the highest bit set if it is a member's name.
     cdef uint8_t closers[JSON_DEPTH_MAX]
-    cdef uint8_t naming = 0
+    cdef uint8_t c, naming = 0
     cdef int depth = 0
-    cdef Py_ssize_t start
+    cdef Py_ssize_t start = i
     cdef bint opened  # an object that is not empty
     cdef bint named   # the value that has ended is a member's name
-    cdef uint8_t c
-    cdef int said
+    cdef int refused
     while True:
         # Here a value must begin.
         if i >= n:
@@ -183,67 +251,39 @@ cdef Py_ssize_t walk(const uint8_t* p, Py_ssize_t n, Py_ssize_t i, int names) no
         if c == c'{' or c == c'[':
             if depth == JSON_DEPTH_MAX:
                 return -JSON_TOO_DEEP
-            closers[depth] = (c + 2) | naming
+            closers[depth] = closer(c) | naming
             naming = 0
-            depth += 1
             i = skip_space(p, i + 1, n)
-            if i >= n:
-                return -JSON_BAD
-            if p[i] == c + 2:
+            if i < n and p[i] == closer(c):
+                named = closers[depth] & IS_NAME
                 i += 1
-                depth -= 1
-                named = closers[depth] > 127
-            elif c == c'[':
-                continue
             else:
+                depth += 1
+                if c == c'[':
+                    continue
                 opened = True
-        elif c == c'"':
-            i = string_end(p, i + 1, n)
-        elif c == c'-' or is_digit(c):
-            i = number_end(p, i, n)
         else:
-            i = word_end(p, i, n)
-        if i < 0:
-            return i
-        if not opened:  # here a value has ended
-            while not named:
-                if depth == 0:
-                    return i
-                i = skip_space(p, i, n)
-                if i >= n:
-                    return -JSON_BAD
-                if p[i] == c',':
-                    i = skip_space(p, i + 1, n)
-                    break
-                if p[i] != closers[depth - 1] & 127:
-                    return -JSON_BAD
-                i += 1
-                depth -= 1
-                named = closers[depth] > 127
-            if not named and closers[depth - 1] & 127 == c']':
-                continue
-        if not named:
-            # Here a member's name must begin.
-            if i >= n:
-                return -JSON_BAD
-            start = i
-            if p[i] == c'"':
-                i = string_end(p, i + 1, n)
-            elif names != LOOSE:
-                return -JSON_BAD
-            elif p[i] == c'{' or p[i] == c'[':
-                naming = 128
-                continue
-            elif p[i] == c'-' or is_digit(p[i]):
-                i = number_end(p, i, n)
-            else:
-                i = word_end(p, i, n)
+            i = scalar_end(p, i, n)
             if i < 0:
                 return i
-        if names == REFUSE_TYPE or names == REFUSE_COMMANDS:
-            said = command(p + start, i - start)
-            if said == JSON_TYPE_NAMED or (said != JSON_OK and names == REFUSE_COMMANDS):
-                return -said
+        if not opened:
+            i = go_on(p, i, n, closers, &depth, &named)
+            if i < 0 or depth == 0:
+                return i
+            if not named and closers[depth - 1] & CLOSER == c']':
+                continue
+        if not named:
+            start = i
+            i = name_end(p, start, n, names)
+            if i == 0:
+                naming = IS_NAME
+                i = start
+                continue
+            if i < 0:
+                return i
+        refused = refusal(p + start, i - start, names)
+        if refused != JSON_OK:
+            return -refused
         i = skip_space(p, i, n)
         if i >= n or p[i] != c':':
             return -JSON_BAD
@@ -336,21 +376,15 @@ cdef int json_names_a_type(const char* json, Py_ssize_t n) noexcept nogil:
     fastjson makes an object of the class that ``@type`` names: an agent must not let a stranger's
     request do that to a provider. ``JSON_OK`` when there is none, else what is wrong with the JSON.
     """
-    cdef const uint8_t* p = <const uint8_t*>json
-    cdef Py_ssize_t end = walk(p, n, skip_space(p, 0, n), REFUSE_TYPE)
-    if end < 0:
-        return <int>-end
-    return JSON_OK if skip_space(p, end, n) == n else JSON_BAD
+    cdef Slice value
+    return check(json, n, &value, REFUSE_TYPE)
 
 
 cdef int json_commands_fastjson(const char* json, Py_ssize_t n) noexcept nogil:
     """``json_names_a_type``, and ``JSON_REFERENCE_NAMED`` when some object has the member ``$ref``:
     fastjson puts another part of what it has read in such an object's place."""
-    cdef const uint8_t* p = <const uint8_t*>json
-    cdef Py_ssize_t end = walk(p, n, skip_space(p, 0, n), REFUSE_COMMANDS)
-    if end < 0:
-        return <int>-end
-    return JSON_OK if skip_space(p, end, n) == n else JSON_BAD
+    cdef Slice value
+    return check(json, n, &value, REFUSE_COMMANDS)
 
 
 def check_value(bytes json not None):
