@@ -163,8 +163,8 @@ cdef int command(const uint8_t* p, Py_ssize_t n) noexcept nogil:
     return JSON_OK
 
 
-# How walk takes the names of members: as JSON says; or also as fastjson writes a map's keys that are
-# no text, ``{1:"a",true:"b",null:"c",{"x":1}:"d"}``; or as JSON says, but without ``@type``, or
+# How walk takes the names of members: as JSON says; or also as fastjson writes a map's keys that
+# are no text, ``{1:"a",true:"b",null:"c",{"x":1}:"d"}``; or as JSON says, but without ``@type``, or
 # without it and ``$ref``.
 cdef enum:
     STRICT
