@@ -21,10 +21,11 @@ from dragoman.agent.bounds import (
 from dragoman.agent.config import AUTO, ProviderConfig
 from dragoman.agent.listening import listening_socket
 from dragoman.agent.spoken import Said
+from dragoman.dubbo.upstream.connection import GREETED
 from dragoman.dubbo.upstream.departure import Departure
 from dragoman.dubbo.upstream.egress import Egress
 from dragoman.dubbo.upstream.finding import Finding
-from dragoman.dubbo.upstream.link import GREETED, DubboLink
+from dragoman.dubbo.upstream.link import DubboLink
 from dragoman.dubbo.upstream.transcoder import Transcoder
 from dragoman.errors import Code, RegistryError
 from dragoman.flow.credits import CreditPool

@@ -1,8 +1,11 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from dragoman.dubbo.upstream.link cimport DubboCall, DubboConnection, DubboLink
+from dragoman.dubbo.upstream.connection cimport DubboCall, DubboConnection
+from dragoman.dubbo.upstream.link cimport DubboLink
 from dragoman.dubbo.upstream.decode_reply cimport Replies
 from dragoman.dubbo.upstream.encode_request cimport Asked, Requests
+from dragoman.dubbo.upstream.learned_limit cimport LearnedLimit
+from dragoman.dubbo.upstream.probe cimport Probe
 from dragoman.flow.credits cimport CreditPool
 from dragoman.rpc.server_session cimport Handler, ServerSession
 from dragoman.rpc.tick cimport Tick
@@ -27,17 +30,9 @@ cdef class Egress(Handler):
     cdef readonly bint draining
     cdef double _pressure
     cdef double _due_refusals
-    cdef readonly bint learning
+    # The provider's limit is not known: it is learned; by several processes if it is shared.
+    cdef LearnedLimit _limit
     cdef readonly bint sharing
-    cdef public int limit_max
-    # Where several processes share a provider: when the limit was lowered last, what it was then,
-    # and how long to keep below that.
-    cdef int64_t _lowered_us
-    cdef int _ceiling
-    cdef int64_t _hold_us
-    cdef int _patience
-    cdef int64_t _full_use
-    cdef bint _rejected
     cdef uint32_t _timeout_ms
     cdef readonly Py_ssize_t in_progress
     cdef readonly uint64_t requests
@@ -53,11 +48,10 @@ cdef class Egress(Handler):
     cdef tuple _made_for
     cdef set _aside
     cdef Probe _probe
-    # The provider did not answer the last probe.
-    cdef readonly bint silent
 
     cdef Requests requests_in(self, str serialization)
     cdef void _sent_one_way(self, EgressCall call, DubboConnection connection)
+    cdef bint _refused(self, EgressCall call, DubboConnection connection, Py_ssize_t n) except -1
     cdef bint _make_aside(
         self, EgressCall call, int method, uint32_t timeout_ms, bytes body
     ) except -1
@@ -73,8 +67,6 @@ cdef class Egress(Handler):
     cdef void _finish(
         self, EgressCall call, int code, bint retry_safe, str message, bint answered=*
     )
-    cdef void _learn(self, EgressCall rejected)
-    cdef void _share(self, EgressCall rejected)
 
 
 cdef class EgressCall(DubboCall):
@@ -96,9 +88,3 @@ cdef class EgressCall(DubboCall):
     cdef int _read_aside(self, int serialization, const char* body, Py_ssize_t n) except -1
     cdef int _leave_aside(self) except -1
     cdef bint _sent_again_later(self) except -1
-
-
-cdef class Probe(DubboCall):
-    cdef Egress egress
-    cdef bytes interface
-    cdef int64_t every_us

@@ -13,6 +13,8 @@ deadline passed; every request is answered once. What a provider has replied, wh
 told as its own word (``errors.ANSWERED``): it concerns that call alone, and shows that the provider
 lives. What speaks against it is ``upstream-lost`` and ``upstream-protocol`` that are not, and its
 own ``overload`` and ``unavailable``.
+
+Long because a call and its ``Egress`` end each other: apart, each would need all of the other.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -20,18 +22,19 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from dragoman.dubbo.upstream.costs cimport SMALL_BYTES, costly_reply, costly_request
-from dragoman.dubbo.upstream.link cimport DubboCall, DubboConnection, DubboLink
+from dragoman.dubbo.upstream.connection cimport DubboCall, DubboConnection
+from dragoman.dubbo.upstream.link cimport DubboLink
 from dragoman.dubbo.upstream.decode_reply cimport Replies
 from dragoman.dubbo.upstream.encode_request cimport Asked, Requests
+from dragoman.dubbo.upstream.learned_limit cimport LearnedLimit
+from dragoman.dubbo.upstream.probe cimport Probe
+from dragoman.dubbo.upstream.status cimport code_of_status, is_retry_safe, without_call
 from dragoman.flow.credits cimport CreditPool
 from dragoman.observe.histogram cimport Histogram
 from dragoman.rpc.server_session cimport Handler, ServerSession
 from dragoman.rpc.tick cimport tick_of
 from dragoman.wire.dubbo.frame cimport (
-    DUBBO_BAD_REQUEST, DUBBO_CHANNEL_INACTIVE, DUBBO_CLIENT_TIMEOUT, DUBBO_HEADER_BYTES, DUBBO_OK,
-    DUBBO_PAYLOAD_BYTES_MAX, DUBBO_POOL_EXHAUSTED, DUBBO_SERVER_ERROR, DUBBO_SERVER_TIMEOUT,
-    DUBBO_BAD_RESPONSE, DUBBO_SERIALIZATION_ERROR, DUBBO_SERVICE_ERROR, DUBBO_SERVICE_NOT_FOUND,
-    error_text,
+    DUBBO_HEADER_BYTES, DUBBO_OK, DUBBO_PAYLOAD_BYTES_MAX, DUBBO_POOL_EXHAUSTED, error_text,
 )
 
 import logging
@@ -42,7 +45,6 @@ from dragoman.errors import Code, NotFoundError, UsageError
 from dragoman.observe.faults import log_fault
 
 cdef enum:
-    PATIENCE_MAX = 1024
     # How often a call is put to a provider that rejects it although it is within the limit, and how
     # long its frame may be to be kept for that.
     SENT_AGAIN_MAX = 5
@@ -56,9 +58,6 @@ cdef enum:
 # A request that the provider never answered keeps its place this long after its deadline: an old
 # provider whose pool is exhausted answers nothing at all, and must not lose its places for ever.
 cdef int64_t FORGET_US = 60_000_000
-# How long a limit that was found to be too high is not tried again, at first and at most.
-cdef int64_t HOLD_US = 100_000
-cdef int64_t HOLD_US_MAX = 1_600_000
 # A call without reply keeps its place for as long as calls take here on average, at most this.
 cdef int64_t ONE_WAY_US_MAX = 10_000_000
 # How much sooner than its caller a call is given up here while nothing has been answered yet.
@@ -81,11 +80,9 @@ cdef int C_REMOTE = Code.REMOTE
 cdef int C_UPSTREAM_PROTOCOL = Code.UPSTREAM_PROTOCOL
 cdef int C_UPSTREAM_LOST = Code.UPSTREAM_LOST
 cdef int C_TOO_LARGE = Code.TOO_LARGE
-cdef int C_BAD_RESULT = Code.BAD_RESULT
 
 FAULT = "a fault of the agent's own: "
 SILENT = "the provider is silent: it answers neither calls nor heartbeats"
-NOT_EXPORTED = "Not found exported service"
 
 
 cdef class Egress(Handler):
@@ -102,10 +99,10 @@ cdef class Egress(Handler):
         self.tick = tick_of(loop)
         self.link = link
         self.pool = pool
-        self.learning = learning or sharing
         self.sharing = sharing
-        self.limit_max = limit_max
-        self._patience = 1
+        self._limit = (
+            LearnedLimit(pool, self.tick.wheel, sharing, limit_max) if learning or sharing else None
+        )
         self._timeout_ms = timeout_ms
         self._said = {
             "group": group, "version": version, "path": path, "token": token,
@@ -132,6 +129,8 @@ cdef class Egress(Handler):
         )
         self.serialization = serialization
         self._heard = False
+        if self._probe is not None:
+            self._probe.requests = self._requests
 
     cdef int method(self, bytes name) except -1:
         return METHODS.get(name, -2)
@@ -148,24 +147,7 @@ cdef class Egress(Handler):
         call.egress = self
         call.session = session
         call.id = id
-        if connection is None:
-            self._finish(call, C_UNAVAILABLE, True, self._why_unavailable())
-            return True
-        if self.silent:
-            self._finish(call, C_UNAVAILABLE, True, "the provider does not answer its probe")
-            return True
-        if self._pressure:
-            self._due_refusals += self._pressure
-            if self._due_refusals >= 1.0:
-                self._due_refusals -= 1.0
-                self._finish(call, C_OVERLOAD, True, "the provider's agent is short of memory")
-                return True
-        if connection.full(n):
-            self._finish(
-                call, C_OVERLOAD, True,
-                "no memory is left here for the call" if not connection.paused else
-                "too much waits for the provider, which does not read",
-            )
+        if self._refused(call, connection, n):
             return True
         call.started_us = call.sent_us = session.read_us
         if (
@@ -203,6 +185,29 @@ cdef class Egress(Handler):
             return True
         return self._is_sent(call, connection, start, timeout_ms)
 
+    cdef bint _refused(self, EgressCall call, DubboConnection connection, Py_ssize_t n) except -1:
+        """Whether a request of ``n`` bytes has been refused before it was looked at."""
+        if connection is None:
+            self._finish(call, C_UNAVAILABLE, True, self._why_unavailable())
+            return True
+        if self._probe is not None and self._probe.silent:
+            self._finish(call, C_UNAVAILABLE, True, "the provider does not answer its probe")
+            return True
+        if self._pressure:
+            self._due_refusals += self._pressure
+            if self._due_refusals >= 1.0:
+                self._due_refusals -= 1.0
+                self._finish(call, C_OVERLOAD, True, "the provider's agent is short of memory")
+                return True
+        if connection.full(n):
+            self._finish(
+                call, C_OVERLOAD, True,
+                "no memory is left here for the call" if not connection.paused else
+                "too much waits for the provider, which does not read",
+            )
+            return True
+        return False
+
     cdef bint _is_sent(
         self, EgressCall call, DubboConnection connection, size_t start, uint32_t timeout_ms
     ) except -1:
@@ -225,7 +230,7 @@ cdef class Egress(Handler):
         """The call leaves with the turn; its frame is what ``out`` has from ``start`` on."""
         cdef int64_t allowed_us
         if (
-            self.pool.in_use * 2 >= self.pool.limit and (self.sharing or not self.learning)
+            self.pool.in_use * 2 >= self.pool.limit and (self.sharing or self._limit is None)
             and 0 < connection.out.length - start <= FRAME_KEPT_BYTES_MAX
             and (connection.out.length - start <= 512 or not self.link.budget.pressure())
         ):
@@ -264,22 +269,33 @@ cdef class Egress(Handler):
         A provider that has not answered within ``every_ms`` gets no requests until it does. There
         is no probe while the pool's limit is used up.
         """
-        cdef Probe probe = Probe.__new__(Probe)
         self.stop()
-        probe.egress = self
-        probe.interface = interface.encode()
-        probe.every_us = <int64_t>every_ms * 1000
-        self._probe = probe
-        probe.rest()
+        self._probe = Probe(
+            self.link, self.pool, self.tick.wheel, self._requests, interface, every_ms
+        )
+        self._probe.rest()
 
     def stop(self):
         """Probe no more."""
         if self._probe is not None:
-            self.tick.wheel.cancel(self._probe)
-            if self._probe.connection is not None:
-                self._probe.connection.forget(self._probe)
+            self._probe.stop()
             self._probe = None
-        self.silent = False
+
+    @property
+    def silent(self):
+        """Whether the provider did not answer the last probe."""
+        return self._probe is not None and self._probe.silent
+
+    @property
+    def limit_max(self):
+        """The most that a limit which is learned or shared may grow to; 0 if it is neither."""
+        return 0 if self._limit is None else self._limit.limit_max
+
+    @limit_max.setter
+    def limit_max(self, int limit_max):
+        """Let it grow to ``limit_max``."""
+        if self._limit is not None:
+            self._limit.limit_max = limit_max
 
     def shed(self, double proportion):
         """From now on refuse this proportion of requests, 0.0 to 1.0: the process is short of
@@ -364,8 +380,8 @@ cdef class Egress(Handler):
         """The call's reply has been read, and this is the answer; ``owner``: see ``reply``."""
         cdef ServerSession session = call.session
         cdef int64_t took_us
-        if self.learning:
-            self._learn(None)
+        if self._limit is not None:
+            self._limit.answered(self.in_progress)
         self.in_progress -= 1
         self.succeeded += 1
         took_us = self.link.read_us - call.started_us
@@ -395,74 +411,6 @@ cdef class Egress(Handler):
         """Count a request that ended with an error."""
         self.errors[code] = self.errors.get(code, 0) + 1
 
-    cdef void _learn(self, EgressCall rejected):
-        """With ``--limit auto``: find the provider's limit from its rejections.
-
-        Until the first rejection the limit grows by an eighth whenever it has been used in full for
-        as many replies; from then on by one, after twice as many replies each time. ``rejected``
-        is None for a reply.
-        """
-        cdef int limit = self.pool.limit
-        if self.sharing:
-            self._share(rejected)
-            return
-        if rejected is not None:
-            # What is still there, but for this one, fitted.
-            limit = max(1, min(limit - 1, <int>self.in_progress - 1))
-            if self._full_use:
-                self._patience = min(self._patience * 2, PATIENCE_MAX)
-            self._rejected = True
-            self._full_use = 0
-        elif self.in_progress >= limit and limit < self.limit_max:
-            self._full_use += 1
-            if self._full_use < <int64_t>limit * self._patience:
-                return
-            self._full_use = 0
-            limit += 1 if self._rejected else max(1, limit // 8)
-        else:
-            return
-        if limit != self.pool.limit:
-            self.pool.set_limit(limit)
-
-    cdef void _share(self, EgressCall rejected):
-        """Several processes call the provider, and none can keep its limit for all of them.
-
-        On a rejection this one's limit falls by an eighth of what it has there; those that were
-        sent before that, and are rejected too, say nothing new. Whenever it has been used in full
-        for as many replies it grows by a little of what is missing to ``limit_max``, but what was
-        too high is not tried again for a while, longer each time. So all of them come to similar
-        shares, with few rejections.
-        """
-        cdef int limit = self.pool.limit, grown
-        cdef int64_t now
-        if rejected is not None:
-            self._full_use = 0
-            if rejected.sent_us <= self._lowered_us:
-                return
-            now = self.tick.wheel.clock_us()
-            limit = max(1, min(limit, self.pool.in_use))
-            if self._ceiling <= limit <= self._ceiling + self._ceiling // 8:
-                self._hold_us = min(self._hold_us * 2, HOLD_US_MAX)
-            else:
-                self._hold_us = HOLD_US
-            self._lowered_us = now
-            self._ceiling = limit
-            limit = max(1, limit * 7 // 8)
-        elif self.pool.in_use < limit or limit >= self.limit_max:
-            return
-        else:
-            self._full_use += 1
-            if self._full_use < limit:
-                return
-            now = self.tick.wheel.clock_us()
-            if limit + 1 == self._ceiling and now < self._lowered_us + self._hold_us:
-                return
-            self._full_use = 0
-            grown = limit + max(1, (self.limit_max - limit) // 32)
-            limit = self._ceiling - 1 if limit + 1 < self._ceiling <= grown else grown
-        if limit != self.pool.limit:
-            self.pool.set_limit(limit)
-
 
 cdef class EgressCall(DubboCall):
     """One request at the provider."""
@@ -473,8 +421,8 @@ cdef class EgressCall(DubboCall):
         egress._heard = True
         if status == DUBBO_POOL_EXHAUSTED:
             egress.rejections += 1
-            if egress.learning and (self.frame is None or self.rejected):
-                egress._learn(self)
+            if egress._limit is not None and (self.frame is None or self.rejected):
+                egress._limit.rejected(egress.in_progress, self.sent_us)
             if self._sent_again_later():
                 return
         if status != DUBBO_OK:
@@ -483,10 +431,7 @@ cdef class EgressCall(DubboCall):
             code = code_of_status(status, why)
             if code == C_UNAVAILABLE:
                 why = without_call(why)
-            egress._finish(
-                self, code, code == C_OVERLOAD or code == C_UNAVAILABLE or code == C_NOT_FOUND,
-                why, True,
-            )
+            egress._finish(self, code, is_retry_safe(code), why, True)
             return
         if (
             n > SMALL_BYTES and egress._transcoder is not None
@@ -662,51 +607,6 @@ cdef class EgressCall(DubboCall):
         egress.tick.wheel.schedule(self, egress.tick.wheel.clock_us() + FORGET_US)
 
 
-cdef class Probe(DubboCall):
-    """The call of ``$echo`` that is made again and again: at most one is at the provider."""
-
-    def rest(self):
-        """Wait for the next time."""
-        cdef Egress egress = self.egress
-        egress.tick.wheel.schedule(self, egress.tick.wheel.clock_us() + self.every_us)
-
-    cdef void on_due(self):
-        cdef Egress egress = self.egress
-        cdef DubboConnection connection = self.connection
-        cdef size_t start
-        if connection is not None:
-            connection.missed()
-        # Which may have ended the connection, and this call with it.
-        if self.connection is not None:
-            connection.forget(self)
-            if not egress.silent:
-                log.warning("provider %s:%d answers no probe", egress.link.host, egress.link.port)
-                egress.silent = True
-                egress.link.on_change()
-        connection = egress.link.pick()
-        if connection is not None and egress.in_progress < egress.pool.limit:
-            start = connection.out.length
-            try:
-                egress._requests.write_echo(
-                    connection.out, connection.begin(self), self.interface
-                )
-                connection.sent()
-            except MemoryError:
-                connection.undo(self)
-                connection.out.length = start
-        self.rest()
-
-    cdef void on_dubbo_reply(self, int status, int serialization, const char* body, Py_ssize_t n):
-        # Whatever it says: a full pool and a service that is unknown are answers too.
-        if self.egress.silent:
-            log.info("provider %s:%d answers again", self.egress.link.host, self.egress.link.port)
-            self.egress.silent = False
-            self.egress.link.on_change()
-
-    cdef void on_dubbo_lost(self, bint sent, str why):
-        self.egress.silent = False  # the loss speaks for itself
-
-
 cdef void put_id(uint8_t* frame, uint64_t id) noexcept:
     """Give a frame another id."""
     cdef int i
@@ -719,39 +619,3 @@ cdef bytes whole_bytes(const char* body, Py_ssize_t n, bytes owner):
     if owner is not None and PyBytes_GET_SIZE(owner) == n and PyBytes_AS_STRING(owner) == body:
         return owner
     return body[:n]
-
-
-cdef int code_of_status(int status, str why):
-    """Dubbo's status, with the text that came with it, as an error code."""
-    if status == DUBBO_POOL_EXHAUSTED:
-        return C_OVERLOAD
-    if status == DUBBO_SERVICE_NOT_FOUND:
-        return C_NOT_FOUND
-    if status == DUBBO_SERVICE_ERROR and NOT_EXPORTED in why:
-        # Whoever registered it serves it no more: some say so on their connections only later.
-        return C_UNAVAILABLE
-    if (status == DUBBO_BAD_REQUEST or status == DUBBO_SERVICE_ERROR) and says_no_such_method(why):
-        # No reason to take the provider from other callers.
-        return C_NOT_FOUND
-    if status == DUBBO_SERVER_TIMEOUT or status == DUBBO_CLIENT_TIMEOUT:
-        return C_DEADLINE
-    if status == DUBBO_BAD_REQUEST:
-        return C_MALFORMED
-    if status == DUBBO_CHANNEL_INACTIVE:
-        return C_UPSTREAM_LOST
-    if status == DUBBO_SERVICE_ERROR or status == DUBBO_SERVER_ERROR:
-        return C_REMOTE
-    if status == DUBBO_BAD_RESPONSE or status == DUBBO_SERIALIZATION_ERROR:
-        # The method ran, and what it returned could not be put on the wire.
-        return C_BAD_RESULT
-    return C_UPSTREAM_PROTOCOL
-
-
-cdef str without_call(str why):
-    """What says that a service is not exported, without what was called and with which arguments,
-    which Java puts behind it: other callers are told of it too.
-    """
-    cdef Py_ssize_t i = why.find(NOT_EXPORTED)
-    if i < 0:
-        return why
-    return why[i:].partition(" in [")[0].partition(", ")[0]

@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t
 
 from dragoman.dubbo.upstream.egress cimport Egress
-from dragoman.dubbo.upstream.link cimport DubboCall, DubboConnection, Greeter
+from dragoman.dubbo.upstream.connection cimport DubboCall, DubboConnection, Greeter
 from dragoman.timers cimport Timed
 
 

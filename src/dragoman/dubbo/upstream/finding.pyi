@@ -1,5 +1,5 @@
+from dragoman.dubbo.upstream.connection import Greeter
 from dragoman.dubbo.upstream.egress import Egress
-from dragoman.dubbo.upstream.link import Greeter
 
 class Finding(Greeter):
     """Finds out which serialization the provider behind ``egress`` answers in, as its link's

@@ -2,44 +2,16 @@ import asyncio
 from collections.abc import Callable
 
 from dragoman.budget import Budget
-from dragoman.cluster.dialing import DialedLink
+from dragoman.dubbo.upstream.connection import KeptLink, ProviderState
 from dragoman.rpc.address import Address
 from dragoman.rpc.backoff import Backoff
-from dragoman.rpc.link import Link
 
 Made = Callable[[], asyncio.BaseProtocol]
-KeptLink = Link | DialedLink
 MakeLink = Callable[[Address, Made, Callable[[str], None], Backoff], KeptLink]
 
-GREETED: str
-
-class Greeter:
-    """Has the first word on a link's connections."""
-
-class DubboConnection(asyncio.Protocol):
-    """One connection to a provider."""
-
-    inflight: int
-    closed: bool
-    readonly_event: bool
-    silent: bool
-    def close(self) -> None:
-        """Close the connection; calls on it are lost."""
-
-class DubboLink:
+class DubboLink(ProviderState):
     """A provider; ``connections`` are those that are up, ``on_change()`` hears of changes."""
 
-    host: str
-    port: int
-    budget: Budget
-    connections: list[DubboConnection]
-    greeted: list[DubboConnection]
-    greeter: Greeter | None
-    links: list[KeptLink]
-    reason: str | None
-    unknown_replies: int
-    protocol_errors: int
-    losses: int
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -48,8 +20,7 @@ class DubboLink:
         on_change: Callable[[], object],
         count: int = 1,
         heartbeat_s: float = 60.0,
-        make_link: Callable[[Address, Made, Callable[[str], None], Backoff], KeptLink]
-        | None = None,
+        make_link: MakeLink | None = None,
         budget: Budget | None = None,
     ) -> None: ...
     def start(self) -> None:
