@@ -10,43 +10,16 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from dragoman import rpc
+from tests.rpc.peers import server_process
 from tests.rpc.threaded_server import served, slow
 from tests.waiting import until_sync
 
 pytestmark = pytest.mark.usefixtures("threads_end")
-
-SERVER = """
-import asyncio, sys, uvloop
-from dragoman import rpc
-async def slow(body):
-    await asyncio.sleep(30)
-async def main():
-    server = await rpc.serve({"slow": slow, "echo": lambda body: body}, sys.argv[1])
-    print(server.address, flush=True)
-    await server.serve_forever()
-uvloop.run(main())
-"""
-
-
-@contextmanager
-def server_process(address: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, address], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        yield process, process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
@@ -55,7 +28,7 @@ def test_a_killed_server_ends_each_call_under_way_once(kind: str, tmp_path: Path
 
     def work() -> None:
         try:
-            client.call("slow", b"x")
+            client.call("hang", b"x")
         except rpc.DragomanError as error:
             outcomes[type(error).__name__] += 1
             assert not error.retry_safe
@@ -65,7 +38,7 @@ def test_a_killed_server_ends_each_call_under_way_once(kind: str, tmp_path: Path
         threads = [threading.Thread(target=work) for _ in range(16)]
         for thread in threads:
             thread.start()
-        futures = [client.call_future("slow") for _ in range(100)]
+        futures = [client.call_future("hang") for _ in range(100)]
         until_sync(lambda: client.statistics().calls == 116, 30.0)
         process.kill()
         for thread in threads:

@@ -13,7 +13,7 @@ from dragoman.errors import StorageError
 from dragoman.queue import QueueStore
 from tests.queue.faults import SmallDisk
 from tests.queue.reclaim.test_retention import fill
-from tests.queue.recovery.test_recovery import SMALL
+from tests.queue.recovery.known_stores import SMALL
 
 
 def test_a_clock_that_jumps_ahead_drops_nothing_at_once(

@@ -14,7 +14,7 @@ import pytest
 from dragoman.errors import StorageError, UsageError
 from dragoman.queue import QueueStore
 from tests.queue.faults import FaultyFiles
-from tests.queue.recovery.test_recovery import message
+from tests.queue.recovery.known_stores import message
 
 SMALL = {"segment_bytes": 1 << 17, "memory_bytes": 1 << 20, "cache_bytes": 1 << 16}
 QUEUES = 40

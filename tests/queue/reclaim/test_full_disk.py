@@ -14,7 +14,7 @@ import pytest
 from dragoman.errors import StorageError
 from dragoman.queue import QueueStore
 from tests.queue.faults import FaultyFiles, Machine, SmallDisk
-from tests.queue.recovery.test_recovery import SMALL, message
+from tests.queue.recovery.known_stores import SMALL, message
 
 
 def put_until_full(store: QueueStore, name: str, queue: int, files: SmallDisk) -> int:

@@ -23,7 +23,7 @@ import pytest
 from dragoman.errors import CorruptionError, DragomanError, StorageError
 from dragoman.queue import QueueStore
 from tests.queue.faults import Machine
-from tests.queue.recovery.test_recovery import SMALL, Told, live, message
+from tests.queue.recovery.known_stores import SMALL, Told, live, message
 
 FAULTS = ("kill", "power", "error", "errors", "full")
 

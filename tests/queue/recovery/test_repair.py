@@ -14,7 +14,7 @@ from dragoman.errors import CorruptionError, DragomanError, LockedError, UsageEr
 from dragoman.queue import QueueStore
 from dragoman.queue.api.repair import repair, verify
 from dragoman.queue.disk.crc import crc32c
-from tests.queue.recovery.test_recovery import message
+from tests.queue.recovery.known_stores import message
 
 SMALL = {"segment_bytes": 1 << 16, "memory_bytes": 1 << 20, "cache_bytes": 1 << 16}
 LENGTH = 400

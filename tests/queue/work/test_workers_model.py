@@ -13,7 +13,7 @@ import pytest
 from dragoman.clock import ManualClock
 from dragoman.queue import Message, QueueStore, Workers
 
-from .test_workers import SMALL
+from .numbered import SMALL
 
 MAX = 4
 LEASE_S = 1.0
