@@ -48,6 +48,11 @@ def name_of(token: str) -> bytes:
     )
 
 
+def meta_of(prefix: str) -> str:
+    """The stream beside that of the queues, for what is known of them beside their messages."""
+    return f"{prefix}-meta"
+
+
 @dataclass(frozen=True)
 class Location:
     """What a URL says. ``servers`` are URLs of single servers; None: not said."""

@@ -1,6 +1,6 @@
 """``NatsStore``: a store of queues on NATS JetStream, replicated over its servers.
 
-``broker.open_store("nats://...")`` makes one. Queues are subjects of one stream (``PREFIX.q.*``),
+``nats_opening.open_nats`` makes one. Queues are subjects of one stream (``PREFIX.q.*``),
 what is known of them beside their messages is in a second (``PREFIX-meta.*``);
 ``docs/formats/broker.md`` ("On NATS JetStream") has the layout and what it costs. Invariants: what
 is acknowledged, a majority of the replicas has; offsets have no gaps and no doubles, however many
@@ -11,31 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import msgspec
-
 from dragoman.broker.nats_lives import Life, check_life
-from dragoman.broker.nats_names import Location, is_hashed, name_of, parse, token_of
-from dragoman.broker.nats_reader import CACHED_S, PLACES_OF_MAX, Gone, Reader
+from dragoman.broker.nats_names import is_hashed, meta_of, name_of, token_of
+from dragoman.broker.nats_positions import Position, Positions
+from dragoman.broker.nats_reader import Gone, Reader
 from dragoman.broker.nats_records import AROUND_BYTES, LAST, Found
-from dragoman.broker.nats_stream import Conflict, Streams
+from dragoman.broker.nats_stream import Streams
 from dragoman.broker.nats_workers import NatsWorkers, forget_consumers
 from dragoman.broker.nats_writer import Puts, Writer
 from dragoman.broker.owned import CLOSED, Owned
-from dragoman.errors import (
-    ConnectError,
-    CorruptionError,
-    DeadlineError,
-    DragomanError,
-    UsageError,
-)
-from dragoman.observe.faults import place_of
+from dragoman.errors import CorruptionError, UsageError
 from dragoman.queue.api.arguments import (
     before_of,
     group_bytes,
@@ -49,37 +39,16 @@ from dragoman.queue.api.arguments import (
 )
 from dragoman.queue.api.consumer import AsyncConsumer, lost_position
 from dragoman.queue.api.interface import KeyOf
-from dragoman.queue.work.settings import (
-    LEASE_MS,
-    WINDOW,
-    settings_of,
-)
-from dragoman.reasons import reason
+from dragoman.queue.work.settings import LEASE_MS, WINDOW, settings_of
 
 if TYPE_CHECKING:
     from dragoman.broker.nats_client import NatsClient
 
 Name = str | bytes
 
-# For how long JetStream itself drops what is published twice.
-DUPLICATES_S = 120
-# What a stream that was made or changed by others must have at the least.
-DUPLICATES_LEAST_S = 30
 RANGES_AT_ONCE = 64
 # How often a queue that is waited for is looked at, although nothing was heard.
 LOOK_S = 1.0
-encode = msgspec.msgpack.Encoder().encode
-
-
-class _Position(msgspec.Struct, array_like=True):
-    """A position: first offset of a trimmed queue, or what a group has committed."""
-
-    life: bytes
-    position: int
-    name: bytes = b""
-
-
-_POSITION = msgspec.msgpack.Decoder(_Position)
 
 
 @dataclass(frozen=True)
@@ -103,19 +72,18 @@ class NatsStore(Owned):
     def __init__(
         self,
         client: NatsClient,
-        location: Location,
+        streams: Streams,
+        prefix: str,
         where: str,
         *,
-        timeout_ms: float,
         bytes_max: int,
     ) -> None:
         super().__init__()
         self._client = client
-        self._location = location
-        self._prefix = location.prefix
-        self._meta = f"{location.prefix}-meta"
+        self._streams = streams
+        self._prefix = prefix
+        self._meta = meta_of(prefix)
         self.where = where
-        self._streams = Streams(client, where, timeout_ms)
         self._reader = Reader(self._streams, self._prefix)
         self._bytes_max = bytes_max
         self._writer = Writer(
@@ -125,45 +93,7 @@ class NatsStore(Owned):
             bytes_max=bytes_max,
         )
         self._many = asyncio.Semaphore(RANGES_AT_ONCE)
-        self._trims: OrderedDict[bytes, tuple[float, _Position | None]] = OrderedDict()
-
-    async def open(self) -> None:
-        """Make the streams unless they are there. Raises UsageError if they are others'."""
-        location = self._location
-        common = {
-            "retention": "limits",
-            "storage": location.storage or "file",
-            "num_replicas": location.replicas or 1,
-            "duplicate_window": DUPLICATES_S * 1_000_000_000,
-            "allow_direct": True,
-        }
-        queues = await self._streams.make(
-            {**common, "name": self._prefix, "subjects": [f"{self._prefix}.q.*"]}
-        )
-        await self._streams.make(
-            {
-                **common,
-                "name": self._meta,
-                "subjects": [f"{self._meta}.>"],
-                "max_msgs_per_subject": 1,
-            }
-        )
-        config = queues["config"]
-        if config.get("subjects") != [f"{self._prefix}.q.*"]:
-            raise UsageError(f"{self.where}: stream {self._prefix} is not one of queues")
-        if config.get("duplicate_window", 0) < DUPLICATES_LEAST_S * 1_000_000_000:
-            raise UsageError(
-                f"{self.where}: the stream's duplicate window is under {DUPLICATES_LEAST_S} s:"
-                " two writers could get one offset"
-            )
-        for name, key, wanted in (
-            ("replicas", "num_replicas", location.replicas),
-            ("storage", "storage", location.storage),
-        ):
-            if wanted is not None and config.get(key) != wanted:
-                raise UsageError(
-                    f"{self.where}: the stream has {name}={config.get(key)}, not {wanted}"
-                )
+        self._positions = Positions(streams, self._meta, self._writer.next_id)
 
     def _subject(self, name: bytes) -> str:
         return f"{self._prefix}.q.{token_of(name)}"
@@ -171,16 +101,6 @@ class NatsStore(Owned):
     async def _last(self, name: bytes) -> Found | None:
         self._check_open()
         return await self._streams.last_record(self._prefix, self._subject(name))
-
-    async def _position_at(self, subject: str) -> tuple[int, _Position | None]:
-        """A position and the sequence that it is at."""
-        got = await self._streams.last(self._meta, subject)
-        if got is None:
-            return 0, None
-        try:
-            return got[0], _POSITION.decode(got[1])
-        except msgspec.DecodeError:
-            raise CorruptionError(f"{subject} at sequence {got[0]}: not a position") from None
 
     # Putting.
 
@@ -244,7 +164,7 @@ class NatsStore(Owned):
         self._check_open()
         if count == 0:
             return life, []
-        trimmed = await self._trimmed(name)
+        trimmed = await self._positions.trimmed(name)
         if trimmed is None or offset >= trimmed.position:
             try:
                 got = await self._reader.read_on(name, offset, count)
@@ -277,22 +197,10 @@ class NatsStore(Owned):
             raise CorruptionError(f"queue {name!r:.200}: offset {offset} is not in the stream")
         raise UsageError(f"offset {offset} is gone: the first of the queue is {first}")
 
-    async def _trimmed(self, name: bytes) -> _Position | None:
-        """Before where the queue was trimmed, as of a second ago at most."""
-        known = self._trims.get(name)
-        if known is not None and known[0] > self._loop.time():
-            return known[1]
-        _, saved = await self._position_at(f"{self._meta}.t.{token_of(name)}")
-        self._trims[name] = (self._loop.time() + CACHED_S, saved)
-        self._trims.move_to_end(name)
-        if len(self._trims) > PLACES_OF_MAX:
-            self._trims.popitem(last=False)
-        return saved
-
     def _forget(self, name: bytes) -> None:
         self._writer.forget(name)
         self._reader.forget(name)
-        self._trims.pop(name, None)
+        self._positions.forget(name)
 
     async def length(self, queue: Name) -> int:
         """See ``MessageStore.length``."""
@@ -303,9 +211,9 @@ class NatsStore(Owned):
         """See ``MessageStore.first_offset``."""
         name = queue_bytes(queue)
         self._check_open()
-        last, (_, trimmed), first = await asyncio.gather(
+        last, trimmed, first = await asyncio.gather(
             self._last(name),
-            self._position_at(f"{self._meta}.t.{token_of(name)}"),
+            self._positions.trimmed_now(name),
             self._streams.next_record(self._prefix, self._subject(name), 1),
         )
         if last is None:
@@ -446,29 +354,17 @@ class NatsStore(Owned):
         position = position_of(position, last.record.end if last is not None else 0)
         if last is None:
             return  # position 0 of a queue that nobody has put to
-        subject = f"{self._meta}.c.{token_of(name)}.{token_of(group_name)}"
-        await self._save_position(subject, _Position(last.record.life, position, group_name), None)
-
-    async def _save_position(self, subject: str, saved: _Position, after: int | None) -> None:
-        await self._streams.publish(
-            self._meta,
-            subject,
-            encode(saved),
-            id=self._writer.next_id(),
-            after=after,
-            until_s=self._streams.deadline_s(),
-        )
+        await self._positions.commit(name, Position(last.record.life, position, group_name))
 
     async def committed(self, queue: Name, group: Name) -> int:
         """See ``MessageStore.committed``."""
         name, group_name = queue_bytes(queue), group_bytes(group)
-        last, (_, saved) = await asyncio.gather(
-            self._last(name),
-            self._position_at(f"{self._meta}.c.{token_of(name)}.{token_of(group_name)}"),
+        last, known = await asyncio.gather(
+            self._last(name), self._positions.committed(name, group_name)
         )
-        if last is None or saved is None or saved.life != last.record.life:
+        if last is None or known is None or known.life != last.record.life:
             return 0
-        return saved.position
+        return known.position
 
     async def groups(self, queue: Name) -> dict[bytes, int]:
         """See ``MessageStore.groups``."""
@@ -476,14 +372,11 @@ class NatsStore(Owned):
         last = await self._last(name)
         if last is None:
             return {}
-        pattern = f"{self._meta}.c.{token_of(name)}.*"
-        subjects = await self._streams.subjects(self._meta, pattern)
-        found = {}
-        for subject in subjects:
-            _, saved = await self._position_at(subject)
-            if saved is not None and saved.life == last.record.life:
-                found[saved.name] = saved.position
-        return found
+        return {
+            known.name: known.position
+            async for known in self._positions.groups(name)
+            if known.life == last.record.life
+        }
 
     # What goes.
 
@@ -495,7 +388,7 @@ class NatsStore(Owned):
             return
         offset = min(offset, last.record.end)
         try:
-            await self._note_trim(name, _Position(last.record.life, offset))
+            await self._positions.trim(name, Position(last.record.life, offset))
             keep = last
             if offset < last.record.end:
                 keep = await self._reader.locate(name, offset, last)
@@ -506,22 +399,8 @@ class NatsStore(Owned):
         except Gone:
             return
         finally:
-            self._trims.pop(name, None)
+            self._positions.forget(name)
             self._reader.forget(name)
-
-    async def _note_trim(self, name: bytes, wanted: _Position) -> None:
-        """Save where the queue begins, unless it begins later already."""
-        subject = f"{self._meta}.t.{token_of(name)}"
-        while True:
-            seq, known = await self._position_at(subject)
-            same = known is not None and known.life == wanted.life
-            if known is not None and same and known.position >= wanted.position:
-                return
-            try:
-                await self._save_position(subject, wanted, seq)
-                return
-            except Conflict:
-                continue
 
     async def delete(self, queue: Name) -> bool:
         """See ``MessageStore.delete``."""
@@ -566,7 +445,7 @@ class NatsStore(Owned):
 
     async def _close(self) -> None:
         await self._writer.drain()
-        await _close(self._client)
+        await self._client.leave()
 
     def __repr__(self) -> str:
         return f"<NatsStore {self.where}, {self._state()}>"
@@ -581,89 +460,3 @@ class NatsStore(Owned):
         trace: TracebackType | None,
     ) -> None:
         await self.close()
-
-
-def _reason(error: Exception) -> str:
-    return reason(error)
-
-
-async def _close(client: NatsClient) -> None:
-    if not client.is_connected:
-        # What is left for a server that is away: closing would write it to a socket that is gone,
-        # fail, and leave the client's tasks behind.
-        client._pending.clear()
-        client._pending_data_size = 0
-    try:
-        await client.close()
-    except (OSError, RuntimeError) as error:
-        # The server went in this very moment.
-        logging.getLogger(__name__).debug("closing: %s", place_of(error))
-    finally:
-        client.hang_up()
-
-
-async def open_nats(
-    url: str,
-    *,
-    timeout_ms: int,
-    connect_timeout_ms: int,
-    bytes_max: int,
-    tls: Any = None,
-    **options: Any,
-) -> NatsStore:
-    """Open the store at a ``nats://`` URL; what ``broker.open_async`` does for one. Further
-    ``options`` are those of ``nats.connect``."""
-    location = parse(url)
-    try:
-        import nats.errors
-
-        from dragoman.broker.nats_client import NatsClient
-    except ImportError:
-        raise UsageError(
-            "nats:// needs the package nats-py: pip install 'dragoman[nats]'"
-        ) from None
-    where = f"nats://{','.join(s.removeprefix('nats://') for s in location.servers)}/" + (
-        location.prefix
-    )
-
-    wrong: list[Exception] = []
-
-    async def note(error: Exception) -> None:
-        # What goes wrong later is in the errors of those who wait.
-        wrong[:] = [error]
-
-    client = NatsClient()
-    try:
-        async with asyncio.timeout(connect_timeout_ms / 1000):
-            await client.connect(
-                location.servers,
-                user=location.user,
-                password=location.password,
-                tls=tls,
-                error_cb=note,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=0.1,  # type: ignore[arg-type]
-                connect_timeout=2,
-                **options,
-            )
-    except TypeError as error:
-        raise UsageError(f"a store on NATS: {error}") from None
-    except asyncio.CancelledError:
-        client.hang_up()
-        raise
-    except (nats.errors.Error, OSError, TimeoutError) as error:
-        client.hang_up()
-        within = f"no connection within {connect_timeout_ms} ms"
-        why = str(error) or (f"{within}: {_reason(wrong[0])}" if wrong else within)
-        raise ConnectError(f"{where}: {why}") from None
-    store = NatsStore(client, location, where, timeout_ms=timeout_ms, bytes_max=bytes_max)
-    try:
-        await store.open()
-    except DeadlineError as error:
-        await _close(client)
-        raise ConnectError(f"{error}: is JetStream enabled there, and has it a majority?") from None
-    except (DragomanError, asyncio.CancelledError):
-        await _close(client)
-        raise
-    store._opened = True
-    return store

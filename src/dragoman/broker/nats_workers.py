@@ -208,7 +208,7 @@ class NatsWorkers:
             bodies = [await whole(message.subject, Found(seq, record))]
         else:
             bodies = record.messages
-        trimmed = await self._store._trimmed(self.queue)
+        trimmed = await self._store._positions.trimmed(self.queue)
         least = self._floor or 0
         if trimmed is not None and trimmed.life == record.life:
             least = max(least, trimmed.position)

@@ -231,7 +231,7 @@ async def _open_nats(
     bytes_max: int = 256 * MIB,
     **options: Any,
 ) -> AsyncReadable:
-    from dragoman.broker.nats_store import open_nats
+    from dragoman.broker.nats_opening import open_nats
 
     _check_numbers(timeout_ms, bytes_max)
     return await open_nats(
