@@ -59,16 +59,36 @@ cdef inline bint _ours(Run* r, uint64_t entry) noexcept nogil:
     return False
 
 
+cdef inline uint32_t _copied(
+    Run* r, Queue* q, uint32_t number, uint64_t offset, uint64_t end
+) noexcept nogil:
+    # The entry behind those from ``number`` on that hold just the messages from ``offset`` to
+    # ``end`` in the old segments; ``number`` if there are none.
+    cdef uint32_t at = number
+    while at < q.entries and offset < end and _ours(r, q.index[entry_word(at)]):
+        offset += entry_count(q.index[entry_word(at)])
+        at += 1
+    return at if offset == end else number
+
+
+cdef inline void _put_entry(
+    Queue* q, uint32_t number, uint64_t offset, uint64_t entry
+) noexcept nogil:
+    # The first entry of a group has its offset before it.
+    if number % GROUP == 0:
+        q.index[entry_word(number) - 1] = offset
+    q.index[entry_word(number)] = entry
+
+
 cdef void _renew(Run* r, uint32_t id, const char* entries, uint64_t n) noexcept nogil:
     # Under the lock: a queue's blocks, ascending, are now in the new segment.
     cdef Store* s = r.store
     cdef Table* t = &s.table
     cdef Queue* q = &t.queues[id]
-    cdef uint64_t first, offset, part, end = 0
+    cdef uint64_t first, offset, entry, end = 0
     cdef uint64_t k = 0
     cdef uint64_t start = 0
     cdef uint32_t place16, length, old, new, at, code
-    cdef bint have = False
     if not q.flags & QUEUE_ALIVE or q.entries == 0:
         return
     # What was trimmed meanwhile is passed over.
@@ -94,35 +114,27 @@ cdef void _renew(Run* r, uint32_t id, const char* entries, uint64_t n) noexcept 
         if k == n and new == old:
             return
         at = old
-        part = offset
         if k < n and (start == offset or (old == 0 and start < offset)):
-            while at < q.entries and part < end and _ours(r, q.index[entry_word(at)]):
-                part += entry_count(q.index[entry_word(at)])
-                at += 1
-        if at > old and part == end:
+            at = _copied(r, q, old, offset, end)
+        if at > old:
             memcpy(&place16, entries + k * 24 + 12, 4)
             memcpy(&length, entries + k * 24 + 16, 4)
             while old < at:
-                s.segments[entry_place(q.index[entry_word(old)]) >> PLACE_SLOT_SHIFT].live -= (
-                    block_cost(entry_code(q.index[entry_word(old)]))
+                entry = q.index[entry_word(old)]
+                s.segments[entry_place(entry) >> PLACE_SLOT_SHIFT].live -= (
+                    block_cost(entry_code(entry))
                 )
                 old += 1
             code = code_of_size(length)
             s.segments[r.slot].live += block_cost(code)
-            offset = start
-            if new % GROUP == 0:
-                q.index[entry_word(new) - 1] = offset
-            q.index[entry_word(new)] = entry_of(
-                <uint64_t>r.slot << PLACE_SLOT_SHIFT | place16, code, <uint32_t>(end - start)
-            )
+            entry = <uint64_t>r.slot << PLACE_SLOT_SHIFT | place16
+            _put_entry(q, new, start, entry_of(entry, code, <uint32_t>(end - start)))
             offset = end
             k += 1
         else:
-            part = q.index[entry_word(old)]
-            if new % GROUP == 0:
-                q.index[entry_word(new) - 1] = offset
-            q.index[entry_word(new)] = part
-            offset += entry_count(part)
+            entry = q.index[entry_word(old)]
+            _put_entry(q, new, offset, entry)
+            offset += entry_count(entry)
             old += 1
         new += 1
     if new < q.entries:
@@ -162,23 +174,16 @@ cdef void _switch(Run* r) noexcept nogil:
 # One run.
 
 
-cdef object choose(Store* s, double below, uint64_t before, uint64_t* projected):
-    """The slots of neighbouring segments that are worth compacting, None when there are none.
-
-    Only segments with numbers below ``before`` are looked at.
-
-    Worth it is what leaves at most ``below`` of its bytes, or four neighbours that together are
-    small.
-    """
+cdef list _segments(Store* s, uint64_t before):
+    # (number, slot, length, live bytes, whether it may be compacted) of each, ascending.
     cdef uint32_t i, n = 0
     cdef uint64_t newest = 0
     cdef uint64_t limit
-    cdef uint64_t room = s.segment_bytes
     cdef uint32_t top = s.slots_top
     cdef Segment* copies = <Segment*>malloc((top + 1) * sizeof(Segment))
     if copies == NULL:
         raise MemoryError
-    slots = []
+    result = []
     with nogil:
         pthread_mutex_lock(&s.lock)
         while n < s.slots_top and n < top:
@@ -196,9 +201,22 @@ cdef object choose(Store* s, double below, uint64_t before, uint64_t* projected)
                 and not copies[i].aside
                 and copies[i].number < limit
             )
-            slots.append((copies[i].number, i, copies[i].length, copies[i].live, usable))
+            result.append((copies[i].number, i, copies[i].length, copies[i].live, usable))
     free(copies)
-    slots.sort()
+    result.sort()
+    return result
+
+
+cdef list choose(Store* s, double below, uint64_t before):
+    """The slots of neighbouring segments that are worth compacting, None when there are none.
+
+    Only segments with numbers below ``before`` are looked at.
+
+    Worth it is what leaves at most ``below`` of its bytes, or four neighbours that together are
+    small.
+    """
+    cdef uint64_t room = s.segment_bytes
+    slots = _segments(s, before)
     best = None
     best_gain = 0.0
     for begin in range(len(slots)):
@@ -224,7 +242,6 @@ cdef object choose(Store* s, double below, uint64_t before, uint64_t* projected)
             if live and gain > best_gain:
                 best_gain = gain
                 best = [slot for _, slot, _, _, _ in slots[begin : end + 1]]
-                projected[0] = after
     return best
 
 
@@ -261,6 +278,90 @@ cdef int _pin(Run* r, int* target) noexcept nogil:
     return error
 
 
+cdef void _unpin(Run* r, int target) noexcept nogil:
+    # The segments are as before, or the first of them is replaced.
+    cdef Store* s = r.store
+    cdef Segment* segment
+    cdef uint32_t i
+    pthread_mutex_lock(&s.lock)
+    for i in range(r.count):
+        segment = &s.segments[r.slots[i]]
+        if r.renamed and i == 0 and segment.live:
+            # A queue still needs what has no name any more: its descriptor stays.
+            continue
+        segment.readers -= 1
+        segment.state = SEGMENT_SEALED
+        if r.renamed and i == 0:
+            segment.state = SEGMENT_REMOVING
+            slot_remove(s, r.slots[i])
+    if target >= 0:
+        s.segments[target].state = SEGMENT_SEALED if r.renamed else SEGMENT_FREE
+    pthread_mutex_unlock(&s.lock)
+
+
+cdef int _allocate(Run* r, uint64_t memory_bytes) noexcept nogil:
+    r.batch_bytes = memory_bytes // 4 * 3
+    r.living_most = memory_bytes // 4 // sizeof(Living) + 1
+    r.batch = <char*>malloc(r.batch_bytes)
+    r.living = <Living*>malloc(r.living_most * sizeof(Living))
+    if (
+        r.batch == NULL or r.living == NULL
+        or posix_memalign(<void**>&r.out, SECTOR, OUT_BYTES) != 0
+    ):
+        return -ENOMEM
+    return 0
+
+
+cdef int _write_new(Run* r, const char* temporary, uint64_t memory_bytes) noexcept nogil:
+    # The new segment under its temporary name.
+    cdef Store* s = r.store
+    cdef int error = _allocate(r, memory_bytes)
+    if error < 0:
+        return error
+    r.fd = s.disk.open(
+        s.disk, temporary, O_RDWR | O_CREAT | O_EXCL | (O_DIRECT if s.direct else 0)
+    )
+    if r.fd < 0:
+        return r.fd
+    error = write_segment(r)
+    if error == 0 and s.poison:
+        return STOPPED
+    return error
+
+
+cdef int _change_over(Run* r, int target) noexcept nogil:
+    # After the rename: queues are told, and the segment that had the name goes.
+    cdef Store* s = r.store
+    cdef int error = s.disk.sync_directory(s.disk)
+    if error < 0:
+        # Which of the two files the name means after a crash nobody knows.
+        pthread_mutex_lock(&s.lock)
+        s.poison = -error
+        pthread_cond_broadcast(&s.durable)
+        pthread_cond_broadcast(&s.space)
+        pthread_mutex_unlock(&s.lock)
+    _switch(r)
+    _unpin(r, target)
+    return error
+
+
+cdef void _release(Run* r, int target, const char* temporary) noexcept nogil:
+    # Descriptor and memory; without the rename everything is as before.
+    cdef Store* s = r.store
+    if not r.renamed:
+        _unpin(r, target)
+    if r.fd >= 0:
+        s.disk.close(s.disk, r.fd)
+    if r.fd >= 0 and not r.renamed:
+        s.disk.unlink(s.disk, temporary)
+    free(r.out)
+    free(r.batch)
+    free(r.living)
+    free(r.window)
+    free(r.merged)
+    free(r.directory.data)
+
+
 cdef object compact(
     Store* s, object files, str path, object maintaining, double below, uint64_t before,
     uint64_t bytes_s, uint64_t memory_bytes
@@ -274,14 +375,12 @@ cdef object compact(
     """
     cdef Run r
     cdef uint32_t i
-    cdef uint64_t projected = 0
     cdef uint64_t whole = 0
     cdef int error = 0
     cdef int target = -1
     cdef char temporary[FILE_NAME]
     cdef char final[FILE_NAME]
-    cdef bint renamed = False
-    slots = choose(s, below, before, &projected)
+    slots = choose(s, below, before)
     if slots is None:
         return None
     memset(&r, 0, sizeof(Run))
@@ -297,59 +396,21 @@ cdef object compact(
     for i in range(r.count):
         whole += s.segments[r.slots[i]].length
     try:
-        if error == 0:
-            r.batch_bytes = memory_bytes // 4 * 3
-            r.living_most = memory_bytes // 4 // sizeof(Living) + 1
-            r.batch = <char*>malloc(r.batch_bytes)
-            r.living = <Living*>malloc(r.living_most * sizeof(Living))
-            if (
-                r.batch == NULL or r.living == NULL
-                or posix_memalign(<void**>&r.out, SECTOR, OUT_BYTES) != 0
-            ):
-                error = -ENOMEM
         file_name(r.number, b"seg", final)
         file_name(r.number, b"seg.new", temporary)
         name = os.fsdecode(<bytes>final)
         if error == 0:
             with nogil:
-                r.fd = s.disk.open(
-                    s.disk, temporary, O_RDWR | O_CREAT | O_EXCL | (O_DIRECT if s.direct else 0)
-                )
-                if r.fd < 0:
-                    error = r.fd
-                else:
-                    error = write_segment(&r)
-        if error == 0 and s.poison:
-            error = STOPPED
+                error = _write_new(&r, temporary, memory_bytes)
         if error == 0:
             with maintaining:
                 files.rename(f"{name}.new", name)
-                renamed = True
+                r.renamed = True
                 with nogil:
-                    error = s.disk.sync_directory(s.disk)
-                    if error < 0:
-                        # Which of the two files the name means after a crash nobody knows.
-                        pthread_mutex_lock(&s.lock)
-                        s.poison = -error
-                        pthread_cond_broadcast(&s.durable)
-                        pthread_cond_broadcast(&s.space)
-                        pthread_mutex_unlock(&s.lock)
-                    _switch(&r)
-                    _finish(&r, target, True)
+                    error = _change_over(&r, target)
     finally:
         with nogil:
-            if not renamed:
-                _finish(&r, target, False)
-            if r.fd >= 0:
-                s.disk.close(s.disk, r.fd)
-            if r.fd >= 0 and not renamed:
-                s.disk.unlink(s.disk, temporary)
-        free(r.out)
-        free(r.batch)
-        free(r.living)
-        free(r.window)
-        free(r.merged)
-        free(r.directory.data)
+            _release(&r, target, temporary)
     if error == DAMAGED:
         for i in range(r.count):
             s.segments[r.slots[i]].aside = True
@@ -361,24 +422,3 @@ cdef object compact(
     s.compactions += 1
     s.compacted_written += r.out_start
     return whole, r.out_start
-
-
-cdef void _finish(Run* r, int target, bint renamed) noexcept nogil:
-    # The segments are as before, or the first of them is replaced.
-    cdef Store* s = r.store
-    cdef Segment* segment
-    cdef uint32_t i
-    pthread_mutex_lock(&s.lock)
-    for i in range(r.count):
-        segment = &s.segments[r.slots[i]]
-        if renamed and i == 0 and segment.live:
-            # A queue still needs what has no name any more: its descriptor stays.
-            continue
-        segment.readers -= 1
-        segment.state = SEGMENT_SEALED
-        if renamed and i == 0:
-            segment.state = SEGMENT_REMOVING
-            slot_remove(s, r.slots[i])
-    if target >= 0:
-        s.segments[target].state = SEGMENT_SEALED if renamed else SEGMENT_FREE
-    pthread_mutex_unlock(&s.lock)

@@ -30,6 +30,7 @@ cdef struct Run:
     uint32_t slot  # of the new segment
     uint64_t number
     int fd
+    bint renamed  # the new segment has its name
     # What is being written.
     char* out
     uint64_t out_start

@@ -387,19 +387,17 @@ cdef int _copy_blocks(
     return 0
 
 
-cdef int _copy_segment(Run* r, uint32_t which) noexcept nogil:
-    # All living blocks of one of the segments.
+cdef int _find_directory(
+    Run* r, uint32_t which, uint64_t* start, uint64_t* bytes
+) noexcept nogil:
+    # Where the entries of a segment's directory are. DAMAGED if its checksum is wrong.
     cdef Segment* segment = &r.store.segments[r.slots[which]]
     cdef uint64_t number = segment.number
     cdef uint64_t length = segment.length
     cdef uint64_t offset, part, done = 0
     cdef uint32_t check = 0
-    cdef uint32_t i, n
     cdef Header h
     cdef char* data = NULL
-    cdef char entries[6144]  # 256 of 24 bytes
-    cdef char alive[256]
-    cdef bint any
     cdef int error
     error = _read(r, r.fds[which], length - BLOCK_HEADER, BLOCK_HEADER, &data)
     if error:
@@ -427,12 +425,26 @@ cdef int _copy_segment(Run* r, uint32_t which) noexcept nogil:
             return error
         check = crc(check, data, part)
         done += part
-    if check != h.payload_check:
-        return DAMAGED
-    done = 0
-    while done < h.length:
-        part = h.length - done if h.length - done < sizeof(entries) else sizeof(entries)
-        error = _read(r, r.fds[which], offset + done, part, &data)
+    start[0] = offset
+    bytes[0] = h.length
+    return 0 if check == h.payload_check else DAMAGED
+
+
+cdef int _copy_segment(Run* r, uint32_t which) noexcept nogil:
+    # All living blocks of one of the segments.
+    cdef uint64_t start = 0, length = 0, done = 0
+    cdef uint64_t part
+    cdef uint32_t i, n
+    cdef char* data = NULL
+    cdef char entries[6144]  # 256 of 24 bytes
+    cdef char alive[256]
+    cdef bint any
+    cdef int error = _find_directory(r, which, &start, &length)
+    if error:
+        return error
+    while done < length:
+        part = length - done if length - done < sizeof(entries) else sizeof(entries)
+        error = _read(r, r.fds[which], start + done, part, &data)
         if error:
             return error
         memcpy(entries, data, part)

@@ -222,6 +222,98 @@ cdef int _change_over(Copy* c) noexcept nogil:
     return error
 
 
+cdef list _dropped(Store* s, list missing):
+    # (first, end) of all numbers of segments that were used and are not there.
+    cdef uint64_t last
+    cdef uint32_t i, n = 0
+    cdef uint32_t top = s.slots_top
+    cdef uint64_t* numbers = <uint64_t*>malloc((top + 1) * 8)
+    if numbers == NULL:
+        raise MemoryError
+    with nogil:
+        pthread_mutex_lock(&s.lock)
+        last = s.number
+        for i in range(s.slots_top):
+            # One that is being removed is not there any more, which META says already.
+            if s.segments[i].state and s.segments[i].state != SEGMENT_REMOVING and n <= top:
+                numbers[n] = s.segments[i].number
+                n += 1
+        pthread_mutex_unlock(&s.lock)
+    there = {numbers[i] for i in range(n)} | set(missing)
+    free(numbers)
+    result = []
+    before = 0
+    for number in sorted(there):
+        if number > before + 1:
+            result.append((before + 1, number))
+        before = number
+    if last > before:
+        result.append((before + 1, last + 1))
+    return result
+
+
+cdef int _copy_damage(Copy* c, list lost, list missing) except? -1:
+    # What a repair gave up, and the numbers of segments that are no more.
+    cdef uint32_t id
+    cdef uint64_t fields[2]
+    cdef char fixed[20]
+    cdef int error
+    for id, first, messages in lost:
+        fields[0], fields[1] = first, messages
+        memcpy(fixed, &id, 4)
+        memcpy(fixed + 4, fields, 16)
+        error = _add(c, META_LOST, fixed, 20, NULL, 0)
+        if error:
+            return error
+    for first, end in _dropped(c.store, missing):
+        fields[0], fields[1] = first, end
+        error = _add(c, META_DROPPED_RANGE, <char*>fields, 16, NULL, 0)
+        if error:
+            return error
+    return 0
+
+
+cdef int _copy_positions(Copy* c, dict groups) except? -1:
+    cdef uint32_t id
+    cdef uint64_t value
+    cdef char fixed[12]
+    cdef bytes group
+    cdef int error
+    for number in list(groups):
+        for group, position in list(groups.get(number, {}).items()):
+            id, value = number, position
+            memcpy(fixed, &id, 4)
+            memcpy(fixed + 4, &value, 8)
+            error = _add(c, META_COMMIT, fixed, 12, group, <uint32_t>len(group))
+            if error:
+                return error
+        if c.out.length >= PIECE:
+            with nogil:
+                error = _write(c, PIECE)
+            if error:
+                return error
+    return 0
+
+
+cdef void _note_start(Copy* c) noexcept nogil:
+    # All records before this place are in memory.
+    cdef Store* s = c.store
+    pthread_mutex_lock(&s.meta_lock)
+    pthread_mutex_lock(&s.lock)
+    c.copied = s.meta_start
+    pthread_mutex_unlock(&s.lock)
+    pthread_mutex_unlock(&s.meta_lock)
+
+
+cdef int _open_new(Copy* c, const char* temporary) noexcept nogil:
+    cdef Store* s = c.store
+    c.fd = s.disk.open(s.disk, temporary, O_RDWR | O_CREAT | O_EXCL)
+    if c.fd == -EEXIST:
+        s.disk.unlink(s.disk, temporary)  # of an attempt that failed
+        c.fd = s.disk.open(s.disk, temporary, O_RDWR | O_CREAT | O_EXCL)
+    return c.fd if c.fd < 0 else 0
+
+
 cdef object rewrite(Store* s, object files, str path, object committing, dict groups, list lost,
                     list missing):
     """Replace META by what is alive of it.
@@ -233,12 +325,6 @@ cdef object rewrite(Store* s, object files, str path, object committing, dict gr
     """
     cdef Copy c
     cdef int error = 0
-    cdef uint64_t start = 0
-    cdef uint32_t i, id
-    cdef uint64_t fields[3]
-    cdef char fixed[20]
-    cdef uint64_t value
-    cdef bytes group
     cdef const char* temporary = b"META.new"
     memset(&c, 0, sizeof(Copy))
     c.store = s
@@ -248,41 +334,16 @@ cdef object rewrite(Store* s, object files, str path, object committing, dict gr
     if c.piece == NULL:
         raise MemoryError
     with committing, nogil:
-        # All records before this place are in memory.
-        pthread_mutex_lock(&s.meta_lock)
-        pthread_mutex_lock(&s.lock)
-        c.copied = s.meta_start
-        pthread_mutex_unlock(&s.lock)
-        pthread_mutex_unlock(&s.meta_lock)
-    c.fd = s.disk.open(s.disk, temporary, O_RDWR | O_CREAT | O_EXCL)
-    if c.fd == -EEXIST:
-        s.disk.unlink(s.disk, temporary)  # of an attempt that failed
-        c.fd = s.disk.open(s.disk, temporary, O_RDWR | O_CREAT | O_EXCL)
+        _note_start(&c)
+    error = _open_new(&c, temporary)
     try:
-        error = c.fd if c.fd < 0 else 0
         if error == 0:
             with nogil:
                 error = _queues(&c)
-        for id, first, messages in lost:
-            fields[0], fields[1] = first, messages
-            memcpy(fixed, &id, 4)
-            memcpy(fixed + 4, fields, 16)
-            if error == 0:
-                error = _add(&c, META_LOST, fixed, 20, NULL, 0)
-        for start, value in _dropped(s, missing):
-            fields[0], fields[1] = start, value
-            if error == 0:
-                error = _add(&c, META_DROPPED_RANGE, <char*>fields, 16, NULL, 0)
-        for number in list(groups):
-            for group, position in list(groups.get(number, {}).items()):
-                id, value = number, position
-                memcpy(fixed, &id, 4)
-                memcpy(fixed + 4, &value, 8)
-                if error == 0:
-                    error = _add(&c, META_COMMIT, fixed, 12, group, <uint32_t>len(group))
-            if error == 0 and c.out.length >= PIECE:
-                with nogil:
-                    error = _write(&c, PIECE)
+        if error == 0:
+            error = _copy_damage(&c, lost, missing)
+        if error == 0:
+            error = _copy_positions(&c, groups)
         if error == 0:
             with nogil:
                 error = _catch_up(&c)
@@ -310,33 +371,3 @@ cdef object rewrite(Store* s, object files, str path, object committing, dict gr
     if error < 0:
         raise OSError(-error, os.strerror(-error), f"{path}/META")
     return error == 0
-
-
-cdef list _dropped(Store* s, list missing):
-    # (first, end) of all numbers of segments that were used and are not there.
-    cdef uint64_t last
-    cdef uint32_t i, n = 0
-    cdef uint32_t top = s.slots_top
-    cdef uint64_t* numbers = <uint64_t*>malloc((top + 1) * 8)
-    if numbers == NULL:
-        raise MemoryError
-    with nogil:
-        pthread_mutex_lock(&s.lock)
-        last = s.number
-        for i in range(s.slots_top):
-            # 3: is being removed, which META says already.
-            if s.segments[i].state and s.segments[i].state != SEGMENT_REMOVING and n <= top:
-                numbers[n] = s.segments[i].number
-                n += 1
-        pthread_mutex_unlock(&s.lock)
-    there = {numbers[i] for i in range(n)} | set(missing)
-    free(numbers)
-    result = []
-    before = 0
-    for number in sorted(there):
-        if number > before + 1:
-            result.append((before + 1, number))
-        before = number
-    if last > before:
-        result.append((before + 1, last + 1))
-    return result

@@ -347,9 +347,48 @@ cdef int journal_end(Store* s) noexcept nogil:
     return error
 
 
+cdef void _take_frame(Store* s) noexcept nogil:
+    # Under the lock: the frame that is full is to be written; the next one gathers meanwhile.
+    cdef Bytes swap = s.frame
+    s.frame = s.frame_out
+    s.frame_out = swap
+    s.frame.length = FRAME_HEADER
+    s.frame_entries = 0
+    s.frame_number += 1
+
+
+cdef int _write_in_time(Store* s, uint64_t number, uint32_t entries, bint sync) noexcept nogil:
+    # Again and again until the disk takes it; a negative errno if the store ends before.
+    cdef int error
+    while True:
+        error = _write(s, number, entries, sync)
+        if error == 0 or s.poison:
+            return error
+        pthread_mutex_lock(&s.lock)
+        s.journal_error = -error
+        pthread_cond_broadcast(&s.durable)
+        if s.closing:
+            pthread_mutex_unlock(&s.lock)
+            return error
+        cond_wait_ms(&s.journal_work, &s.lock, RETRY_MS)
+        pthread_mutex_unlock(&s.lock)
+
+
+cdef int _sync(Store* s) noexcept nogil:
+    # What was written of the journal is on the disk, or the store is poisoned.
+    cdef int error = s.disk.sync(s.disk, s.journal_fd)
+    if error == 0:
+        # Or the files were removed, and nobody will find what this says.
+        error = s.disk.named(s.disk, s.journal_fd)
+    if error < 0:
+        pthread_mutex_lock(&s.lock)
+        s.poison = -error
+        pthread_mutex_unlock(&s.lock)
+    return error
+
+
 cdef void journal_run(Store* s) noexcept nogil:
     """The journal's thread, until the store closes."""
-    cdef Bytes swap
     cdef uint64_t number, now
     cdef uint64_t due = 0
     cdef uint32_t entries
@@ -375,42 +414,19 @@ cdef void journal_run(Store* s) noexcept nogil:
         if not sync and s.frame.length < FRAME_FULL:
             cond_wait_ms(&s.journal_work, &s.lock, due - now if due > now else 0)
             continue
-        # Take the frame out; the next one gathers meanwhile.
         entries = s.frame_entries
         number = s.frame_number - (0 if entries else 1)
         if entries:
-            swap = s.frame
-            s.frame = s.frame_out
-            s.frame_out = swap
-            s.frame.length = FRAME_HEADER
-            s.frame_entries = 0
-            s.frame_number += 1
+            _take_frame(s)
         pthread_mutex_unlock(&s.lock)
         error = 0
-        while entries:
-            error = _write(s, number, entries, sync)
-            if error == 0 or s.poison:
-                break
-            pthread_mutex_lock(&s.lock)
-            s.journal_error = -error
-            pthread_cond_broadcast(&s.durable)
-            if s.closing:
-                pthread_mutex_unlock(&s.lock)
-                break
-            cond_wait_ms(&s.journal_work, &s.lock, RETRY_MS)
-            pthread_mutex_unlock(&s.lock)
+        if entries:
+            error = _write_in_time(s, number, entries, sync)
         if error == 0 and sync and s.journal_fd >= 0 and not s.poison:
             if entries == 0:
                 error = meta_flush(s, True)
             if error == 0:
-                error = s.disk.sync(s.disk, s.journal_fd)
-                if error == 0:
-                    # Or the files were removed, and nobody will find what this says.
-                    error = s.disk.named(s.disk, s.journal_fd)
-                if error < 0:
-                    pthread_mutex_lock(&s.lock)
-                    s.poison = -error
-                    pthread_mutex_unlock(&s.lock)
+                error = _sync(s)
         pthread_mutex_lock(&s.lock)
         if error < 0:
             pthread_cond_broadcast(&s.durable)

@@ -368,29 +368,9 @@ cdef uint32_t _strip(Store* s, Pending* p, char* into) noexcept nogil:
     return <uint32_t>(at - into)
 
 
-cdef int _gather(Store* s, Pending* p) noexcept nogil:
-    # One block. ``place`` is set, or a negative errno returned.
-    cdef Header h
-    cdef uint64_t payload, whole, at
-    cdef char* into
-    cdef char* copied = NULL
+cdef int _make_room(Store* s, uint64_t whole) noexcept nogil:
+    # There is a segment with room for a block of ``whole`` bytes; it has the mark that is due.
     cdef int error
-    cdef unsigned char entry[24]
-    cdef uint32_t place16
-    memset(&h, 0, sizeof(h))
-    h.queue = p.queue
-    h.offset = p.first | <uint64_t>p.count << 48
-    h.time_s = unix_s()
-    if p.big != NULL:
-        payload = p.bytes
-        h.flags = FLAG_UNIFORM
-    elif p.uniform:
-        payload = <uint64_t>p.count * (p.uniform - 1)
-        h.flags = FLAG_UNIFORM
-    else:
-        payload = p.bytes
-    h.length = <uint32_t>payload
-    whole = BLOCK_HEADER + align_up(payload, 16)
     # Segment, its directory with this block in it, padding and trailer.
     if s.slot >= 0 and s.directory.length and (
         s.gather_start + s.gather_fill + whole + 32 + s.directory.length + DIRECTORY_ENTRY
@@ -409,38 +389,66 @@ cdef int _gather(Store* s, Pending* p) noexcept nogil:
         if error < 0:
             return error
     if s.gather_fill == GATHERED:
-        error = _write_out(s, True)
-        if error < 0:
-            return error
-    at = s.gather_start + s.gather_fill
-    if p.big != NULL:
-        h.payload_check = crc(0, p.big, payload)
-        error = _emit_block(s, &h, p.big, True)
-    elif s.gather_fill + whole <= GATHERED:
+        return _write_out(s, True)
+    return 0
+
+
+cdef inline void _copy_tail(Store* s, Pending* p, uint64_t payload, char* into) noexcept nogil:
+    if p.uniform:
+        _strip(s, p, into)
+    else:
+        tail_copy(&s.table, p.head, payload, into)
+        _note_chunks(s, p)
+
+
+cdef int _emit_tail(Store* s, Pending* p, Header* h) noexcept nogil:
+    # The block of a tail: copied to its place in the buffer, or first together when it goes beyond.
+    cdef uint64_t payload = h.length
+    cdef uint64_t whole = BLOCK_HEADER + align_up(payload, 16)
+    cdef char* into
+    cdef int error
+    if s.gather_fill + whole <= GATHERED:
         into = s.gather + s.gather_fill + BLOCK_HEADER
-        if p.uniform:
-            _strip(s, p, into)
-        else:
-            tail_copy(&s.table, p.head, payload, into)
-            _note_chunks(s, p)
+        _copy_tail(s, p, payload, into)
         memset(into + payload, 0, whole - BLOCK_HEADER - payload)
         h.payload_check = crc(0, into, payload)
-        header_seal(&h, s.number, at)
-        memcpy(into - BLOCK_HEADER, &h, BLOCK_HEADER)
+        header_seal(h, s.number, s.gather_start + s.gather_fill)
+        memcpy(into - BLOCK_HEADER, h, BLOCK_HEADER)
         s.gather_fill += whole
-        error = 0
+        return 0
+    into = <char*>malloc(payload + OVERCOPY)
+    if into == NULL:
+        return _failed(s, -ENOMEM, False)
+    _copy_tail(s, p, payload, into)
+    h.payload_check = crc(0, into, payload)
+    error = _emit_block(s, h, into, True)
+    free(into)
+    return error
+
+
+cdef int _gather(Store* s, Pending* p) noexcept nogil:
+    # One block. ``place`` is set, or a negative errno returned.
+    cdef Header h
+    cdef uint64_t at
+    cdef int error
+    cdef unsigned char entry[24]
+    cdef uint32_t place16
+    memset(&h, 0, sizeof(h))
+    h.queue = p.queue
+    h.offset = p.first | <uint64_t>p.count << 48
+    h.time_s = unix_s()
+    if p.big != NULL or p.uniform:
+        h.flags = FLAG_UNIFORM
+    h.length = p.bytes if p.big != NULL or not p.uniform else <uint32_t>p.count * (p.uniform - 1)
+    error = _make_room(s, BLOCK_HEADER + align_up(h.length, 16))
+    if error < 0:
+        return error
+    at = s.gather_start + s.gather_fill
+    if p.big != NULL:
+        h.payload_check = crc(0, p.big, h.length)
+        error = _emit_block(s, &h, p.big, True)
     else:
-        copied = <char*>malloc(payload + OVERCOPY)
-        if copied == NULL:
-            return _failed(s, -ENOMEM, False)
-        if p.uniform:
-            _strip(s, p, copied)
-        else:
-            tail_copy(&s.table, p.head, payload, copied)
-            _note_chunks(s, p)
-        h.payload_check = crc(0, copied, payload)
-        error = _emit_block(s, &h, copied, True)
-        free(copied)
+        error = _emit_tail(s, p, &h)
     if error < 0:
         return error
     place16 = <uint32_t>(at // 16)
