@@ -23,8 +23,8 @@ from dragoman.queue.api.interface import (
     MessageStore,
 )
 from dragoman.queue.api.repair import repair, verify
-from dragoman.queue.api.report import Damage, RepairReport
-from dragoman.queue.api.store import QueueStore, Statistics
+from dragoman.queue.api.report import Damage, RepairReport, Statistics
+from dragoman.queue.api.store import QueueStore
 from dragoman.queue.work.leases import Message
 from dragoman.queue.work.workers import Workers
 

@@ -17,7 +17,8 @@ from dragoman.errors import DragomanError, UsageError
 from dragoman.queue.api.arguments import listed, range_of, wait_ms_of
 from dragoman.queue.api.consumer import AsyncConsumer
 from dragoman.queue.api.interface import KeyOf
-from dragoman.queue.api.store import WAIT_S, QueueStore, Statistics
+from dragoman.queue.api.report import Statistics
+from dragoman.queue.api.store import WAIT_S, QueueStore
 from dragoman.queue.work.leases import Message
 from dragoman.queue.work.settings import (
     LEASE_MS,

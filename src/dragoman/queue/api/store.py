@@ -9,8 +9,7 @@ ends before ``close`` lets go of what it needs; what the store's own threads cal
 from __future__ import annotations
 
 import atexit
-import concurrent.futures
-import itertools
+import contextlib
 import logging
 import os
 import sys
@@ -19,7 +18,6 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,12 +28,14 @@ from dragoman.queue.api.background import run_compaction, run_upkeep
 from dragoman.queue.api.choices import checked, durability_of, path_of
 from dragoman.queue.api.consumer import Consumer, lost_position
 from dragoman.queue.api.interface import KeyOf
-from dragoman.queue.api.report import Damage
+from dragoman.queue.api.positions import Positions
+from dragoman.queue.api.report import Damage, Statistics
+from dragoman.queue.api.retention import Retention
+from dragoman.queue.api.verification import verify_segments
 from dragoman.queue.disk.directory import StoreDirectory, direct_alignment, prepare
 from dragoman.queue.disk.epochs import EPOCH, Epochs
 from dragoman.queue.disk.files import Files
 from dragoman.queue.engine.engine import Engine
-from dragoman.queue.work.records import WorkRecord, record_name, record_of, record_parts
 from dragoman.queue.work.settings import (
     LEASE_MS,
     WINDOW,
@@ -43,8 +43,6 @@ from dragoman.queue.work.settings import (
 from dragoman.queue.work.workers import Work, Workers, workers_of
 
 log = logging.getLogger(__name__)
-# By so much a clock may be set without a word; twice a second at the most, in retention.
-CLOCK_SLACK_S = 5.0
 # After the journal could not be made shorter.
 UPKEEP_RETRY_S = 0.05
 ANY_SEGMENT = 2**64 - 1
@@ -53,40 +51,6 @@ META_DEAD_BYTES = 1 << 20
 
 # How often a store looks whether a queue that is waited for has grown: at first, and at the least.
 WAIT_S = 0.0005, 0.02
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What a store has done since it was opened, and what it holds. Sizes in bytes."""
-
-    queues: int
-    messages_put: int
-    bytes_put: int
-    block_bytes: int
-    blocks_written: int
-    messages_in_blocks: int
-    blocks_waiting: int
-    blocks_read: int
-    bytes_read: int
-    cache_hits: int
-    evicted: int
-    meta_rewrites: int
-    compactions: int
-    compacted_bytes: int
-    segments: int
-    log_bytes: int
-    live_bytes: int
-    log_written: int
-    journal_written: int
-    meta_bytes: int
-    syncs: int
-    tail_bytes: int
-    index_bytes: int
-    open_files: int
-    direct: bool
-    poisoned: bool
-    # How far in the future the oldest segment is stamped; so long retention by age waits.
-    stamped_ahead_s: int
 
 
 _OPEN: weakref.WeakSet[QueueStore] = weakref.WeakSet()
@@ -175,21 +139,12 @@ class QueueStore(Engine):
         self._compaction_bytes_s = compaction_bytes_s
         self._compaction_memory_bytes = compaction_memory_bytes
         self._compacting = threading.Lock()
-        self._committing = threading.Lock()
-        self._retention_s = retention_s
-        self._retention_bytes = retention_bytes
-        self._retention_messages = retention_messages
+        self._retention = Retention(retention_s, retention_bytes, retention_messages)
         self._level = level
-        # The wall clock that retention goes by, and the monotonic one then.
-        self._believed = time.time(), time.monotonic()
-        self._ahead_s = 0
         self._complaints: dict[str, float] = {}
         self._ended = threading.Event()
         self._maintaining = threading.Lock()
-        # By queue id. Beside groups' names those that keep what workers need (``WORK``), which
-        # ``_worked`` finds by queue id and group.
-        self._groups: dict[int, dict[bytes, int]] = {}
-        self._worked: dict[tuple[int, bytes], bytes] = {}
+        self._positions = Positions(self)
         self._working = threading.Lock()
         self._work = Work(self)
         self._clock: Clock = SYSTEM_CLOCK
@@ -205,7 +160,7 @@ class QueueStore(Engine):
         self._files.directory = self._directory.descriptor
         _OPEN.add(self)
         self._closed = False
-        try:
+        with self._opening():
             identity = prepare(
                 self._files, self.path, segment_bytes, create=create and not read_only
             )
@@ -229,6 +184,14 @@ class QueueStore(Engine):
                 most = expected_queues * 64 * 1024
                 self._touch(expected_queues, max(0, min(rest, most)))
             self._start()
+        for damage in self._damage()[:20]:
+            log.error("%s: %s", self.path, damage)
+
+    @contextlib.contextmanager
+    def _opening(self) -> Iterator[None]:
+        # What fails leaves nothing behind, and is an error of this package.
+        try:
+            yield
         except OSError as error:
             self._abandon()
             where = error.filename if isinstance(error.filename, str) else self.path
@@ -242,8 +205,6 @@ class QueueStore(Engine):
         except BaseException:
             self._abandon()
             raise
-        for damage in self._damage()[:20]:
-            log.error("%s: %s", self.path, damage)
 
     def _start(self) -> None:
         # No thread keeps the store: one that is dropped is closed.
@@ -259,13 +220,12 @@ class QueueStore(Engine):
             if self.recovery.stale:
                 self._leave_journal()
             self._reserve_meta()
-        self._groups = self.recovery.groups
         self._epochs = Epochs(self._files, self.path)
         if self._epochs.damaged:
             self.recovery.damage.append((EPOCH, 0, 0, 0, 0, "not what was written"))
         if not self.read_only and (self._epochs.damaged or not self.recovery.in_order):
             self._epochs.begin(self._lengths())
-        self._find_work()
+        self._positions.find(self.recovery.groups, self.recovery.beyond, read_only=self.read_only)
         if not self.read_only:
             me = weakref.ref(self)
             self._thread("dragoman-queue-upkeep", run_upkeep, me, part, self._ended)
@@ -330,7 +290,7 @@ class QueueStore(Engine):
     def statistics(self) -> Statistics:
         """Counters since opening, and sizes now."""
         with self._using():
-            return Statistics(**self._statistics(), stamped_ahead_s=self._ahead_s)  # type: ignore[arg-type]
+            return Statistics(**self._statistics(), stamped_ahead_s=self._retention.ahead_s)  # type: ignore[arg-type]
 
     # Upkeep.
 
@@ -373,18 +333,14 @@ class QueueStore(Engine):
             group.save(wait=False)
         with self._maintaining:
             self._sync_meta(self._level != 0)
-            if self._retention_messages is not None:
-                self._trim_lengths(self._retention_messages)
+            if self._retention.messages is not None:
+                self._trim_lengths(self._retention.messages)
             returned = self._remove_dead()
-            now_s = self._retention_clock()
+            retention = self._retention
+            now_s = retention.now_s(self._oldest, self._complain)
             while (oldest := self._oldest()) is not None:
                 slot, newest_s = oldest
-                too_old = self._retention_s is not None and newest_s < now_s - self._retention_s
-                too_much = (
-                    self._retention_bytes is not None
-                    and self._statistics()["log_bytes"] > self._retention_bytes
-                )
-                if not (too_old or too_much):
+                if not retention.past(newest_s, now_s, self._log_bytes):
                     break
                 self._drop(slot)
                 freed = self._remove_dead()
@@ -394,37 +350,16 @@ class QueueStore(Engine):
             self._collect_journal()
             whole, dead = self._meta_dead()
             if dead > META_DEAD_BYTES and 2 * dead > whole:
-                self._rewrite_meta(self._committing, self._groups)
+                self._rewrite_meta(self._positions.lock, self._positions.groups)
             self._reserve_meta()
         return returned
 
-    def _retention_clock(self) -> float:
-        # The wall clock as far as it is believed: one that jumps ahead, as a clock that was set
-        # wrongly does, is followed at twice the pace of time, so that an hour of it takes an hour
-        # and whoever looks at the log can set it right.
-        wall_s, now_s = time.time(), time.monotonic()
-        believed_s, at_s = self._believed
-        believed_s = min(wall_s, believed_s + 2 * (now_s - at_s) + CLOCK_SLACK_S)
-        self._believed = believed_s, now_s
-        if self._retention_s is None:
-            return believed_s
-        if wall_s - believed_s > CLOCK_SLACK_S:
-            self._complain(
-                StorageError("the clock jumped ahead: retention follows it at twice the pace")
-            )
-        oldest = self._oldest()
-        self._ahead_s = max(0, round(oldest[1] - wall_s)) if oldest is not None else 0
-        if self._ahead_s > CLOCK_SLACK_S:
-            self._complain(
-                StorageError(
-                    "the oldest messages are stamped in the future: retention by age waits for them"
-                )
-            )
-        return believed_s
+    def _log_bytes(self) -> int:
+        return self._statistics()["log_bytes"]
 
     def _renew_meta(self) -> None:
         with self._maintaining:
-            self._rewrite_meta(self._committing, self._groups)
+            self._rewrite_meta(self._positions.lock, self._positions.groups)
 
     def _compaction_due(self) -> bool:
         # What fails is logged, and tried again after a while.
@@ -484,7 +419,7 @@ class QueueStore(Engine):
         name = group_bytes(group)
         while True:
             life = self._id(queue)
-            position = self._groups.get(life, {}).get(name, 0)
+            position = self._positions.of(life, name)
             position = max(position, self.first_offset(queue))
             if self._id(queue) == life:
                 return life, position
@@ -520,11 +455,7 @@ class QueueStore(Engine):
             if number == 0:
                 return  # position 0 of a queue that nobody has put to
             self._work.reset(number, name)
-            with self._committing:
-                if (number, name) in self._worked:
-                    self._save_record(number, name, b"")
-                self._commit(number, name, position)
-                self._groups.setdefault(number, {})[name] = position
+            self._positions.commit(number, name, position)
             if self._level == 2:
                 self._sync_meta(True)
 
@@ -550,7 +481,7 @@ class QueueStore(Engine):
     def committed(self, queue: str | bytes, group: str | bytes) -> int:
         """The group's position: all before it is consumed. 0 when nothing was committed."""
         name = group_bytes(group)
-        return self._groups.get(self._id(queue), {}).get(name, 0)
+        return self._positions.of(self._id(queue), name)
 
     def commit(self, queue: str | bytes, group: str | bytes, position: int) -> None:
         """All before ``position`` is consumed by ``group``.
@@ -562,14 +493,12 @@ class QueueStore(Engine):
 
     def groups(self, queue: str | bytes) -> dict[bytes, int]:
         """Committed positions by group."""
-        positions = list(self._groups.get(self._id(queue), {}).items())
+        positions = list(self._positions.groups.get(self._id(queue), {}).items())
         return {name: position for name, position in positions if not name.startswith(WORK)}
 
     def _forget(self, id: int) -> None:
         self._work.forget(id)
-        for name in self._groups.pop(id, {}):
-            if name.startswith(WORK) and (parts := record_parts(name)) is not None:
-                self._worked.pop((id, parts[0]), None)
+        self._positions.forget(id)
 
     # Groups that share work.
 
@@ -607,57 +536,6 @@ class QueueStore(Engine):
             window=window,
         )
 
-    def _find_work(self) -> None:
-        # Records of groups that share work, if they speak of messages that are there.
-        lost = {(number, name): length for number, name, length in self.recovery.beyond}
-        for number, positions in self._groups.items():
-            for name in [name for name in positions if name.startswith(WORK)]:
-                position = positions.pop(name)
-                parts = record_parts(name)
-                if parts is None:
-                    continue
-                length = lost.get((number, name))
-                record = record_of(parts[1], position if length is None else None)
-                if length is not None:
-                    # Before anything is put in the place of what was lost.
-                    record = None if record is None else record.cut(length)
-                    if not self.read_only:
-                        self._save_record(
-                            number, parts[0], b"" if record is None else record.encode()
-                        )
-                elif record is not None:
-                    positions[name] = record.high
-                    self._worked[number, parts[0]] = name
-
-    def _work_record(self, id: int, group: bytes) -> WorkRecord | None:
-        name = self._worked.get((id, group))
-        parts = None if name is None else record_parts(name)
-        return None if parts is None else record_of(parts[1])
-
-    def _save_work(self, id: int, group: bytes, floor: int, body: bytes, alone: bool) -> None:
-        # A group's position, and unless that is all, what else is to outlive the process.
-        with self._committing:
-            if self._name(id) is None:
-                return  # deleted meanwhile
-            self._commit(id, group, floor)
-            self._groups.setdefault(id, {})[group] = floor
-            if not alone:
-                self._save_record(id, group, body)
-
-    def _save_record(self, id: int, group: bytes, body: bytes) -> None:
-        # In place of the record of the group before. With ``_committing``.
-        old = self._worked.pop((id, group), None)
-        name = record_name(group, body)
-        record = record_of(body)
-        high = 0 if record is None else record.high
-        self._commit(id, name, high)
-        positions = self._groups.setdefault(id, {})
-        if old is not None:
-            positions.pop(old, None)
-        if body:
-            positions[name] = high
-            self._worked[id, group] = name
-
     def sync(self) -> None:
         """Everything put, committed and acknowledged before the call is durable when it returns."""
         with self._using(True):
@@ -673,38 +551,7 @@ class QueueStore(Engine):
         of the answer.
         """
         with self._using():
-            return self._verify(progress)
-
-    def _verify(self, progress: Callable[[int, int], None] | None) -> list[Damage]:
-        found = self._damage()
-        known = {(damage.file, damage.offset) for damage in found}
-        known |= {(str(d.queue), d.first) for d in found if d.messages}
-        segments = self._segments()
-        whole = sum(length for _, _, length in segments)
-        lock = threading.Lock()
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            with lock:
-                done += count
-                if progress is not None:
-                    progress(min(done, whole), whole)
-
-        def one(slot: int, number: int) -> list[Damage]:
-            file = f"{number:010}.seg"
-            return [
-                Damage(file, offset, self._name(queue), first, messages, reason)
-                for offset, _, queue, first, messages, reason in self._verify_segment(slot, advance)
-            ]
-
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            parts = pool.map(lambda segment: one(segment[0], segment[1]), segments)
-            for damage in itertools.chain.from_iterable(parts):
-                key = (damage.file, damage.offset)
-                if key not in known and (str(damage.queue), damage.first) not in known:
-                    found.append(damage)
-        return found
+            return verify_segments(self, self._damage(), progress)
 
     def close(self) -> None:
         """Make everything durable, stop the threads, let go of the files. Closing twice is once.

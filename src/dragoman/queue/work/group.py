@@ -3,8 +3,8 @@
 Invariants, for every durability: a message is done only when a worker said so, when it is in the
 dead letters durably, or when it is trimmed; attempts are noted before a message is given again, so
 they outlive the process; ``floor`` is the group's committed position. The locks, outermost first: a
-group's ``lock``, then ``QueueStore._committing``. Who has ``QueueStore._working``, or keeps the
-store in shape, never waits for a group's lock: its holder may wait for him.
+group's ``lock``, then ``Positions.lock``. Who has ``QueueStore._working``, or keeps the store in
+shape, never waits for a group's lock: its holder may wait for him.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class WorkGroup:
         grace_ms: int,
     ) -> None:
         self.store = store
+        self._positions = store._positions
         self.id = id
         self.queue = queue
         self.group = group
@@ -79,12 +80,12 @@ class WorkGroup:
 
     def _begin(self, grace_ms: int) -> None:
         store, settings = self.store, self.settings
-        committed = store._groups.get(self.id, {}).get(self.group, 0)
+        committed = self._positions.of(self.id, self.group)
         first = store.first_offset(self.queue)
         by = settings.ordered_by
         floor = max(committed, first)
         self.leases = Leases(floor, settings.window, self._attempts_max, by is not None)
-        record = store._work_record(self.id, self.group)
+        record = self._positions.record(self.id, self.group)
         if record is None:
             return
         self._trivial = False
@@ -139,7 +140,7 @@ class WorkGroup:
                     # Nobody gets them, so it was no attempt.
                     leases.take_back(given, alone)
                     raise
-            elif leases.floor != store._groups.get(self.id, {}).get(self.group, 0):
+            elif leases.floor != self._positions.of(self.id, self.group):
                 self._note()
             # Or what was read is of a queue that has the name meanwhile.
             self._check()
@@ -345,21 +346,22 @@ class WorkGroup:
     def _note(self) -> None:
         # What is done counts from now on; it is saved with the next ``_save``.
         self.dirty = True
-        positions = self.store._groups.get(self.id)
-        if positions is not None and not self.retired:
+        if not self.retired:
+            positions = self._positions.groups.get(self.id)
+            if positions is None:
+                positions = self._positions.groups.setdefault(self.id, {})
             positions[self.group] = self.leases.floor
-        elif not self.retired:
-            self.store._groups.setdefault(self.id, {})[self.group] = self.leases.floor
 
     def _save(self, generous: bool) -> None:
-        leases, store = self.leases, self.store
+        leases = self.leases
         trivial = leases.next == leases.floor and leases.mark <= leases.floor
         body = b""
         if not trivial:
             body = WorkRecord(leases.floor, leases.mark, leases.stream(generous)).encode()
         elif not leases.unsaved and self._trivial and not self.dirty:
             return
-        store._save_work(self.id, self.group, leases.floor, body, self._trivial and trivial)
+        record = None if self._trivial and trivial else body
+        self._positions.save(self.id, self.group, leases.floor, record)
         self._trivial = trivial
         self.dirty = False
 
