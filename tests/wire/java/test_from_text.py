@@ -20,7 +20,8 @@ from dragoman.wire.hessian2 import decode, encode
 from dragoman.wire.java import Bean, BigInteger, Date, Long
 from dragoman.wire.java import from_text as javatext
 from dragoman.wire.java.from_json import fit, java_type, read_json
-from dragoman.wire.java.jdk import HANDLE, JAVA8, TO_JAVA
+from dragoman.wire.java.jdk import HANDLE, JAVA8
+from dragoman.wire.java.to_bean import TO_JAVA
 from dragoman.wire.jsonb.writer import encode as encode_jsonb
 
 INT = st.integers(-(2**31), 2**31 - 1)

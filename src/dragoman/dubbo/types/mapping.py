@@ -40,7 +40,7 @@ from dragoman.dubbo.types.scalars import (
 from dragoman.errors import UsageError
 from dragoman.reasons import annotation_fault
 from dragoman.wire.java import BEAN_CLASSES, ENUM_CLASSES, Bean, TypedList
-from dragoman.wire.java.jdk import enum_set
+from dragoman.wire.java.to_bean import enum_set
 
 _MISSING: Any = object()
 OBJECT = "Ljava/lang/Object;"

@@ -18,7 +18,7 @@ from dragoman.errors import ProtocolError, UsageError
 from dragoman.wire.hessian2 import decode, encode
 from dragoman.wire.java import Bean
 from dragoman.wire.java.from_json import JavaType, fit
-from dragoman.wire.java.jdk import TO_JAVA
+from dragoman.wire.java.to_bean import TO_JAVA
 
 
 def plain(value: Any) -> Any:

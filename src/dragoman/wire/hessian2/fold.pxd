@@ -13,7 +13,7 @@ cdef enum:
     AS_TIME        # LocalTime
     AS_DATETIME    # LocalDateTime
     LOST           # nothing: it is refused (java.util.CollSer)
-    BY_NAME        # the rest: by java.jdk.json_text
+    BY_NAME        # the rest: by java.bean_text.json_text
 
 cdef tuple fold_of(bytes name)
 cdef int fold_time(Buffer out, int kind, const char* text, const Py_ssize_t* spans) except -1

@@ -4,7 +4,7 @@
 those seen are remembered, a bounded number of them.
 """
 
-from dragoman.wire.java.jdk import TO_JAVA
+from dragoman.wire.java.to_bean import TO_JAVA
 
 cdef enum:
     PLANS_CACHED_MAX = 4096

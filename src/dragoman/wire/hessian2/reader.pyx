@@ -48,7 +48,8 @@ import datetime as _datetime
 import sys
 
 from dragoman.errors import LimitError, ProtocolError, UsageError
-from dragoman.wire.java.jdk import FROM_BEAN, WITHOUT_ELEMENTS
+from dragoman.wire.java.from_bean import FROM_BEAN
+from dragoman.wire.java.jdk import WITHOUT_ELEMENTS
 from dragoman.wire.java import Date, Long, TypedList, TypedMap
 
 import_datetime()

@@ -55,7 +55,8 @@ from dragoman.wire.json.string cimport write_json_string
 from dragoman.wire.json.text cimport JSON_DEPTH_MAX, JSON_NUMBER_BYTES_MAX
 
 from dragoman.errors import LimitError, UsageError
-from dragoman.wire.java.jdk import json_text, lost_elements
+from dragoman.wire.java.bean_text import json_text
+from dragoman.wire.java.from_bean import lost_elements
 from dragoman.wire.hessian2.reader import CONTAINERS_MAX
 
 cdef enum:

@@ -49,7 +49,7 @@ from collections.abc import Mapping
 
 from dragoman.errors import UsageError
 from dragoman.wire.java.descriptor import count_parameters, descriptor_of
-from dragoman.wire.java.jdk import plain_bean
+from dragoman.wire.java.to_bean import plain_bean
 from dragoman.wire.java import BigInteger, Date, Long, TypedList, TypedMap
 
 cdef enum:

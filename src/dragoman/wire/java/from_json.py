@@ -25,7 +25,7 @@ from dragoman.errors import UsageError
 from dragoman.wire.java import Bean, Double, Long, MapKey, TypedList, TypedMap
 from dragoman.wire.java.descriptor import descriptor_of, java_name
 from dragoman.wire.java.from_text import constant, from_json
-from dragoman.wire.java.jdk import TO_JAVA, enum_set
+from dragoman.wire.java.to_bean import TO_JAVA, enum_set
 from dragoman.wire.json.doubles import natural_number
 from dragoman.wire.misfit import UNREADABLE, json_misfit
 

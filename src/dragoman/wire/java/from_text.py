@@ -22,7 +22,8 @@ from typing import Any, Final
 from dragoman.errors import UsageError
 from dragoman.wire.java import Date, Long
 from dragoman.wire.java.bean import Bean
-from dragoman.wire.java.jdk import HANDLE, JAVA8, uuid_bean
+from dragoman.wire.java.jdk import HANDLE, JAVA8
+from dragoman.wire.java.to_bean import uuid_bean
 
 _DATE = r"([+-]?\d{4,10})-(\d\d)-(\d\d)"
 _TIME = r"(\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9})\d*)?)?"

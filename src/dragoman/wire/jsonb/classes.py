@@ -20,7 +20,8 @@ from typing import Any, Final
 from dragoman.errors import UsageError
 from dragoman.wire.java import BEAN_CLASSES, ENUM_CLASSES, Date
 from dragoman.wire.java.bean import Bean
-from dragoman.wire.java.jdk import FROM_BEAN, HANDLE, JAVA8
+from dragoman.wire.java.from_bean import FROM_BEAN
+from dragoman.wire.java.jdk import EPOCH, HANDLE, JAVA8, offset_id
 
 _PACKAGES = {
     "com.alibaba.fastjson2": "JSONArray JSONObject",
@@ -273,11 +274,8 @@ def put_moment(value: Any) -> bytes:
     return b"\xab" + ms.to_bytes(8, signed=True)
 
 
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-
-
 def _milliseconds(value: datetime.datetime) -> int:
-    return (value - _EPOCH) // datetime.timedelta(milliseconds=1)
+    return (value - EPOCH) // datetime.timedelta(milliseconds=1)
 
 
 def _ints(bean: Any, *names: str) -> tuple[int, ...]:
@@ -319,11 +317,7 @@ def _local_bytes(value: Any) -> bytes:
 
 def _offset_text(bean: Any) -> str:
     (seconds,) = _ints(bean, "seconds")
-    if seconds == 0:
-        return "Z"
-    minutes, rest = divmod(abs(seconds), 60)
-    text = f"{'-' if seconds < 0 else '+'}{minutes // 60:02}:{minutes % 60:02}"
-    return f"{text}:{rest:02}" if rest else text
+    return offset_id(seconds)
 
 
 def _instant(bean: Bean) -> bytes:

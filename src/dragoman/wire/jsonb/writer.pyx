@@ -36,7 +36,8 @@ import uuid
 from collections.abc import Mapping
 
 from dragoman.errors import UsageError
-from dragoman.wire.java.jdk import ENUM_SET, plain_bean
+from dragoman.wire.java.jdk import ENUM_SET
+from dragoman.wire.java.to_bean import plain_bean
 from dragoman.wire.java import BigInteger, Date, Long, TypedList, TypedMap
 from dragoman.wire.jsonb.classes import (
     BEAN_NAMES, PLAIN, TO_BYTES, is_constant, put_decimal, put_integer, put_moment, wire_name,
