@@ -80,7 +80,7 @@ def test_puts_over_a_connection_that_breaks_are_stored_once_and_in_order(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dragoman.broker.delivery.AGAIN_S", 0.001)
-    monkeypatch.setattr("dragoman.broker.client.AGAIN_S", 0.001)
+    monkeypatch.setattr("dragoman.broker.session.AGAIN_S", 0.001)
 
     async def main() -> None:
         rng = random.Random(seed)

@@ -1,7 +1,7 @@
 """``ServedStore``: a store that another process serves, with the methods of ``AsyncQueueStore``.
 
 ``broker.open_async`` makes one, ``broker.open_store`` one for threads on top of it. What changes
-queues goes through ``delivery``; what only reads is asked again when the connection breaks.
+queues goes through ``batching``; what only reads is asked again when the connection breaks.
 
 Invariants: nothing is put twice; the puts that it is given for one queue are stored in that order;
 what is asked for ends within ``timeout_ms``.
@@ -10,30 +10,18 @@ what is asked for ends within ``timeout_ms``.
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self
 
 import msgspec
 
 from dragoman.broker import messages as wire
-from dragoman.broker.delivery import Batch, Delivery
-from dragoman.broker.owned import CLOSED, Owned
+from dragoman.broker.batching import PutBatches
+from dragoman.broker.session import AGAIN_S, Caller, Session, reply_of
 from dragoman.broker.workers import ServedWorkers
-from dragoman.errors import (
-    ConnectError,
-    CorruptionError,
-    DeadlineError,
-    DragomanError,
-    LinkError,
-    OverloadError,
-    RemoteError,
-    StorageError,
-    UsageError,
-)
+from dragoman.errors import CorruptionError, DragomanError, StorageError, UsageError
 from dragoman.queue.api.arguments import (
     before_of,
     group_bytes,
@@ -46,38 +34,15 @@ from dragoman.queue.api.arguments import (
 )
 from dragoman.queue.api.consumer import AsyncConsumer
 from dragoman.queue.api.interface import KeyOf
-from dragoman.queue.work.settings import (
-    LEASE_MS,
-    WINDOW,
-    settings_of,
-)
+from dragoman.queue.work.settings import LEASE_MS, WINDOW, settings_of
 
-T = TypeVar("T")
 Name = str | bytes
 _Wanted = tuple[tuple[bytes, int, int], asyncio.Future[list[bytes]]]
 
-# What one request puts at most, so that replies come while more is on its way.
-BATCH_MESSAGES = 10_000
-BATCH_BYTES = 4 << 20
 RANGES_AT_ONCE = 10_000
 NAMES_AT_ONCE = 4096
 # How long a server is asked to wait at a time: then the client knows that it is there.
 WAIT_MS = 20_000
-AGAIN_S = 0.05
-
-
-class Caller(Protocol):
-    """An ``rpc.Client`` or a ``cluster.Pool``."""
-
-    def call(
-        self, method: str, body: bytes = b"", *, timeout_ms: float | None = ...
-    ) -> asyncio.Future[bytes]:
-        """Call a method of the server."""
-        ...
-
-    async def close(self, *, drain_ms: int = 5000) -> None:
-        """Close the connection."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -92,214 +57,38 @@ class ServedStatistics:
     server: Mapping[str, Any]
 
 
-class ServedStore(Owned):
+class ServedStore(Session):
     """A store that is served elsewhere; see ``AsyncMessageStore``. Belongs to the loop it was
     opened on."""
 
     def __init__(self, caller: Caller, where: str, *, timeout_ms: float, bytes_max: int) -> None:
-        super().__init__()
-        self._caller = caller
-        self.where = where
-        self._timeout_ms = timeout_ms
-        self._bytes_max = bytes_max
-        self._producer = os.urandom(16)
-        self._server: bytes | None = None
-        self._store: bytes | None = None
-        self._opening: asyncio.Task[bytes] | None = None
-        self._delivery = Delivery(self._loop, self._ready, self._forget, bytes_max)
-        self._gathered: list[tuple[bytes, bytes, asyncio.Future[int]]] = []
+        super().__init__(caller, where, timeout_ms)
+        self._puts = PutBatches(self, bytes_max)
         self._wanted: list[_Wanted] = []
         self._getting: set[asyncio.Task[None]] = set()
-        self._waits: set[asyncio.Future[bytes]] = set()
-
-    # Which process answers.
-
-    async def open(self) -> None:
-        """Used by ``broker.open_async``: learn who answers."""
-        await self._ready(self._timeout_ms)
-
-    async def _ready(self, timeout_ms: float) -> bytes:
-        if self._server is not None:
-            return self._server
-        if self._opening is None:
-            self._opening = self._loop.create_task(self._open(timeout_ms))
-            self._opening.add_done_callback(self._answered)
-        return await asyncio.shield(self._opening)
-
-    def _answered(self, task: asyncio.Task[bytes]) -> None:
-        self._opening = None
-        if not task.cancelled() and task.exception() is None:
-            self._server = task.result()
-
-    async def _open(self, timeout_ms: float) -> bytes:
-        body = wire.encode(wire.Open(wire.VERSION, self._producer))
-        opened = _reply(
-            wire.OPENED, await self._caller.call("queue.open", body, timeout_ms=timeout_ms)
-        )
-        if self._store is not None and opened.store != self._store:
-            raise UsageError(
-                f"{self.where}: another store is served there than before, or several are"
-                " registered under one name"
-            )
-        self._store = opened.store
-        return opened.process
-
-    def _forget(self, process: bytes) -> None:
-        if self._server == process:
-            self._server = None
-
-    async def _ask(
-        self,
-        method: str,
-        make: Callable[[bytes], wire.Asking],
-        decoder: msgspec.msgpack.Decoder[T],
-        timeout_ms: float | None = None,
-    ) -> T:
-        """Ask what may be asked again."""
-        self._check_open()
-        until_s = self._loop.time() + (timeout_ms or self._timeout_ms) / 1000
-        while True:
-            left_ms = max(1.0, (until_s - self._loop.time()) * 1000)
-            try:
-                process = self._server or await self._ready(left_ms)
-                body = wire.encode(make(process))
-                called = self._caller.call(method, body, timeout_ms=left_ms)
-                if method in ("queue.wait", "queue.take"):
-                    self._waits.add(called)
-                    called.add_done_callback(self._waits.discard)
-                return _reply(decoder, await called)
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if self._closed and (task is None or not task.cancelling()):
-                    raise UsageError(CLOSED) from None
-                raise
-            except (LinkError, OverloadError) as error:
-                if self._closed:
-                    raise UsageError(CLOSED) from None
-                if self._loop.time() + AGAIN_S >= until_s:
-                    raise
-                last: DragomanError = error
-            except RemoteError as error:
-                if error.code != wire.OTHER_PROCESS:
-                    raise wire.from_wire(error) from None
-                self._forget(process)
-                if self._loop.time() + AGAIN_S >= until_s:
-                    raise ConnectError(
-                        f"{self.where}: one process after the other answers; are several stores"
-                        " registered under one name?"
-                    ) from None
-                continue
-            except DeadlineError as error:
-                raise DeadlineError(
-                    f"{self.where}: no answer within {timeout_ms or self._timeout_ms:g} ms",
-                    endpoint=error.endpoint,
-                    retry_safe=True,
-                ) from None
-            if not isinstance(last, LinkError) or last.retry_safe:
-                await asyncio.sleep(AGAIN_S)
 
     # Putting.
-
-    def _send(
-        self, method: str, make: Callable[[bytes, int, int, int, bool], wire.Asking], size: int
-    ) -> asyncio.Future[bytes]:
-        async def send(
-            process: bytes, sequence: int, ended: int, after: int, again: bool, timeout_ms: float
-        ) -> bytes:
-            body = wire.encode(make(process, sequence, ended, after, again))
-            return await self._caller.call(method, body, timeout_ms=timeout_ms)
-
-        self._check_open()
-        deadline_s = self._loop.time() + self._timeout_ms / 1000
-        return self._delivery.add(Batch(send, size, deadline_s, self._loop.create_future()))
-
-    def _send_put(
-        self, queues: bytes | list[bytes], messages: list[bytes], size: int
-    ) -> asyncio.Future[bytes]:
-        producer = self._producer
-        return self._send(
-            "queue.put",
-            lambda process, sequence, ended, after, again: wire.Put(
-                process, producer, sequence, ended, after, again, queues, messages
-            ),
-            size,
-        )
 
     async def put(self, queue: Name, message: bytes) -> int:
         """See ``MessageStore.put``. What is put in the same tick of the loop travels together."""
         self._check_open()
-        future: asyncio.Future[int] = self._loop.create_future()
-        name = queue_bytes(queue)
-        if not self._gathered:
-            self._loop.call_soon(self._put_gathered)
-        self._gathered.append((name, message_bytes(message), future))
-        return await future
-
-    def _put_gathered(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        at = 0
-        while at < len(gathered):
-            size, end = 0, at
-            while end < len(gathered) and end - at < BATCH_MESSAGES and size < BATCH_BYTES:
-                size += len(gathered[end][0]) + len(gathered[end][1])
-                end += 1
-            batch = gathered[at:end]
-            at = end
-            futures = [future for _, _, future in batch]
-            queues = [queue for queue, _, _ in batch]
-            try:
-                sent = self._send_put(queues, [message for _, message, _ in batch], size)
-            except DragomanError as error:
-                for future in futures:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            sent.add_done_callback(partial(_share, futures))
+        return await self._puts.put(queue_bytes(queue), message_bytes(message))
 
     async def put_many(self, queues: Any, messages: Iterable[bytes] | None = None) -> list[int]:
         """See ``MessageStore.put_many``. It goes out in batches of some megabytes; when one of them
         fails, others may have been stored."""
         names, bodies = puts_of(queues, messages)
         self._check_open()
-        if self._gathered:
-            self._put_gathered()
-        sent: list[asyncio.Future[bytes]] = []
-        at = 0
-        while at < len(bodies):
-            size, end = _portion(names, bodies, at)
-            while self._delivery.bytes > self._bytes_max // 2:
-                under_way = [future for future in sent if not future.done()]
-                if not under_way:
-                    break  # it is others' that waits, and the delivery says if it is too much
-                await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-            if any(future.done() and future.exception() for future in sent):
-                break
-            part = names if isinstance(names, bytes) else names[at:end]
-            sent.append(self._send_put(part, bodies[at:end], size))
-            at = end
-        offsets: list[int] = []
-        for reply in await asyncio.gather(*sent, return_exceptions=True):
-            if isinstance(reply, BaseException):
-                raise wire.from_wire(reply) if isinstance(reply, DragomanError) else reply
-            part_offsets = _reply(wire.OFFSETS, reply)
-            offsets += part_offsets
-        return offsets
+        return await self._puts.put_many(names, bodies)
 
     async def delete(self, queue: Name) -> bool:
         """See ``MessageStore.delete``."""
         name = queue_bytes(queue)
-        producer = self._producer
         try:
-            reply = await self._send(
-                "queue.delete",
-                lambda process, sequence, ended, after, again: wire.Delete(
-                    process, producer, sequence, ended, after, again, name
-                ),
-                len(name),
-            )
+            reply = await self._puts.delete(name)
         except DragomanError as error:
             raise wire.from_wire(error) from None
-        return _reply(wire.FLAG, reply)
+        return reply_of(wire.FLAG, reply)
 
     # Getting.
 
@@ -542,13 +331,12 @@ class ServedStore(Owned):
         )
 
     def _flush(self) -> None:
-        if self._gathered:
-            self._put_gathered()
+        self._puts.flush()
 
     async def _close(self) -> None:
         for called in list(self._waits):
             called.cancel()
-        await self._delivery.drain()
+        await self._puts.drain()
         if self._getting:
             await asyncio.wait(self._getting)
         await self._caller.close()
@@ -571,49 +359,6 @@ class ServedStore(Owned):
 _NOTHING = msgspec.msgpack.Decoder(Any)
 
 
-def _reply(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
-    try:
-        return decoder.decode(body)
-    except msgspec.DecodeError:
-        raise DragomanError("the server's reply is none of this method's") from None
-
-
 def _end(future: asyncio.Future[list[bytes]], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
-
-
-def _portion(names: bytes | list[bytes], bodies: list[bytes], at: int) -> tuple[int, int]:
-    """What goes into the next request: its size, and where it ends."""
-    if len(bodies) - at <= BATCH_MESSAGES:
-        size = sum(map(len, bodies[at:] if at else bodies))
-        if isinstance(names, list):
-            size += sum(map(len, names[at:] if at else names))
-        if size <= BATCH_BYTES:
-            return size, len(bodies)
-    size, end = 0, at
-    while end < len(bodies) and end - at < BATCH_MESSAGES and size < BATCH_BYTES:
-        size += len(bodies[end]) + (len(names[end]) if isinstance(names, list) else 0)
-        end += 1
-    return size, end
-
-
-def _share(futures: list[asyncio.Future[int]], done: asyncio.Future[bytes]) -> None:
-    """The offsets of a batch, or its error, to those who put."""
-    error: BaseException | None = asyncio.CancelledError() if done.cancelled() else done.exception()
-    offsets: list[int] = []
-    if error is None:
-        try:
-            offsets = _reply(wire.OFFSETS, done.result())
-        except DragomanError as wrong:
-            error = wrong
-    if error is None and len(offsets) == len(futures):
-        for future, offset in zip(futures, offsets, strict=True):
-            if not future.done():
-                future.set_result(offset)
-        return
-    if isinstance(error, DragomanError):
-        error = wire.from_wire(error)
-    for future in futures:
-        if not future.done():
-            future.set_exception(error or DragomanError("the server's reply is none"))

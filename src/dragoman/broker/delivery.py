@@ -1,7 +1,7 @@
 """``Delivery``: a client's requests that change queues, each sent until it is done once.
 
-``client`` gives it batches of messages; ``docs/formats/broker.md`` ("Nothing is put twice") has the
-rules that server and client keep together.
+``batching`` gives it batches of messages; ``docs/formats/broker.md`` ("Nothing is put twice") has
+the rules that server and client keep together.
 
 Invariants: batches are numbered in the order given, and done in that order: each names the one
 before it that has not ended, and the server does none before that. While the connection is whole up
