@@ -17,9 +17,10 @@ FAST := tests/wire tests/conformance tests/balance tests/flow tests/observe/test
 	test_signatures test_stopping test_tables test_timers test_waiting test_documented_formats \
 	agent/test_config agent/test_contract cluster/test_peers cluster/test_pool_order \
 	cluster/test_selection cluster/test_service cluster/test_service_model dubbo/client/test_client \
-	dubbo/server/test_calls dubbo/types/test_declaration dubbo/upstream/test_departure \
-	dubbo/upstream/test_transcoder queue/api/test_model queue/api/test_store queue/recovery/test_repair \
-	registry/test_dubbo_url registry/test_urls rpc/test_calling rpc/test_metadata \
+	dubbo/client/test_values dubbo/server/test_calls dubbo/types/test_declaration \
+	dubbo/upstream/test_departure dubbo/upstream/test_transcoder queue/api/test_model \
+	queue/api/test_store queue/recovery/test_repair registry/test_dubbo_url registry/test_urls \
+	rpc/test_calling rpc/test_metadata \
 	rpc/test_service_arguments rpc/test_service_declarations rpc/test_services rpc/test_session_calls \
 	rpc/test_session_violations))
 

@@ -28,6 +28,7 @@ TESTS = (
     "tests/broker/test_conformance.py",
     "tests/cli",
     "tests/dubbo/client/test_client.py",
+    "tests/dubbo/client/test_values.py",
     "tests/dubbo/types/test_declaration.py",
     "tests/dubbo/upstream/test_json_to_hessian2.py",
     "tests/observe",

@@ -1,75 +1,34 @@
-"""Dubbo's registry in a real ZooKeeper that is killed, wiped, stopped and written to by others."""
+"""Dubbo's registry in a real ZooKeeper that others read and write too."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import logging.config
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from urllib.parse import quote
 
 import pytest
 import uvloop
-from kazoo.client import KazooClient
 from kazoo.security import make_digest_acl
 
 from dragoman.errors import RegistryError
-from dragoman.registry import Registration, Registry, check_registry_url, open_registry
+from dragoman.registry import Registration, check_registry_url, open_registry
 from dragoman.registry.methods import Method
 from dragoman.registry.names import EVERY
 from dragoman.registry.url import parse_zookeeper
-from dragoman.registry.zookeeper import ZookeeperRegistry, ZookeeperSettings
-from tests.load_factor import load_factor
+from dragoman.registry.zookeeper import ZookeeperRegistry
+from tests.registry.zookeeper_entries import (
+    PATIENT,
+    addresses,
+    java,
+    node,
+    opened,
+    provider_url,
+    root_of,
+)
 from tests.waiting import until
 
 from .conftest import INTERFACE, endpoint
 from .zookeeper_server import ZookeeperServer
-
-QUICK = ZookeeperSettings(
-    session_timeout_s=1.0, request_timeout_s=1.0, check_s=0.5, reconcile_s=60.0, grace_s=3.0
-)
-
-# Where a slow answer is not what is looked at.
-PATIENT = ZookeeperSettings(session_timeout_s=30.0, request_timeout_s=30.0)
-
-
-def opened(server: ZookeeperServer, settings: ZookeeperSettings = QUICK) -> ZookeeperRegistry:
-    return ZookeeperRegistry([f"127.0.0.1:{server.port}"], settings=settings)
-
-
-@contextmanager
-def java(url: str) -> Iterator[KazooClient]:
-    """Somebody else's client."""
-    place = parse_zookeeper(url.partition("://")[2])
-    client = KazooClient(hosts=",".join(place.hosts), timeout=5.0)
-    client.start()
-    try:
-        yield client
-    finally:
-        client.stop()
-        client.close()
-
-
-def provider_url(port: int, more: str = "", interface: str = INTERFACE) -> str:
-    return (
-        f"dubbo://127.0.0.1:{port}/{interface}?anyhost=true&application=shop&dubbo=2.0.2"
-        f"&interface={interface}&methods=hash&pid=1&release=2.7.23&side=provider"
-        f"&timestamp=1700000000000{more}"
-    )
-
-
-def node(root: str, url: str, category: str = "providers", interface: str = INTERFACE) -> str:
-    return f"{root}/{interface}/{category}/{quote(url, safe='')}"
-
-
-def root_of(url: str) -> str:
-    return parse_zookeeper(url.partition("://")[2]).root
-
-
-async def addresses(registry: Registry) -> list[str]:
-    return [each.address for each in (await registry.services()).get(INTERFACE, [])]
 
 
 def test_a_url_names_hosts_root_and_user() -> None:
@@ -214,169 +173,6 @@ def test_what_is_registered_is_what_java_looks_for(zookeeper_url: str) -> None:
     uvloop.run(scenario())
 
 
-def test_a_registration_that_somebody_deletes_is_made_again(own_zookeeper: ZookeeperServer) -> None:
-    async def scenario() -> None:
-        registry = opened(own_zookeeper)
-        handle = await registry.register(endpoint(30000))
-        await handle.ready(5)
-        with java(own_zookeeper.url) as other:
-
-            def purge() -> None:
-                folder = f"/dubbo/{INTERFACE}/dragoman"
-                (name,) = other.get_children(folder)
-                other.delete(f"{folder}/{name}")
-
-            await asyncio.to_thread(purge)
-            await asyncio.sleep(0.2)
-            assert await addresses(registry) == ["127.0.0.1:30000"]
-        await registry.close()
-
-    uvloop.run(scenario())
-
-
-def test_an_outage_changes_nothing_and_ends_by_itself(own_zookeeper: ZookeeperServer) -> None:
-    async def scenario() -> None:
-        provider, consumer = opened(own_zookeeper), opened(own_zookeeper)
-        handle = await provider.register(endpoint(30000))
-        await handle.ready(5)
-        seen: list[list[Registration]] = []
-        watch = consumer.watch(INTERFACE, seen.append)
-        await until(lambda: watch.current == [endpoint(30000)])
-        own_zookeeper.kill()
-        await until(lambda: not consumer.healthy)
-        with pytest.raises(RegistryError):
-            await consumer.services()
-        await asyncio.sleep(0.5)
-        assert watch.current == [endpoint(30000)]
-        await asyncio.to_thread(own_zookeeper.start)
-        began_s = time.monotonic()
-        await until(lambda: consumer.healthy and provider.healthy)
-        assert time.monotonic() - began_s < 2.0 * load_factor()
-        # Changes are seen again.
-        await (await provider.register(endpoint(30001))).ready(5)
-        await until(lambda: watch.current == [endpoint(30000), endpoint(30001)])
-        assert seen == [
-            *([] if seen[0] else [[]]),
-            [endpoint(30000)],
-            [endpoint(30000), endpoint(30001)],
-        ]
-        await provider.close()
-        await until(lambda: watch.current == [])
-        await consumer.close()
-
-    uvloop.run(scenario())
-
-
-def test_data_that_are_lost_are_put_again_and_nobody_sees_an_empty_list(
-    own_zookeeper: ZookeeperServer,
-) -> None:
-    async def scenario() -> None:
-        provider, consumer = opened(own_zookeeper), opened(own_zookeeper)
-        mortal = opened(own_zookeeper)
-        await (await provider.register(endpoint(30000))).ready(5)
-        await (await mortal.register(endpoint(30001))).ready(5)
-        seen: list[list[Registration]] = []
-        watch = consumer.watch(INTERFACE, seen.append)
-        await until(lambda: len(watch.current) == 2)
-        seen.clear()
-        own_zookeeper.kill()
-        own_zookeeper.wipe()
-        await mortal.close()
-        await asyncio.to_thread(own_zookeeper.start)
-
-        async def stands() -> bool:
-            try:
-                return await addresses(consumer) == ["127.0.0.1:30000"]
-            except RegistryError:
-                return False
-
-        began_s = time.monotonic()
-        while not await stands():
-            assert time.monotonic() - began_s < 5.0 * load_factor()
-            await asyncio.sleep(0.02)
-        assert provider.statistics().leases_lost_total == 1
-        # The one that did not come back is dropped when the grace is over.
-        await until(lambda: watch.current == [endpoint(30000)], 6.0)
-        assert seen == [[endpoint(30000)]]
-        await provider.close()
-        await consumer.close()
-
-    uvloop.run(scenario())
-
-
-def test_a_session_that_runs_out_is_replaced(own_zookeeper: ZookeeperServer) -> None:
-    """The server stands still for longer than sessions last, then lets them all expire."""
-
-    async def scenario() -> None:
-        provider, consumer = opened(own_zookeeper), opened(own_zookeeper)
-        handle = await provider.register(endpoint(30000))
-        await handle.ready(5)
-        watch = consumer.watch(INTERFACE)
-        await until(lambda: watch.current != [])
-        own_zookeeper.pause()
-        await asyncio.sleep(2.5)
-        assert watch.current == [endpoint(30000)]
-        own_zookeeper.resume()
-        await until(lambda: provider.healthy and consumer.healthy, 10)
-        await asyncio.sleep(0.3)
-        assert await addresses(consumer) == ["127.0.0.1:30000"]
-        assert watch.current == [endpoint(30000)]
-        await provider.close()
-        await until(lambda: watch.current == [], 5)
-        await consumer.close()
-
-    uvloop.run(scenario())
-
-
-def test_who_unregisters_while_zookeeper_is_away_is_gone_when_it_is_back(
-    own_zookeeper: ZookeeperServer,
-) -> None:
-    async def scenario() -> None:
-        registry = opened(own_zookeeper)
-        handle = await registry.register(endpoint(30000))
-        await handle.ready(5)
-        await (await registry.register(endpoint(30001))).ready(5)
-        own_zookeeper.kill()
-        await until(lambda: not registry.healthy)
-        assert not await handle.unregister(0.2)
-        await asyncio.to_thread(own_zookeeper.start)
-        await until(lambda: registry.healthy, 10)
-
-        async def gone() -> bool:
-            return await addresses(registry) == ["127.0.0.1:30001"]
-
-        began_s = time.monotonic()
-        while not await gone():
-            assert time.monotonic() - began_s < 2.0 * load_factor()
-            await asyncio.sleep(0.02)
-        await registry.close()
-
-    uvloop.run(scenario())
-
-
-def test_who_starts_while_zookeeper_is_away_waits_and_may_leave(
-    own_zookeeper: ZookeeperServer,
-) -> None:
-    async def scenario() -> None:
-        own_zookeeper.kill()
-        registry = opened(own_zookeeper)
-        watch = registry.watch(INTERFACE)
-        with pytest.raises(RegistryError, match="no list of"):
-            await watch.ready(0.3)
-        handle = await registry.register(endpoint(30000))
-        with pytest.raises(RegistryError, match="is not registered within"):
-            await handle.ready(0.2)
-        leaver = opened(own_zookeeper)
-        began_s = time.monotonic()
-        await leaver.close()
-        assert time.monotonic() - began_s < 3.5 * load_factor()
-        await asyncio.to_thread(own_zookeeper.start)
-        await until(lambda: watch.current == [endpoint(30000)])
-        await registry.close()
-
-    uvloop.run(scenario())
-
-
 def test_methods_are_known_where_providers_publish_them(zookeeper_url: str) -> None:
     async def scenario() -> None:
         registry = open_registry(zookeeper_url)
@@ -495,25 +291,5 @@ def test_a_place_that_is_refused_does_not_keep_others_from_theirs(zookeeper_url:
         assert not refused.registered
         assert "access is denied" in registry.reason
         await registry.close()
-
-    uvloop.run(scenario())
-
-
-def test_who_no_longer_waits_for_a_withdrawal_is_withdrawn_all_the_same(
-    own_zookeeper: ZookeeperServer,
-) -> None:
-    async def scenario() -> None:
-        registry, other = opened(own_zookeeper, PATIENT), opened(own_zookeeper, PATIENT)
-        handle = await registry.register(endpoint(30000))
-        await handle.ready(30)
-        watch = other.watch(INTERFACE)
-        await until(lambda: watch.current == [endpoint(30000)], 30)
-        leaving = asyncio.create_task(handle.unregister(timeout_s=30))
-        await asyncio.sleep(0)
-        leaving.cancel()
-        # Before what it asked for is sent, so it is up to the registrar.
-        await until(lambda: watch.current == [], 30)
-        await registry.close()
-        await other.close()
 
     uvloop.run(scenario())
