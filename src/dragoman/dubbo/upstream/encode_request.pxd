@@ -1,5 +1,6 @@
 from libc.stdint cimport uint32_t, uint64_t
 
+from dragoman.dubbo.upstream.target cimport Target
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.dubbo.fastjson cimport Invocation
 from dragoman.wire.json.string cimport Slice
@@ -26,22 +27,10 @@ cdef struct Asked:
     bint gson          # the result comes back as JSON in a string
 
 
-cdef class Requests:
+cdef class Requests(Target):
     cdef readonly int serialization
-    cdef bint _lengths
-    cdef bytes _group
-    cdef bytes _version
-    # What calls must name beside it: the path, which may be one before each interface's name, and
-    # the token.
-    cdef bytes _path
-    cdef bint _before
-    cdef Buffer _whole_path
-    cdef bytes _token
     cdef Buffer _scratch
     cdef Requests _inner
-    # What may be called, and which of it was called last; None for anything.
-    cdef list _interfaces
-    cdef Py_ssize_t _asked_last
     cdef bint _marks        # it is another's _inner: enums are to be told from beans
     cdef object _constants  # the classes that are enums in the latest request, if it says so
 
@@ -51,9 +40,6 @@ cdef class Requests:
     ) except -1
     cdef int write_echo(self, Buffer out, uint64_t id, bytes interface) except -1
     cdef int _fastjson2(self, Buffer out, uint64_t id, object constants) except -1
-    cdef void _invocation(self, Invocation* to, uint32_t timeout_ms) noexcept
-    cdef int _serve_under(self, Invocation* call) except -1
-    cdef int _check_interface(self, const Slice* name) except -1
     cdef int _form(
         self, Buffer out, uint64_t id, const char* body, Py_ssize_t n, uint32_t timeout_ms
     ) except -1
