@@ -1,7 +1,9 @@
 """The table of HTTP request cases: bytes, the requests expected from them, and the verdict.
 
 Each case is run whole, a byte at a time, split at every place and with more bytes after it
-(``test_http_requests``); those that are accepted are also shown to h11 and llhttp.
+(``test_requests``); those that are accepted are also shown to h11 and llhttp.
+
+Long because it is one table, in parts by what of a request a row is about.
 """
 
 from __future__ import annotations
