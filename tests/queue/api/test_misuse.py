@@ -160,7 +160,7 @@ def test_a_store_that_grows_to_a_stray_files_number_goes_on(
                 store.put("q", message)
                 expected.append(message)
             store.compact()
-            store._renew_meta()
+            store._upkeep.rewrite_meta()
             store.sync()
     assert {damage.file for damage in verify(path)} <= set(names)
     for name in names:

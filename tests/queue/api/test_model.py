@@ -110,7 +110,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def rewrite(self) -> None:
-        self.store._renew_meta()
+        self.store._upkeep.rewrite_meta()
 
     @rule(most=st.integers(1, 200))
     def retain(self, most: int) -> None:

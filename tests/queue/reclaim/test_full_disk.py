@@ -53,7 +53,7 @@ def test_what_goes_gives_space_back_although_the_disk_is_full(
         elif way == "delete":
             store.delete("q1")
         else:
-            store._retention.messages = length // 2
+            store._upkeep.retention.messages = length // 2
         deadline = time.monotonic() + 60
         while True:
             try:

@@ -11,7 +11,7 @@ import pytest
 
 from dragoman.errors import StorageError
 from dragoman.queue import QueueStore
-from dragoman.queue.api import store
+from dragoman.queue.api import upkeep
 from tests.queue.faults import FaultyFiles
 
 SMALL = {"segment_bytes": 1 << 16, "memory_bytes": 1 << 20, "cache_bytes": 1 << 16}
@@ -19,7 +19,7 @@ SMALL = {"segment_bytes": 1 << 16, "memory_bytes": 1 << 20, "cache_bytes": 1 << 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "META_DEAD_BYTES", 2000)
+    monkeypatch.setattr(upkeep, "META_DEAD_BYTES", 2000)
 
 
 def filled(queue_store: QueueStore, rounds: int = 60) -> dict[str, tuple[int, int, int]]:
@@ -79,7 +79,7 @@ def test_a_meta_that_is_mostly_dead_is_rewritten(tmp_path: Path, durability: str
         # Numbers of deleted queues do not come back.
         assert opened.put("gone0", b"anew") == 0
         assert opened._id("gone0") > 81
-        opened._renew_meta()
+        opened._upkeep.rewrite_meta()
     with QueueStore(tmp_path, **SMALL) as opened:
         assert opened.damage == [] and opened.get("gone0", 0, 9) == [b"anew"]
     assert not (tmp_path / "META.new").exists()
@@ -92,13 +92,13 @@ def test_a_removed_segment_is_not_missing_after_it(tmp_path: Path) -> None:
         opened.trim("q", 900)
         opened.upkeep()
         assert not (tmp_path / "0000000001.seg").exists()
-        opened._renew_meta()
+        opened._upkeep.rewrite_meta()
     with QueueStore(tmp_path, **SMALL) as opened:
         assert opened.damage == []
         opened.delete("q")
         opened.sync()
         opened.upkeep()
-        opened._renew_meta()
+        opened._upkeep.rewrite_meta()
     with QueueStore(tmp_path, **SMALL) as opened:
         assert opened.damage == [] and opened.put("q", b"") == 0
 
@@ -110,7 +110,7 @@ def test_a_missing_segment_is_still_missing_after_it(tmp_path: Path) -> None:
     for _ in range(2):
         with QueueStore(tmp_path, **SMALL) as opened:
             assert opened.damage[0].file == "0000000003.seg"
-            opened._renew_meta()
+            opened._upkeep.rewrite_meta()
 
 
 def test_puts_commits_and_trims_go_on_meanwhile(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_puts_commits_and_trims_go_on_meanwhile(tmp_path: Path) -> None:
         for thread in threads:
             thread.start()
         for _ in range(30):
-            opened._renew_meta()
+            opened._upkeep.rewrite_meta()
         ended.set()
         for thread in threads:
             thread.join()
@@ -164,7 +164,7 @@ def test_a_disk_that_fails_meanwhile_costs_nothing(tmp_path: Path, kind: str, co
         opened.sync()
         files.fail(kind, number, code)
         try:
-            opened._renew_meta()
+            opened._upkeep.rewrite_meta()
             failed = False
         except StorageError:
             failed = True
@@ -176,7 +176,7 @@ def test_a_disk_that_fails_meanwhile_costs_nothing(tmp_path: Path, kind: str, co
             with pytest.raises(StorageError):
                 opened.close()
         else:
-            opened._renew_meta()
+            opened._upkeep.rewrite_meta()
             opened.close()
         with QueueStore(path, **SMALL) as opened:
             assert opened.damage == []

@@ -94,7 +94,7 @@ def live(
             if chance > 0.5:
                 store.compact()
         elif chance < 0.55:
-            store._renew_meta()
+            store._upkeep.rewrite_meta()
         elif chance < 0.57:
             store.upkeep()
         if not alive():

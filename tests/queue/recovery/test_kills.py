@@ -18,9 +18,8 @@ import sys, random
 sys.path.insert(0, ".")
 from tests.queue.recovery.known_stores import SMALL, message
 from dragoman.queue import QueueStore
-from dragoman.queue.api import background
-from dragoman.queue.api import store as module
-module.META_DEAD_BYTES = 3000
+from dragoman.queue.api import background, upkeep
+upkeep.META_DEAD_BYTES = 3000
 background.COMPACTION_S = background.UPKEEP_S = 0.01
 store = QueueStore(sys.argv[1], durability=sys.argv[2], compact_below=0.7, **SMALL)
 rng = random.Random(int(sys.argv[3]))

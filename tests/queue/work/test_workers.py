@@ -224,7 +224,7 @@ def test_what_is_done_out_of_order_is_kept_over_closing(durability: str, tmp_pat
     for _ in range(2):
         store, _ = filled(tmp_path, durability=durability)
         assert list(store.groups("q")) in ([b"g"], [])
-        store._renew_meta()
+        store._upkeep.rewrite_meta()
         store.close()
     store, _ = filled(tmp_path, durability=durability)
     worker = store.workers("q", "g", attempts_max=5, dead_letter="dead")

@@ -148,7 +148,7 @@ class Model:
         self.clock.advance(self.rng.choice([0.1, 0.5, 1.1, 4]))
 
     def upkeep(self) -> None:
-        self.rng.choice([self.store.upkeep, self.store.sync, self.store._renew_meta])()
+        self.rng.choice([self.store.upkeep, self.store.sync, self.store._upkeep.rewrite_meta])()
         if self.rng.random() < 0.3:
             worked = self.store._work
             for group in worked.known():

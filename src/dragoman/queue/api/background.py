@@ -11,6 +11,7 @@ import time
 import weakref
 from typing import Protocol
 
+from dragoman.queue.api.upkeep import Upkeep
 from dragoman.queue.engine.threads import StoreThreads
 
 UPKEEP_S = 1.0
@@ -20,11 +21,7 @@ COMPACTION_S = 1.0
 class Tended(Protocol):
     """A ``QueueStore``."""
 
-    def _collect_due(self) -> None: ...
-
-    def _upkeep_due(self) -> None: ...
-
-    def _compaction_due(self) -> bool: ...
+    _upkeep: Upkeep
 
 
 def run_upkeep(store: weakref.ref[Tended], part: StoreThreads, ended: threading.Event) -> None:
@@ -39,10 +36,10 @@ def run_upkeep(store: weakref.ref[Tended], part: StoreThreads, ended: threading.
         if there is None:
             return
         if due:
-            there._collect_due()
+            there._upkeep.collect_due()
         if time.monotonic() >= next_s:
             next_s = time.monotonic() + UPKEEP_S
-            there._upkeep_due()
+            there._upkeep.run_due()
         del there
 
 
@@ -53,5 +50,5 @@ def run_compaction(store: weakref.ref[Tended], ended: threading.Event) -> None:
         there = store()
         if there is None:
             return
-        wait_s = COMPACTION_S if there._compaction_due() else min(60.0, 2 * wait_s + 1)
+        wait_s = COMPACTION_S if there._upkeep.compaction_due() else min(60.0, 2 * wait_s + 1)
         del there

@@ -1,6 +1,9 @@
 """``QueueStore``: a million queues and more in one process, on one disk.
 
-What users open. Options are checked here, threads started and stopped; the rest is the engine's.
+What users open. Options are checked here, threads started and stopped; the rest is the engine's, or
+of what a store has: ``Positions`` of groups, ``Work`` that they share, ``Upkeep``. Long because it
+is all that users call, each method with what it promises.
+
 The invariants: a store that could not be opened leaves no thread, lock or descriptor behind; every
 public method that is written here and touches the engine is a use of it (``_using``), so that it
 ends before ``close`` lets go of what it needs; what the store's own threads call is not.
@@ -31,6 +34,7 @@ from dragoman.queue.api.interface import KeyOf
 from dragoman.queue.api.positions import Positions
 from dragoman.queue.api.report import Damage, Statistics
 from dragoman.queue.api.retention import Retention
+from dragoman.queue.api.upkeep import Upkeep
 from dragoman.queue.api.verification import verify_segments
 from dragoman.queue.disk.directory import StoreDirectory, direct_alignment, prepare
 from dragoman.queue.disk.epochs import EPOCH, Epochs
@@ -43,11 +47,6 @@ from dragoman.queue.work.settings import (
 from dragoman.queue.work.workers import Work, Workers, workers_of
 
 log = logging.getLogger(__name__)
-# After the journal could not be made shorter.
-UPKEEP_RETRY_S = 0.05
-ANY_SEGMENT = 2**64 - 1
-# META is rewritten when so many bytes of it are dead, and more than half.
-META_DEAD_BYTES = 1 << 20
 
 # How often a store looks whether a queue that is waited for has grown: at first, and at the least.
 WAIT_S = 0.0005, 0.02
@@ -119,6 +118,7 @@ class QueueStore(Engine):
         create: bool = True,
         files: Files | None = None,
     ) -> None:
+        # Long because each option is checked and handed on by its name.
         level, interval_ms = durability_of(durability)
         checked(
             memory_bytes=memory_bytes,
@@ -135,16 +135,16 @@ class QueueStore(Engine):
         )
         if files is not None and not isinstance(files, Files):
             raise UsageError(f"files is a Files, not {type(files).__name__}")
-        self._compact_below = compact_below
-        self._compaction_bytes_s = compaction_bytes_s
-        self._compaction_memory_bytes = compaction_memory_bytes
-        self._compacting = threading.Lock()
-        self._retention = Retention(retention_s, retention_bytes, retention_messages)
         self._level = level
-        self._complaints: dict[str, float] = {}
         self._ended = threading.Event()
-        self._maintaining = threading.Lock()
         self._positions = Positions(self)
+        self._upkeep = Upkeep(
+            self,
+            Retention(retention_s, retention_bytes, retention_messages),
+            compact_below=compact_below,
+            compaction_bytes_s=compaction_bytes_s,
+            compaction_memory_bytes=compaction_memory_bytes,
+        )
         self._working = threading.Lock()
         self._work = Work(self)
         self._clock: Clock = SYSTEM_CLOCK
@@ -290,32 +290,9 @@ class QueueStore(Engine):
     def statistics(self) -> Statistics:
         """Counters since opening, and sizes now."""
         with self._using():
-            return Statistics(**self._statistics(), stamped_ahead_s=self._retention.ahead_s)  # type: ignore[arg-type]
+            return Statistics(**self._statistics(), stamped_ahead_s=self._upkeep.retention.ahead_s)  # type: ignore[arg-type]
 
     # Upkeep.
-
-    def _collect_due(self) -> None:
-        try:
-            with self._maintaining:
-                self._collect_journal()
-        except DragomanError as error:
-            # What gives space back has its turn all the same.
-            self._complain(error)
-            self._ended.wait(UPKEEP_RETRY_S)
-
-    def _upkeep_due(self) -> None:
-        try:
-            self._upkeep()
-        except DragomanError as error:
-            self._complain(error)
-
-    def _complain(self, error: DragomanError) -> None:
-        # The same once a minute, whatever else is said or succeeds between.
-        now_s = time.monotonic()
-        if not self._ended.is_set() and now_s >= self._complaints.get(str(error), 0.0):
-            self._complaints = {text: s for text, s in self._complaints.items() if s > now_s}
-            self._complaints[str(error)] = now_s + 60
-            log.warning("%s: upkeep: %s", self.path, error)
 
     def upkeep(self) -> int:
         """What a thread does each second: retention, giving space back; how many bytes it gave.
@@ -324,88 +301,17 @@ class QueueStore(Engine):
         when their whole segment is, or when it is compacted.
         """
         with self._using(True):
-            return self._upkeep()
-
-    def _upkeep(self) -> int:
-        if not self._directory.locked:
-            self._poison_removed()
-        for group in self._work.known():
-            group.save(wait=False)
-        with self._maintaining:
-            self._sync_meta(self._level != 0)
-            if self._retention.messages is not None:
-                self._trim_lengths(self._retention.messages)
-            returned = self._remove_dead()
-            retention = self._retention
-            now_s = retention.now_s(self._oldest, self._complain)
-            while (oldest := self._oldest()) is not None:
-                slot, newest_s = oldest
-                if not retention.past(newest_s, now_s, self._log_bytes):
-                    break
-                self._drop(slot)
-                freed = self._remove_dead()
-                if not freed:
-                    break  # a reader holds it, or there is nothing to give
-                returned += freed
-            self._collect_journal()
-            whole, dead = self._meta_dead()
-            if dead > META_DEAD_BYTES and 2 * dead > whole:
-                self._rewrite_meta(self._positions.lock, self._positions.groups)
-            self._reserve_meta()
-        return returned
-
-    def _log_bytes(self) -> int:
-        return self._statistics()["log_bytes"]
-
-    def _renew_meta(self) -> None:
-        with self._maintaining:
-            self._rewrite_meta(self._positions.lock, self._positions.groups)
-
-    def _compaction_due(self) -> bool:
-        # What fails is logged, and tried again after a while.
-        try:
-            self._compact_once(ANY_SEGMENT, self._compaction_bytes_s)
-            return True
-        except DragomanError as error:
-            if not (self._ended.is_set() or self._statistics()["poisoned"]):
-                log.warning("%s: compaction: %s", self.path, error)
-            return False
-
-    def _compact_once(self, before: int, bytes_s: int) -> int | None:
-        # One run: bytes given back, None when there was nothing to do.
-        if self._compact_below is None:
-            return None
-        with self._compacting:
-            result = self._compact(
-                self._maintaining,
-                self._compact_below,
-                before,
-                bytes_s,
-                self._compaction_memory_bytes,
-            )
-            if result is None:
-                return None
-            if result == (0, 0):
-                log.error("%s: compaction met a damaged block; verify says more", self.path)
-                return 0
-            with self._maintaining:
-                self._remove_dead()
-            return result[0] - result[1]
+            return self._upkeep.run()
 
     def compact(self) -> int:
         """Do at once, and as fast as the disk allows, what a thread does in the background.
 
-        Segments of which most is dead are replaced by what is alive of them, of those that
-        there are when it is called. Returns the bytes
-        that gave. Raises StorageError when the disk refuses; nothing is lost then.
+        Segments of which most is dead are replaced by what is alive of them, of those that there
+        are when it is called. Returns the bytes that gave. Raises StorageError when the disk
+        refuses; nothing is lost then.
         """
-        returned = 0
         with self._using(True):
-            # Not those that writers begin meanwhile: it would not end before they do.
-            before = max((number for _, number, _ in self._segments()), default=0)
-            while (freed := self._compact_once(before, 0)) is not None:
-                returned += freed
-        return returned
+            return self._upkeep.compact()
 
     # Consumers.
 
