@@ -37,6 +37,8 @@ from dragoman.queue.work.settings import (
 )
 
 if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
     from dragoman.broker.nats_store import NatsStore
 
 # How long JetStream is asked to wait for a record at a time: less than a try of ``Streams`` takes.
@@ -161,8 +163,8 @@ class NatsWorkers:
         except ApiError as error:
             raise self._streams.translated(error) from None
 
-    async def _pull(self, wait_s: float) -> _Record | None:
-        """The next record, None if there is none; its parts and what is done are left out."""
+    async def _next_message(self, wait_s: float) -> Msg:
+        """The consumer's answer: a record, or that there is none."""
         # Where ``max_ack_pending`` are out, JetStream answers when it expires and not before.
         asked: dict[str, Any] = {"batch": 1, "expires": round(min(max(wait_s, 0.1), WAIT_S) * 1e9)}
         if wait_s <= 0:
@@ -176,7 +178,7 @@ class NatsWorkers:
             )
             self._store._check_open()
             if message is not None:
-                break
+                return message
             # No server, or no such consumer any more.
             if self._loop.time() >= until_s:
                 raise DeadlineError(f"{self._store.where}: no server answers", retry_safe=True)
@@ -184,16 +186,20 @@ class NatsWorkers:
             await self._ready()
             await self._streams.pause(tries)
             tries += 1
+
+    async def _pull(self, wait_s: float) -> _Record | None:
+        """The next record, None if there is none; its parts and what is done are left out."""
+        message = await self._next_message(wait_s)
         if not message.reply.startswith("$JS.ACK."):
             return None
         tokens = message.reply.split(".")
         at = 4 if len(tokens) == 9 else 6
         delivered, seq = int(tokens[at]), int(tokens[at + 1])
-        record = decode(message.data, message.subject, seq)
+        found = Found(seq, decode(message.data, message.subject, seq))
         made = _Record(
             os.urandom(8),
             seq,
-            record.life,
+            found.record.life,
             message.reply,
             delivered,
             self._loop.time() + self._lease_s,
@@ -201,25 +207,9 @@ class NatsWorkers:
             set(),
             [],
         )
-        if record.kind == PART:
-            bodies = []
-        elif record.kind == LAST:
-            whole = self._store._reader._whole
-            bodies = [await whole(message.subject, Found(seq, record))]
-        else:
-            bodies = record.messages
-        trimmed = await self._store._positions.trimmed(self.queue)
-        least = self._floor or 0
-        if trimmed is not None and trimmed.life == record.life:
-            least = max(least, trimmed.position)
         if delivered > 1:
             await self._recall(made)
-        done = set(made.done)
-        made.left = {
-            record.first + number: body
-            for number, body in enumerate(bodies)
-            if record.first + number >= least and record.first + number not in done
-        }
+        made.left = await self._left(message.subject, found, set(made.done))
         made.fresh = set(made.left)
         by = self.settings.ordered_by
         if by is not None:
@@ -231,6 +221,24 @@ class NatsWorkers:
         if made.life in self._records and not made.left:
             await self._done(made, [])
         return made
+
+    async def _left(self, subject: str, found: Found, done: set[int]) -> dict[int, bytes]:
+        """Messages of a record by offset, without those that are done, or before the beginning."""
+        record = found.record
+        if record.kind == PART:
+            return {}
+        bodies = record.messages
+        if record.kind == LAST:
+            bodies = [await self._store._reader._whole(subject, found)]
+        least = self._floor or 0
+        trimmed = await self._store._positions.trimmed(self.queue)
+        if trimmed is not None and trimmed.life == record.life:
+            least = max(least, trimmed.position)
+        return {
+            offset: body
+            for offset, body in enumerate(bodies, record.first)
+            if offset >= least and offset not in done
+        }
 
     # What is known of a record that is not done as a whole.
 

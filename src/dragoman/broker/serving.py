@@ -132,19 +132,11 @@ async def serve(
         for option, value in registering.items():
             if value != _DEFAULTS[option].default:
                 raise UsageError(f"{option} is for the registry: say which one, by registry=")
+    else:
+        listening |= {"registry": registry, "name": name, **registering}
     service = StoreService(store, waiters_max=max(1, limit // 2))
-    handlers = service.handlers()
-    server: rpc.Server | RegisteredServer
     try:
-        if registry is None:
-            server = await rpc.serve(handlers, address, **listening)
-        else:
-            # Late, since it takes a while and few need it: registries speak HTTP.
-            from dragoman import cluster
-
-            server = await cluster.serve(
-                handlers, address, name=name, registry=registry, **listening, **registering
-            )
+        server = await _listen(service, address, listening)
     except (asyncio.CancelledError, Exception):
         await service.close()
         raise
@@ -152,6 +144,17 @@ async def serve(
     unwatch(server)
     watch(served)
     return served
+
+
+async def _listen(
+    service: StoreService, address: str | Address, options: dict[str, Any]
+) -> rpc.Server | RegisteredServer:
+    if "registry" not in options:
+        return await rpc.serve(service.handlers(), address, **options)
+    # Late, since it takes a while and few need it: registries speak HTTP.
+    from dragoman import cluster
+
+    return await cluster.serve(service.handlers(), address, **options)
 
 
 _DEFAULTS = inspect.signature(serve).parameters

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,47 +95,24 @@ def call(
     """
     import uvloop
 
-    texts = arguments or []
-    names = _split(types) if types is not None else None
+    wanted = _Call(
+        registry=registry,
+        interface=interface,
+        method=method,
+        texts=arguments or [],
+        types=_split(types) if types is not None else None,
+        group=group,
+        version=version,
+        timeout_ms=timeout,
+        attachments=dict(_attachment(each) for each in attachment or ()),
+        generic=generic,
+        with_class=with_class,
+    )
     # What is wrong is found before anything is connected.
-    through_invoke, values = _values(texts, names, generic=generic)
-    attachments = dict(_attachment(each) for each in attachment or ())
+    wanted.values(wanted.types)
     logging.getLogger("dragoman").addHandler(logging.NullHandler())
-
-    async def main() -> tuple[Any, dict[str, str], float]:
-        from dragoman import dubbo
-        from dragoman.registry.methods import types_of
-
-        ends = time.monotonic() + timeout / 1000
-
-        def left_ms() -> float:
-            """The time that is left for all that this command does."""
-            return max(1.0, (ends - time.monotonic()) * 1000)
-
-        async with dubbo.Client(registry) as client:
-            known, given, invoke = names, values, through_invoke
-            if known is None and not generic:
-                found = client.service(interface, group=group, version=version)
-                published = await client.methods(found, timeout_ms=left_ms())
-                known = types_of(published, method, len(texts))
-                if known is not None:
-                    invoke, given = _values(texts, known, generic=generic)
-            service = client.service(
-                interface,
-                group=group,
-                version=version,
-                timeout_ms=left_ms(),
-                attachments=attachments,
-                generic=invoke,
-            )
-            began = time.perf_counter()
-            result = await dubbo.invoke(service.method(method, known), *given)
-            took_ms = (time.perf_counter() - began) * 1000
-            value = _without_class(result.value) if invoke and not with_class else result.value
-            return value, result.attachments, took_ms
-
     try:
-        value, attached, took_ms = uvloop.run(main())
+        value, attached, took_ms = uvloop.run(wanted.made())
     except JavaError as error:
         raise RemoteError(f"{error.java_class}: {error}") from None
     text = _json_of(value, with_class=with_class)
@@ -143,6 +121,60 @@ def call(
         return
     whole = {"result": json.loads(text), "attachments": attached, "ms": round(took_ms, 3)}
     _write(json_file, json.dumps(whole, ensure_ascii=False))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """One call as the options say it. ``types`` is None where they are to be found."""
+
+    registry: str
+    interface: str
+    method: str
+    texts: list[str]
+    types: list[str] | None
+    group: str
+    version: str
+    timeout_ms: float
+    attachments: dict[str, str]
+    generic: bool | None
+    with_class: bool
+
+    def values(self, types: list[str] | None) -> tuple[bool, list[Any]]:
+        """Whether to call through $invoke, and the arguments; raises UsageError."""
+        return _values(self.texts, types, generic=self.generic)
+
+    async def made(self) -> tuple[Any, dict[str, str], float]:
+        """Make the call: its result, what came attached, and the milliseconds that it took."""
+        from dragoman import dubbo
+        from dragoman.registry.methods import types_of
+
+        ends = time.monotonic() + self.timeout_ms / 1000
+
+        def left_ms() -> float:
+            """The time that is left for all that this command does."""
+            return max(1.0, (ends - time.monotonic()) * 1000)
+
+        async with dubbo.Client(self.registry) as client:
+            types = self.types
+            if types is None and not self.generic:
+                found = client.service(self.interface, group=self.group, version=self.version)
+                published = await client.methods(found, timeout_ms=left_ms())
+                types = types_of(published, self.method, len(self.texts))
+            invoke, given = self.values(types)
+            service = client.service(
+                self.interface,
+                group=self.group,
+                version=self.version,
+                timeout_ms=left_ms(),
+                attachments=self.attachments,
+                generic=invoke,
+            )
+            began = time.perf_counter()
+            result = await dubbo.invoke(service.method(self.method, types), *given)
+            took_ms = (time.perf_counter() - began) * 1000
+            plain = invoke and not self.with_class
+            value = _without_class(result.value) if plain else result.value
+            return value, result.attachments, took_ms
 
 
 def services(

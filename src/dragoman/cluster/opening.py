@@ -141,24 +141,12 @@ async def serve(
     """
     wanted = address if isinstance(address, Address) else Address.parse(address)
     # Looked at before anything opens.
-    text("name", name, empty=False)
+    registration, port = _registration(
+        name, wanted, advertise, weight=weight, group=group, version=version, zone=zone
+    )
     check_registry("registry", registry)
-    for option, label in (("group", group), ("version", version), ("zone", zone)):
-        text(option, label)
     whole("lease_ttl_s", lease_ttl_s, 1, LEASE_TTL_S_MAX)
     milliseconds("register_timeout_ms", register_timeout_ms)
-    host, port = advertised(wanted, advertise)
-    registration = Registration(
-        interface=name,
-        host=host,
-        port=port or 1,
-        weight=weight,
-        protocol=PROTOCOL,
-        serialization="",
-        group=group,
-        version=version,
-        zone=zone,
-    )
     opened = (
         open_registry(registry, lease_ttl_s=lease_ttl_s) if isinstance(registry, str) else registry
     )
@@ -192,6 +180,35 @@ async def serve(
     unwatch(server)
     watch(registered)
     return registered
+
+
+def _registration(
+    name: str,
+    address: Address,
+    advertise: str | None,
+    *,
+    weight: int,
+    group: str,
+    version: str,
+    zone: str,
+) -> tuple[Registration, int]:
+    """What to register and the port, 0 for the one that is got; raises UsageError."""
+    text("name", name, empty=False)
+    for option, label in (("group", group), ("version", version), ("zone", zone)):
+        text(option, label)
+    host, port = advertised(address, advertise)
+    registration = Registration(
+        interface=name,
+        host=host,
+        port=port or 1,
+        weight=weight,
+        protocol=PROTOCOL,
+        serialization="",
+        group=group,
+        version=version,
+        zone=zone,
+    )
+    return registration, port
 
 
 def advertised(address: Address, advertise: str | None) -> tuple[str, int]:
