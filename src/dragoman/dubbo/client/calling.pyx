@@ -16,32 +16,23 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from dragoman.cluster.calls cimport PoolCall
 from dragoman.cluster.pool cimport Pool
 from dragoman.cluster.service cimport Service
-from dragoman.wire.java.bean cimport Bean
+from dragoman.dubbo.types.natural cimport natural_descriptor, plain_value
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.hessian2 cimport Hessian2Reader, Hessian2Writer
 
-import dataclasses
-import datetime
-import decimal
-import uuid
 from asyncio import InvalidStateError
-from collections.abc import Iterable, Mapping
-from enum import Enum
+from collections.abc import Mapping
 
-import msgspec
-
-from dragoman.dubbo.types.mapping import mapping_of
 from dragoman.dubbo.no_method import says_no_such_method
 from dragoman.dubbo.types.info import Result
+from dragoman.dubbo.types.natural import ANY, descriptors_of
 from dragoman.dubbo.types.scalars import Misfit
 from dragoman.errors import Code, DragomanError, JavaError, ProtocolError, UsageError
 from dragoman.options import flag, shown
 from dragoman.rpc.arguments import timeout_us as checked_timeout_us
-from dragoman.wire.java.descriptor import (
-    count_parameters, descriptor_of, java_name, split_descriptor,
-)
+from dragoman.wire.java.descriptor import java_name
 from dragoman.wire.hessian2 import CONTAINERS_MAX, DEPTH_MAX
-from dragoman.wire.java import BigInteger, Date, Double, Long, TypedList, TypedMap
+from dragoman.wire.java import TypedList
 
 GENERIC = "Ljava/lang/String;[Ljava/lang/String;[Ljava/lang/Object;"
 # What a Java provider wraps exceptions in for generic callers.
@@ -50,85 +41,17 @@ GENERIC_EXCEPTIONS = (
     "com.alibaba.dubbo.rpc.service.GenericException",
 )
 
-# Ended calls that are kept to be used again.
-cdef Py_ssize_t KEPT = 4096
+# Ended calls that may be free to be used again.
+cdef Py_ssize_t FREE_MAX = 4096
 # How much of an exception's message is searched for what it means.
 cdef Py_ssize_t TEXT_LOOKED_AT = 8192
 cdef int C_NOT_FOUND = Code.NOT_FOUND
-# Prefixes of calls, by their descriptors, that a caller keeps.
+# Prefixes of calls, by their descriptors, that a method caches.
 cdef Py_ssize_t PREFIXES_MAX = 256
 cdef int DEPTH = DEPTH_MAX
 cdef Py_ssize_t CONTAINERS = CONTAINERS_MAX
 cdef bytes METHOD = b"hessian2"
 cdef bytes METHOD_ONE_WAY = b"hessian2-oneway"
-
-cdef dict NATURAL = {
-    str: "Ljava/lang/String;",
-    bool: "Z",
-    float: "D",
-    type(None): "Ljava/lang/Object;",
-    list: "Ljava/util/List;",
-    tuple: "Ljava/util/List;",
-    set: "Ljava/util/Set;",
-    frozenset: "Ljava/util/Set;",
-    dict: "Ljava/util/Map;",
-    bytes: "[B",
-    decimal.Decimal: "Ljava/math/BigDecimal;",
-    datetime.date: "Ljava/time/LocalDate;",
-    datetime.time: "Ljava/time/LocalTime;",
-    datetime.timedelta: "Ljava/time/Duration;",
-    uuid.UUID: "Ljava/util/UUID;",
-    Long: "J",
-    Double: "D",
-    BigInteger: "Ljava/math/BigInteger;",
-    Date: "Ljava/util/Date;",
-}
-# Mappings of the beans and enums that callers without a stub have passed.
-_mappings = {}
-
-
-cdef str natural_descriptor(object value):
-    """The Java type of a value whose type nobody named."""
-    cdef type kind = type(value)
-    cdef str name
-    if kind is int:
-        if -0x80000000 <= value <= 0x7FFFFFFF:
-            return "I"
-        if -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
-            return "J"
-        return "Ljava/math/BigInteger;"
-    found = NATURAL.get(kind)
-    if found is not None:
-        return <str>found
-    if kind is datetime.datetime:
-        return "Ljava/time/LocalDateTime;" if value.tzinfo is None else "Ljava/util/Date;"
-    if isinstance(value, (Bean, TypedMap, TypedList)):
-        name = value.java_class
-        if name[:1] == "[":
-            # Hessian's name of an array.
-            depth = len(name) - len(name.lstrip("["))
-            name = {"string": "java.lang.String", "object": "java.lang.Object",
-                    "date": "java.util.Date"}.get(name[depth:], name[depth:]) + "[]" * depth
-        return descriptor_of([name])
-    mapping = _mapping_of(value)
-    if mapping is not None:
-        return mapping.descriptor
-    for base in (str, int, float, bytes, dict, list, tuple, bytearray, memoryview):
-        if isinstance(value, base):
-            return NATURAL.get(base, "[B") if base is not int else natural_descriptor(int(value))
-    raise UsageError(f"a {kind.__qualname__} has no Java type: name one in types")
-
-
-def _mapping_of(value):
-    """How a bean or an enum's constant travels; None for other values."""
-    kind = type(value)
-    mapping = _mappings.get(kind)
-    if mapping is None and (
-        isinstance(value, (Enum, msgspec.Struct)) or dataclasses.is_dataclass(kind)
-    ):
-        mapping = _mappings[kind] = mapping_of(kind, kind.__qualname__)
-    return mapping
-
 
 cdef class JavaPool(Pool):
     """All providers of one service. ``create_future`` makes the futures of its calls."""
@@ -144,15 +67,15 @@ cdef class JavaPool(Pool):
         self._out = Buffer()
         self._reader = Hessian2Reader(b"N")
         self._writer = Hessian2Writer()
-        self._kept = []
+        self._free = []
 
     cdef object _start(self, RemoteMethod caller, bytes body):
         """Make a call; returns its future."""
         cdef JavaCall call
         cdef object future
         cdef int64_t due_us = 0
-        if PyList_GET_SIZE(self._kept):
-            call = <JavaCall>self._kept.pop()
+        if PyList_GET_SIZE(self._free):
+            call = <JavaCall>self._free.pop()
         else:
             call = JavaCall.__new__(JavaCall)
             call.account = self
@@ -220,8 +143,8 @@ cdef class JavaCall(PoolCall):
         self.caller = None
         self.body_owner = None
         self.failed_at = None
-        if PyList_GET_SIZE(pool._kept) < KEPT:
-            pool._kept.append(self)
+        if PyList_GET_SIZE(pool._free) < FREE_MAX:
+            pool._free.append(self)
 
     cdef void on_failure(self, int code, str message):
         _fail(self.future, self.error_of(code, f"{self.caller}: {message}"))
@@ -310,7 +233,7 @@ cdef class RemoteMethod:
         self._types = options.get("types")
         if self._types is not None:
             # Looked at before anything is called; a descriptor will do as well.
-            self._types = _descriptors_of(self._types)
+            self._types = descriptors_of(self._types)
         self._least = 0
         self._most = 255
         if method is not None:
@@ -473,17 +396,10 @@ cdef class RemoteMethod:
         writer.start(out, DEPTH)
         for i in range(count):
             try:
-                writer.typed(self._plain(args[i], i), <str>types[i])
+                writer.typed(plain_value(args[i]), <str>types[i])
             except (Misfit, UsageError) as error:
                 raise UsageError(f"argument {i + 1}: {error}") from None
         return self._finish(start)
-
-    def _plain(self, value, i):
-        """An argument as the writer takes it."""
-        if type(value) in NATURAL or type(value) is int:
-            return value
-        mapping = _mapping_of(value)
-        return value if mapping is None else mapping.encode(value)
 
     cdef bytes _generic_body(self, tuple args):
         """A call of $invoke: the method, its types and arguments are the arguments."""
@@ -508,7 +424,7 @@ cdef class RemoteMethod:
                 for value, mapping in zip(args, self.method.parameters)
             ]
         else:
-            values = [self._plain(value, i) for i, value in enumerate(args)]
+            values = [plain_value(value) for value in args]
         out.append(PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix))
         start = out.length
         writer.start(out, DEPTH)
@@ -518,27 +434,4 @@ cdef class RemoteMethod:
         return self._finish(start)
 
 
-ANY = "Ljava/lang/Object;"
 OPTIONS = frozenset(("timeout_ms", "attachments", "types", "generic", "one_way", "whole"))
-
-
-def _descriptors_of(types):
-    """The descriptors of a list of Java types, or of one descriptor of them all, one by one; raises
-    UsageError.
-    """
-    if not isinstance(types, str) and (
-        isinstance(types, bytes) or not isinstance(types, Iterable)
-    ):
-        raise UsageError(f"types: expected Java types or their descriptor, not {shown(types)}")
-    try:
-        return _split_types(types)
-    except UsageError as error:
-        raise UsageError(f"types: {error}") from None
-
-
-def _split_types(types):
-    if isinstance(types, str):
-        if count_parameters(types.encode("utf-8", "replace")) == 0:
-            return []
-        return split_descriptor(types)
-    return split_descriptor(descriptor_of(list(types)))
