@@ -24,6 +24,7 @@ from dragoman.budget import Budget
 from dragoman.cluster.opening import advertised
 from dragoman.dubbo.server.binding import BoundService
 from dragoman.dubbo.server.dispatch import Dispatcher
+from dragoman.dubbo.server.registered import check_keys, published_methods, registrations
 from dragoman.dubbo.types.declaration import Declaration
 from dragoman.dubbo.types.info import ServerStatistics
 from dragoman.errors import ConnectError, RegistryError, UsageError
@@ -34,19 +35,15 @@ from dragoman.reasons import reason
 from dragoman.registry import Handle, Registration, Registry, open_registry
 from dragoman.registry.base import check_registry
 from dragoman.registry.methods import Method
-from dragoman.registry.registration import LIMIT_MAX, METHODS_MAX, WEIGHT_MAX
+from dragoman.registry.registration import LIMIT_MAX, WEIGHT_MAX
 from dragoman.registry.url import JAVA_REGISTRIES, LEASE_TTL_S_MAX, default_weight
 from dragoman.rpc.address import Address
 from dragoman.rpc.tick import tick_of
 from dragoman.stopping import told_to_stop
 from dragoman.unclosed import watch
-from dragoman.wire.java.descriptor import java_name
 
-PROTOCOL: Final = "dubbo"
-SERIALIZATION: Final = "hessian2"
 DEFAULT_PORT: Final = 20880
 DEFAULT_HOST: Final = "127.0.0.1"
-APPLICATION: Final = "dragoman"
 # A real provider's pool.
 DEFAULT_LIMIT: Final = 200
 PAYLOAD_BYTES_MAX: Final = 8 << 20
@@ -318,7 +315,7 @@ async def serve(
     if registry is not None:
         registered = Address(*advertised(address, advertise))
     # Looked at before anything opens.
-    _registrations(bound, registered, address.port or 1, limit, weight or 1, zone)
+    registrations(bound, registered, address.port or 1, limit, weight or 1, zone)
     opened = (
         open_registry(registry, lease_ttl_s=lease_ttl_s) if isinstance(registry, str) else registry
     )
@@ -327,7 +324,7 @@ async def serve(
     try:
         of_java = opened is not None and opened.location.startswith(JAVA_REGISTRIES)
         if opened is not None and not of_java:
-            _check_keys(bound)
+            check_keys(bound)
         if weight is None:
             weight = default_weight(opened.location) if opened is not None else 1
         provider = Dispatcher(
@@ -341,12 +338,12 @@ async def serve(
             clients_max=clients_max,
             values_max=values_max,
         )
-        published = [_published(Declaration.of(type(each))) for each in instances]
+        published = [published_methods(Declaration.of(type(each))) for each in instances]
         server = Server(bound, provider, executor, opened, published, owned=opened is not registry)
         await server.start(address)
         if opened is not None:
             await server.register(
-                _registrations(bound, registered, server.address.port, limit, weight, zone),
+                registrations(bound, registered, server.address.port, limit, weight, zone),
                 register_timeout_ms,
             )
     except BaseException:
@@ -444,59 +441,3 @@ def _declaration_of(instance: Any) -> Declaration:
         return Declaration.of(type(instance))
     except UsageError as error:
         raise UsageError(f"services: {error}") from None
-
-
-def _registrations(
-    services: Sequence[BoundService],
-    registered: Address,
-    port: int,
-    limit: int,
-    weight: int,
-    zone: str,
-) -> list[Registration]:
-    """What the registry is told; raises UsageError for what it cannot be."""
-    return [
-        Registration(
-            interface=service.interface,
-            host=registered.host or "127.0.0.1",
-            port=registered.port or port,
-            weight=weight,
-            limit=limit,
-            protocol=PROTOCOL,
-            serialization=SERIALIZATION,
-            group=service.group,
-            version=service.version,
-            zone=zone,
-            methods=tuple(service.methods[:METHODS_MAX]),
-            application=APPLICATION,
-        )
-        for service in services
-    ]
-
-
-def _published(declaration: Declaration) -> list[Method]:
-    """What callers may know of a service's methods: their types as Java has them."""
-    return [
-        Method(
-            name=method.name,
-            parameter_types=tuple(java_name(each.descriptor) for each in method.parameters[:count]),
-            return_type=_result_name(method.result.descriptor),
-        )
-        for method in declaration.methods
-        for count in range(method.least, len(method.parameters) + 1)
-    ]
-
-
-def _result_name(descriptor: str) -> str:
-    return "void" if descriptor == "V" else java_name(descriptor)
-
-
-def _check_keys(services: Sequence[BoundService]) -> None:
-    """A registry of ours has one entry for an interface and an address; raises UsageError."""
-    interfaces = [service.interface for service in services]
-    for interface in interfaces:
-        if interfaces.count(interface) > 1:
-            raise UsageError(
-                f"serve: {interface} twice on one port cannot be registered in this registry;"
-                " serve each group and version on a port of its own"
-            )
