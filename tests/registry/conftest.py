@@ -14,6 +14,7 @@ from dragoman.registry import Registration, Registry, open_registry
 from dragoman.registry.memory import MemoryRegistry
 from dragoman.registry.nacos import NacosRegistry, NacosSettings
 from dragoman.registry.url import parse_nacos
+from dragoman.testing import FailingRegistry
 
 from .fake_nacos import FakeNacos
 from .zookeeper_server import ZookeeperServer
@@ -103,8 +104,11 @@ class World:
     def __init__(self, kind: str, url: str) -> None:
         self.kind = kind
         self.url = url
+        self._failing = FailingRegistry() if kind == "failing" else None
 
     def open(self) -> Registry:
+        if self._failing is not None:
+            return self._failing.another()
         if self.kind == "nacos":
             # Which is asked again and again: often, so that tests need not wait.
             place = parse_nacos(self.url.partition("://")[2])
@@ -113,9 +117,12 @@ class World:
         return open_registry(self.url, lease_ttl_s=3)
 
 
-@pytest.fixture(params=["memory", "etcd", "zookeeper", "nacos"])
+@pytest.fixture(params=["memory", "failing", "etcd", "zookeeper", "nacos"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Every implementation that takes registrations."""
+    if request.param == "failing":
+        yield World("failing", "")
+        return
     if request.param != "memory":
         yield World(request.param, request.getfixturevalue(f"{request.param}_url"))
         return
@@ -124,7 +131,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     MemoryRegistry.forget(name)
 
 
-@pytest.fixture(params=["memory", "etcd", "zookeeper", "nacos", "static"])
+@pytest.fixture(params=["memory", "failing", "etcd", "zookeeper", "nacos", "static"])
 def filled_world(request: pytest.FixtureRequest) -> Iterator[tuple[World, list[Registration]]]:
     """Every implementation, already holding two endpoints of INTERFACE."""
     endpoints = [endpoint(30000, weight=2), endpoint(30001, weight=3)]
@@ -132,7 +139,9 @@ def filled_world(request: pytest.FixtureRequest) -> Iterator[tuple[World, list[R
         url = "static://127.0.0.1:30000?weight=2,127.0.0.1:30001?weight=3"
         yield World("static", url), endpoints
         return
-    if request.param != "memory":
+    if request.param == "failing":
+        world = World("failing", "")
+    elif request.param != "memory":
         world = World(request.param, request.getfixturevalue(f"{request.param}_url"))
     else:
         world = World("memory", f"memory://world{next(_serial)}")

@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
 def test_the_examples_of_the_page_hold() -> None:
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 5
     for block in blocks:
         assert "assert " in block
         exec(block, names)

@@ -17,17 +17,25 @@ no time, nothing waits for a real socket, and a run can be repeated by its seed:
 Any test runner will do. ``docs/testing.md`` has an example of each.
 """
 
+from dragoman.testing import answers
+from dragoman.testing.dubbo_provider import DubboProvider
+from dragoman.testing.failing_registry import FailingRegistry
 from dragoman.testing.loop import SimulatedLoop, StalledError
 from dragoman.testing.network import Connection, End, Listener, Network
+from dragoman.testing.received import ReceivedCall
 from dragoman.testing.simulation import at_rest, seeded, simulate
 
 __all__ = [
     "Connection",
+    "DubboProvider",
     "End",
+    "FailingRegistry",
     "Listener",
     "Network",
+    "ReceivedCall",
     "SimulatedLoop",
     "StalledError",
+    "answers",
     "at_rest",
     "seeded",
     "simulate",
