@@ -24,7 +24,12 @@ from dragoman.budget import Budget
 from dragoman.cluster.opening import advertised
 from dragoman.dubbo.server.binding import BoundService
 from dragoman.dubbo.server.dispatch import Dispatcher
-from dragoman.dubbo.server.registered import check_keys, published_methods, registrations
+from dragoman.dubbo.server.registered import (
+    APPLICATION,
+    check_keys,
+    published_methods,
+    registrations,
+)
 from dragoman.dubbo.types.declaration import Declaration
 from dragoman.dubbo.types.info import ServerStatistics
 from dragoman.errors import ConnectError, RegistryError, UsageError
