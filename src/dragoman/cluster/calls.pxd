@@ -1,35 +1,23 @@
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from dragoman.cluster.line cimport ServiceCall
 from dragoman.cluster.service cimport Service
+from dragoman.rpc.batch cimport BatchReplies
+from dragoman.rpc.client_base cimport ClientBase, Style
 
 
-cdef class Account:
-    cdef readonly object loop
+cdef class Account(ClientBase):
     cdef Service _service
-    cdef list _futures
-    cdef list _callbacks
-    cdef readonly uint64_t replies
-    cdef readonly uint64_t failures
 
 
 cdef class PoolCall(ServiceCall):
     cdef Account account
+    cdef Style style
+    # What is told how it ends: the future or the callback; of a notification the error.
+    cdef object to
 
     cdef object error_of(self, int code, str message)
     cdef bint forgotten(self)
-
-
-cdef class FutureCall(PoolCall):
-    cdef object future
-
-
-cdef class CallbackCall(PoolCall):
-    cdef object callback
-
-
-cdef class Notification(PoolCall):
-    cdef object error
 
 
 cdef class BatchItem(PoolCall):
@@ -39,22 +27,15 @@ cdef class BatchItem(PoolCall):
 
 cdef class Batch:
     cdef Account account
-    cdef object future
+    cdef BatchReplies gathered
     cdef bytes method
     cdef list bodies
-    cdef list replies
-    cdef dict errors
     cdef bytes order_key
     cdef bytes metadata
-    cdef long long due_us
-    cdef Py_ssize_t unanswered
+    cdef int64_t due_us
     cdef Py_ssize_t made
     cdef BatchItem delegate
-    # Of its replies, counted in the budget.
-    cdef size_t retained_bytes
 
-    cdef bint _keep(self, Py_ssize_t n) noexcept
-    cdef inline void _hand_over(self) noexcept
     cdef void begin(self)
     cdef void feed(self)
     cdef void go_on(self)
@@ -62,4 +43,3 @@ cdef class Batch:
     cdef BatchItem _item(self)
     cdef void ended(self, BatchItem item, bytes reply, error)
     cdef void _give_up(self, error)
-    cdef void _settle(self)

@@ -1,22 +1,12 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from dragoman.budget cimport Budget
-from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
-from dragoman.rpc.tick cimport Tick
-
-cdef enum:
-    # Ended calls of one kind that a client or a pool retains, to use them again.
-    FREE_MAX = 4096
-    # Of a batch shorter replies are retained in any case.
-    SMALL_BYTES = 4096
+from dragoman.rpc.batch cimport BatchReplies
+from dragoman.rpc.client_base cimport ClientBase, Style
+from dragoman.rpc.client_session cimport Call, ClientSession
 
 
-cdef int report_raised(loop, error) except -1
-
-
-cdef class Account(SessionOwner):
-    cdef readonly object loop
-    cdef Tick tick
+cdef class Account(ClientBase):
     # Where all counts that its server makes it hold.
     cdef readonly Budget budget
     cdef readonly ClientSession session
@@ -26,8 +16,6 @@ cdef class Account(SessionOwner):
     cdef readonly int waiting
     cdef readonly int64_t waiting_bytes
     cdef readonly uint64_t sent
-    cdef readonly uint64_t replies
-    cdef readonly uint64_t failures
     cdef readonly uint64_t refused
     cdef readonly int wanted
     cdef int _calls_max
@@ -35,10 +23,6 @@ cdef class Account(SessionOwner):
     cdef set _leaving
     cdef ClientCall _first
     cdef ClientCall _last
-    # Ended calls that are used again, each the one before the next in line.
-    cdef FutureCall _free_futures
-    cdef CallbackCall _free_callbacks
-    cdef int _free
 
     cdef inline void ended(self, bint well) noexcept
     cdef void line_up(self, ClientCall call) noexcept
@@ -47,6 +31,9 @@ cdef class Account(SessionOwner):
 
 cdef class ClientCall(Call):
     cdef Account account
+    cdef Style style
+    # What is told how it ends: the future or the callback; of a notification the error.
+    cdef object to
     cdef str method
     cdef bytes body
     cdef bytes order_key
@@ -63,36 +50,17 @@ cdef class ClientCall(Call):
         self, Account account, str method, Py_ssize_t n, Py_ssize_t count, int64_t due_us
     )
     cdef int send(self, ClientSession session, uint16_t target, uint32_t timeout_ms) except -1
-    cdef void deliver(self, bytes reply)
     cdef void fail(self, error)
     cdef void refuse(self, error)
-    cdef void recycle(self)
+    cdef inline void _recycle(self) noexcept
     cdef inline void _finish(self, bint well)
 
 
-cdef class FutureCall(ClientCall):
-    cdef object future
-
-
-cdef class CallbackCall(ClientCall):
-    cdef object callback
-
-
-cdef class Notification(ClientCall):
-    cdef object error
-
-
 cdef class BatchCall(ClientCall):
-    cdef object future
+    cdef BatchReplies gathered
     cdef list bodies
-    cdef list replies
-    cdef dict errors
-    cdef Py_ssize_t unanswered
     cdef uint32_t* ids
-    # Of its replies, counted in the account's budget.
-    cdef size_t retained_bytes
 
-    cdef inline void _hand_over(self) noexcept
     cdef inline void _one_ended(self, bint well)
     cdef void _settle(self)
     cdef void _abandon_all(self)

@@ -1,12 +1,9 @@
-import asyncio
-
 from dragoman.budget import Budget
-from dragoman.rpc.client_session import SessionOwner
+from dragoman.rpc.client_base import ClientBase
 
-class Account(SessionOwner):
+class Account(ClientBase):
     """The calls that one client has outstanding."""
 
-    loop: asyncio.AbstractEventLoop
     budget: Budget
     endpoint: str
     calls: int
@@ -15,6 +12,4 @@ class Account(SessionOwner):
     waiting_bytes: int
     wanted: int
     sent: int
-    replies: int
-    failures: int
     refused: int

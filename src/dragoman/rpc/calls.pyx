@@ -1,8 +1,8 @@
 """The calls of a client: those in line, those under way, and how each of them ends.
 
 An ``Account`` counts what a client has outstanding and keeps the line of calls that wait for room;
-``rpc.client`` is built on it. A call is a ``FutureCall`` (awaited), a ``CallbackCall``, a
-``BatchCall`` (many requests, one future) or a ``Notification`` (no reply).
+``rpc.connection`` is built on it. A ``ClientCall`` is one request, in any ``Style`` of calling; a
+``BatchCall`` is many requests with one future.
 
 Invariants: a call ends exactly once, and is counted in ``waiting`` while it stands in line, in
 ``calls`` and ``bytes`` while its requests are unanswered, else nowhere; the line keeps the order in
@@ -14,25 +14,16 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 
-from dragoman.budget cimport Budget
-from dragoman.rpc.client_session cimport Call, ClientSession, SessionOwner
-from dragoman.rpc.tick cimport tick_of
+from dragoman.rpc.client_base cimport AWAITED, NOTIFICATION, ClientBase, end_call
+from dragoman.rpc.client_session cimport Call, ClientSession
 
-from asyncio import InvalidStateError
-
-from dragoman.errors import BatchError, Code, DeadlineError, from_code, marked
-from dragoman.rpc.ending import reported
-
-cdef int OVERLOAD = Code.OVERLOAD
-NO_ROOM = "no memory is left for a reply of {} bytes until the others of its batch have come"
+from dragoman.errors import DeadlineError, from_code, marked
 
 
-cdef class Account(SessionOwner):
+cdef class Account(ClientBase):
     """The calls of one client. ``session`` is the connection that takes new ones, or None."""
 
-    def __cinit__(self, loop, *args, **kwargs):
-        self.loop = loop
-        self.tick = tick_of(loop)
+    def __cinit__(self, *args, **kwargs):
         self._leaving = set()
 
     cdef inline void ended(self, bint well) noexcept:
@@ -110,16 +101,24 @@ cdef class ClientCall(Call):
         # First counted, then sent: what is sent may fail at once.
         self.body = None
         self.unsent = 0
+        self.account.sent += 1
+        if self.style == NOTIFICATION:
+            # When it is sent it has ended.
+            self.done = True
+            if self._wheel is not None:
+                self._wheel.cancel(self)
+            return session.notify(target, body, timeout_ms, self.order_key, self.metadata)
         self.account.calls += 1
         self.account.bytes += self.body_bytes
-        self.account.sent += 1
         return session.submit_body(self, 0, target, body, timeout_ms, self.order_key)
-
-    cdef void deliver(self, bytes reply):
-        """The reply to the caller."""
 
     cdef void fail(self, error):
         """The error to the caller."""
+        if self.style == NOTIFICATION:
+            # Whoever makes it looks at this when it has been made; later nobody does.
+            self.to = error
+        else:
+            end_call(self.account.loop, self.style, self.to, None, error)
 
     cdef void refuse(self, error):
         """It fails before any of it was sent."""
@@ -130,8 +129,14 @@ cdef class ClientCall(Call):
         self.account.refused += 1
         self.fail(error)
 
-    cdef void recycle(self):
+    cdef inline void _recycle(self) noexcept:
         """It has ended, and nobody else holds it."""
+        self.to = None
+        if self.order_key is not None:
+            self.order_key = None
+        if self.metadata is not None:
+            self.metadata = None
+        self.account.recycle(self)
 
     cdef inline void _finish(self, bint well):
         cdef Account account = self.account
@@ -146,18 +151,21 @@ cdef class ClientCall(Call):
             account.ended(well)
 
     cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner):
+        cdef object loop = self.account.loop
+        cdef object to = self.to
         if owner is None or PyBytes_GET_SIZE(owner) != n:
             owner = PyBytes_FromStringAndSize(body, n)
         self._finish(True)
-        self.deliver(owner)
-        self.recycle()
+        # First recycled: a callback that makes the next call uses it again.
+        self._recycle()
+        end_call(loop, self.style, to, owner, None)
 
     cdef void on_error(self, int code, bint retry_safe, str message):
         self._finish(False)
         self.fail(from_code(
             code, message, retry_safe=retry_safe, endpoint=self.account.endpoint
         ))
-        self.recycle()
+        self._recycle()
 
     cdef void on_due(self):
         """Its time has passed, in line or under way."""
@@ -173,105 +181,14 @@ cdef class ClientCall(Call):
 
     cdef bint unwanted(self):
         """The caller has cancelled it: it ends here."""
-        return False
-
-
-cdef class FutureCall(ClientCall):
-    """A call whose caller awaits ``future``."""
-
-    cdef void deliver(self, bytes reply):
-        try:
-            self.future.set_result(reply)
-        except InvalidStateError:
-            # Cancelled a moment ago.
-            pass
-
-    cdef void fail(self, error):
-        if not self.future.done():
-            self.future.set_exception(error)
-
-    cdef void recycle(self):
-        self.future = None
-        if self.order_key is not None:
-            self.order_key = None
-        if self.metadata is not None:
-            self.metadata = None
-        if self.account._free < FREE_MAX:
-            self.account._free += 1
-            self._behind = self.account._free_futures
-            self.account._free_futures = self
-
-    cdef bint unwanted(self):
-        if not self.future.cancelled():
+        if self.style != AWAITED or not self.to.cancelled():
             return False
         self._finish(False)
         return True
 
 
-cdef class CallbackCall(ClientCall):
-    """A call that ends in ``callback(reply, error)``, one of which is None."""
-
-    cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner):
-        # The same as any call's, without the detours.
-        if owner is None or PyBytes_GET_SIZE(owner) != n:
-            owner = PyBytes_FromStringAndSize(body, n)
-        self._finish(True)
-        try:
-            self.callback(owner, None)
-        except BaseException as error:
-            report_raised(self.account.loop, error)
-        CallbackCall.recycle(self)
-
-    cdef void fail(self, error):
-        try:
-            self.callback(None, error)
-        except BaseException as raised:
-            report_raised(self.account.loop, raised)
-
-    cdef void recycle(self):
-        self.callback = None
-        if self.order_key is not None:
-            self.order_key = None
-        if self.metadata is not None:
-            self.metadata = None
-        if self.account._free < FREE_MAX:
-            self.account._free += 1
-            self._behind = self.account._free_callbacks
-            self.account._free_callbacks = self
-
-
-cdef int report_raised(loop, error) except -1:
-    """A callback of a call has raised ``error``, which concerns nobody else."""
-    reported(loop, "a call's callback raised", error)
-    return 0
-
-
-cdef class Notification(ClientCall):
-    """A request without a reply that stands in line; when it is sent it has ended."""
-
-    cdef int send(self, ClientSession session, uint16_t target, uint32_t timeout_ms) except -1:
-        self.account.withdraw(self)
-        self.unsent = 0
-        self.account.sent += 1
-        self.done = True
-        if self._wheel is not None:
-            self._wheel.cancel(self)
-        return session.notify(
-            target, self.body, timeout_ms, self.order_key, self.metadata
-        )
-
-    cdef void fail(self, error):
-        """Whoever makes it looks at ``error`` when it has been made; later nobody does."""
-        self.error = error
-
-    cdef void on_due(self):
-        self._finish(False)
-
-
 cdef class BatchCall(ClientCall):
-    """Many requests of one method with one future: the list of replies in the order of ``bodies``,
-    or BatchError, which has them and the errors by index.
-    """
+    """Many requests of one method with one future, that of ``gathered``."""
 
     def __cinit__(self):
         self.ids = NULL
@@ -328,53 +245,36 @@ cdef class BatchCall(ClientCall):
         self.ids[self.index] = 0
         account.bytes -= PyBytes_GET_SIZE(<object>PyList_GET_ITEM(self.bodies, self.index))
         account.ended(well)
-        self.unanswered -= 1
-        if self.unanswered == 0:
+        self.gathered.unanswered -= 1
+        if self.gathered.unanswered == 0:
             self._settle()
 
     cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner):
-        cdef Budget budget = self.account.budget
         if self.done:
             return
-        if n > SMALL_BYTES:
-            # It stays here until the last one has come.
-            if not budget.admits(n):
-                self.on_error(OVERLOAD, False, NO_ROOM.format(n))
-                return
-            budget.take(n)
-            self.retained_bytes += n
+        if not self.gathered.admits(n):
+            self.gathered.failed(self.index, self.gathered.refusal(n, self.account.endpoint))
+            self._one_ended(False)
+            return
         if owner is None or PyBytes_GET_SIZE(owner) != n:
             owner = PyBytes_FromStringAndSize(body, n)
-        self.replies[self.index] = owner
+        self.gathered.replies[self.index] = owner
         self._one_ended(True)
 
     cdef void on_error(self, int code, bint retry_safe, str message):
         if self.done:
             return
-        if self.errors is None:
-            self.errors = {}
-        self.errors[self.index] = from_code(
+        self.gathered.failed(self.index, from_code(
             code, message, retry_safe=retry_safe, endpoint=self.account.endpoint
-        )
+        ))
         self._one_ended(False)
 
     cdef void _settle(self):
         """Every request has ended."""
         self.done = True
-        self._hand_over()
         if self._wheel is not None:
             self._wheel.cancel(self)
-        if self.future.done():
-            return
-        if self.errors is None:
-            self.future.set_result(self.replies)
-        else:
-            self.future.set_exception(BatchError(self.replies, self.errors))
-
-    cdef inline void _hand_over(self) noexcept:
-        """The replies are the caller's from now on, or nobody's."""
-        self.account.budget.give(self.retained_bytes)
-        self.retained_bytes = 0
+        self.gathered.settle()
 
     cdef void _abandon_all(self):
         """Forget the requests that are under way; those in line are not sent."""
@@ -400,19 +300,17 @@ cdef class BatchCall(ClientCall):
         if self.unsent == count:
             self.done = True
             self.account.withdraw(self)
-            if not self.future.done():
-                self.future.set_exception(error)
+            if not self.gathered.future.done():
+                self.gathered.future.set_exception(error)
             return
-        if self.errors is None:
-            self.errors = {}
         # Requests that were sent may have run, others have not, whatever became of the rest.
         sent = marked(error, retry_safe=False)
         unsent = marked(error, retry_safe=True)
         for i in range(count):
             if i >= count - self.unsent:
-                self.errors[i] = unsent
+                self.gathered.failed(i, unsent)
             elif self.ids[i]:
-                self.errors[i] = sent
+                self.gathered.failed(i, sent)
         self._abandon_all()
         self._settle()
 
@@ -425,11 +323,10 @@ cdef class BatchCall(ClientCall):
 
     cdef bint unwanted(self):
         # Each of its requests is asked in turn; the first ends them all.
-        if self.future.cancelled() and not self.done:
+        if self.gathered.future.cancelled() and not self.done:
             self.done = True
             if self._wheel is not None:
                 self._wheel.cancel(self)
             self._abandon_all()
-            self._hand_over()
-            self.replies = None
+            self.gathered.drop()
         return False

@@ -1,34 +1,31 @@
 """A client: every style of calling over one kept connection to a server (``rpc.connection``).
 
-``rpc.connect`` makes one. Calls go out as the server's credits and the client's own limits allow;
-beyond these they fail at once or wait in line, as ``on_full`` says. No coroutine and no task stands
-behind a call: ``call`` returns a plain future of the loop.
+``rpc.connect`` makes one; the styles are ``rpc.client_base``'s. Calls go out as the server's
+credits and the client's own limits allow; beyond these they fail at once or wait in line, as
+``on_full`` says.
 
 Invariants: a call ends exactly once; what is outstanding and what waits is bounded; calls are sent
 in the order in which they were made.
 """
 
-from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.object cimport PyObject_Call
+cimport cython
+from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_SIZE
 from libc.stdint cimport int64_t
 
-from dragoman.rpc.calls cimport BatchCall, CallbackCall, ClientCall, FutureCall, Notification
+from dragoman.rpc.batch cimport BatchReplies
+from dragoman.rpc.calls cimport BatchCall, ClientCall
+from dragoman.rpc.client_base cimport NOTIFICATION, Style
 from dragoman.rpc.client_session cimport ClientSession
-from dragoman.rpc.connection cimport SWEEP_US, Connection
+from dragoman.rpc.connection cimport Connection
 
 import asyncio
 
 from dragoman.errors import ConnectError, LinkLostError, OverloadError
 from dragoman.forking import foreign
 from dragoman.options import milliseconds
-from dragoman.rpc.arguments import (
-    body_bytes, check_callback, check_map, listed, method_name, order_key_bytes, timeout_us,
-)
-from dragoman.rpc.iteration import replies_in_order
-from dragoman.rpc.metadata import metadata_bytes
+from dragoman.rpc.arguments import method_name
 from dragoman.rpc.statistics import ClientStatistics
-from dragoman.rpc.stub import async_stub
 
 # "As the client was told when it was made". A literal, so that signatures may say so.
 DEFAULT = ...
@@ -41,149 +38,46 @@ cdef class Client(Connection):
     def __init__(self, loop, options, create_future=None):
         Connection.__init__(self, loop, options)
         limits = options.limits
-        # What makes the future of a call; it needs set_result, set_exception, done and cancelled.
-        # Called with a dictionary that is there already, which costs less than any method.
-        self._future = create_future or asyncio.Future
-        self._future_with = {} if create_future else {"loop": loop}
+        self.configure(limits.timeout_ms, create_future)
         self._wait = limits.on_full == "wait"
         self._waiting_max = limits.waiting_max
         self._waiting_bytes_max = limits.waiting_bytes_max
-        self._timeout_us = 0 if limits.timeout_ms is None else limits.timeout_ms * 1000
 
     # Calling
 
-    def call(self, method, body=b"", *, timeout_ms=..., order_key=None, metadata=None):
-        """Call ``method`` with ``body``; returns a future of the reply (bytes).
+    cdef str what(self):
+        return f"the client of {self.endpoint}"
 
-        The future fails with a DragomanError: the callee's (RemoteError, NotFoundError, ...),
-        DeadlineError, OverloadError (no room, or no place in line), LinkLostError or ConnectError;
-        ``retry_safe`` tells whether the call certainly never ran. Cancelling the future withdraws
-        the call. ``timeout_ms`` bounds the whole call and travels to the server (None: no bound);
-        calls with the same ``order_key`` (bytes or str) are handled in the order made;
-        ``metadata``, a small mapping of texts, is in the handler's ``rpc.current_request()``.
-        Raises UsageError for arguments that cannot be sent, and nothing else.
-        """
-        cdef FutureCall call
-        cdef object future
-        cdef bytes data = body if PyBytes_CheckExact(body) else body_bytes(body)
-        cdef int64_t due_us = self._due(timeout_ms)
-        if self._free_futures is not None:
-            call = self._free_futures
-            self._free_futures = <FutureCall>call._behind
-            self._free -= 1
-            call._behind = None
-        else:
-            call = FutureCall.__new__(FutureCall)
+    cdef object launch(
+        self, Style style, to, method, bytes body, int64_t due_us, bytes order_key, bytes metadata
+    ):
+        # A notification may be in line when its caller has gone: it is not used again.
+        cdef ClientCall call = <ClientCall>self.reused() if style != NOTIFICATION else None
+        if call is None:
+            call = ClientCall.__new__(ClientCall)
+        call.style = style
+        call.to = to
+        call.body = body
         if order_key is not None:
-            call.order_key = order_key_bytes(order_key)
+            call.order_key = order_key
         if metadata is not None:
-            call.metadata = metadata_bytes(metadata)
-        future = PyObject_Call(self._future, (), self._future_with)
-        call.future = future
-        call.body = data
-        self._launch(call, method, PyBytes_GET_SIZE(data), 1, due_us)
-        return future
+            call.metadata = metadata
+        self._launch(call, method, PyBytes_GET_SIZE(body), 1, due_us)
+        return call.to if style == NOTIFICATION else None
 
-    def call_soon(self, method, body, callback, *, timeout_ms=..., order_key=None, metadata=None):
-        """``call`` without a future: ``callback(reply, error)`` is called once, one of the two is
-        None. It runs on the loop, perhaps before this returns when the call fails at once.
-        """
-        cdef CallbackCall call
-        if not callable(callback):
-            check_callback(callback)
-        cdef bytes data = body if PyBytes_CheckExact(body) else body_bytes(body)
-        cdef int64_t due_us = self._due(timeout_ms)
-        if self._free_callbacks is not None:
-            call = self._free_callbacks
-            self._free_callbacks = <CallbackCall>call._behind
-            self._free -= 1
-            call._behind = None
-        else:
-            call = CallbackCall.__new__(CallbackCall)
-        if order_key is not None:
-            call.order_key = order_key_bytes(order_key)
-        if metadata is not None:
-            call.metadata = metadata_bytes(metadata)
-        call.callback = callback
-        call.body = data
-        self._launch(call, method, PyBytes_GET_SIZE(data), 1, due_us)
-
-    def call_many(self, method, bodies, *, timeout_ms=..., order_key=None, metadata=None):
-        """Call ``method`` once for each of ``bodies``; returns one future of the list of replies,
-        in the order of ``bodies``.
-
-        Fails with BatchError if a call that was sent failed: it has each error by its index, and
-        the other calls' replies; with the plain error if nothing was sent. A batch larger than the
-        room goes out in portions, whatever ``on_full`` says, and counts as one in line; its bodies
-        are the caller's. With ``on_full="fail"`` it is refused if there is no room at all. A body
-        larger than the server takes refuses them all.
-        """
+    cdef int launch_many(
+        self, future, method, list bodies, Py_ssize_t largest, int64_t due_us, bytes order_key,
+        bytes metadata
+    ) except -1:
         cdef BatchCall call = BatchCall.__new__(BatchCall)
-        cdef list data = listed(bodies)
-        cdef Py_ssize_t i
-        cdef int64_t due_us = self._due(timeout_ms)
-        for i in range(PyList_GET_SIZE(data)):
-            if not PyBytes_CheckExact(<object>PyList_GET_ITEM(data, i)):
-                data[i] = body_bytes(data[i], i)
-            if PyBytes_GET_SIZE(<object>PyList_GET_ITEM(data, i)) > call.largest:
-                call.largest = PyBytes_GET_SIZE(<object>PyList_GET_ITEM(data, i))
-        if order_key is not None:
-            call.order_key = order_key_bytes(order_key)
-        if metadata is not None:
-            call.metadata = metadata_bytes(metadata)
-        future = PyObject_Call(self._future, (), self._future_with)
-        call.future = future
-        call.bodies = data
-        call.replies = [None] * PyList_GET_SIZE(data)
-        call.unanswered = PyList_GET_SIZE(data)
-        if call.unanswered == 0:
-            future.set_result([])
-            return future
-        self._launch(call, method, 0, call.unanswered, due_us)
-        return future
+        call.gathered = BatchReplies(future, PyList_GET_SIZE(bodies), self.budget)
+        call.bodies = bodies
+        call.largest = largest
+        call.order_key = order_key
+        call.metadata = metadata
+        return self._launch(call, method, 0, PyList_GET_SIZE(bodies), due_us)
 
-    def notify(self, method, body=b"", *, timeout_ms=..., order_key=None, metadata=None):
-        """Have ``method`` run with ``body``, without a reply: nobody hears of its outcome, nor of
-        its loss with the connection.
-
-        Raises OverloadError or ConnectError when it cannot be sent or queued now, UsageError when
-        the server does not offer such requests.
-        """
-        cdef Notification call = Notification.__new__(Notification)
-        cdef bytes data = body if PyBytes_CheckExact(body) else body_bytes(body)
-        cdef int64_t due_us = self._due(timeout_ms)
-        if order_key is not None:
-            call.order_key = order_key_bytes(order_key)
-        if metadata is not None:
-            call.metadata = metadata_bytes(metadata)
-        call.body = data
-        self._launch(call, method, PyBytes_GET_SIZE(data), 1, due_us)
-        if call.error is not None:
-            raise call.error
-
-    def map(self, method, bodies, *, in_flight=100, timeout_ms=...):
-        """Iterate (``async for``) over the replies to ``bodies``, in their order, with at most
-        ``in_flight`` calls under way: bodies are taken from their iterable (or asynchronous
-        iterable) only as replies are taken here. A call that fails raises its error in its place;
-        ending the iteration withdraws what is under way.
-        """
-        check_map(bodies, in_flight)
-        return replies_in_order(self, method, bodies, in_flight, timeout_ms)
-
-    def service(self, declared, *, timeout_ms=..., order_key=..., metadata=...):
-        """An object with the methods of the service that the class ``declared`` declares, to be
-        awaited. The options are those of its calls.
-        """
-        return async_stub(self, declared, timeout_ms, order_key, metadata)
-
-    cdef inline int64_t _due(self, timeout_ms) except -1:
-        """The time when a call made now must have ended, or 0."""
-        if timeout_ms is ...:
-            return self.tick.now_us() + self._timeout_us if self._timeout_us else 0
-        if timeout_ms is None:
-            return 0
-        return self.tick.now_us() + <int64_t>timeout_us(timeout_ms)
-
+    @cython.final
     cdef int _launch(
         self, ClientCall call, method, Py_ssize_t n, Py_ssize_t count, int64_t due_us
     ) except -1:
@@ -191,15 +85,13 @@ cdef class Client(Connection):
         ``n`` bytes.
         """
         cdef ClientSession session
-        if not self.tick.here():
-            raise self.tick.misplaced(f"the client of {self.endpoint}")
+        self.check_here()
         if type(method) is not str or (method is not self._method and method not in self._ids):
             method_name(method)
         call.begin(self, method, n, count, due_us)
-        if not self._sweep.armed():
-            self.tick.wheel.schedule(self._sweep, self.tick.now_us() + SWEEP_US)
+        self.watch()
         if self._first is None and not self._closing and self.fits(n):
-            if self.calls == 0 and count == 1 and type(call) is not Notification:
+            if self.calls == 0 and count == 1 and call.style != NOTIFICATION:
                 session = self.session
                 session.at_once()
                 try:
@@ -276,7 +168,7 @@ cdef class Client(Connection):
         milliseconds("drain_ms", drain_ms)
         if self.tick.foreign or (self.closed and self._link.stopped and not self._leaving):
             return
-        self.tick.check(f"the client of {self.endpoint}")
+        self.tick.check(self.what())
         self._closing = True
         if self.session is not None and not self.waiting:
             self.session.goodbye()
@@ -317,17 +209,10 @@ cdef class Client(Connection):
     def __repr__(self):
         return f"<Client {self.endpoint}, {self._told()}>"
 
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, kind, error, trace):
-        # After an error of the caller's own nobody waits for what is under way.
-        await self.close(drain_ms=5000 if kind is None else 0)
-
     def statistics(self):
         """The client's counters now, as a frozen ClientStatistics."""
         if self.tick.foreign:
-            raise foreign(f"the client of {self.endpoint}")
+            raise foreign(self.what())
         return ClientStatistics(
             connected=self.session is not None, connections=self.connections, sent=self.sent,
             replies=self.replies, failures=self.failures, refused=self.refused, calls=self.calls,

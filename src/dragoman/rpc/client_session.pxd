@@ -12,6 +12,8 @@ cdef class Call(Waiter):
     cdef bytes metadata
     # Whether the error that it got is the callee's own answer (errors.ANSWERED).
     cdef bint answered
+    # The next one, among ended calls that are used again.
+    cdef Call next_free
 
     cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner)
     cdef void on_error(self, int code, bint retry_safe, str message)

@@ -2,11 +2,6 @@ cimport cython
 from libc.stdint cimport uint16_t
 
 from dragoman.rpc.calls cimport Account, ClientCall
-from dragoman.timers cimport Timed
-
-cdef enum:
-    # How long a cancelled call may go unnoticed.
-    SWEEP_US = 20_000
 
 
 cdef class Connection(Account):
@@ -28,7 +23,6 @@ cdef class Connection(Account):
     cdef bint _in_drain
     cdef readonly str reason
     cdef readonly int connections
-    cdef Sweep _sweep
 
     @cython.final
     cdef inline bint fits(self, Py_ssize_t n):
@@ -40,15 +34,6 @@ cdef class Connection(Account):
     cdef uint16_t _method_id(self, method) except 0
     cdef void _drain(self)
     cdef void tell_wanted(self)
-    cdef void _sweep_calls(self)
     cdef void check_idle(self)
     cdef void _down(self, error, str reason)
     cdef void fail_line(self, error)
-
-
-cdef class Sweep(Timed):
-    cdef Connection connection
-
-    @cython.final
-    cdef inline bint armed(self):
-        return self._wheel is not None

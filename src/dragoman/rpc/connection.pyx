@@ -11,9 +11,9 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from dragoman.budget cimport Budget
-from dragoman.rpc.calls cimport Account, ClientCall, Notification
+from dragoman.rpc.calls cimport Account, ClientCall
+from dragoman.rpc.client_base cimport NOTIFICATION
 from dragoman.rpc.client_session cimport ClientSession
-from dragoman.timers cimport Timed
 from dragoman.wire.mesh cimport FEATURE_METADATA, FEATURE_NO_REPLY, FEATURE_ORDER
 
 import logging
@@ -44,8 +44,6 @@ cdef class Connection(Account):
         self.budget = Budget(limits.held_bytes_max)
         self._identity = os.urandom(16)
         self._ids = {}
-        self._sweep = Sweep()
-        self._sweep.connection = self
         self._link = Link(
             loop, options.address, self._new_session, self._on_down,
             tls=options.tls, server_hostname=options.server_hostname,
@@ -76,7 +74,7 @@ cdef class Connection(Account):
         if call.metadata is not None and not session.peer_features & FEATURE_METADATA:
             call.refuse(UsageError(f"{self.endpoint} does not take metadata"))
             return 0
-        if type(call) is Notification and not session.peer_features & FEATURE_NO_REPLY:
+        if call.style == NOTIFICATION and not session.peer_features & FEATURE_NO_REPLY:
             call.refuse(UsageError(f"{self.endpoint} does not offer calls without reply"))
             return 0
         if call.due_us:
@@ -132,8 +130,7 @@ cdef class Connection(Account):
         """Tell the server how many requests wait for its credit."""
         self.session.tell_waiting(min(self.wanted, self._calls_max - self.calls))
 
-    cdef void _sweep_calls(self):
-        """Notice the calls that were cancelled."""
+    cdef void sweep_calls(self):
         cdef ClientCall call = self._first
         cdef ClientCall behind
         cdef ClientSession session
@@ -146,12 +143,7 @@ cdef class Connection(Account):
         if self.session is not None:
             self.session.sweep()
             self._drain()
-        if self.calls or self.waiting:
-            # With many of them the sweeps are further apart.
-            self.tick.wheel.schedule(
-                self._sweep,
-                self.tick.wheel.clock_us() + SWEEP_US * (1 + (self.calls + self.waiting) // 5000),
-            )
+        self.sweep_again(self.calls + self.waiting)
         self.check_idle()
 
     cdef void check_idle(self):
@@ -242,10 +234,3 @@ cdef class Connection(Account):
                 self._down(failure, str(failure))
             self._link.lost()
         self.check_idle()
-
-
-cdef class Sweep(Timed):
-    """Looks after cancelled calls while there are calls."""
-
-    cdef void on_due(self):
-        self.connection._sweep_calls()

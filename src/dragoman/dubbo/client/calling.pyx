@@ -79,7 +79,7 @@ cdef class JavaPool(Pool):
         else:
             call = JavaCall.__new__(JavaCall)
             call.account = self
-        future = self._create_future()
+        future = self.new_future()
         call.future = future
         call.caller = caller
         if caller.timeout_us:
