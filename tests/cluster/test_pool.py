@@ -243,6 +243,8 @@ def test_an_empty_pool_fails_calls_at_once_or_lets_them_wait_for_a_server() -> N
             with pytest.raises(UnavailableError):
                 await pool.call_many("work", [b"", b""])
             with pytest.raises(UnavailableError):
+                await pool.call_many("work", [b""])
+            with pytest.raises(UnavailableError):
                 pool.notify("work")
             with pytest.raises(UnavailableError):
                 await pool.call("work", order_key="key")

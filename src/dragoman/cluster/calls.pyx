@@ -151,19 +151,24 @@ cdef class Batch:
         """Make requests until one has to wait, or all if they are ordered."""
         cdef Service service = self.account._service
         cdef Py_ssize_t count = PyList_GET_SIZE(self.bodies)
+        cdef BatchReplies gathered = self.gathered
         cdef BatchItem item
         while self.made < count:
             if self.due_us and service.tick.wheel.clock_us() >= self.due_us and self.made:
                 self._give_up(DeadlineError("no room within the time allowed", retry_safe=True))
                 return
             item = self._item()
+            # It may end at once: the batch is not settled before it is known how.
+            gathered.unanswered += 1
             service.submit(item)
-            if self.made == 1 and self.gathered.errors is not None and item.never_ran:
+            gathered.unanswered -= 1
+            if self.made == 1 and gathered.errors is not None and item.never_ran:
                 # Refused at once, and so is the batch.
-                error = self.gathered.errors[0]
                 self.drop()
-                self.gathered.future.set_exception(error)
+                gathered.future.set_exception(gathered.errors[0])
                 return
+            if gathered.unanswered == 0:
+                gathered.settle()
             if item.in_line and self.order_key is None:
                 item.patient = True
                 self.delegate = item
