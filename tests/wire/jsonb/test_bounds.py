@@ -159,9 +159,9 @@ def test_memory_is_bounded_by_what_arrived(
 def test_more_containers_than_allowed_are_refused() -> None:
     count = CONTAINERS_MAX - 1
     decode(listed(b"\x94" * count, count))
-    with pytest.raises(LimitError, match=f"more than {CONTAINERS_MAX} lists and objects"):
+    with pytest.raises(LimitError, match=f"more than {CONTAINERS_MAX} lists, maps and objects"):
         decode(listed(b"\x94" * (count + 1), count + 1))
-    with pytest.raises(LimitError, match="more than 1 lists and objects at byte 1"):
+    with pytest.raises(LimitError, match="more than 1 lists, maps and objects at byte 1"):
         decode(b"\x95\x94", containers_max=1)
 
 

@@ -1,15 +1,9 @@
 from libc.stdint cimport int64_t, uint8_t
 
+from dragoman.wire.java.bounded cimport BoundedReader
 
-cdef class JsonbCursor:
-    cdef object owner
-    cdef const uint8_t* data
-    cdef Py_ssize_t n
-    cdef readonly Py_ssize_t at
-    cdef bint exact
 
-    cdef object bad(self, str what, Py_ssize_t at)
-    cdef object cut(self, str what)
+cdef class JsonbCursor(BoundedReader):
     cdef const uint8_t* take(self, Py_ssize_t count, str what) except NULL
     cdef int64_t number(self) except? -1
     cdef int64_t int32(self, int64_t least, int64_t most, str what) except? -1

@@ -22,7 +22,7 @@ from dragoman.wire.jsonb.tags cimport (
     TAG_LONG_TINY_ZERO, TAG_MILLISECONDS, TAG_MINUTES, TAG_NULL, TAG_SECONDS, TAG_SHORT, TAG_UTF16,
     TAG_UTF16_BIG, TAG_UTF8, is_text,
 )
-from dragoman.wire.hessian2.reader cimport date_of as moment_of
+from dragoman.wire.java.moment cimport moment_of
 
 from dragoman.errors import LimitError, ProtocolError
 from dragoman.wire.java import Long
@@ -77,16 +77,11 @@ cdef double shortest(float single) except? -1:
     return value
 
 
-cdef class JsonbCursor:
+cdef class JsonbCursor(BoundedReader):
     """A place in bytes, and the value that begins there."""
 
-    # ---- errors
-
-    cdef object bad(self, str what, Py_ssize_t at):
-        raise ProtocolError(f"fastjson2: {what} at byte {at}")
-
-    cdef object cut(self, str what):
-        raise ProtocolError(f"fastjson2: {what} is cut short at byte {self.n}")
+    def __cinit__(self):
+        self.format = "fastjson2"
 
     cdef const uint8_t* take(self, Py_ssize_t count, str what) except NULL:
         """The next ``count`` bytes."""

@@ -7,15 +7,7 @@ from dragoman.wire.jsonb.cursor cimport JsonbCursor
 cdef class JsonbReader(JsonbCursor):
     cdef list symbols, later
     cdef set constants     # the classes of which there were constants, if somebody asks for them
-    cdef bint typed
-    cdef int depth, depth_max
-    cdef Py_ssize_t containers_left, containers_max, costly_keys
-    cdef Py_ssize_t weight_left  # as Hessian2Reader's
 
-    cdef int start(
-        self, object owner, const uint8_t* data, Py_ssize_t n, bint exact, int depth_max,
-        Py_ssize_t containers_max
-    ) except -1
     cdef object document(self)
 
     cdef str name(self)
@@ -23,7 +15,6 @@ cdef class JsonbReader(JsonbCursor):
     cdef str numbered(self)
     cdef str by_number(self)
     cdef object value(self)
-    cdef int weigh(self, int more) except -1
     cdef object nested(self, uint8_t tag, Py_ssize_t at)
     cdef object with_class(self)
     cdef object of_class(self, str java_class)

@@ -39,26 +39,14 @@ from dragoman.wire.jsonb.tags cimport (
     TAG_LIST_TINY, TAG_LONG, TAG_NAME, TAG_NULL, TAG_OBJECT, TAG_OBJECT_END, TAG_REFERENCE,
     TAG_SHORT, TAG_TRUE, TAG_TYPED, is_list, is_local, is_moment, is_text,
 )
-from dragoman.wire.java.bean cimport Bean, frozen_key, new_bean
+from dragoman.wire.java.bean cimport Bean, new_bean
+from dragoman.wire.java.bounded cimport CONTAINERS, DEPTH, ENTRY_WEIGHT, BoundedReader
 from dragoman.wire.jsonb.cursor cimport JsonbCursor
 
-import sys
-
-from dragoman.errors import LimitError, ProtocolError, UsageError
+from dragoman.errors import ProtocolError
 from dragoman.wire.java import BigInteger, Long, TypedList, TypedMap
 from dragoman.wire.jsonb.classes import MAPS, PLAIN, decimal_of, model_name
 from dragoman.wire.jsonb.path import find
-
-# Of whoever sets no bound.
-cdef Py_ssize_t WEIGHTLESS = sys.maxsize
-
-cdef enum:
-    DEPTH = 256               # as in hessian2.reader, for the same reasons
-    CONTAINERS = 500_000
-    # As Hessian2Reader's.
-    CONTAINER_WEIGHT = 8
-    ENTRY_WEIGHT = 4
-    COSTLY_KEYS_MAX = 2000
 
 DEPTH_MAX = DEPTH
 CONTAINERS_MAX = CONTAINERS
@@ -84,44 +72,15 @@ cdef class JsonbReader(JsonbCursor):
         self, data, *, bint exact=False, bint typed=False, int depth_max=DEPTH,
         Py_ssize_t containers_max=CONTAINERS
     ):
-        cdef bytes kept
-        if not 1 <= depth_max <= 2000:
-            raise UsageError(f"depth_max is 1 to 2000, not {depth_max}")
-        if containers_max < 0:
-            raise UsageError(f"containers_max is no less than 0, not {containers_max}")
-        kept = data if isinstance(data, bytes) else bytes(memoryview(data))
-        self.start(
-            kept, <const uint8_t*>PyBytes_AS_STRING(kept), len(kept), exact, depth_max,
-            containers_max
+        BoundedReader.__init__(
+            self, data, exact=exact, depth_max=depth_max, containers_max=containers_max
         )
         self.typed = exact or typed
         self.constants = None
 
-    cdef int start(
-        self, object owner, const uint8_t* data, Py_ssize_t n, bint exact, int depth_max,
-        Py_ssize_t containers_max
-    ) except -1:
-        """Begin with ``data[:n]``, which ``owner`` keeps alive (for compiled callers)."""
-        self.owner = owner
-        self.data = data
-        self.n = n
-        self.at = 0
-        self.exact = self.typed = exact
-        self.depth_max = depth_max
-        self.containers_max = containers_max
-        self.containers_left = containers_max
-        self.costly_keys = 0
-        self.weight_left = WEIGHTLESS
-        return 0
-
     def read(self):
         """The value of the next document."""
         return self.document()
-
-    @property
-    def at_end(self):
-        """Whether all has been read."""
-        return self.at >= self.n
 
     cdef object document(self):
         cdef object result, last = None
@@ -184,13 +143,6 @@ cdef class JsonbReader(JsonbCursor):
 
     # ---- values
 
-    cdef int weigh(self, int more) except -1:
-        """Count what takes longer than a number does."""
-        self.weight_left -= more
-        if self.weight_left < 0:
-            raise LimitError(f"fastjson2: more values than are taken in one call by byte {self.at}")
-        return 0
-
     cdef object value(self):
         """The next value of the document."""
         cdef Py_ssize_t at = self.at
@@ -242,19 +194,14 @@ cdef class JsonbReader(JsonbCursor):
         """A value that may hold others."""
         cdef object result
         if self.depth >= self.depth_max:
-            raise LimitError(f"fastjson2: nested deeper than {self.depth_max} at byte {at}")
+            self.too_deep(at)
         self.depth += 1
         if tag == TAG_TYPED:
             result = self.with_class()
         elif tag == TAG_REFERENCE:
             self.bad("a reference where there can be none", at)
         else:
-            if self.containers_left == 0:
-                raise LimitError(
-                    f"fastjson2: more than {self.containers_max} lists and objects at byte {at}"
-                )
-            self.containers_left -= 1
-            self.weigh(CONTAINER_WEIGHT)
+            self.enter(at)
             result = self.map_of(None) if tag == TAG_OBJECT else self.list_of(tag, None)
         self.depth -= 1
         return result
@@ -272,14 +219,9 @@ cdef class JsonbReader(JsonbCursor):
             self.cut("a value")
         tag = self.data[at]
         if tag == TAG_OBJECT or is_list(tag):
-            if self.containers_left == 0:
-                raise LimitError(
-                    f"fastjson2: more than {self.containers_max} lists and objects at byte {at}"
-                )
             if self.depth >= self.depth_max:
-                raise LimitError(f"fastjson2: nested deeper than {self.depth_max} at byte {at}")
-            self.containers_left -= 1
-            self.weigh(CONTAINER_WEIGHT)
+                self.too_deep(at)
+            self.enter(at)
             self.at = at + 1
             self.depth += 1
             value = self.map_of(java_class) if tag == TAG_OBJECT else self.list_of(tag, java_class)
@@ -385,18 +327,7 @@ cdef class JsonbReader(JsonbCursor):
         if len(self.later) > references:
             # It would change when it is a key already.
             self.bad("a map's key with a reference in it", at)
-        if isinstance(key, int) and -0x8000000000000000 <= key <= 0x7FFFFFFFFFFFFFFF:
-            return key
-        self.costly_keys += 1
-        if self.costly_keys > COSTLY_KEYS_MAX:
-            raise LimitError(
-                f"fastjson2: more than {COSTLY_KEYS_MAX} keys of maps that are neither text nor a"
-                f" number of 64 bits at byte {at}"
-            )
-        try:
-            return frozen_key(key)
-        except TypeError as error:
-            raise LimitError(f"fastjson2: a map's key {error} at byte {at}") from None
+        return self.key_of(key, at)
 
     cdef bint reference(self, object container, object key) except -1:
         """Resolve the reference at ``container[key]``: at once, or in the end."""
