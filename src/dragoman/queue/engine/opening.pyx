@@ -21,7 +21,7 @@ from dragoman.queue.memory.layout cimport (
 from dragoman.queue.memory.state cimport Segment, Store
 from dragoman.queue.memory.table cimport table_open, table_touch
 from dragoman.queue.recovery.replay cimport recover
-from dragoman.queue.recovery.scan cimport mend
+from dragoman.queue.recovery.torn_end cimport mend
 from dragoman.queue.write.journal cimport journal_open
 from dragoman.queue.write.log cimport log_adapt
 

@@ -15,24 +15,19 @@ from dragoman.queue.recovery.scan import without
 from dragoman.queue.format.window import EVERYTHING
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from dragoman.queue.disk.readahead cimport touching_begin, touching_end
 from dragoman.queue.disk.crc cimport crc, crc_place, crc_prepare
 from dragoman.queue.write.journal cimport journal_stray
-from dragoman.queue.recovery.scan cimport Recovery
-from dragoman.queue.memory.buffer cimport bytes_add
-from dragoman.queue.memory.errors cimport DONE, NO_MEMORY, WAIT
-from dragoman.queue.memory.index cimport index_append
-from dragoman.queue.memory.layout cimport (
-    PLACE_LOST, QUEUE_ALIVE, QUEUE_DIRTY, SECTOR, align_up, entry_of, varint_get,
-)
-from dragoman.queue.memory.state cimport Bytes, Pending, Queue, Store, Table
-from dragoman.queue.memory.tail cimport tail_detach, tail_put
-from dragoman.queue.memory.threads cimport (
-    prefetch, pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
-)
+from dragoman.queue.recovery.entries cimport replay_entries
+from dragoman.queue.recovery.findings cimport Recovery
+from dragoman.queue.recovery.meta cimport read_meta
+from dragoman.queue.recovery.scan cimport read_segments
+from dragoman.queue.recovery.strays cimport settle
+from dragoman.queue.memory.layout cimport QUEUE_ALIVE, SECTOR, align_up
+from dragoman.queue.memory.state cimport Bytes, Store
 from dragoman.queue.format.window cimport Window, file_header, window
 
 crc_prepare()
@@ -267,127 +262,6 @@ cdef class Replay(Recovery):
         return 0
 
 
-cdef bint _grow_ring(Table* t) noexcept nogil:
-    # Without a writer nothing leaves the ring: it holds all that does not fit the tails.
-    cdef Pending* ring = <Pending*>realloc(t.ring, 2 * t.ring_size * sizeof(Pending))
-    if ring == NULL:
-        return False
-    t.ring = ring
-    t.ring_size *= 2
-    return True
-
-
-cdef bint _ring_space(Store* s) noexcept nogil:
-    # Under the lock: until the ring may have room. False: it never will.
-    if s.read_only:
-        return _grow_ring(&s.table)
-    if not s.writer_alive or s.poison or s.log_error:
-        return False
-    pthread_cond_signal(&s.work)
-    pthread_cond_wait(&s.space, &s.lock)
-    return True
-
-
-cdef uint64_t replay_entries(
-    Store* s, char* body, uint64_t n, uint64_t entries, uint32_t number, Bytes* apart
-) noexcept nogil:
-    # Returns how many entries did not join; all ones for no memory, or no log to write to.
-    cdef Table* t = &s.table
-    cdef uint64_t at = 0
-    cdef uint64_t bad = 0
-    cdef uint64_t first, count, length, i, end, part
-    cdef uint32_t fields[2]
-    cdef uint64_t pair[2]
-    cdef Queue* q
-    cdef int result
-    cdef uint64_t far = 0
-    cdef uint32_t ids[16]
-    cdef uint32_t number_of = 0
-    cdef uint32_t known = 0
-    memset(ids, 0, sizeof(ids))
-    pthread_mutex_lock(&s.lock)
-    while entries and at + 16 <= n:
-        entries -= 1
-        # Sixteen entries ahead for the queues, eight for the ends of their tails.
-        while known < number_of + 16 and far + 16 <= n:
-            memcpy(fields, body + far, 8)
-            far += 16 + <uint64_t>fields[1]
-            ids[known % 16] = fields[0] if fields[0] < t.ids else 0
-            prefetch(&t.queues[ids[known % 16]])
-            known += 1
-        q = &t.queues[ids[(number_of + 8) % 16]]
-        if q.cur:
-            prefetch(t.chunks[q.cur].data + q.used)
-            prefetch(t.chunks[q.cur].data + q.used + 56)
-        number_of += 1
-        memcpy(fields, body + at, 8)
-        memcpy(&first, body + at + 8, 8)
-        count = first >> 48
-        first &= (1ULL << 48) - 1
-        at += 16
-        end = at + fields[1]
-        if end > n:
-            bad += 1
-            break
-        if fields[0] >= t.ids or not t.queues[fields[0]].flags & QUEUE_ALIVE:
-            at = end
-            continue
-        q = &t.queues[fields[0]]
-        if first + count <= q.next:
-            at = end
-            continue
-        if first > q.next and apart != NULL:
-            pair[0] = fields[0]
-            pair[1] = first + count
-            if bytes_add(apart, pair, 16) != DONE:
-                pthread_mutex_unlock(&s.lock)
-                return <uint64_t>-1
-            at = end
-            continue
-        if first > q.next:
-            bad += 1
-            # Tails stay behind entries: what is lost becomes one, behind the tail that there is.
-            while q.count:
-                result = tail_detach(t, fields[0])
-                if result == DONE:
-                    break
-                if result == NO_MEMORY or not _ring_space(s):
-                    pthread_mutex_unlock(&s.lock)
-                    return <uint64_t>-1
-            while q.next < first:
-                part = first - q.next
-                if part > 65535:
-                    part = 65535
-                if index_append(t, q, q.next, entry_of(PLACE_LOST(), 0, <uint32_t>part)) != DONE:
-                    break
-                q.next += part
-            if q.next < first:
-                at = end
-                continue
-        for i in range(count):
-            if varint_get(body, end, &at, &length) < 0 or at + length > end:
-                bad += 1
-                break
-            if first + i == q.next:
-                while True:
-                    result = tail_put(t, fields[0], body + at, length)
-                    if result == WAIT and _ring_space(s):
-                        continue
-                    break
-                if result != DONE:
-                    pthread_mutex_unlock(&s.lock)
-                    return <uint64_t>-1
-                if q.count == 1:
-                    q.birth = number
-                q.flags &= ~QUEUE_DIRTY
-            at += length
-        at = end
-    if t.ring_tail != t.ring_head:
-        pthread_cond_signal(&s.work)
-    pthread_mutex_unlock(&s.lock)
-    return bad
-
-
 cdef object recover(Store* s, object files, str path, bint repair):
     """Read META and the log; the caller then lets ``replay`` run. Returns the Recovery."""
     cdef Replay r = Replay.__new__(Replay)
@@ -413,11 +287,11 @@ cdef object recover(Store* s, object files, str path, bint repair):
     _leave_between(r)
     _touch_tails(s, r.journals)
     r.look_at_journal()
-    r.read_meta()
+    read_meta(r)
     # A removed segment whose file is still there: the removal was cut short.
     _leave_strays(r, segments, b"DRGQSEGM", "seg", r.evidence >> 32, r.dropped)
-    r.read_segments(sorted(without(segments, set(), r.dropped)))
-    r.settle()
+    read_segments(r, sorted(without(segments, set(), r.dropped)))
+    settle(r)
     return r
 
 

@@ -1,0 +1,3 @@
+from dragoman.queue.memory.state cimport Store
+
+cdef int mend(Store* s, object recovery) except -1
