@@ -269,7 +269,7 @@ cdef class AgentConnection:
             pool.wrong += 1
             if client is not None and not client.closed:
                 client.answer(500, b"ERROR", b"x-dragoman-error: wrong answer\r\n")
-        if not keep or self.decoder.next_event() != EV_NEED_MORE or self.decoder.mid_response:
+        if not keep or self.decoder.next_event() != EV_NEED_MORE or self.decoder.mid_message:
             self.closed = True
             self.transport.close()
         elif not self.closed:

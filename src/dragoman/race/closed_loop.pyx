@@ -405,7 +405,7 @@ cdef class ClosedLoop:
                 and not is_answer(decoder.body, decoder.body_length, slot.expected)
             ):
                 self.wrong += 1
-        keep = keep and decoder.next_event() == EV_NEED_MORE and not decoder.mid_response
+        keep = keep and decoder.next_event() == EV_NEED_MORE and not decoder.mid_message
         slot.writing = False
         if not keep:
             self.drop(slot, now)

@@ -157,7 +157,7 @@ cdef class HttpConnection(HttpCaller):
 
     cdef bint _comes_more(self) noexcept:
         """Whether another request has come, in part at least."""
-        return self.decoder.mid_request or self._blocked or self.decoder.buffered() > 0
+        return self.decoder.mid_message or self._blocked or self.decoder.buffered() > 0
 
     cdef void _renders(self, HttpCall call):
         """While draining, before ``call``'s response is made: the connection ends with the last
@@ -187,7 +187,7 @@ cdef class HttpConnection(HttpCaller):
                 now = self.ingress.tick.wheel.clock_us()
                 self._active_us = now
             if event == EV_NEED_MORE:
-                if not self.decoder.mid_request:
+                if not self.decoder.mid_message:
                     self._partial_us = 0
                 elif self._partial_us == 0 or self._in_body == self.decoder.in_head:
                     # A head has its time, and its body has its own after it.

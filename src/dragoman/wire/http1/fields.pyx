@@ -95,7 +95,7 @@ cdef int parse_content_type(const unsigned char* p, Py_ssize_t n) noexcept nogil
     cdef const unsigned char* semicolon = NULL
     cdef const unsigned char* stop = p + n
     if n > 16:
-        semicolon = <const unsigned char*>memchr(p, 59, n)
+        semicolon = <const unsigned char*>memchr(p, c';', n)
         if semicolon != NULL:
             n = semicolon - p
     while n > 0 and (p[n - 1] == c' ' or p[n - 1] == c'\t'):
@@ -188,3 +188,16 @@ cdef bint has_option(
             return True
         at = end + 1
     return False
+
+
+cdef bint tab_around(const unsigned char* value, Py_ssize_t length) noexcept nogil:
+    """Whether a tab is in the white space around a field's value."""
+    cdef const unsigned char* p = value - 1
+    while p[0] == c' ':
+        p -= 1
+    if p[0] == c'\t':
+        return True
+    p = value + length
+    while p[0] == c' ':
+        p += 1
+    return p[0] == c'\t'

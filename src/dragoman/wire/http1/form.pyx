@@ -46,10 +46,10 @@ cdef bint next_field(FormCursor* cursor, FormField* field) noexcept nogil:
     if p >= cursor.end:
         cursor.at = cursor.end
         return False
-    stop = <const char*>memchr(p, 38, cursor.end - p)
+    stop = <const char*>memchr(p, c'&', cursor.end - p)
     if stop == NULL:
         stop = cursor.end
-    equals = <const char*>memchr(p, 61, stop - p)
+    equals = <const char*>memchr(p, c'=', stop - p)
     if equals == NULL:
         equals = stop
     field.name = p
@@ -63,7 +63,7 @@ cdef bint next_field(FormCursor* cursor, FormField* field) noexcept nogil:
 
 
 cdef inline bint is_encoded(const char* p, Py_ssize_t n) noexcept nogil:
-    return n > 0 and (memchr(p, 37, n) != NULL or memchr(p, 43, n) != NULL)
+    return n > 0 and (memchr(p, c'%', n) != NULL or memchr(p, c'+', n) != NULL)
 
 
 cdef Py_ssize_t decode(const char* source, Py_ssize_t n, char* to) noexcept nogil:

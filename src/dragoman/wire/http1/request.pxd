@@ -14,7 +14,6 @@ cdef class RequestDecoder(MessageDecoder):
     cdef Py_ssize_t host_length  # 0 without one (HTTP/1.0)
     cdef readonly bint content_encoded  # the body has a Content-Encoding other than identity
     cdef readonly bint http_1_0
-    cdef bint mid_request        # bytes of an unfinished request are held
     cdef bint continue_asked
     cdef readonly bint continue_wanted
     # offsets from the head's start

@@ -16,23 +16,9 @@ class RequestDecoder(MessageDecoder):
         body_bytes_max: int = 1048576,
         wanted: tuple[str, ...] = (),
     ) -> None: ...
-    def receive_data(self, data: bytes) -> None:
-        """Take bytes from the peer; then ``poll`` until it gives None."""
-
     def poll(self) -> Request | None:
         """The next request, or None while more bytes are needed; raises ``HttpError``."""
-
-    def measure(self, data: bytes, rounds: int) -> int:
-        """Decode ``data`` so many times and return how many requests were seen (for benchmarks)."""
 
     @property
     def continue_wanted(self) -> bool:
         """After None from ``poll``: the peer waits for ``100 Continue``."""
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether bytes of an unfinished request are held."""
-
-    @property
-    def unread_bytes(self) -> int:
-        """How many received bytes have not been read yet."""

@@ -12,9 +12,11 @@ from dragoman.errors import UsageError
 from dragoman.wire.http1.message import HttpError
 from dragoman.wire.http1.events import Request
 
-from dragoman.wire.http1.message cimport (
+from dragoman.wire.http1.message cimport BODY_FOLLOWS
+from dragoman.wire.http1.section cimport advance, pause, readable_end
+from dragoman.wire.http1.states cimport (
     S_BODY_LENGTH,
-    S_CHUNK_FIRST,
+    S_CHUNK_LINE,
     S_LINE,
     S_METHOD,
     S_START,
@@ -32,8 +34,9 @@ from dragoman.wire.http1.tables cimport (
     EV_CONTINUE,
     EV_ERROR,
     EV_NEED_MORE,
-    EV_REQUEST,
     HEX,
+    MAJOR_AT,
+    MINOR_AT,
     M_CONNECT,
     M_DELETE,
     M_GET,
@@ -44,7 +47,9 @@ from dragoman.wire.http1.tables cimport (
     M_POST,
     M_PUT,
     M_TRACE,
+    VERSION_BYTES,
     same,
+    skip,
 )
 
 METHODS = {
@@ -74,56 +79,27 @@ cdef class RequestDecoder(MessageDecoder):
             raise UsageError("HTTP limits: target_bytes_max >= 1")
         self.target_bytes_max = target_bytes_max
 
-    cdef int next_event(self) noexcept:
-        cdef int event = MessageDecoder.next_event(self)
-        self.mid_request = self.mid_message
-        return event
-
     cdef int read_start_line(self) noexcept:
         """Read the request line (RFC 9112 section 3) and the empty line that may stand before it.
         """
-        cdef const unsigned char* base = self.base
-        cdef const unsigned char* p = base + self.position
-        cdef const unsigned char* from_ = p
-        cdef const unsigned char* stop = base + self.end
-        cdef const unsigned char* head = base + self.start
+        cdef const unsigned char* head
+        cdef const unsigned char* p
+        cdef const unsigned char* stop
         cdef const unsigned char* most
-        cdef int state = self.state
-        cdef Py_ssize_t at
-        if p == stop:
+        cdef int outcome, state
+        if self.position == self.end:
             return 0
-        if state < S_METHOD:
-            if state == S_START and p[0] == c'\r':
-                p += 1
-                state = S_START_LF
-            if state == S_START_LF and p < stop:
-                if p[0] != c'\n':
-                    return self.fail(400, "a method was expected")
-                p += 1
-                state = S_START_AGAIN
-            self.position = p - base
-            self.state = state
-            if p == stop:
-                return 0
-            if not CHARS[p[0]] & C_TOKEN:
-                return self.fail(400, "a method was expected")
-            self.begin_head()
-            head = p
-            from_ = p
-            self.host_seen = False
-            self.host_from_target = False
-            self.host_length = 0
-            self.encoding_seen = False
-            self.content_encoded = False
-            self.expect_unknown = False
-            self.continue_asked = False
-            state = S_METHOD
-        if stop - p > self.budget:
-            stop = p + self.budget
+        if self.state < S_METHOD:
+            outcome = begin_request(self)
+            if outcome <= 0:
+                return outcome
+        head = self.base + self.start
+        p = self.base + self.position
+        stop = readable_end(self)
+        state = self.state
         while p < stop:
             if state == S_METHOD:
-                while p < stop and CHARS[p[0]] & C_TOKEN:
-                    p += 1
+                p = skip(p, stop, C_TOKEN)
                 if p == stop:
                     break
                 if p[0] != c' ':
@@ -134,10 +110,7 @@ cdef class RequestDecoder(MessageDecoder):
                 state = S_TARGET
             if state == S_TARGET:
                 most = head + self.target_at + self.target_bytes_max + 1
-                if most > stop:
-                    most = stop
-                while p < most and CHARS[p[0]] & C_TARGET:
-                    p += 1
+                p = skip(p, stop if most > stop else most, C_TARGET)
                 if p - head - self.target_at > self.target_bytes_max:
                     return self.fail(414, "the target is too long")
                 if p == stop:
@@ -149,42 +122,26 @@ cdef class RequestDecoder(MessageDecoder):
                 self.version_at = p - head
                 state = S_VERSION
             if state == S_VERSION:
-                at = p - head - self.version_at
-                while p < stop and at < 8:
-                    if at == 5 or at == 7:
-                        if p[0] < c'0' or p[0] > c'9':
-                            return self.fail(400, "the version is malformed")
-                    elif p[0] != <unsigned char>(b"HTTP/d.d"[at]):
-                        return self.fail(400, "the version is malformed")
-                    p += 1
-                    at += 1
+                p = skip_version(p, stop, p - head - self.version_at)
                 if p == stop:
                     break
-                if p[0] != c'\r':
+                if p == NULL or p[0] != c'\r':
                     return self.fail(400, "the version is malformed")
                 p += 1
                 state = S_START_LINE_LF
             elif state == S_START_LINE_LF:
                 if p[0] != c'\n':
                     return self.fail(400, "a carriage return stands alone")
-                p += 1
-                self.state = S_LINE
-                self.position = p - base
-                self.budget -= p - from_
+                advance(self, p + 1, S_LINE)
                 return self.check_request_line(head)
-        self.position = p - base
-        self.state = state
-        self.budget -= p - from_
-        if self.budget == 0:
-            return self.fail(431, "the request line is too large")
-        return 0
+        return pause(self, p, state, 431, "the request line is too large")
 
     cdef int check_request_line(self, const unsigned char* head) noexcept:
         """The request line is whole. 1: it is taken; -1: refused."""
         cdef const unsigned char* version = head + self.version_at
-        if version[5] != c'1' or version[7] > c'1':
+        if version[MAJOR_AT] != c'1' or version[MINOR_AT] > c'1':
             return self.fail(505, "the version is not HTTP/1.0 or HTTP/1.1")
-        self.http10 = version[7] == c'0'
+        self.http10 = version[MINOR_AT] == c'0'
         self.http_1_0 = self.http10
         if self.method == M_OTHER:
             return self.fail(501, "the method is not known")
@@ -252,11 +209,11 @@ cdef class RequestDecoder(MessageDecoder):
         self.publish()
         outcome = self.begin_body()
         if (
-            outcome == 3
+            outcome == BODY_FOLLOWS
             and self.continue_asked
             and not self.http10
             and self.position == self.end
-            and (self.state == S_BODY_LENGTH or self.state == S_CHUNK_FIRST)
+            and (self.state == S_BODY_LENGTH or self.state == S_CHUNK_LINE)
         ):
             return EV_CONTINUE
         return outcome
@@ -270,13 +227,13 @@ cdef class RequestDecoder(MessageDecoder):
         self.target_length = n
         self.host = self.origin + self.host_at
         if p[0] != c'/' and p[0] != c'*':  # absolute form: its path begins after the authority
-            mark = <const char*>memchr(p, 58, n) + 3
+            mark = <const char*>memchr(p, c':', n) + 3
             n -= mark - p
             p = mark
             while n > 0 and p[0] != c'/' and p[0] != c'?':
                 p += 1
                 n -= 1
-        mark = <const char*>memchr(p, 63, n) if n else NULL
+        mark = <const char*>memchr(p, c'?', n) if n else NULL
         self.query = NULL
         self.query_length = 0
         self.path = p
@@ -292,10 +249,6 @@ cdef class RequestDecoder(MessageDecoder):
 
     # -- for Python
 
-    def receive_data(self, bytes data not None):
-        """Take bytes from the peer; then ``poll`` until it gives None."""
-        self.receive(data)
-
     def poll(self):
         """The next request, or None while more bytes are needed; raises ``HttpError`` with a
         ``status``.
@@ -303,17 +256,11 @@ cdef class RequestDecoder(MessageDecoder):
         ``continue_wanted`` is true after None if the peer waits for ``100 Continue``.
         """
         cdef int event = self.next_event()
-        cdef int i
         self.continue_wanted = event == EV_CONTINUE
         if event == EV_NEED_MORE or event == EV_CONTINUE:
             return None
         if event == EV_ERROR:
             raise HttpError(self.status, self.reason)
-        values = {}
-        for i in range(self.wanted_count):
-            if self.wanted_value[i] != NULL:
-                name = self.wanted_names[i].decode("ascii")
-                values[name] = self.wanted_value[i][:self.wanted_length[i]]
         return Request(
             METHODS[self.method],
             self.target[:self.target_length],
@@ -321,29 +268,53 @@ cdef class RequestDecoder(MessageDecoder):
             self.query[:self.query_length] if self.query != NULL else None,
             self.keep_alive,
             self.content_kind,
-            self.body[:self.body_length] if self.body_length else b"",
-            values,
+            self.content(),
+            self.values(),
         )
 
-    def measure(self, bytes data not None, int rounds):
-        """Decode ``data`` so many times and return how many requests were seen (for benchmarks)."""
-        cdef int seen = 0
-        cdef int i
-        for i in range(rounds):
-            self.receive(data)
-            while self.next_event() == EV_REQUEST:
-                seen += 1
-        return seen
 
-    @property
-    def unfinished(self):
-        """Whether bytes of an unfinished request are held."""
-        return self.mid_request
+cdef inline int begin_request(RequestDecoder self) noexcept:
+    """Pass the empty line that may stand before a request. 1: the request is at ``position``."""
+    cdef const unsigned char* p = self.base + self.position
+    cdef const unsigned char* stop = self.base + self.end
+    if self.state == S_START and p[0] == c'\r':
+        p += 1
+        self.state = S_START_LF
+    if self.state == S_START_LF and p < stop:
+        if p[0] != c'\n':
+            return self.fail(400, "a method was expected")
+        p += 1
+        self.state = S_START_AGAIN
+    self.position = p - self.base
+    if p == stop:
+        return 0
+    if not CHARS[p[0]] & C_TOKEN:
+        return self.fail(400, "a method was expected")
+    self.begin_head()
+    self.host_seen = False
+    self.host_from_target = False
+    self.host_length = 0
+    self.encoding_seen = False
+    self.content_encoded = False
+    self.expect_unknown = False
+    self.continue_asked = False
+    self.state = S_METHOD
+    return 1
 
-    @property
-    def unread_bytes(self):
-        """How many received bytes have not been read yet."""
-        return self.buffered()
+
+cdef inline const unsigned char* skip_version(
+    const unsigned char* p, const unsigned char* stop, Py_ssize_t at
+) noexcept nogil:
+    """Past what is there of a version, from its byte ``at`` on; NULL if that is none."""
+    while p < stop and at < VERSION_BYTES:
+        if at == MAJOR_AT or at == MINOR_AT:
+            if p[0] < c'0' or p[0] > c'9':
+                return NULL
+        elif p[0] != <unsigned char>(b"HTTP/d.d"[at]):
+            return NULL
+        p += 1
+        at += 1
+    return p
 
 
 cdef int which_method(const unsigned char* p, Py_ssize_t n) noexcept nogil:

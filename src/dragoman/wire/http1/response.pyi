@@ -13,22 +13,8 @@ class ResponseDecoder(MessageDecoder):
         body_bytes_max: int = 1048576,
         wanted: tuple[str, ...] = (),
     ) -> None: ...
-    def receive_data(self, data: bytes) -> None:
-        """Take bytes from the peer; then ``poll`` until it gives None."""
-
     def poll(self) -> Response | None:
         """The next response, or None while more bytes are needed; raises ``HttpError``."""
 
     def receive_eof(self) -> Response | None:
         """The peer has closed: the response that this ends, or None; ``HttpError`` if it is cut."""
-
-    def measure(self, data: bytes, rounds: int) -> int:
-        """Decode ``data`` so many times and return how many responses there were (benchmarks)."""
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether bytes of an unfinished response are held."""
-
-    @property
-    def unread_bytes(self) -> int:
-        """How many received bytes have not been read yet."""

@@ -9,7 +9,10 @@ only after ``finish``.
 from dragoman.wire.http1.message import HttpError
 from dragoman.wire.http1.events import Response
 
-from dragoman.wire.http1.message cimport (
+from dragoman.wire.http1.fields cimport TE_NONE
+from dragoman.wire.http1.message cimport BODY_FOLLOWS
+from dragoman.wire.http1.section cimport advance, pause, readable_end
+from dragoman.wire.http1.states cimport (
     S_BODY_CLOSE,
     S_CODE,
     S_LINE,
@@ -20,12 +23,16 @@ from dragoman.wire.http1.message cimport (
 )
 from dragoman.wire.http1.tables cimport (
     C_VALUE,
-    CHARS,
     EV_ERROR,
     EV_NEED_MORE,
     EV_RESPONSE,
+    MINOR_AT,
+    VERSION_BYTES,
+    skip,
 )
-from dragoman.wire.http1.fields cimport TE_NONE
+
+cdef enum:
+    CODE_END = 12  # of ``HTTP/1.1 200``
 
 
 cdef class ResponseDecoder(MessageDecoder):
@@ -37,42 +44,35 @@ cdef class ResponseDecoder(MessageDecoder):
     ``head_only`` before the response to a HEAD request. When the peer closes, call ``finish``.
     """
 
-    cdef int next_event(self) noexcept:
-        cdef int event = MessageDecoder.next_event(self)
-        self.mid_response = self.mid_message
-        return event
-
     cdef int read_start_line(self) noexcept:
         """Read the status line (RFC 9112 section 4)."""
         cdef const unsigned char* p = self.base + self.position
-        cdef const unsigned char* from_ = p
-        cdef const unsigned char* stop = self.base + self.end
+        cdef const unsigned char* stop
         cdef int state = self.state
         cdef Py_ssize_t at
-        if p == stop:
+        if self.position == self.end:
             return 0
         if state == S_START:
             self.begin_head()
             self.line_at = 0
             self.code = 0
             state = S_VERSION
-        if stop - p > self.budget:
-            stop = p + self.budget
+        stop = readable_end(self)
         at = self.line_at
         while p < stop:
             if state == S_VERSION:
-                if at == 7:
+                if at == MINOR_AT:
                     if p[0] != c'0' and p[0] != c'1':
                         return self.fail(502, "the response's version is not HTTP/1.0 or HTTP/1.1")
                     self.http10 = p[0] == c'0'
                 elif p[0] != <unsigned char>(b"HTTP/1.d "[at]):
                     return self.fail(502, "the response's version is malformed")
-                elif at == 8:
+                elif at == VERSION_BYTES:
                     state = S_CODE
                 at += 1
                 p += 1
             elif state == S_CODE:
-                if at < 12:
+                if at < CODE_END:
                     if p[0] < c'0' or p[0] > c'9':
                         return self.fail(502, "the status code is malformed")
                     self.code = self.code * 10 + (p[0] - c'0')
@@ -85,8 +85,7 @@ cdef class ResponseDecoder(MessageDecoder):
                 at += 1
                 p += 1
             elif state == S_PHRASE:
-                while p < stop and CHARS[p[0]] & C_VALUE:
-                    p += 1
+                p = skip(p, stop, C_VALUE)
                 if p == stop:
                     break
                 if p[0] != c'\r':
@@ -96,20 +95,12 @@ cdef class ResponseDecoder(MessageDecoder):
             else:
                 if p[0] != c'\n':
                     return self.fail(502, "a carriage return stands alone")
-                p += 1
-                self.state = S_LINE
-                self.position = p - self.base
-                self.budget -= p - from_
+                advance(self, p + 1, S_LINE)
                 if self.code < 100 or self.code > 599:
                     return self.fail(502, "the status code is out of range")
                 return 1
         self.line_at = at
-        self.position = p - self.base
-        self.state = state
-        self.budget -= p - from_
-        if self.budget == 0:
-            return self.fail(502, "the status line is too large")
-        return 0
+        return pause(self, p, state, 502, "the status line is too large")
 
     cdef int head_done(self) noexcept:
         if self.code < 200:
@@ -131,7 +122,7 @@ cdef class ResponseDecoder(MessageDecoder):
             self.keep_head()
             self.held_length = 0
             self.state = S_BODY_CLOSE
-            return 3
+            return BODY_FOLLOWS
         return self.begin_body()
 
     cdef int finish(self) noexcept:
@@ -144,15 +135,13 @@ cdef class ResponseDecoder(MessageDecoder):
                 return EV_ERROR
             self.complete()
             return EV_RESPONSE
-        if self.state > S_START and self.state <= S_BODY_CLOSE or self.mid_response:
-            return self.fail(502, "the connection ended inside a response")
+        if self.state > S_START and self.state <= S_BODY_CLOSE or self.mid_message:
+            self.fail(502, "the connection ended inside a response")
+            self.mid_message = True  # whoever asks again gets the same answer
+            return EV_ERROR
         return EV_NEED_MORE
 
     # -- for Python
-
-    def receive_data(self, bytes data not None):
-        """Take bytes from the peer; then ``poll`` until it gives None."""
-        self.receive(data)
 
     def poll(self):
         """The next response, or None while more bytes are needed; raises ``HttpError``."""
@@ -163,40 +152,14 @@ cdef class ResponseDecoder(MessageDecoder):
         return self.describe(self.finish())
 
     cdef object describe(self, int event):
-        cdef int i
         if event == EV_NEED_MORE:
             return None
         if event == EV_ERROR:
             raise HttpError(self.status, self.reason)
-        values = {}
-        for i in range(self.wanted_count):
-            if self.wanted_value[i] != NULL:
-                name = self.wanted_names[i].decode("ascii")
-                values[name] = self.wanted_value[i][:self.wanted_length[i]]
         return Response(
             self.code,
             self.keep_alive,
             self.content_kind,
-            self.body[:self.body_length] if self.body_length else b"",
-            values,
+            self.content(),
+            self.values(),
         )
-
-    def measure(self, bytes data not None, int rounds):
-        """Decode ``data`` so many times and return how many responses there were (benchmarks)."""
-        cdef int seen = 0
-        cdef int i
-        for i in range(rounds):
-            self.receive(data)
-            while self.next_event() == EV_RESPONSE:
-                seen += 1
-        return seen
-
-    @property
-    def unfinished(self):
-        """Whether bytes of an unfinished response are held."""
-        return self.mid_response
-
-    @property
-    def unread_bytes(self):
-        """How many received bytes have not been read yet."""
-        return self.buffered()

@@ -78,6 +78,25 @@ cdef extern from *:
     ) noexcept nogil
 
 
+cdef enum:
+    DEL = 0x7F
+
+
+cdef enum:  # places in ``HTTP/1.1``
+    MAJOR_AT = 5
+    MINOR_AT = 7
+    VERSION_BYTES = 8
+
+
+cdef inline const unsigned char* skip(
+    const unsigned char* p, const unsigned char* stop, int allowed
+) noexcept nogil:
+    """The first byte from ``p`` on without the bit ``allowed``, or ``stop``."""
+    while p < stop and CHARS[p[0]] & allowed:
+        p += 1
+    return p
+
+
 cdef enum:  # what next_event returns
     EV_NEED_MORE = 0
     EV_REQUEST = 1   # one complete request is described by the decoder's fields
@@ -108,7 +127,8 @@ cdef enum:  # what the content is
 
 
 cdef enum:
-    WANTED_MAX = 8   # how many header names a decoder can record
+    WANTED_MAX = 8       # how many names of fields a decoder can record
+    NAME_BYTES_MAX = 31  # and how long each may be: a bit of 32 stands for a length
 
 
 cdef inline Py_ssize_t format_uint(char* to, uint64_t value) noexcept nogil:
