@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.agents import mesh, tables
+from benchmarks.agents import mesh, side_by_side, tables
 from benchmarks.agents.bench import Bench, Skipped
 from benchmarks.agents.proxies import Proxies
 from dragoman.errors import DragomanError
@@ -29,7 +29,16 @@ from dragoman.harness.processes import raise_descriptor_limit
 from dragoman.race import load_drivers
 
 SPOKEN = ("fastjson", "hessian2")
-PARTS = ("compare", "serializations", "endpoints", "connections", "memory", "rest", "latency")
+PARTS = (
+    "compare",
+    "beside",
+    "serializations",
+    "endpoints",
+    "connections",
+    "memory",
+    "rest",
+    "latency",
+)
 
 
 def main() -> int:
@@ -74,6 +83,10 @@ def main() -> int:
 def _run(part: str, bench: Bench, report: dict[str, Any], options: argparse.Namespace) -> None:
     if part == "compare":
         _compare(bench, report)
+    elif part == "beside":
+        for name, delay_ms in (("beside_50ms", mesh.DELAY_MS), ("beside", 0.0)):
+            found = side_by_side.rounds(bench, options.beside, delay_ms, options.rounds)
+            report[name] = [each.to_dict() for each in found]
     elif part == "endpoints":
         for name, delay_ms in (("endpoints", 0), ("endpoints_50ms", 50)):
             found = mesh.growing_endpoints(bench, options.endpoints, delay_ms)
@@ -130,6 +143,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--load", choices=("wrk", "builtin"))
     parser.add_argument("--only", nargs="+", choices=PARTS)
     parser.add_argument("--endpoints", type=_numbers, default=(1, 10, 100))
+    parser.add_argument("--beside", type=_numbers, default=(128, 512))
+    parser.add_argument("--rounds", type=int, default=3, help="of the two in turn")
     parser.add_argument("--levels", type=_numbers, default=(64, 256, 1024, 5000))
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args()

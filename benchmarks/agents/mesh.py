@@ -31,10 +31,10 @@ AGENTS = ("consumer_agent", "provider_agents")
 
 
 @contextlib.contextmanager
-def _chain(
+def standing(
     bench: Bench, *, sizes: tuple[str, ...] = ("small", "medium", "large"), **settings: object
 ) -> Iterator[Chain]:
-    values = {"direct": True, "delay_ms": 0.0, "agent_port": 0, "memory_mb": 0} | settings
+    values = {"direct": True, "delay_ms": 0.0, "agent_port": 0, "memory_mib": 0} | settings
     config = RaceConfig(**values)  # type: ignore[arg-type]
     with Chain(config, bench.directory, _state(bench), bench.interruption, sizes=sizes) as chain:
         chain.start(lambda _: None)
@@ -45,7 +45,7 @@ def _state(bench: Bench) -> Path:
     return bench.directory / "state"
 
 
-def _roles(chain: Chain) -> dict[str, list[Child]]:
+def roles(chain: Chain) -> dict[str, list[Child]]:
     return {role: chain.processes.of_role(role) for role in AGENTS}
 
 
@@ -54,16 +54,16 @@ def agents(bench: Bench, *, providers: int = 3, serialization: str = "") -> Meas
     sizes = ("large", "medium", "small")[:providers]
     name = f"dragoman, both agents, {providers} provider{'s' * (providers > 1)}"
     name += f", {serialization}" * bool(serialization)
-    with _chain(bench, sizes=sizes, serialization=serialization or "fastjson") as chain:
-        return bench.measure(name, chain.target, _roles(chain), processes=chain.processes)
+    with standing(bench, sizes=sizes, serialization=serialization or "fastjson") as chain:
+        return bench.measure(name, chain.target, roles(chain), processes=chain.processes)
 
 
 def half_load(bench: Bench, *, direct: bool) -> Measured:
     """Latency with 50 ms providers at half of the highest level."""
     name = f"half load, {'agents only' if direct else 'whole chain'}"
-    with _chain(bench, delay_ms=DELAY_MS, direct=direct, consumer_port=0) as chain:
+    with standing(bench, delay_ms=DELAY_MS, direct=direct, consumer_port=0) as chain:
         return bench.measure(
-            name, chain.target, _roles(chain), connections=256, processes=chain.processes
+            name, chain.target, roles(chain), connections=256, processes=chain.processes
         )
 
 
@@ -74,13 +74,13 @@ def growing_connections(bench: Bench, counts: tuple[int, ...]) -> list[Measured]
     would not be the cost of a connection.
     """
     found = []
-    with _chain(bench, limit=max(counts)) as chain:
+    with standing(bench, limit=max(counts)) as chain:
         for count in counts:
             found.append(
                 bench.measure(
                     f"{count} connections",
                     chain.target,
-                    _roles(chain),
+                    roles(chain),
                     connections=count,
                     processes=chain.processes,
                 )
@@ -176,7 +176,7 @@ def idle_memory(bench: Bench) -> dict[str, float]:
     Each connection has carried one request, so that it holds whatever it keeps between requests.
     """
     bench.tell(f"memory at {IDLE_CONNECTIONS} idle connections")
-    with _chain(bench, sizes=("large",)) as chain, contextlib.ExitStack() as stack:
+    with standing(bench, sizes=("large",)) as chain, contextlib.ExitStack() as stack:
         agent = chain.processes.of_role("consumer_agent")[0]
         before = cpu.resident_bytes(agent.pid)
         body = hash_form(bench.interface, "a" * 512)
@@ -204,10 +204,10 @@ def at_rest(bench: Bench) -> list[dict[str, Any]]:
     """What each process of the agents does in a second when nobody calls: wake-ups, processor."""
     bench.tell("agents at rest")
     found = []
-    with _chain(bench) as chain:
+    with standing(bench) as chain:
         pids = [
             (role, pid)
-            for role, children in _roles(chain).items()
+            for role, children in roles(chain).items()
             for child in children
             for pid in cpu.process_tree(child.pid)
         ]

@@ -1,4 +1,5 @@
-"""The programs compared with: one HTTP hop through HAProxy or Envoy in front of nginx.
+"""The programs compared with: one HTTP hop through HAProxy or Envoy in front of nginx; and through
+HAProxy in front of twins of the demo providers, which take as long as those.
 
 Called by ``__main__``. Each gets what the mesh gets: one process or worker, no logs, connections
 kept on both sides. nginx answers every request at once with a small static body. Configurations are
@@ -12,6 +13,8 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.agents.bench import Bench, Measured, Skipped
@@ -59,9 +62,10 @@ defaults
     http-reuse always
 frontend in
     bind {host}:{port} backlog 4096
-    default_backend nginx
-backend nginx
-    server nginx {host}:{backend}
+    default_backend behind
+backend behind
+    balance leastconn
+{servers}
 """
 
 
@@ -93,12 +97,25 @@ class Proxies:
 
     def haproxy(self) -> Measured:
         """One hop through HAProxy. Raises Skipped, LoadError, ProcessError."""
+        child, port = self.start_haproxy([self._backend])
+        return self._measure("HAProxy, one HTTP hop", child, port)
+
+    def start_haproxy(self, backends: Sequence[int]) -> tuple[Child, int]:
+        """HAProxy in front of servers on these ports, and its own. Raises Skipped, ProcessError."""
         program = _found("haproxy")
         port = self._network.lend("haproxy")
+        servers = "\n".join(f"    server s{each} {HOST}:{each}" for each in backends)
         path = self._bench.directory / "haproxy.cfg"
-        path.write_text(HAPROXY.format(host=HOST, port=port, backend=self._backend))
-        child = self._start("haproxy", [program, "-db", "-f", str(path)], port)
-        return self._measure("HAProxy, one HTTP hop", child, port)
+        path.write_text(HAPROXY.format(host=HOST, port=port, servers=servers))
+        return self._start("haproxy", [program, "-db", "-f", str(path)], port), port
+
+    def start_twin(self, name: str, delay_ms: float, limit: int) -> int:
+        """A demo provider's twin over HTTP; its port. Raises ProcessError."""
+        port = self._network.lend(name)
+        options = {"--port": port, "--delay-ms": delay_ms, "--limit": limit}
+        words = [str(word) for option in options.items() for word in option]
+        self._start(name, [sys.executable, "-m", "benchmarks.agents.http_twin", *words], port)
+        return port
 
     def envoy(self) -> Measured:
         """One hop through Envoy. Raises Skipped, LoadError, ProcessError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 from rich import box
@@ -19,9 +20,12 @@ GROWTH = {
 def show(report: dict[str, Any]) -> None:
     """Print a table for each part that was measured, and what was skipped."""
     terminal = Console(emoji=False, highlight=False)
-    console = terminal if terminal.is_terminal else Console(emoji=False, highlight=False, width=120)
+    console = terminal if terminal.is_terminal else Console(emoji=False, highlight=False, width=150)
     if report.get("compare"):
         console.print(_comparison(report["compare"]))
+    for part, delay in (("beside_50ms", "of 50 ms"), ("beside", "that answer at once")):
+        if report.get(part):
+            console.print(_beside(report[part], delay))
     for part, what in GROWTH.items():
         if report.get(part):
             console.print(_growth(report[part], what))
@@ -75,6 +79,30 @@ def _comparison(entries: list[dict[str, Any]]) -> Table:
             _errors(entry),
         )
     return table
+
+
+def _beside(entries: list[dict[str, Any]], delay: str) -> Table:
+    """Medians over the rounds, and from the least to the most."""
+    table = _table(f"in turn, three providers {delay}: median (least to most)")
+    table.add_column("", justify="left", no_wrap=True)
+    for name in ("QPS", "mean ms", "p99 ms", "CPU us", "errors"):
+        table.add_column(name, justify="right")
+    for name in dict.fromkeys(entry["name"] for entry in entries):
+        rounds = [entry for entry in entries if entry["name"] == name]
+        table.add_row(
+            name,
+            _spread([entry["qps"] for entry in rounds], ",.0f"),
+            _spread([entry["latency_ms"]["mean"] for entry in rounds], ".2f"),
+            _spread([entry["latency_ms"]["p99"] for entry in rounds], ".2f"),
+            _spread([sum(_totals(entry)) for entry in rounds], ".1f"),
+            ", ".join(_errors(entry) for entry in rounds if entry["errors"]) or "0",
+        )
+    return table
+
+
+def _spread(values: list[float], form: str) -> str:
+    median = statistics.median(values)
+    return f"{median:{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def _growth(entries: list[dict[str, Any]], what: str) -> Table:
