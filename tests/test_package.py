@@ -206,6 +206,9 @@ def test_a_wheel_from_the_source_distribution_runs_a_race(
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     found = run(python, "-c", "import dragoman; print(dragoman.__file__)", cwd=tmp_path)
     assert Path(found.stdout.strip()).is_relative_to(packages), found.stdout
+    doubles = "from dragoman.testing import DubboProvider, FailingRegistry, simulate"
+    doubled = run(python, "-c", doubles, cwd=tmp_path)
+    assert doubled.returncode == 0, doubled.stdout
     version = f"dragoman {dragoman.__version__}\n"
     assert run(program, "--version", cwd=tmp_path).stdout == version
     assert run(python, "-m", "dragoman", "--version", cwd=tmp_path).stdout == version

@@ -35,7 +35,7 @@ from dragoman.cluster.peer import peers_of
 from dragoman.dubbo.upstream.direct import PROTOCOL, DirectProviders
 from dragoman.errors import RegistryError
 from dragoman.observe.metrics import Snapshot
-from dragoman.registry.base import Registry
+from dragoman.registry.base import Registry, Watch
 from dragoman.registry.changes import Change
 from dragoman.registry.static import StaticRegistry
 from dragoman.registry.url import open_registry
@@ -53,7 +53,8 @@ class ConsumerAgent:
 
     ``share`` is the number of this worker and how many there are, ``identity`` the agent's to those
     that it calls: the same in all its workers. ``sockets``, if there are any, are what it listens
-    on, as soon as it knows who serves what.
+    on, as soon as it knows who serves what. ``registry`` is an open one, the caller's, in place of
+    that of ``config``.
     """
 
     def __init__(
@@ -64,13 +65,16 @@ class ConsumerAgent:
         share: tuple[int, int] = (0, 1),
         sockets: Sequence[socket.socket] = (),
         identity: bytes = NO_IDENTITY,
+        registry: Registry | None = None,
     ) -> None:
         self._config = config
         self._reuse_port = reuse_port
         self._given = list(sockets)
         self._memory_bytes_max = memory_bytes_max(config.memory_mib_max, share[1])
         self._loop = asyncio.get_running_loop()
-        self._registry: Registry = open_registry(config.registry)
+        self._owned = registry is None
+        self._registry: Registry = open_registry(config.registry) if registry is None else registry
+        self._watch: Watch | None = None
         self.providers = DirectProviders(
             self._loop, share=share, dialer=peers_of(self._loop).dialer
         )
@@ -117,6 +121,7 @@ class ConsumerAgent:
         if not waits:
             self._listen()  # before anybody is asked or told anything
         watch = self._registry.watch_services(self._listed, self.directory.complete)
+        self._watch = watch
         self.directory.why_unread = lambda: watch.why_unread
         hold_within(self._memory_bytes_max)
         self._memory.start()
@@ -200,8 +205,11 @@ class ConsumerAgent:
         await self._published.close()
         await self.directory.close()
         await self.providers.close()
-        with contextlib.suppress(RegistryError):
-            await self._registry.close()
+        if self._watch is not None:
+            await self._watch.close()
+        if self._owned:
+            with contextlib.suppress(RegistryError):
+                await self._registry.close()
 
     async def snapshot(self) -> Snapshot:
         """The agent's metrics."""

@@ -44,16 +44,26 @@ LEARN_FROM = 50
 
 class ProviderAgent:
     """Serves mesh callers on one loop, as one of ``workers``. ``start``, then ``drain`` when it is
-    time to stop.
+    time to stop. ``registry`` is an open one, the caller's, in place of that of ``config``.
     """
 
     def __init__(
-        self, config: ProviderConfig, *, reuse_port: bool = False, workers: int = 1
+        self,
+        config: ProviderConfig,
+        *,
+        reuse_port: bool = False,
+        workers: int = 1,
+        registry: Registry | None = None,
     ) -> None:
         self._config = config
         self._reuse_port = reuse_port
         self._loop = asyncio.get_running_loop()
-        self._registry: Registry = open_registry(config.registry, lease_ttl_s=config.lease_ttl_s)
+        self._owned = registry is None
+        self._registry: Registry = (
+            open_registry(config.registry, lease_ttl_s=config.lease_ttl_s)
+            if registry is None
+            else registry
+        )
         host, port = parse_address(config.provider)
         learning = config.limit == "auto"
         self._finds = config.serialization == AUTO
@@ -173,8 +183,9 @@ class ProviderAgent:
         await self._transcoder.close()
         await self._departure.stop()
         await self.link.close()
-        with contextlib.suppress(RegistryError):
-            await self._registry.close()
+        if self._owned:
+            with contextlib.suppress(RegistryError):
+                await self._registry.close()
 
     def _why_spoken(self) -> str:
         """Why the provider is asked in what it is asked in."""
