@@ -1,14 +1,7 @@
-from cpython.object cimport PyObject
-from libc.stdint cimport int32_t, int64_t, uint8_t
-
 from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.hessian2.pen cimport Hessian2Pen
 from dragoman.wire.hessian2.plan cimport Plan
-
-
-# An object that was written, which is kept alive, and its reference number.
-cdef struct Seen:
-    PyObject* object
-    Py_ssize_t number
+from dragoman.wire.hessian2.references cimport SeenTable
 
 
 cdef class ClassWritten:
@@ -16,10 +9,8 @@ cdef class ClassWritten:
     cdef Py_ssize_t number
 
 
-cdef class Hessian2Writer:
-    cdef Buffer out
-    cdef Seen* slots             # an open hash table of the objects written, by address
-    cdef size_t slot_mask, slots_used
+cdef class Hessian2Writer(Hessian2Pen):
+    cdef SeenTable table
     cdef dict types              # name -> number
     cdef dict classes            # (name, *fields) -> ClassWritten
     cdef dict latest             # name -> the ClassWritten that came last
@@ -29,15 +20,6 @@ cdef class Hessian2Writer:
 
     cdef int start(self, Buffer out, int depth_max) except -1
 
-    cdef int null(self) except -1
-    cdef int boolean(self, bint value) except -1
-    cdef int int32(self, int32_t value) except -1
-    cdef int int64(self, int64_t value) except -1
-    cdef int double(self, double value) except -1
-    cdef int milliseconds(self, int64_t value) except -1
-    cdef int text(self, str value) except -1
-    cdef int utf8(self, const char* data, Py_ssize_t n) except -1
-    cdef int binary(self, const uint8_t* data, Py_ssize_t n) except -1
     cdef int list_begin(self, Py_ssize_t length, str java_class) except -1
     cdef int map_begin(self, str java_class) except -1
     cdef int map_end(self) except -1
@@ -46,11 +28,9 @@ cdef class Hessian2Writer:
     cdef int value(self, object value) except -1
     cdef int typed(self, object value, str descriptor) except -1
 
-    cdef int tag(self, uint8_t byte) except -1
     cdef int enter(self) except -1
     cdef int leave(self) except -1
     cdef bint seen(self, object value) except -1
-    cdef int more_slots(self) except -1
     cdef int forget(self) except -1
     cdef Py_ssize_t class_number(self, str java_class, dict fields) except -1
     cdef int type_name(self, str name) except -1

@@ -8,38 +8,28 @@ all its values. A JVM descriptor says what Java's method wants: ``J`` makes a lo
 The invariants: an object that comes again is written as a reference, so cycles and sharing end and
 cost nothing; depth is bounded. After an error what was written of the value is there and the
 stream of no more use: whoever writes into a link's buffer puts its length back.
-
-Long because one class writes every form of a stream.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.dict cimport PyDict_Next
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.math cimport floor, signbit
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.stdint cimport int32_t, int64_t, uint8_t
 
-from dragoman.wire.big_endian cimport put32, put64
 from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.hessian2.pen cimport Hessian2Pen
 from dragoman.wire.hessian2.plan cimport (
     ARRAY, AS_IS, BOOLEAN, BYTES, CHARACTER, CHARACTERS, CONVERTED, DOUBLE, INTEGER, LONG, MAP,
     NUMBER, OBJECT, TEXT, Plan, plan_of,
 )
-from dragoman.wire.hessian2.string cimport write_hessian_string, write_text
+from dragoman.wire.hessian2.references cimport empty_table, free_table, number_of
+from dragoman.wire.hessian2.string cimport write_text
 from dragoman.wire.hessian2.tags cimport (
-    BINARY_SHORT_MAX, BINARY_TINY_MAX, CHUNK_MAX, LIST_TINY_MAX, OBJECT_TINY_MAX, TAG_BINARY,
-    TAG_BINARY_CHUNK, TAG_BINARY_SHORT, TAG_BINARY_TINY, TAG_CLASS, TAG_DATE, TAG_DATE_MINUTES,
-    TAG_DOUBLE, TAG_DOUBLE_BYTE, TAG_DOUBLE_MILLS, TAG_DOUBLE_ONE, TAG_DOUBLE_SHORT,
-    TAG_DOUBLE_ZERO, TAG_END, TAG_FALSE, TAG_INT, TAG_INT_BYTE_ZERO, TAG_INT_SHORT_ZERO,
-    TAG_INT_TINY_ZERO, TAG_LIST, TAG_LIST_TINY, TAG_LIST_TYPED, TAG_LIST_TYPED_TINY, TAG_LONG,
-    TAG_LONG_BYTE_ZERO, TAG_LONG_INT, TAG_LONG_SHORT_ZERO, TAG_LONG_TINY_ZERO, TAG_MAP,
-    TAG_MAP_TYPED, TAG_NULL, TAG_OBJECT, TAG_OBJECT_TINY, TAG_REFERENCE, TAG_TRUE,
+    LIST_TINY_MAX, OBJECT_TINY_MAX, TAG_CLASS, TAG_END, TAG_LIST, TAG_LIST_TINY, TAG_LIST_TYPED,
+    TAG_LIST_TYPED_TINY, TAG_MAP, TAG_MAP_TYPED, TAG_OBJECT, TAG_OBJECT_TINY, TAG_REFERENCE,
 )
 from dragoman.wire.java.bean cimport Bean
-from dragoman.wire.java.descriptor cimport split_descriptor
+from dragoman.wire.java.descriptor cimport one_descriptor, split_descriptor
 
 import datetime as _datetime
 import decimal
@@ -48,43 +38,29 @@ import uuid
 from collections.abc import Mapping
 
 from dragoman.errors import UsageError
-from dragoman.wire.java.descriptor import count_parameters, descriptor_of
-from dragoman.wire.java.to_bean import plain_bean
 from dragoman.wire.java import BigInteger, Date, Long, TypedList, TypedMap
+from dragoman.wire.java.descriptor import count_parameters
+from dragoman.wire.java.jdk import EPOCH as _EPOCH
+from dragoman.wire.java.to_bean import plain_bean
 
 cdef enum:
     DEPTH = 256
-    SLOTS_LEAST = 16    # of the table of references, a power of two
-    SLOTS_KEPT = 4096   # a larger one goes back to the allocator with its stream
 
 DEPTH_MAX = DEPTH
 
-cdef object EPOCH = _datetime.datetime(1970, 1, 1, tzinfo=_datetime.timezone.utc)
+cdef object EPOCH = _EPOCH
 cdef object MILLISECOND = _datetime.timedelta(milliseconds=1)
 cdef object DATETIME = _datetime.datetime
 cdef tuple WELL_KNOWN = (
     _datetime.date, _datetime.time, _datetime.timedelta, decimal.Decimal, uuid.UUID,
 )
-cdef str one_descriptor(str text):
-    """The descriptor of one type, given as such or as people write it."""
-    try:
-        if count_parameters(text.encode()) == 1:
-            return text
-    except (UsageError, UnicodeEncodeError):
-        pass
-    return descriptor_of([text])
-
-
-cdef inline size_t slot_of(const void* object, size_t mask) noexcept nogil:
-    """Where an address begins to look."""
-    return ((<uint64_t><size_t>object >> 4) * <uint64_t>0x9E3779B97F4A7C15 >> 32) & mask
 
 
 cdef class ClassWritten:
     """The fields of a class as this stream has defined it, and its number."""
 
 
-cdef class Hessian2Writer:
+cdef class Hessian2Writer(Hessian2Pen):
     """Writes the values of one stream, one after another.
 
     ``take()`` gives the bytes written so far. UsageError when a value cannot be written, nests
@@ -107,12 +83,7 @@ cdef class Hessian2Writer:
         return 0
 
     def __dealloc__(self):
-        cdef size_t i
-        if self.slots != NULL:
-            for i in range(self.slot_mask + 1):
-                if self.slots[i].object != NULL:
-                    Py_DECREF(<object>self.slots[i].object)
-            free(self.slots)
+        free_table(&self.table)
 
     # ---- for Python callers
 
@@ -127,153 +98,7 @@ cdef class Hessian2Writer:
         """The bytes written since the last ``take``."""
         return self.out.take()
 
-    # ---- single values, for compiled callers
-
-    cdef int tag(self, uint8_t byte) except -1:
-        self.out.reserve(1)[0] = <char>byte
-        self.out.length += 1
-        return 0
-
-    cdef int null(self) except -1:
-        return self.tag(TAG_NULL)
-
-    cdef int boolean(self, bint value) except -1:
-        return self.tag(TAG_TRUE if value else TAG_FALSE)
-
-    cdef int int32(self, int32_t value) except -1:
-        """An int."""
-        cdef uint8_t* to = <uint8_t*>self.out.reserve(5)
-        if -16 <= value <= 47:
-            to[0] = TAG_INT_TINY_ZERO + value
-            self.out.length += 1
-        elif -2048 <= value <= 2047:
-            to[0] = TAG_INT_BYTE_ZERO + (value >> 8)
-            to[1] = value & 255
-            self.out.length += 2
-        elif -262144 <= value <= 262143:
-            to[0] = TAG_INT_SHORT_ZERO + (value >> 16)
-            to[1] = (value >> 8) & 255
-            to[2] = value & 255
-            self.out.length += 3
-        else:
-            to[0] = TAG_INT
-            put32(to + 1, <uint32_t>value)
-            self.out.length += 5
-        return 0
-
-    cdef int int64(self, int64_t value) except -1:
-        """A long."""
-        cdef uint8_t* to = <uint8_t*>self.out.reserve(9)
-        if -8 <= value <= 15:
-            to[0] = TAG_LONG_TINY_ZERO + value
-            self.out.length += 1
-        elif -2048 <= value <= 2047:
-            to[0] = TAG_LONG_BYTE_ZERO + (value >> 8)
-            to[1] = value & 255
-            self.out.length += 2
-        elif -262144 <= value <= 262143:
-            to[0] = TAG_LONG_SHORT_ZERO + (value >> 16)
-            to[1] = (value >> 8) & 255
-            to[2] = value & 255
-            self.out.length += 3
-        elif -0x80000000 <= value <= 0x7FFFFFFF:
-            to[0] = TAG_LONG_INT
-            put32(to + 1, <uint32_t>value)
-            self.out.length += 5
-        else:
-            to[0] = TAG_LONG
-            put64(to + 1, <uint64_t>value)
-            self.out.length += 9
-        return 0
-
-    cdef int double(self, double value) except -1:
-        """A double, in the form that Java chooses; only minus zero keeps its sign, unlike there."""
-        cdef uint8_t* to = <uint8_t*>self.out.reserve(9)
-        cdef int32_t whole, mills
-        cdef uint64_t bits
-        if -32768 <= value <= 32767 and floor(value) == value and not (
-            value == 0 and signbit(value)
-        ):
-            whole = <int32_t>value
-            if whole == 0 or whole == 1:
-                to[0] = TAG_DOUBLE_ONE if whole else TAG_DOUBLE_ZERO
-                self.out.length += 1
-            elif -128 <= whole <= 127:
-                to[0] = TAG_DOUBLE_BYTE
-                to[1] = whole & 255
-                self.out.length += 2
-            else:
-                to[0] = TAG_DOUBLE_SHORT
-                to[1] = (whole >> 8) & 255
-                to[2] = whole & 255
-                self.out.length += 3
-            return 0
-        if -2147483.648 <= value <= 2147483.647 and not (value == 0 and signbit(value)):
-            mills = <int32_t>(value * 1000)
-            if 0.001 * <double>mills == value:
-                to[0] = TAG_DOUBLE_MILLS
-                put32(to + 1, <uint32_t>mills)
-                self.out.length += 5
-                return 0
-        memcpy(&bits, &value, 8)
-        to[0] = TAG_DOUBLE
-        put64(to + 1, bits)
-        self.out.length += 9
-        return 0
-
-    cdef int milliseconds(self, int64_t value) except -1:
-        """A java.util.Date, in milliseconds since 1970."""
-        cdef uint8_t* to = <uint8_t*>self.out.reserve(9)
-        cdef int64_t minutes = value // 60000
-        if minutes * 60000 == value and -0x80000000 <= minutes <= 0x7FFFFFFF:
-            to[0] = TAG_DATE_MINUTES
-            put32(to + 1, <uint32_t>minutes)
-            self.out.length += 5
-        else:
-            to[0] = TAG_DATE
-            put64(to + 1, <uint64_t>value)
-            self.out.length += 9
-        return 0
-
-    cdef int text(self, str value) except -1:
-        """A string, null for None."""
-        if value is None:
-            return self.null()
-        return write_text(self.out, value)
-
-    cdef int utf8(self, const char* data, Py_ssize_t n) except -1:
-        """A string from UTF-8; 1, nothing written, when it is none."""
-        return write_hessian_string(self.out, data, n)
-
-    cdef int binary(self, const uint8_t* data, Py_ssize_t n) except -1:
-        """Bytes."""
-        cdef uint8_t* to
-        cdef Py_ssize_t size
-        while n > CHUNK_MAX:
-            to = <uint8_t*>self.out.reserve(CHUNK_MAX + 3)
-            to[0] = TAG_BINARY_CHUNK
-            to[1] = CHUNK_MAX >> 8
-            to[2] = CHUNK_MAX & 255
-            memcpy(to + 3, data, CHUNK_MAX)
-            self.out.length += CHUNK_MAX + 3
-            data += CHUNK_MAX
-            n -= CHUNK_MAX
-        to = <uint8_t*>self.out.reserve(n + 3)
-        if n <= BINARY_TINY_MAX:
-            to[0] = TAG_BINARY_TINY + n
-            size = 1
-        elif n <= BINARY_SHORT_MAX:
-            to[0] = TAG_BINARY_SHORT + (n >> 8)
-            to[1] = n & 255
-            size = 2
-        else:
-            to[0] = TAG_BINARY
-            to[1] = n >> 8
-            to[2] = n & 255
-            size = 3
-        memcpy(to + size, data, n)
-        self.out.length += n + size
-        return 0
+    # ---- containers and their references, for compiled callers
 
     cdef int list_begin(self, Py_ssize_t length, str java_class) except -1:
         """Begin a list of ``length`` values, which follow; ``java_class`` may be None."""
@@ -319,64 +144,22 @@ cdef class Hessian2Writer:
 
     cdef bint seen(self, object value) except -1:
         """Write a reference if ``value`` was there before, else remember it."""
-        cdef size_t at
-        cdef Seen* slot
+        cdef Py_ssize_t number
         if self.tree:
             return False
-        if (self.slots_used + 1) * 2 > self.slot_mask:
-            self.more_slots()
-        at = slot_of(<void*>value, self.slot_mask)
-        while True:
-            slot = self.slots + at
-            if slot.object == NULL:
-                Py_INCREF(value)
-                slot.object = <PyObject*>value
-                slot.number = self.count
-                self.slots_used += 1
-                return False
-            if slot.object == <PyObject*>value:
-                self.tag(TAG_REFERENCE)
-                self.int32(<int32_t>slot.number)
-                return True
-            at = (at + 1) & self.slot_mask
-
-    cdef int more_slots(self) except -1:
-        """Double the table of objects."""
-        cdef size_t mask = self.slot_mask * 2 + 1 if self.slots != NULL else SLOTS_LEAST - 1
-        cdef size_t i, at
-        cdef Seen* slots = <Seen*>calloc(mask + 1, sizeof(Seen))
-        if slots == NULL:
-            raise MemoryError(f"no memory for a table of {mask + 1} references")
-        if self.slots != NULL:
-            for i in range(self.slot_mask + 1):
-                if self.slots[i].object != NULL:
-                    at = slot_of(self.slots[i].object, mask)
-                    while slots[at].object != NULL:
-                        at = (at + 1) & mask
-                    slots[at] = self.slots[i]
-            free(self.slots)
-        self.slots = slots
-        self.slot_mask = mask
-        return 0
+        number = number_of(&self.table, value, self.count)
+        if number < 0:
+            return False
+        self.tag(TAG_REFERENCE)
+        self.int32(<int32_t>number)
+        return True
 
     cdef int forget(self) except -1:
         """Empty the tables."""
-        cdef size_t i
-        cdef PyObject* kept
         self.types = None
         self.classes = None
         self.latest = None
-        if self.slots_used:
-            self.slots_used = 0
-            for i in range(self.slot_mask + 1):
-                kept = self.slots[i].object
-                if kept != NULL:
-                    self.slots[i].object = NULL
-                    Py_DECREF(<object>kept)
-        if self.slot_mask >= SLOTS_KEPT:
-            free(self.slots)
-            self.slots = NULL
-            self.slot_mask = 0
+        empty_table(&self.table)
         return 0
 
     cdef int type_name(self, str name) except -1:

@@ -190,3 +190,13 @@ def java_name(str descriptor not None):
     plain = descriptor.lstrip("[")
     name = NAMES.get(plain) or plain[1:len(plain) - 1].replace("/", ".")
     return name + "[]" * (len(descriptor) - len(plain))
+
+
+cdef str one_descriptor(str text):
+    """The descriptor of one type, given as such or as people write it."""
+    try:
+        if count_parameters(text.encode()) == 1:
+            return text
+    except (UsageError, UnicodeEncodeError):
+        pass
+    return descriptor_of([text])

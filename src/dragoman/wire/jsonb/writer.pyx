@@ -26,6 +26,7 @@ from dragoman.wire.jsonb.tags cimport (
     TAG_UTF16_LITTLE, TAG_UTF8,
 )
 from dragoman.wire.java.bean cimport Bean
+from dragoman.wire.java.short_number cimport put_short_number
 from dragoman.wire.buffer cimport Buffer
 
 import datetime as _datetime
@@ -176,47 +177,32 @@ cdef class JsonbWriter:
     cdef int int32(self, int64_t value) except -1:
         """An int; all lengths and numbers of names are such."""
         cdef uint8_t* to = <uint8_t*>self.out.reserve(5)
-        if -16 <= value <= 47:
-            to[0] = <uint8_t>(value & 255)
-            self.out.length += 1
-        elif -2048 <= value <= 2047:
-            to[0] = <uint8_t>(TAG_INT_BYTE_ZERO + (value >> 8))
-            to[1] = value & 255
-            self.out.length += 2
-        elif -262144 <= value <= 262143:
-            to[0] = <uint8_t>(TAG_INT_SHORT_ZERO + (value >> 16))
-            to[1] = (value >> 8) & 255
-            to[2] = value & 255
-            self.out.length += 3
-        else:
+        cdef int size = put_short_number(
+            to, value, -16, 47, 0, TAG_INT_BYTE_ZERO, TAG_INT_SHORT_ZERO
+        )
+        if size == 0:
             to[0] = TAG_INT
             put32(to + 1, <uint32_t>value)
-            self.out.length += 5
+            size = 5
+        self.out.length += size
         return 0
 
     cdef int int64(self, int64_t value) except -1:
         """A long."""
         cdef uint8_t* to = <uint8_t*>self.out.reserve(9)
-        if -8 <= value <= 15:
-            to[0] = <uint8_t>(TAG_LONG_TINY_ZERO + value)
-            self.out.length += 1
-        elif -2048 <= value <= 2047:
-            to[0] = <uint8_t>(TAG_LONG_BYTE_ZERO + (value >> 8))
-            to[1] = value & 255
-            self.out.length += 2
-        elif -262144 <= value <= 262143:
-            to[0] = <uint8_t>(TAG_LONG_SHORT_ZERO + (value >> 16))
-            to[1] = (value >> 8) & 255
-            to[2] = value & 255
-            self.out.length += 3
-        elif -0x80000000 <= value <= 0x7FFFFFFF:
-            to[0] = TAG_LONG_INT
-            put32(to + 1, <uint32_t>value)
-            self.out.length += 5
-        else:
-            to[0] = TAG_LONG
-            put64(to + 1, <uint64_t>value)
-            self.out.length += 9
+        cdef int size = put_short_number(
+            to, value, -8, 15, TAG_LONG_TINY_ZERO, TAG_LONG_BYTE_ZERO, TAG_LONG_SHORT_ZERO
+        )
+        if size == 0:
+            if -0x80000000 <= value <= 0x7FFFFFFF:
+                to[0] = TAG_LONG_INT
+                put32(to + 1, <uint32_t>value)
+                size = 5
+            else:
+                to[0] = TAG_LONG
+                put64(to + 1, <uint64_t>value)
+                size = 9
+        self.out.length += size
         return 0
 
     cdef int double(self, double value) except -1:
