@@ -40,6 +40,7 @@ cdef uint32_t KEY_BODY_MAX = 255
 cdef uint32_t PIECE_BODY_MAX = 1048576
 cdef uint32_t METADATA_BODY_MAX = 4096
 cdef uint32_t ERROR_BODY_MAX = 4096
+cdef uint32_t SESSION_LIMIT = 0xFFFFFFFF
 
 KINDS = {
     "HELLO": F_HELLO, "NAME": F_NAME, "REQUEST": F_REQUEST, "REPLY": F_REPLY, "ERROR": F_ERROR,
@@ -53,13 +54,13 @@ FIELDS = ((1, "target"), (2, "id"), (4, "value"))
 
 # What each type may carry, by its number: HELLO, NAME, REQUEST, REPLY, ERROR, CANCEL, CREDIT,
 # DEMAND, RECLAIM, RETURN, PING, PONG, GOODBYE, ORDER, PIECE, METADATA. The smallest and the
-# largest body (0xFFFFFFFF: the session's limit).
+# largest body (SESSION_LIMIT: that of the session).
 cdef uint32_t BODY_MIN[17]
 BODY_MIN[:] = [0, HELLO_BYTES, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1]
 cdef uint32_t BODY_MAX[17]
 BODY_MAX[:] = [
-    0, TEXT_BODY_MAX, TEXT_BODY_MAX, 0xFFFFFFFF, 0xFFFFFFFF, ERROR_BODY_MAX, 0, 0, 0, 0, 0, 0, 0,
-    TEXT_BODY_MAX, KEY_BODY_MAX, PIECE_BODY_MAX, METADATA_BODY_MAX,
+    0, TEXT_BODY_MAX, TEXT_BODY_MAX, SESSION_LIMIT, SESSION_LIMIT, ERROR_BODY_MAX,
+    0, 0, 0, 0, 0, 0, 0, TEXT_BODY_MAX, KEY_BODY_MAX, PIECE_BODY_MAX, METADATA_BODY_MAX,
 ]
 cdef uint8_t FLAGS_MAX[17]
 FLAGS_MAX[:] = [
@@ -193,7 +194,7 @@ cdef class MeshDecoder:
             )
             return MESH_ERROR
         limit = BODY_MAX[self.kind]
-        if limit == 0xFFFFFFFF or limit > self.body_bytes_max and (
+        if limit == SESSION_LIMIT or limit > self.body_bytes_max and (
             self.kind == F_ERROR or self.kind == F_PIECE
         ):
             limit = self.body_bytes_max
@@ -245,7 +246,6 @@ cdef class MeshDecoder:
 
     cdef int next_frame(self) except -2:
         """Describe the next frame in this object's fields; they stay valid until the next call."""
-        cdef size_t available, want
         cdef const char* head
         if self._dead:
             return MESH_ERROR
@@ -257,72 +257,32 @@ cdef class MeshDecoder:
                 return MESH_NEED_MORE
         if self.piece_left:
             return self._more_of_piece()
-        if self._partial is None:
-            available = self._end - self._at
-            if self._head_have == 0 and available >= HEADER_BYTES:
-                head = self._at
-                self._at += HEADER_BYTES
-            else:
-                if self._head_have == 0:
-                    self.pieced += available != 0
-                want = HEADER_BYTES - self._head_have
-                if want > available:
-                    want = available
-                if want:
-                    memcpy(self._head + self._head_have, self._at, want)
-                self._head_have += want
-                self._at += want
-                if self._head_have < HEADER_BYTES:
-                    return MESH_NEED_MORE
-                head = self._head
-                self._head_have = 0
-            self.length = (<uint32_t*>head)[0]
-            self.kind = (<uint8_t*>head)[4]
-            self.flags = (<uint8_t*>head)[5]
-            self.target = (<uint16_t*>(head + 6))[0]
-            self.id = (<uint32_t*>(head + 8))[0]
-            self.value = (<uint32_t*>(head + 12))[0]
-            # The commonest frames first; what is unusual about them, and all others, by the tables.
-            if not (
-                self.kind == F_REPLY and not self.flags and not self.target and self.id
-                and self.length <= self.body_bytes_max
-            ) and self._check() == MESH_ERROR:
-                self._dead = True
-                return MESH_ERROR
-            available = self._end - self._at
-            if available >= self.length:
-                self.body = self._at
-                self._at += self.length
-                return MESH_FRAME
-            if self.kind == F_PIECE and self.split_pieces:
-                self.piece_left = self.length
-                return self._more_of_piece()
-            want = available * 2 if available * 2 > GROW_BYTES else GROW_BYTES
-            if want > self.length:
-                want = self.length
-            self._partial_have = 0
-            if self.budget is not None and not self.budget.admits(want) and self._refusable():
-                return self._refuse()
-            self._partial = PyBytes_FromStringAndSize(NULL, want)
-            self._count(want)
-            self.pieced += 1
-        available = self._end - self._at
-        want = self.length - self._partial_have
-        if want > available:
-            want = available
-        if want:
-            if self._grow(self._partial_have + want):
-                return self._refuse()
-            memcpy(PyBytes_AS_STRING(self._partial) + self._partial_have, self._at, want)
-            self._partial_have += want
-            self._at += want
-        if self._partial_have < self.length:
+        if self._partial is not None:
+            return _more_of_body(self)
+        head = _take_header(self)
+        if head == NULL:
             return MESH_NEED_MORE
-        self.owner = self._partial
-        self._partial = None
-        self._count(0)
-        self.body = PyBytes_AS_STRING(self.owner)
-        return MESH_FRAME
+        self.length = (<uint32_t*>head)[0]
+        self.kind = (<uint8_t*>head)[4]
+        self.flags = (<uint8_t*>head)[5]
+        self.target = (<uint16_t*>(head + 6))[0]
+        self.id = (<uint32_t*>(head + 8))[0]
+        self.value = (<uint32_t*>(head + 12))[0]
+        # The commonest frames first; what is unusual about them, and all others, by the tables.
+        if not (
+            self.kind == F_REPLY and not self.flags and not self.target and self.id
+            and self.length <= self.body_bytes_max
+        ) and self._check() == MESH_ERROR:
+            self._dead = True
+            return MESH_ERROR
+        if <size_t>(self._end - self._at) >= self.length:
+            self.body = self._at
+            self._at += self.length
+            return MESH_FRAME
+        if self.kind == F_PIECE and self.split_pieces:
+            self.piece_left = self.length
+            return self._more_of_piece()
+        return _begin_body(self)
 
     cdef int _more_of_piece(self) noexcept:
         """Describe what has come of a PIECE as if that were all of it."""
@@ -382,6 +342,67 @@ cdef class MeshDecoder:
                 raise ProtocolError(self.error)
             found.append((self.kind, self.flags, self.target, self.id, self.value,
                           self.body[:self.length]))
+
+
+cdef inline const char* _take_header(MeshDecoder self) noexcept:
+    """The next frame's header, in place or put together; NULL if it is not whole yet."""
+    cdef const char* head = self._at
+    cdef size_t available = self._end - self._at
+    cdef size_t want
+    if self._head_have == 0 and available >= HEADER_BYTES:
+        self._at += HEADER_BYTES
+        return head
+    if self._head_have == 0:
+        self.pieced += available != 0
+    want = HEADER_BYTES - self._head_have
+    if want > available:
+        want = available
+    if want:
+        memcpy(self._head + self._head_have, self._at, want)
+    self._head_have += want
+    self._at += want
+    if self._head_have < HEADER_BYTES:
+        return NULL
+    self._head_have = 0
+    return self._head
+
+
+cdef int _begin_body(MeshDecoder self) except -2:
+    """A body has not come whole: make room for it, as far as its length is believed, or refuse it.
+    """
+    cdef size_t want = 2 * <size_t>(self._end - self._at)
+    if want < GROW_BYTES:
+        want = GROW_BYTES
+    if want > self.length:
+        want = self.length
+    self._partial_have = 0
+    if self.budget is not None and not self.budget.admits(want) and self._refusable():
+        return self._refuse()
+    self._partial = PyBytes_FromStringAndSize(NULL, want)
+    self._count(want)
+    self.pieced += 1
+    return _more_of_body(self)
+
+
+cdef int _more_of_body(MeshDecoder self) except -2:
+    """Put together what has come of a body that comes in pieces."""
+    cdef size_t available = self._end - self._at
+    cdef size_t want = self.length - self._partial_have
+    if want > available:
+        want = available
+    if want:
+        if self._grow(self._partial_have + want):
+            return self._refuse()
+        memcpy(PyBytes_AS_STRING(self._partial) + self._partial_have, self._at, want)
+        self._partial_have += want
+        self._at += want
+    if self._partial_have < self.length:
+        return MESH_NEED_MORE
+    self.owner = self._partial
+    self._partial = None
+    self._count(0)
+    self.body = PyBytes_AS_STRING(self.owner)
+    return MESH_FRAME
 
 
 def _expected(int kind):
