@@ -399,7 +399,7 @@ cdef class ServerSession(Session):
 
     cdef void owed(self, int credits):
         """Credits that come back without a reply; they are granted together, after the read or the
-        turn.
+        tick.
         """
         self._owed += credits
         if self._owed and not self.closed:

@@ -7,7 +7,7 @@ from dragoman.wire.mesh cimport MeshDecoder
 
 cdef enum:
     # A reason to hold: it has had its slice of the tick.
-    HOLD_TURN = 4
+    HOLD_SLICE = 4
 
 
 cdef class Session(Sending):

@@ -131,7 +131,7 @@ cdef class Session(Sending):
             self.tick.begin_slice(self.read_us)
             self._process()
             if self.has_taken(n) and not self.closed:
-                self.hold(HOLD_TURN)
+                self.hold(HOLD_SLICE)
                 self.tick.line_up(self)
         finally:
             self.tick.read_ends(self.read_us)
@@ -157,7 +157,7 @@ cdef class Session(Sending):
             while not self.closed:
                 if self._held:
                     self._put_by()
-                    if self._held & HOLD_TURN:
+                    if self._held & HOLD_SLICE:
                         self.on_batch()
                     return 0
                 event = self.decoder.next_frame()
@@ -170,7 +170,7 @@ cdef class Session(Sending):
                     return 0
                 self.on_frame()
                 if self.tick.slice_over() and not self.closed and self.decoder.more():
-                    self.hold(HOLD_TURN)
+                    self.hold(HOLD_SLICE)
                     self.tick.line_up(self)
         except ProtocolError as error:
             self.fail(str(error))
@@ -220,7 +220,7 @@ cdef class Session(Sending):
         return 0
 
     cdef void take_turn(self):
-        self._held &= ~HOLD_TURN
+        self._held &= ~HOLD_SLICE
         self._go_on()
 
     cdef void still_here(self):
@@ -236,7 +236,7 @@ cdef class Session(Sending):
 
     cdef void release(self, int reason):
         """A reason to hold has gone."""
-        if self._held and not self._held & ~(reason | HOLD_TURN):
+        if self._held and not self._held & ~(reason | HOLD_SLICE):
             # What was put by is dealt with when it is this session's turn.
             self.tick.line_up(self)
         self._held &= ~reason

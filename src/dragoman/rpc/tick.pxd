@@ -7,7 +7,7 @@ from dragoman.timers cimport Timed, Wheel
 
 
 cdef enum:
-    # What one connection reads in a turn.
+    # What one connection reads before it waits in line.
     TAKEN_BYTES = 1048576
 
 
@@ -43,7 +43,7 @@ cdef class Tick:
     cdef bint _flushing
     cdef bint _crowded
     cdef int _reads
-    cdef int _sparse_turns
+    cdef int _sparse_ticks
     cdef int64_t _since_us
     cdef int64_t _now_us
     cdef int64_t _moment

@@ -10,7 +10,7 @@ What a flush marks in its tick (a connection within the process hands bytes over
 is flushed right after it, a few times over; what is marked then waits for the next iteration.
 
 A connection that brings more than a few milliseconds of work is dealt with in **slices**, between
-which the loop turns to the others: it puts the rest by and waits in the tick's line
+which the others are served: it puts the rest by and waits in the tick's line
 (``line_up``). Who is not in line is served as its bytes come. Work that was only begun in a slice,
 as a task, has not shown yet what it takes: so many may be begun at a time as took no longer. And a
 loop reads on from a socket as long as there is something, megabytes of it: after ``TAKEN_BYTES`` a
@@ -67,7 +67,7 @@ READ_BYTES = 262144
 # with hardly any reads end it.
 cdef int CROWD_READS = 4
 cdef int64_t CROWD_US = 150
-cdef int SPARSE_TURNS = 4
+cdef int SPARSE_TICKS = 4
 # From a caller's session through a pipe to the provider's connection it is three.
 cdef int ROUNDS_MAX = 6
 
@@ -86,7 +86,7 @@ cdef str RUNNING = "__asyncio_running_event_loop__"
 NOTHING = object()
 CLOSED = "the handler is closed"
 
-_turns = {}
+_ticks = {}
 
 
 cdef class Gathering(Timed):
@@ -292,7 +292,7 @@ cdef class Tick:
                 self._flush()
                 return
             self._crowded = True
-            self._sparse_turns = 0
+            self._sparse_ticks = 0
         self._reads = 1
         self._scheduled = True
         self.call_soon(self._flush_method)
@@ -301,8 +301,8 @@ cdef class Tick:
         """The flush of a tick in which something was gathered."""
         self._scheduled = False
         if self._crowded:
-            self._sparse_turns = self._sparse_turns + 1 if self._reads <= 2 else 0
-            if self._sparse_turns >= SPARSE_TURNS:
+            self._sparse_ticks = self._sparse_ticks + 1 if self._reads <= 2 else 0
+            if self._sparse_ticks >= SPARSE_TICKS:
                 self._crowded = False
         self._reads = 0
         self._flush()
@@ -346,11 +346,11 @@ cdef int write_to(transport, data) except -1:
 
 cpdef Tick tick_of(loop):
     """The one ``Tick`` of ``loop``; those of loops that are closed are let go."""
-    tick = _turns.get(loop)
+    tick = _ticks.get(loop)
     if tick is None:
-        for other in [other for other in _turns if other.is_closed()]:
-            (<Tick>_turns.pop(other)).wheel.close()
-        tick = _turns[loop] = Tick(loop)
+        for other in [other for other in _ticks if other.is_closed()]:
+            (<Tick>_ticks.pop(other)).wheel.close()
+        tick = _ticks[loop] = Tick(loop)
     return tick
 
 
@@ -359,7 +359,7 @@ def _in_child():
     them, stay known as the parent's.
     """
     cdef Tick tick
-    for tick in _turns.values():
+    for tick in _ticks.values():
         tick.foreign = True
         tick._reader = NULL
 
