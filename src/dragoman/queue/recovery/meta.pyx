@@ -172,7 +172,7 @@ cdef int _apply(Recovery r, int kind, const char* body, uint32_t n, uint64_t at)
 
 
 cdef int _committed(Recovery r, uint32_t id, bytes name, uint64_t position) except -1:
-    # Of what is kept of a group that shares work, only the last counts; it has a name each.
+    # Of the records of a group that shares work only the last counts; each has its own name.
     cdef dict positions = r.groups.setdefault(id, {})
     if name.startswith(WORK):
         length = int.from_bytes(name[len(WORK) : len(WORK) + 2], "little")

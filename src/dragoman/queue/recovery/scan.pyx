@@ -2,7 +2,7 @@
 
 Called by ``replay.recover`` after META. Reading never changes a file; ``torn_end`` seals what was
 cut afterwards. What a block claims is believed only if its checksum is right; what is missing
-although it had been synced is damage, which is kept in a list and never cut
+although it had been synced is damage, which is noted in a list and never cut
 (docs/formats/queue.md, "How a reader proceeds").
 """
 
@@ -190,14 +190,14 @@ cdef int _scan(Recovery r, Window w, int slot, uint64_t number, bint last) excep
     if not last and not bad:
         r.damage.append((w.name, end, 0, 0, 0, "the segment was never sealed"))
     r.s.segments[slot].aside = any(item[0] < known for item in bad)
-    kept = []
+    good = []
     for entry in entries:
         if entry[3] * 16 >= cut:
             break
-        kept.append(entry)
+        good.append(entry)
         block_found(r, slot, entry[0], entry[1], entry[2], entry[3], entry[4], entry[5])
     if last and (bad or not sealed):
-        r.unsealed = (slot, number, max(cut, 64), kept)
+        r.unsealed = (slot, number, max(cut, 64), good)
     elif last:
         r.unsynced = number
     return 0

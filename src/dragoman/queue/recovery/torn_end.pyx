@@ -38,7 +38,7 @@ cdef int mend(Store* s, object recovery) except -1:
     cdef int64_t got
     if r.unsealed is None:
         return 0
-    slot, number, end, kept = r.unsealed
+    slot, number, end, good = r.unsealed
     file_name(number, b"seg", name)
     fd = s.disk.open(s.disk, name, O_RDWR | (O_DIRECT if s.direct else 0))
     if fd < 0:
@@ -56,7 +56,7 @@ cdef int mend(Store* s, object recovery) except -1:
         s.disk.close(s.disk, fd)
         return error
     d.length = 0
-    for first, count, queue, place16, length, time_s in kept:
+    for first, count, queue, place16, length, time_s in good:
         packed = struct.pack(
             "<QIIII", first | count << 48, queue, place16, length, time_s
         )
