@@ -20,6 +20,7 @@ from dragoman import dubbo
 from dragoman.dubbo.upstream.decode_reply import Replies
 from dragoman.dubbo.upstream.encode_request import Requests
 from dragoman.errors import Code, ProtocolError, RemoteError, UsageError
+from dragoman.testing import DubboProvider
 from dragoman.wire import hessian2
 from dragoman.wire.dubbo.invocation import (
     FASTJSON2,
@@ -30,7 +31,7 @@ from dragoman.wire.dubbo.invocation import (
     encode_request,
 )
 from dragoman.wire.java import Bean, Long, TypedList
-from tests.dubbo.fake import FakeProvider, Frame, way
+from tests.dubbo.fake import Frame, way
 from tests.dubbo.peer import EVENT, REQUEST, TWO_WAY, Reply, peer
 
 RECORDED = Path(__file__).parent.parent / "conformance" / "dubbo" / "3.3-fastjson2.json"
@@ -297,29 +298,27 @@ def test_the_sdk_calls_providers_of_fastjson2() -> None:
     line = Line("x", 2, Decimal("9.90"), Color.GREEN, uuid.UUID(int=5))
     stub = Bean("a.Line", article="x", count=2, price=Decimal("9.90"), color=1, id=uuid.UUID(int=5))
 
-    def play(request: Frame) -> bytes:
-        said = decode_request(request.body, FASTJSON2)
-        if said.method == "refuse":
-            thrown = Bean("a.Refused", detailMessage=said.arguments[0])
-            return request.reply(encode_reply(exception=thrown, serialization=FASTJSON2))
-        assert said.arguments[0]["color"] == Bean("a.Color", name="GREEN")
-        assert said.arguments[0]["id"] == uuid.UUID(int=5).bytes
+    def same(asked: Bean) -> Bean:
+        assert asked["color"] == Bean("a.Color", name="GREEN")
+        assert asked["id"] == uuid.UUID(int=5).bytes
         # As Java writes it: an enum of a declared field by its place.
-        return request.reply(encode_reply(stub, serialization=FASTJSON2))
+        return stub
+
+    def refuse(why: str) -> None:
+        raise dubbo.JavaError(why, java_class="a.Refused")
 
     async def scenario() -> None:
-        provider = await FakeProvider(play).start()
-        where = f"dubbo://127.0.0.1:{provider.port}?serialization=fastjson2"
-        try:
-            async with dubbo.Client(where) as client:
-                lines = client.service(Lines)
-                assert await lines.same(line) == line
-                with pytest.raises(dubbo.JavaError, match="no") as caught:
-                    await lines.refuse("no")
-                assert caught.value.java_class == "a.Refused"
-        finally:
-            await provider.close()
-        assert {each.serialization for each in provider.requests} == {FASTJSON2}
+        methods = {"same": same, "refuse": refuse}
+        async with (
+            DubboProvider("a.Lines", methods, serializations=("fastjson2",)) as provider,
+            dubbo.Client(f"{provider.url}?serialization=fastjson2") as client,
+        ):
+            lines = client.service(Lines)
+            assert await lines.same(line) == line
+            with pytest.raises(dubbo.JavaError, match="no") as caught:
+                await lines.refuse("no")
+            assert caught.value.java_class == "a.Refused"
+        assert [call.serialization for call in provider.calls] == ["fastjson2"] * 2
 
     asyncio.run(scenario())
 

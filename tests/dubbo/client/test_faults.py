@@ -22,8 +22,9 @@ from dragoman import dubbo
 from dragoman.agent.config import ProviderConfig
 from dragoman.agent.provider import ProviderAgent
 from dragoman.harness.etcd import EtcdServer
+from dragoman.testing import DubboProvider, answers
 from dragoman.wire import hessian2
-from tests.dubbo.fake import FakeProvider, Frame, frame
+from dragoman.wire.dubbo.frame import encode_frame
 from tests.dubbo.sdk_provider import Work
 
 ROOT = Path(__file__).parents[3]
@@ -296,109 +297,73 @@ def test_agents_and_native_providers_serve_side_by_side(registry: str) -> None:
 
 
 VALUE = hessian2.encode(1, 7)
+WRONG: dict[str, answers.Answer] = {
+    "silence": answers.SILENCE,
+    "an empty body": answers.Body(b""),
+    "a type beyond 5": answers.Body(hessian2.encode(6, 7)),
+    "no value": answers.Body(hessian2.encode(1)),
+    "half a string": answers.Body(hessian2.encode(1) + b"\x05ab"),
+    "a reference to nothing": answers.Body(hessian2.encode(1) + b"\x51\x95"),
+    "a class that is not defined": answers.Body(hessian2.encode(1) + b"\x65"),
+    "ten thousand lists": answers.Body(hessian2.encode(1) + b"\x79" * 10_000),
+    "a list of 2^31": answers.Body(hessian2.encode(1) + b"\x58I\x7f\xff\xff\xff"),
+    "an unknown serialization": answers.Body(VALUE, serialization=8),
+    "an unknown status": answers.Body(hessian2.encode("what?"), status=99),
+    "another's id": answers.OfCall(
+        lambda call: answers.Raw(encode_frame(call.id + 1000, VALUE, serialization=2, status=20))
+    ),
+}
+BROKEN: dict[str, answers.Answer] = {
+    "a frame must begin with da bb": answers.Raw(b"dubbo>"),
+    "a body of negative length -2147483648": answers.OfCall(
+        lambda call: answers.Raw(struct.pack(">HBBQI", 0xDABB, 2, 20, call.id, 0x80000000))
+    ),
+}
 
 
-def wrong_answer(what: str, asked: Frame) -> bytes | None:
-    """What a faulty provider writes for a request."""
-    answers: dict[str, bytes | None] = {
-        "silence": None,
-        "an empty body": asked.reply(b""),
-        "a type beyond 5": asked.reply(hessian2.encode(6, 7)),
-        "no value": asked.reply(hessian2.encode(1)),
-        "half a string": asked.reply(hessian2.encode(1) + b"\x05ab"),
-        "a reference to nothing": asked.reply(hessian2.encode(1) + b"\x51\x95"),
-        "a class that is not defined": asked.reply(hessian2.encode(1) + b"\x65"),
-        "ten thousand lists": asked.reply(hessian2.encode(1) + b"\x79" * 10_000),
-        "a list of 2^31": asked.reply(hessian2.encode(1) + b"\x58I\x7f\xff\xff\xff"),
-        "an unknown serialization": asked.reply(VALUE, serialization=8),
-        "an unknown status": asked.reply(hessian2.encode("what?"), status=99),
-        "another's id": frame(asked.id + 1000, VALUE, flags=2),
-        "telnet": b"dubbo>",
-        "a body of 2^31": struct.pack(">HBBQI", 0xDABB, 2, 20, asked.id, 0x80000000),
-    }
-    return answers[what]
-
-
-@pytest.mark.parametrize(
-    "what",
-    [
-        "silence",
-        "an empty body",
-        "a type beyond 5",
-        "no value",
-        "half a string",
-        "a reference to nothing",
-        "a class that is not defined",
-        "ten thousand lists",
-        "a list of 2^31",
-        "an unknown serialization",
-        "an unknown status",
-        "another's id",
-    ],
-)
+@pytest.mark.parametrize("what", WRONG)
 def test_a_wrong_reply_is_an_error_of_its_call_alone(what: str) -> None:
     async def main() -> None:
-        waiting: list[Frame] = []
+        held = asyncio.Event()
 
-        def answer(asked: Frame) -> bytes | None:
-            if b"who" in asked.body:
-                return wrong_answer(what, asked)
-            waiting.append(asked)
-            return None
+        async def nap(_: float) -> int:
+            await held.wait()
+            return 7
 
-        provider = await FakeProvider(answer).start()
-        try:
-            async with dubbo.Client(f"dubbo://127.0.0.1:{provider.port}?{SPOKEN}") as client:
-                work = client.service(Work, timeout_ms=10_000)
-                other = work.nap(1.0)
-                with pytest.raises(
-                    (dubbo.ProtocolError, dubbo.DeadlineError, dubbo.RemoteError)
-                ) as caught:
-                    await dubbo.with_options(work, timeout_ms=300).who()
-                assert not caught.value.retry_safe
-                # On the same connection.
-                provider.writers[0].write(waiting[0].reply(VALUE))
-                assert await other == 7
-                assert provider.connections == 1
-        finally:
-            await provider.close()
+        async with (
+            DubboProvider(WORK, {"who": WRONG[what], "nap": nap}, version="1.0") as provider,
+            dubbo.Client(f"{provider.url}?{SPOKEN}") as client,
+        ):
+            work = client.service(Work, timeout_ms=10_000)
+            other = work.nap(1.0)
+            with pytest.raises(
+                (dubbo.ProtocolError, dubbo.DeadlineError, dubbo.RemoteError)
+            ) as caught:
+                await dubbo.with_options(work, timeout_ms=300).who()
+            assert not caught.value.retry_safe
+            held.set()
+            # On the same connection.
+            assert await other == 7
+            assert provider.connected == 1
 
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(
-    ("what", "why"),
-    [
-        ("telnet", "a frame must begin with da bb"),
-        ("a body of 2^31", "a body of negative length -2147483648"),
-    ],
-)
-def test_a_broken_frame_ends_the_connection_and_the_next_call_has_another(
-    what: str, why: str
-) -> None:
+@pytest.mark.parametrize("why", BROKEN)
+def test_a_broken_frame_ends_the_connection_and_the_next_call_has_another(why: str) -> None:
     async def main() -> None:
-        broken = 0
-
-        def answer(asked: Frame) -> bytes | None:
-            nonlocal broken
-            broken += 1
-            return wrong_answer(what, asked) if broken == 1 else asked.reply(VALUE)
-
-        provider = await FakeProvider(answer).start()
-        try:
-            async with dubbo.Client(
-                f"dubbo://127.0.0.1:{provider.port}?{SPOKEN}", on_full="wait", timeout_ms=10_000
-            ) as client:
+        async with DubboProvider(WORK, version="1.0") as provider:
+            provider.answer("who", BROKEN[why], 7)
+            url = f"{provider.url}?{SPOKEN}"
+            async with dubbo.Client(url, on_full="wait", timeout_ms=10_000) as client:
                 work = client.service(Work)
                 with pytest.raises(dubbo.ProtocolError) as caught:
                     await work.who()
-                at = f"{WORK}.who: provider 127.0.0.1:{provider.port}"
                 assert type(caught.value) is dubbo.ProtocolError
+                at = f"{WORK}.who: provider {provider.address}"
                 assert str(caught.value) == f"{at} broke the protocol: {why}"
                 assert not caught.value.retry_safe
                 assert await work.who() == 7
-                assert provider.connections == 2
-        finally:
-            await provider.close()
+                assert provider.connected == 2
 
     asyncio.run(main())
