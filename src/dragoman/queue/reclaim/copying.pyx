@@ -17,7 +17,6 @@ from posix.unistd cimport usleep
 from dragoman.queue.disk.crc cimport crc, crc_prepare
 from dragoman.queue.format.meta cimport meta_flush
 from dragoman.queue.format.segments cimport Header, header_seal, header_valid
-from dragoman.queue.memory.buffer cimport bytes_add
 from dragoman.queue.memory.errors cimport DONE
 from dragoman.queue.memory.index cimport index_find
 from dragoman.queue.memory.layout cimport (
@@ -27,7 +26,10 @@ from dragoman.queue.memory.layout cimport (
 )
 from dragoman.queue.memory.state cimport Queue, Segment
 from dragoman.queue.memory.threads cimport (
-    flag, monotonic_ms, pthread_mutex_lock, pthread_mutex_unlock, unix_s,
+    flag, monotonic_ms, pthread_mutex_lock, pthread_mutex_unlock,
+)
+from dragoman.queue.write.blocks cimport (
+    directory_add, padding_bytes, segment_header, special_header,
 )
 
 cdef extern from "stdlib.h" nogil:
@@ -119,18 +121,8 @@ cdef int _emit_block(Run* r, Header* h, const char* payload) noexcept nogil:
 cdef int _emit_special(
     Run* r, uint8_t kind, uint64_t value, const char* payload, uint32_t n
 ) noexcept nogil:
-    # A payload of NULL stands for zeros, less than two sectors of them.
     cdef Header h
-    cdef char zeros[8192]
-    memset(&h, 0, sizeof(Header))
-    h.kind = kind
-    h.offset = value
-    h.length = n
-    h.time_s = unix_s()
-    if payload == NULL and n:
-        memset(zeros, 0, n)
-        payload = zeros
-    h.payload_check = crc(0, payload, n) if n else 0
+    special_header(&h, kind, value, payload, n)
     return _emit_block(r, &h, payload)
 
 
@@ -140,10 +132,7 @@ cdef int _emit_messages(
 ) noexcept nogil:
     # ``n`` blocks as one.
     cdef Header h
-    cdef char entry[24]
     cdef uint64_t i, count = 0
-    cdef uint64_t at = r.out_start + r.out_fill
-    cdef uint32_t place16 = <uint32_t>(at // 16)
     memset(&h, 0, sizeof(Header))
     for i in range(n):
         count += first[i].count
@@ -157,12 +146,7 @@ cdef int _emit_messages(
     h.payload_check = check
     if h.time_s > r.newest_s:
         r.newest_s = h.time_s
-    memcpy(entry, &h.offset, 8)
-    memcpy(entry + 8, &h.queue, 4)
-    memcpy(entry + 12, &place16, 4)
-    memcpy(entry + 16, &h.length, 4)
-    memcpy(entry + 20, &h.time_s, 4)
-    if bytes_add(&r.directory, entry, 24) != DONE:
+    if directory_add(&r.directory, &h, r.out_start + r.out_fill) != DONE:
         return -ENOMEM
     return _emit_block(r, &h, payload)
 
@@ -246,9 +230,7 @@ cdef int _write_end(Run* r) noexcept nogil:
         <uint32_t>r.directory.length
     )
     if error == 0:
-        gap = (SECTOR - (r.out_start + r.out_fill + BLOCK_HEADER) % SECTOR) % SECTOR
-        if gap and gap < BLOCK_HEADER:
-            gap += SECTOR
+        gap = padding_bytes(r.out_start + r.out_fill + BLOCK_HEADER)
         if gap:
             error = _emit_special(r, KIND_PADDING, 0, NULL, <uint32_t>(gap - BLOCK_HEADER))
     if error == 0:
@@ -467,15 +449,9 @@ cdef int _copy_segment(Run* r, uint32_t which) noexcept nogil:
 cdef int write_segment(Run* r) noexcept nogil:
     """The new file, complete and synced, under its temporary name."""
     cdef char header[64]
-    cdef uint32_t i, check
+    cdef uint32_t i
     cdef int error
-    memset(header, 0, 64)
-    memcpy(header, b"DRGQSEGM", 8)
-    header[8] = 1
-    memcpy(header + 16, r.store.identity, 16)
-    memcpy(header + 32, &r.number, 8)
-    check = crc(0, header, 60)
-    memcpy(header + 60, &check, 4)
+    segment_header(header, r.store.identity, r.number)
     error = _emit(r, header, 64)
     for i in range(r.count):
         if error == 0:

@@ -9,22 +9,21 @@ import struct
 
 from libc.errno cimport EIO
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 from posix.fcntl cimport O_RDWR
 
-from dragoman.queue.disk.crc cimport crc, crc_prepare
 from dragoman.queue.format.segments cimport file_name
 from dragoman.queue.memory.buffer cimport bytes_add
 from dragoman.queue.memory.errors cimport DONE
 from dragoman.queue.memory.layout cimport FILE_NAME, SECTOR, align_up
 from dragoman.queue.memory.state cimport SEGMENT_WRITING, Bytes, Store
 from dragoman.queue.recovery.findings cimport Recovery
-from dragoman.queue.write.log cimport log_published, log_seal
+from dragoman.queue.write.blocks cimport segment_header
+from dragoman.queue.write.log cimport log_published
+from dragoman.queue.write.segment cimport segment_seal
 
 cdef extern from "fcntl.h" nogil:
     int O_DIRECT
-
-crc_prepare()
 
 
 cdef int mend(Store* s, object recovery) except -1:
@@ -32,7 +31,6 @@ cdef int mend(Store* s, object recovery) except -1:
     cdef Recovery r = recovery
     cdef Bytes* d = &s.directory
     cdef char name[FILE_NAME]
-    cdef unsigned char entry[24]
     cdef uint64_t start, end
     cdef int fd, error
     cdef int64_t got
@@ -73,15 +71,9 @@ cdef int mend(Store* s, object recovery) except -1:
     s.mark_due = False
     if end <= 64:
         # Not even its header was whole.
-        memset(s.gather, 0, 64)
-        memcpy(s.gather, b"DRGQSEGM", 8)
-        s.gather[8] = 1
-        memcpy(s.gather + 16, s.identity, 16)
-        memcpy(s.gather + 32, &s.number, 8)
-        packed = struct.pack("<I", crc(0, s.gather, 60))
-        memcpy(s.gather + 60, <char*>(<bytes>packed), 4)
+        segment_header(s.gather, s.identity, s.number)
         s.gather_fill = 64
-    error = log_seal(s, False)
+    error = segment_seal(s, False)
     if error == 0:
         log_published(s)
     r.unsealed = None

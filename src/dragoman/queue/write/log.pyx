@@ -4,282 +4,40 @@
 one buffer of 4 MiB, and writes that when it is full; then it tells the queues where their blocks
 are. A block that is not yet on the disk is read from the buffer.
 
-Invariants: only the writer's thread moves ``gather_*``, and under the lock; bytes of the buffer
-that an index entry points to never change until ``gather_start`` has passed them; a segment is
-sealed and synced before the next one exists.
+Invariant: bytes of the buffer that an index entry points to never change until ``gather_start`` has
+passed them.
 """
 
-from libc.errno cimport EEXIST, ENOMEM, ENOSPC
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.errno cimport ENOMEM
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from posix.fcntl cimport O_CREAT, O_EXCL, O_RDWR
 
 from dragoman.queue.disk.crc cimport crc, crc_prepare
-from dragoman.queue.format.meta cimport meta_dropped, meta_flush
-from dragoman.queue.format.segments cimport Header, file_name, header_seal, slot_of
-from dragoman.queue.memory.buffer cimport bytes_add
+from dragoman.queue.format.meta cimport meta_flush
+from dragoman.queue.format.segments cimport Header, header_seal
 from dragoman.queue.memory.errors cimport DONE
 from dragoman.queue.memory.layout cimport (
-    BATCH, BLOCK_HEADER, CHUNK_DATA, DIRECTORY_ENTRY, FILE_NAME, FLAG_UNIFORM, GATHERED,
-    KIND_DIRECTORY, KIND_MARK, KIND_PADDING, KIND_TRAILER, OVERCOPY, PLACE_PENDING,
-    PLACE_SLOT_SHIFT, QUEUE_ALIVE, SECTOR, align_up, block_cost, code_of_size, entry_count,
-    entry_of, entry_place, entry_word, varint_size,
+    BATCH, BLOCK_HEADER, CHUNK_DATA, FLAG_UNIFORM, GATHERED, OVERCOPY, PLACE_PENDING,
+    PLACE_SLOT_SHIFT, QUEUE_ALIVE, align_up, block_cost, code_of_size, entry_count, entry_of,
+    entry_place, entry_word, varint_size,
 )
 from dragoman.queue.memory.state cimport (
-    SEGMENT_SEALED, SEGMENT_UNSETTLED, SEGMENT_WRITING, Chunk, Pending, Queue, Segment, Store,
-    Table,
+    SEGMENT_SEALED, SEGMENT_UNSETTLED, Chunk, Pending, Queue, Segment, Store, Table,
 )
 from dragoman.queue.memory.tail cimport chunks_give, chunks_shrink, tail_copy, tail_detach
 from dragoman.queue.memory.threads cimport (
     SPIN_WRITER, cond_wait_ms, flag_set, prefetch, pthread_cond_broadcast, pthread_cond_wait,
     pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock, spin_lock, unix_s,
 )
-
-cdef extern from "fcntl.h" nogil:
-    int O_DIRECT
+from dragoman.queue.write.blocks cimport directory_add
+from dragoman.queue.write.segment cimport (
+    log_failed, segment_append, segment_flush, segment_make_room, segment_seal,
+)
 
 crc_prepare()
 
 cdef uint64_t RETRY_MS = 50
-# No file has a higher number (see ``replay``).
-cdef uint64_t NUMBER_TOP = 0xFFF00000
-
-
-# Writing. All of this runs in the writer's thread, without the lock unless said.
-
-
-cdef int _failed(Store* s, int error, bint patient) noexcept nogil:
-    # Tell those who wait, then wait before trying again. 0: try again.
-    cdef int result = 0
-    pthread_mutex_lock(&s.lock)
-    s.log_error = -error
-    pthread_cond_broadcast(&s.space)
-    if not patient or s.closing or s.poison:
-        result = error
-    else:
-        cond_wait_ms(&s.work, &s.lock, RETRY_MS)
-    pthread_mutex_unlock(&s.lock)
-    return result
-
-
-cdef int _write_out(Store* s, bint patient) noexcept nogil:
-    # The buffer holds whole sectors. It stays as it is until the disk has taken it.
-    cdef int error
-    if s.gather_fill == 0:
-        return 0
-    while True:
-        error = s.disk.write(
-            s.disk, s.segments[s.slot].fd, s.gather, s.gather_fill, s.gather_start
-        )
-        if error == 0:
-            break
-        error = _failed(s, error, patient)
-        if error < 0:
-            return error
-    pthread_mutex_lock(&s.lock)
-    s.log_written += s.gather_fill
-    s.gather_start += s.gather_fill
-    s.gather_fill = 0
-    s.mark_due = True
-    s.log_error = 0
-    s.segments[s.slot].length = s.gather_start
-    pthread_mutex_unlock(&s.lock)
-    return 0
-
-
-cdef int _emit(Store* s, const char* data, uint64_t n, bint patient) noexcept nogil:
-    # NULL stands for zeros.
-    cdef uint64_t part
-    cdef int error
-    while n:
-        if s.gather_fill == GATHERED:
-            error = _write_out(s, patient)
-            if error < 0:
-                return error
-        part = GATHERED - s.gather_fill
-        if part > n:
-            part = n
-        if data != NULL:
-            memcpy(s.gather + s.gather_fill, data, part)
-            data += part
-        else:
-            memset(s.gather + s.gather_fill, 0, part)
-        s.gather_fill += part
-        n -= part
-    return 0
-
-
-cdef int _emit_block(
-    Store* s, Header* h, const char* payload, bint patient
-) noexcept nogil:
-    # The checksum of the payload is in the header already.
-    cdef int error
-    header_seal(h, s.number, s.gather_start + s.gather_fill)
-    error = _emit(s, <char*>h, BLOCK_HEADER, patient)
-    if error == 0:
-        error = _emit(s, payload, h.length, patient)
-    if error == 0:
-        error = _emit(s, NULL, align_up(h.length, 16) - h.length, patient)
-    return error
-
-
-cdef int _emit_special(
-    Store* s, uint8_t kind, uint64_t value, const char* payload, uint32_t n, bint patient
-) noexcept nogil:
-    cdef Header h
-    cdef char zeros[4096]
-    cdef uint64_t left = n
-    memset(&h, 0, sizeof(h))
-    h.kind = kind
-    h.offset = value
-    h.length = n
-    h.time_s = unix_s()
-    if payload != NULL:
-        h.payload_check = crc(0, payload, n)
-    elif n:
-        memset(zeros, 0, 4096)
-        while left:
-            h.payload_check = crc(h.payload_check, zeros, left if left < 4096 else 4096)
-            left -= left if left < 4096 else 4096
-    return _emit_block(s, &h, payload, patient)
-
-
-cdef int _pad(Store* s, uint64_t behind, bint patient) noexcept nogil:
-    # Padding so that the position plus ``behind`` is a whole sector.
-    cdef uint64_t gap = (SECTOR - (s.gather_fill + behind) % SECTOR) % SECTOR
-    if gap == 0:
-        return 0
-    if gap < BLOCK_HEADER:
-        gap += SECTOR
-    return _emit_special(s, KIND_PADDING, 0, NULL, <uint32_t>(gap - BLOCK_HEADER), patient)
-
-
-cdef int _begin(Store* s, bint patient) noexcept nogil:
-    # The next segment.
-    cdef char name[FILE_NAME]
-    cdef char header[64]
-    cdef int fd, slot, error
-    cdef uint64_t number = s.number + 1
-    cdef uint32_t check
-    while True:
-        file_name(number, b"seg", name)
-        fd = s.disk.open(
-            s.disk, name, O_RDWR | O_CREAT | O_EXCL | (O_DIRECT if s.direct else 0)
-        )
-        if fd == -EEXIST and number < NUMBER_TOP:
-            # It is none of ours: the number counts as that of a segment that is no more.
-            pthread_mutex_lock(&s.lock)
-            error = 0 if meta_dropped(s, number) == DONE else -ENOMEM
-            pthread_mutex_unlock(&s.lock)
-            if error == 0:
-                error = meta_flush(s, True)
-            if error == 0:
-                number += 1
-                continue
-            fd = error
-        if fd >= 0:
-            error = s.disk.sync_directory(s.disk)
-            if error == 0:
-                break
-            s.disk.close(s.disk, fd)
-            s.disk.unlink(s.disk, name)
-            fd = error
-        error = _failed(s, fd, patient)
-        if error < 0:
-            return error
-    pthread_mutex_lock(&s.lock)
-    slot = slot_of(s)
-    if slot < 0:
-        pthread_mutex_unlock(&s.lock)
-        s.disk.close(s.disk, fd)
-        s.disk.unlink(s.disk, name)
-        return _failed(s, -ENOSPC, False)
-    s.segments[slot].number = number
-    s.segments[slot].fd = fd
-    s.segments[slot].state = SEGMENT_WRITING
-    s.open_files += 1
-    s.number = number
-    s.slot = slot
-    s.gather_start = 0
-    s.gather_fill = 0
-    s.mark_due = False
-    s.directory.length = 0
-    pthread_mutex_unlock(&s.lock)
-    memset(header, 0, 64)
-    memcpy(header, b"DRGQSEGM", 8)
-    header[8] = 1
-    memcpy(header + 16, s.identity, 16)
-    memcpy(header + 32, &number, 8)
-    check = crc(0, header, 60)
-    memcpy(header + 60, &check, 4)
-    _emit(s, header, 64, patient)
-    return _emit_special(s, KIND_MARK, s.synced, NULL, 0, patient)
-
-
-cdef int _sync(Store* s) noexcept nogil:
-    # What was written of this segment is on the disk, or the store is poisoned.
-    cdef int error
-    if s.poison:
-        return -s.poison
-    error = s.disk.sync(s.disk, s.segments[s.slot].fd)
-    pthread_mutex_lock(&s.lock)
-    s.syncs += 1
-    if error < 0:
-        s.poison = -error
-        pthread_cond_broadcast(&s.space)
-        pthread_cond_broadcast(&s.durable)
-    else:
-        s.synced = s.number << 32 | s.gather_start
-    pthread_mutex_unlock(&s.lock)
-    return error
-
-
-cdef int log_seal(Store* s, bint patient) noexcept nogil:
-    """End the segment that is being written with its directory and trailer, and sync it."""
-    cdef uint64_t at
-    cdef int error
-    if s.slot < 0:
-        return 0
-    at = s.gather_start + s.gather_fill
-    error = _emit_special(
-        s, KIND_DIRECTORY, s.directory.length // DIRECTORY_ENTRY, s.directory.data,
-        <uint32_t>s.directory.length, patient
-    )
-    if error == 0:
-        error = _pad(s, BLOCK_HEADER, patient)
-    if error == 0:
-        error = _emit_special(s, KIND_TRAILER, at, NULL, 0, patient)
-    if error == 0:
-        error = _write_out(s, patient)
-    if error == 0:
-        error = _sync(s)
-    if error < 0:
-        return error
-    pthread_mutex_lock(&s.lock)
-    # Queues may not know yet of its last blocks: it must not be taken for dead.
-    s.segments[s.slot].state = SEGMENT_UNSETTLED
-    s.slot = -1
-    s.directory.length = 0
-    pthread_mutex_unlock(&s.lock)
-    return 0
-
-
-cdef int _flush(Store* s) noexcept nogil:
-    # All that was gathered is on the disk.
-    cdef int error
-    if s.slot < 0:
-        return 0
-    if s.gather_fill:
-        error = _pad(s, 0, False)
-        if error == 0:
-            error = _write_out(s, False)
-        if error < 0:
-            return error
-    if s.synced == (s.number << 32 | s.gather_start):
-        return 0
-    return _sync(s)
-
 
 cdef void _lock(Store* s) noexcept nogil:
     # Puts come without a pause and would not let a sleeper in: they are asked to (``wanted``).
@@ -368,31 +126,6 @@ cdef uint32_t _strip(Store* s, Pending* p, char* into) noexcept nogil:
     return <uint32_t>(at - into)
 
 
-cdef int _make_room(Store* s, uint64_t whole) noexcept nogil:
-    # There is a segment with room for a block of ``whole`` bytes; it has the mark that is due.
-    cdef int error
-    # Segment, its directory with this block in it, padding and trailer.
-    if s.slot >= 0 and s.directory.length and (
-        s.gather_start + s.gather_fill + whole + 32 + s.directory.length + DIRECTORY_ENTRY
-        + BLOCK_HEADER + 2 * SECTOR > s.segment_bytes
-    ):
-        error = log_seal(s, True)
-        if error < 0:
-            return error
-    if s.slot < 0:
-        error = _begin(s, True)
-        if error < 0:
-            return error
-    if s.mark_due:
-        s.mark_due = False
-        error = _emit_special(s, KIND_MARK, s.synced, NULL, 0, True)
-        if error < 0:
-            return error
-    if s.gather_fill == GATHERED:
-        return _write_out(s, True)
-    return 0
-
-
 cdef inline void _copy_tail(Store* s, Pending* p, uint64_t payload, char* into) noexcept nogil:
     if p.uniform:
         _strip(s, p, into)
@@ -418,10 +151,10 @@ cdef int _emit_tail(Store* s, Pending* p, Header* h) noexcept nogil:
         return 0
     into = <char*>malloc(payload + OVERCOPY)
     if into == NULL:
-        return _failed(s, -ENOMEM, False)
+        return log_failed(s, -ENOMEM, False)
     _copy_tail(s, p, payload, into)
     h.payload_check = crc(0, into, payload)
-    error = _emit_block(s, h, into, True)
+    error = segment_append(s, h, into, True)
     free(into)
     return error
 
@@ -431,8 +164,6 @@ cdef int _gather(Store* s, Pending* p) noexcept nogil:
     cdef Header h
     cdef uint64_t at
     cdef int error
-    cdef unsigned char entry[24]
-    cdef uint32_t place16
     memset(&h, 0, sizeof(h))
     h.queue = p.queue
     h.offset = p.first | <uint64_t>p.count << 48
@@ -440,26 +171,20 @@ cdef int _gather(Store* s, Pending* p) noexcept nogil:
     if p.big != NULL or p.uniform:
         h.flags = FLAG_UNIFORM
     h.length = p.bytes if p.big != NULL or not p.uniform else <uint32_t>p.count * (p.uniform - 1)
-    error = _make_room(s, BLOCK_HEADER + align_up(h.length, 16))
+    error = segment_make_room(s, BLOCK_HEADER + align_up(h.length, 16))
     if error < 0:
         return error
     at = s.gather_start + s.gather_fill
     if p.big != NULL:
         h.payload_check = crc(0, p.big, h.length)
-        error = _emit_block(s, &h, p.big, True)
+        error = segment_append(s, &h, p.big, True)
     else:
         error = _emit_tail(s, p, &h)
     if error < 0:
         return error
-    place16 = <uint32_t>(at // 16)
-    memcpy(entry, &h.offset, 8)
-    memcpy(entry + 8, &h.queue, 4)
-    memcpy(entry + 12, &place16, 4)
-    memcpy(entry + 16, &h.length, 4)
-    memcpy(entry + 20, &h.time_s, 4)
-    if bytes_add(&s.directory, entry, 24) != DONE:
-        return _failed(s, -ENOMEM, False)
-    p.place = <uint64_t>s.slot << PLACE_SLOT_SHIFT | place16
+    if directory_add(&s.directory, &h, at) != DONE:
+        return log_failed(s, -ENOMEM, False)
+    p.place = <uint64_t>s.slot << PLACE_SLOT_SHIFT | at // 16
     p.length = h.length
     return 0
 
@@ -574,7 +299,7 @@ cdef int _write_meta(Store* s) noexcept nogil:
         error = meta_flush(s, False)
         if error == 0:
             break
-        error = _failed(s, error, True)
+        error = log_failed(s, error, True)
         if error < 0:
             return error
     return 0
@@ -605,7 +330,7 @@ cdef void _end(Store* s) noexcept nogil:
     if s.closing and not s.poison and s.log_error == 0 and not s.read_only:
         # A store that was closed in order need not be scanned, and what is cut from it is damage.
         pthread_mutex_unlock(&s.lock)
-        log_seal(s, False)
+        segment_seal(s, False)
         pthread_mutex_lock(&s.lock)
     s.writer_alive = False
     s.flush_done = s.flush_asked
@@ -656,7 +381,7 @@ cdef void log_run(Store* s) noexcept nogil:
         else:
             error = _gather_batch(s, batch, &n)
         if n == 0 and error == 0:
-            error = _flush(s)
+            error = segment_flush(s)
         for i in range(n):
             _prefetch_entry(&t.queues[batch[i].queue])
         _lock(s)
