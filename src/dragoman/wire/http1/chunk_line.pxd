@@ -34,7 +34,6 @@ cdef enum:
 
 
 cdef enum:  # what the next byte belongs to; a FIRST is followed by its rest
-    IN_SIZE_FIRST
     IN_SIZE
     IN_NAME_FIRST
     IN_NAME
@@ -49,7 +48,8 @@ cdef enum:  # what the next byte belongs to; a FIRST is followed by its rest
 
 cdef inline void begin_chunk_lines(ChunkLine* line) noexcept nogil:
     """A chunked body begins."""
-    line.state = IN_SIZE_FIRST
+    line.state = IN_SIZE
+    line.digits = 0
     line.extension_bytes = 0
 
 
@@ -81,25 +81,26 @@ cdef inline int read_chunk_line(
 ) noexcept nogil:
     """Read on from ``at``, and move it. CHUNK_LINE_WHOLE: ``size`` bytes of data follow."""
     cdef const unsigned char* p = at[0]
-    cdef Py_ssize_t size = line.size
     cdef int state = line.state
     cdef int digits = line.digits
+    cdef Py_ssize_t size = line.size if digits else 0
     cdef unsigned char c
     while p < stop:
+        if state == IN_SIZE:
+            while p < stop and HEX[p[0]]:
+                if digits == SIZE_DIGITS_MAX or size >> SIZE_BITS_MAX:
+                    return CHUNK_SIZE_OVERFLOWS
+                size = (size << 4) | (HEX[p[0]] - 1)
+                digits += 1
+                p += 1
+            if p == stop:
+                break
         c = p[0]
         p += 1
-        if state <= IN_SIZE:
-            if HEX[c]:
-                if state == IN_SIZE_FIRST:
-                    size = digits = 0
-                    state = IN_SIZE
-                digits += 1
-                if digits > SIZE_DIGITS_MAX or size >> SIZE_BITS_MAX:
-                    return CHUNK_SIZE_OVERFLOWS
-                size = (size << 4) | (HEX[c] - 1)
-            elif state == IN_SIZE_FIRST:
+        if state == IN_SIZE:
+            if digits == 0:
                 return CHUNK_SIZE_MISSING
-            elif c == c'\r':
+            if c == c'\r':
                 state = IN_LF
             elif c == c';':
                 state = IN_NAME_FIRST
@@ -109,7 +110,8 @@ cdef inline int read_chunk_line(
         elif state == IN_LF:
             if c != c'\n':
                 return CHUNK_LINE_CR
-            line.state = IN_SIZE_FIRST
+            line.state = IN_SIZE
+            line.digits = 0
             line.size = size
             at[0] = p
             return CHUNK_LINE_WHOLE
@@ -121,7 +123,7 @@ cdef inline int read_chunk_line(
             if line.extension_bytes > EXTENSION_BYTES_MAX:
                 return CHUNK_EXTENSIONS_TOO_LARGE
     line.state = state
-    line.size = size
     line.digits = digits
+    line.size = size
     at[0] = p
     return CHUNK_LINE_MORE
