@@ -21,6 +21,7 @@ from dragoman.errors import ProtocolError, UsageError
 from dragoman.wire import hessian2
 from dragoman.wire.dubbo import fastjson
 from dragoman.wire.dubbo import frame as dubbo
+from dragoman.wire.dubbo.event import event_name
 from dragoman.wire.java.descriptor import count_parameters
 from dragoman.wire.json import loose as jsonloose
 from dragoman.wire.json import string as jsonstring
@@ -150,7 +151,7 @@ def check_stream(data: bytes, source: random.Random) -> None:
     places = [0, *cuts, len(data)]
     assert decode([data[a:b] for a, b in itertools.pairwise(places)]) == whole
     for frame in whole[0]:
-        dubbo.event_name(frame.body)
+        event_name(frame.body)
         dubbo.reply_error_text(frame.serialization, frame.body).encode()
 
 

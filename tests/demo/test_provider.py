@@ -20,12 +20,8 @@ from dragoman.demo.provider import NOW, ProviderStatistics
 from dragoman.demo.serving import ProviderOptions, serve
 from dragoman.errors import UsageError
 from dragoman.wire.dubbo import fastjson
-from dragoman.wire.dubbo.frame import (
-    encode_frame,
-    encode_heartbeat,
-    event_name,
-    reply_error_text,
-)
+from dragoman.wire.dubbo.event import encode_heartbeat, event_name
+from dragoman.wire.dubbo.frame import encode_frame, reply_error_text
 from tests.demo.dubbo_client import INTERFACE, STRING, DubboClient
 from tests.demo.provider_process import RUN, provider_process
 from tests.load_factor import load_factor

@@ -11,7 +11,8 @@ from dragoman.demo.javahash import java_hash
 from dragoman.demo.provider import INTERFACE, NOW, DemoProvider
 from dragoman.demo.serving import ProviderOptions
 from dragoman.errors import UsageError
-from dragoman.wire.dubbo.frame import encode_frame, event_name, reply_error_text
+from dragoman.wire.dubbo.event import event_name
+from dragoman.wire.dubbo.frame import encode_frame, reply_error_text
 from dragoman.wire.dubbo.invocation import HESSIAN2, Reply, decode_reply, encode_request
 from tests.demo.dubbo_client import DubboClient
 from tests.demo.test_provider import with_provider

@@ -23,20 +23,12 @@ from dragoman.demo.delay cimport DelayLine, Owner
 from dragoman.demo.hessian2 cimport run_hessian2
 from dragoman.demo.javahash cimport java_hash_json
 from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.dubbo.event cimport (
+    DUBBO_EVENT_HEARTBEAT, event_kind, write_heartbeat_reply, write_readonly,
+)
 from dragoman.wire.dubbo.frame cimport (
-    DUBBO_BAD_REQUEST,
-    DUBBO_ERROR,
-    DUBBO_EVENT_HEARTBEAT,
-    DUBBO_FASTJSON,
-    DUBBO_FRAME,
-    DUBBO_HESSIAN2,
-    DUBBO_POOL_EXHAUSTED,
-    DUBBO_SERVICE_NOT_FOUND,
-    DubboDecoder,
-    event_kind,
-    write_error_reply,
-    write_heartbeat_reply,
-    write_readonly,
+    DUBBO_BAD_REQUEST, DUBBO_ERROR, DUBBO_FASTJSON, DUBBO_FRAME, DUBBO_HESSIAN2,
+    DUBBO_POOL_EXHAUSTED, DUBBO_SERVICE_NOT_FOUND, DubboDecoder, write_error_reply,
 )
 from dragoman.wire.dubbo.fastjson cimport (
     FASTJSON_OK,

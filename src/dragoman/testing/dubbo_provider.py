@@ -29,7 +29,8 @@ from dragoman.testing import answers
 from dragoman.testing.answering import Answering, check_value
 from dragoman.testing.dubbo_connection import ProviderConnection
 from dragoman.testing.received import SPOKEN, ReceivedCall, read_call, spoken_name
-from dragoman.wire.dubbo.frame import DubboFrame, Status, encode_readonly
+from dragoman.wire.dubbo.event import encode_readonly
+from dragoman.wire.dubbo.frame import DubboFrame, Status
 
 HOST: Final = "127.0.0.1"
 _BACKLOG: Final = 128

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from dragoman.wire.dubbo.frame import DubboDecoder, DubboFrame, event_name
+from dragoman.wire.dubbo.event import event_name
+from dragoman.wire.dubbo.frame import DubboDecoder, DubboFrame
 
 # Beside them are single values (``test_values``).
 RECORDINGS = sorted(Path(__file__).parent.glob("[0-9]*.json"))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dragoman.errors import ProtocolError, UsageError
+from dragoman.wire.dubbo.event import encode_heartbeat, encode_readonly, event_name
 from dragoman.wire.dubbo.frame import (
     DubboDecoder,
     DubboFrame,
@@ -17,9 +18,6 @@ from dragoman.wire.dubbo.frame import (
     Status,
     encode_error_reply,
     encode_frame,
-    encode_heartbeat,
-    encode_readonly,
-    event_name,
     reply_error_text,
 )
 from tests.wire.pieces import ways

@@ -13,9 +13,12 @@ from dragoman.budget cimport Budget, process_budget
 from dragoman.rpc.arrival cimport Progress
 from dragoman.rpc.tick cimport tick_of, write_to
 from dragoman.wire.buffer cimport Buffer
+from dragoman.wire.dubbo.event cimport (
+    DUBBO_EVENT_HEARTBEAT, event_kind, write_heartbeat_reply, write_readonly,
+)
 from dragoman.wire.dubbo.frame cimport (
-    DUBBO_ERROR, DUBBO_EVENT_HEARTBEAT, DUBBO_FRAME, DUBBO_HESSIAN2, DUBBO_POOL_EXHAUSTED,
-    DubboDecoder, event_kind, write_error_reply, write_heartbeat_reply, write_readonly,
+    DUBBO_ERROR, DUBBO_FRAME, DUBBO_HESSIAN2, DUBBO_POOL_EXHAUSTED, DubboDecoder,
+    write_error_reply,
 )
 
 import logging

@@ -25,10 +25,13 @@ from libc.string cimport memchr
 
 from dragoman.rpc.arrival cimport Progress
 from dragoman.rpc.tick cimport tick_of, write_to
-from dragoman.wire.dubbo.frame cimport (
-    DUBBO_ERROR, DUBBO_EVENT, DUBBO_EVENT_READONLY, DUBBO_EVENT_WRITABLE, DUBBO_HEADER_BYTES,
-    DUBBO_HESSIAN2, DUBBO_NEED_MORE, DUBBO_REQUEST, DubboDecoder, event_kind, write_heartbeat,
+from dragoman.wire.dubbo.event cimport (
+    DUBBO_EVENT_READONLY, DUBBO_EVENT_WRITABLE, event_kind, write_heartbeat,
     write_heartbeat_reply,
+)
+from dragoman.wire.dubbo.frame cimport (
+    DUBBO_ERROR, DUBBO_EVENT, DUBBO_HEADER_BYTES, DUBBO_HESSIAN2, DUBBO_MAGIC_HIGH,
+    DUBBO_MAGIC_LOW, DUBBO_NEED_MORE, DUBBO_REQUEST, DubboDecoder,
 )
 
 import logging
@@ -441,12 +444,12 @@ cdef class DubboConnection(Arriving):
             self._searched = DUBBO_HEADER_BYTES
         found = frame.pending + self._searched
         while found < end:
-            found = <const char*>memchr(found, 0xDA, end - found)
+            found = <const char*>memchr(found, DUBBO_MAGIC_HIGH, end - found)
             if found == NULL:
                 break
             p = <const uint8_t*>found
             found += 1
-            if p[1] != 0xBB or p[2] & (DUBBO_REQUEST | DUBBO_EVENT):
+            if p[1] != DUBBO_MAGIC_LOW or p[2] & (DUBBO_REQUEST | DUBBO_EVENT):
                 continue
             id = 0
             for i in range(8):

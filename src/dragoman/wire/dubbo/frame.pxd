@@ -4,6 +4,8 @@ from dragoman.budget cimport Budget
 from dragoman.wire.buffer cimport Buffer
 
 cdef enum:
+    DUBBO_MAGIC_HIGH = 0xDA            # the first byte, and the second
+    DUBBO_MAGIC_LOW = 0xBB
     DUBBO_HEADER_BYTES = 16
     DUBBO_PAYLOAD_BYTES_MAX = 8388608  # Dubbo's default `payload`
     DUBBO_EVENT_BYTES_MAX = 15         # Dubbo 3: CodecSupport refuses longer ones
@@ -49,13 +51,6 @@ cdef enum:
     DUBBO_MSGPACK = 27
     DUBBO_FURY = 28
 
-# What the body of an event says.
-cdef enum:
-    DUBBO_EVENT_UNKNOWN = 0
-    DUBBO_EVENT_HEARTBEAT = 1
-    DUBBO_EVENT_READONLY = 2   # "R": the provider is about to stop
-    DUBBO_EVENT_WRITABLE = 3   # "W": it takes requests again
-
 # Outcomes of DubboDecoder.next_frame.
 cdef enum:
     DUBBO_NEED_MORE = 0
@@ -68,8 +63,8 @@ cdef inline void put_header(
     """The 16 bytes of a header at ``to``, big-endian."""
     cdef uint8_t* p = <uint8_t*>to
     cdef int i
-    p[0] = 0xDA
-    p[1] = 0xBB
+    p[0] = DUBBO_MAGIC_HIGH
+    p[1] = DUBBO_MAGIC_LOW
     p[2] = flags
     p[3] = status
     for i in range(8):
@@ -98,15 +93,9 @@ cdef inline void end_frame(Buffer out, Py_ssize_t start) noexcept:
 cdef int write_frame(
     Buffer out, uint8_t flags, uint8_t status, uint64_t id, const char* body, Py_ssize_t n
 ) except -1
-cdef int write_heartbeat(Buffer out, uint64_t id, int serialization) except -1
-cdef int write_heartbeat_reply(
-    Buffer out, uint64_t id, int serialization, const char* body, Py_ssize_t n
-) except -1
-cdef int write_readonly(Buffer out, uint64_t id, int serialization) except -1
 cdef int write_error_reply(
     Buffer out, uint64_t id, int serialization, int status, const char* utf8, Py_ssize_t n
 ) except -1
-cdef int event_kind(const char* body, Py_ssize_t n) noexcept nogil
 cdef str error_text(int serialization, const char* body, Py_ssize_t n)
 
 

@@ -1,5 +1,5 @@
 from enum import IntEnum
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 PAYLOAD_BYTES_MAX: int
 
@@ -83,17 +83,8 @@ def encode_frame(
 ) -> bytes:
     """One frame's bytes."""
 
-def encode_heartbeat(id: int, *, serialization: int = 2) -> bytes:
-    """A heartbeat that asks for an answer."""
-
-def encode_readonly(id: int, *, serialization: int = 2) -> bytes:
-    """The event by which a provider says that it is about to stop."""
-
 def encode_error_reply(id: int, status: int, text: bytes, *, serialization: int = 6) -> bytes:
     """A reply under a status other than 20. UsageError when ``text`` is not UTF-8."""
-
-def event_name(body: bytes) -> Literal["heartbeat", "readonly", "writable"] | None:
-    """The meaning of an event's body, or None for an event that nobody knows."""
 
 def reply_error_text(serialization: int, body: bytes) -> str:
     """The text of a reply under a status other than 20, at most 4 KiB, on one line."""

@@ -20,7 +20,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 
 from dragoman.wire.big_endian cimport read32
 from dragoman.wire.buffer cimport Buffer
@@ -108,31 +108,6 @@ cdef int write_frame(
     return 0
 
 
-cdef int write_heartbeat(Buffer out, uint64_t id, int serialization) except -1:
-    """Append a heartbeat that asks for an answer, in fastjson or else in hessian2."""
-    cdef uint8_t flags = DUBBO_REQUEST | DUBBO_TWO_WAY | DUBBO_EVENT
-    if serialization == DUBBO_FASTJSON:
-        return write_frame(out, flags | DUBBO_FASTJSON, 0, id, b"null\n", 5)
-    return write_frame(out, flags | DUBBO_HESSIAN2, 0, id, b"N", 1)
-
-
-cdef int write_heartbeat_reply(
-    Buffer out, uint64_t id, int serialization, const char* body, Py_ssize_t n
-) except -1:
-    """Append the answer to a heartbeat: its own serialization and its own null, handed back."""
-    return write_frame(
-        out, DUBBO_EVENT | (serialization & DUBBO_SERIALIZATION), DUBBO_OK, id, body, n
-    )
-
-
-cdef int write_readonly(Buffer out, uint64_t id, int serialization) except -1:
-    """Append the one-way event by which a provider says that it is about to stop."""
-    cdef uint8_t flags = DUBBO_REQUEST | DUBBO_EVENT
-    if serialization == DUBBO_FASTJSON:
-        return write_frame(out, flags | DUBBO_FASTJSON, 0, id, b'"R"\n', 4)
-    return write_frame(out, flags | DUBBO_HESSIAN2, 0, id, b"\x01R", 2)
-
-
 cdef int write_error_reply(
     Buffer out, uint64_t id, int serialization, int status, const char* utf8, Py_ssize_t n
 ) except -1:
@@ -166,38 +141,6 @@ cdef int write_error_reply(
         return 1
     end_frame(out, start)
     return 0
-
-
-cdef int event_kind(const char* body, Py_ssize_t n) noexcept nogil:
-    """The meaning of an event's body, in whichever serialization: heartbeat (a null), "R" or "W".
-
-    Knows hessian2, fastjson with a newline or a length in front, fastjson2 (JSONB) and Java's. An
-    empty body is a heartbeat.
-    """
-    cdef char letter = 0
-    if n >= 4 and memcmp(body, b"\0\0\0", 3) == 0 and body[3] == n - 4:  # a u32 length in front
-        body += 4
-        n -= 4
-    while n > 0 and (body[n - 1] == c'\n' or body[n - 1] == c'\r'):
-        n -= 1
-    if (
-        n == 0
-        or (n == 1 and (body[0] == c'N' or <uint8_t>body[0] == 0xAF))  # N; JSONB's null
-        or (n == 4 and memcmp(body, b"null", 4) == 0)
-        or (n == 5 and memcmp(body, b"\xac\xed\x00\x05p", 5) == 0)
-    ):
-        return DUBBO_EVENT_HEARTBEAT
-    if n == 2 and (body[0] == 1 or body[0] == 0x4A):
-        letter = body[1]
-    elif n == 3 and body[0] == c'"' and body[2] == c'"':
-        letter = body[1]
-    elif n == 4 and memcmp(body, b"S\0\x01", 3) == 0:
-        letter = body[3]
-    if letter == c'R':
-        return DUBBO_EVENT_READONLY
-    if letter == c'W':
-        return DUBBO_EVENT_WRITABLE
-    return DUBBO_EVENT_UNKNOWN
 
 
 cdef str error_text(int serialization, const char* body, Py_ssize_t n):
@@ -319,7 +262,7 @@ cdef class DubboDecoder:
         """Check 16 bytes and set the fields; the outcome is DUBBO_FRAME or DUBBO_ERROR."""
         cdef uint32_t length
         cdef int i
-        if p[0] != 0xDA or p[1] != 0xBB:
+        if not begins_well(p, 2):
             return self.fail(f"a frame must begin with da bb, not {p[0]:02x} {p[1]:02x}")
         length = read32(p + 12)
         if <Py_ssize_t>length > self.payload_bytes_max:
@@ -484,7 +427,7 @@ cdef class DubboDecoder:
 
 cdef inline bint begins_well(const uint8_t* p, Py_ssize_t n) noexcept nogil:
     """Whether the first ``n`` (1 or more) bytes can begin a frame."""
-    return p[0] == 0xDA and (n < 2 or p[1] == 0xBB)
+    return p[0] == DUBBO_MAGIC_HIGH and (n < 2 or p[1] == DUBBO_MAGIC_LOW)
 
 
 def encode_frame(
@@ -502,20 +445,6 @@ def encode_frame(
     return out.take()
 
 
-def encode_heartbeat(uint64_t id, *, int serialization=DUBBO_HESSIAN2):
-    """A heartbeat that asks for an answer."""
-    cdef Buffer out = Buffer()
-    write_heartbeat(out, id, serialization)
-    return out.take()
-
-
-def encode_readonly(uint64_t id, *, int serialization=DUBBO_HESSIAN2):
-    """The event by which a provider says that it is about to stop."""
-    cdef Buffer out = Buffer()
-    write_readonly(out, id, serialization)
-    return out.take()
-
-
 def encode_error_reply(
     uint64_t id, int status, bytes text not None, *, int serialization=DUBBO_FASTJSON
 ):
@@ -526,12 +455,6 @@ def encode_error_reply(
     ):
         raise UsageError("an error text must be valid UTF-8")
     return out.take()
-
-
-def event_name(bytes body not None):
-    """``heartbeat``, ``readonly``, ``writable``, or None for an event that nobody knows."""
-    cdef int kind = event_kind(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
-    return (None, "heartbeat", "readonly", "writable")[kind]
 
 
 def reply_error_text(int serialization, bytes body not None):
