@@ -32,7 +32,7 @@ log = logging.getLogger("dragoman.accepting")
 Factory = Callable[[], asyncio.BaseProtocol]
 
 # Connections taken before the loop turns to those that it has.
-ACCEPTS_A_TURN: Final = 64
+ACCEPTS_A_TICK: Final = 64
 PAUSE_S: Final = 0.05
 # How often a pause is told, at most.
 TOLD_S: Final = 10.0
@@ -69,7 +69,7 @@ def _bound() -> int:
 class Acceptor:
     """Accepts on listening, non-blocking ``sockets``, which it owns, with protocols of ``factory``.
 
-    ``start`` begins; ``close`` ends it. ``a_turn``: how many connections it takes at a time.
+    ``start`` begins; ``close`` ends it. ``a_tick``: how many connections it takes at a time.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class Acceptor:
         factory: Factory,
         *,
         tls: ssl.SSLContext | None = None,
-        a_turn: int = ACCEPTS_A_TURN,
+        a_tick: int = ACCEPTS_A_TICK,
     ) -> None:
         self._loop = loop
         self._factory = factory
-        self._a_turn = a_turn
+        self._a_turn = a_tick
         self._options: dict[str, Any] = {}
         if tls is not None:
             self._options = {"ssl": tls, "ssl_handshake_timeout": TLS_HANDSHAKE_S}

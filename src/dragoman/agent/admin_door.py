@@ -8,7 +8,7 @@ Invariants: at most ``CONNECTIONS_MAX`` are open (fewer where descriptors are fe
 descriptors of as many are held in reserve from the start, so that pages answer while the agent has
 no descriptor left; a connection that sends no whole request in time ends, and at once when others
 wait. aiohttp is given one request of a connection at a time, the next when the page before it is
-made and taken, and of all that wait so one in each turn of the loop: whoever sends thousands at
+made and taken, and of all that wait so one in each tick of the loop: whoever sends thousands at
 once, or reads nothing, costs the agent no more than any other, and who comes then is heard first.
 """
 
@@ -171,7 +171,7 @@ class AdminDoor(Acceptor):
         """A connection is gone."""
         if self._known.pop(connection.inner, None) is not None:
             self._accepted -= 1
-            # Its descriptor is free a turn later.
+            # Its descriptor is free a tick later.
             self._loop.call_soon(self._freed)
 
 

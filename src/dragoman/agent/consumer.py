@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from dragoman.accepting import ACCEPTS_A_TURN, Acceptor
+from dragoman.accepting import ACCEPTS_A_TICK, Acceptor
 from dragoman.agent.access import Access
 from dragoman.agent.bounds import (
     MemoryGuard,
@@ -151,16 +151,16 @@ class ConsumerAgent:
 
     def _listen(self) -> None:
         listeners = self._given
-        a_turn = ACCEPTS_A_TURN
+        a_tick = ACCEPTS_A_TICK
         for each in listeners:
             each.listen(BACKLOG)
             if self._reuse_port and not shares_port(each):
-                a_turn = 1  # all workers accept from it: leave the next to the others
+                a_tick = 1  # all workers accept from it: leave the next to the others
         if not listeners:
             listeners = [listening_socket(self._config.listen, reuse_port=self._reuse_port)]
         self.port = listeners[0].getsockname()[1]
         connection = partial(IngressConnection, self.ingress)
-        self._acceptor = Acceptor(self._loop, listeners, connection, a_turn=a_turn)
+        self._acceptor = Acceptor(self._loop, listeners, connection, a_tick=a_tick)
         self._acceptor.start()
         self.changed.set()
 
@@ -195,7 +195,7 @@ class ConsumerAgent:
         quiet_ms = self._config.drain_ms // QUIET_SHARE
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.drain_ms / 1000):
-                # What has just been accepted is known a few turns of the loop later.
+                # What has just been accepted is known a few ticks of the loop later.
                 await asyncio.sleep(READY_POLL_S)
                 while self.ingress.connections:
                     self.ingress.close_silent(quiet_ms)

@@ -40,7 +40,7 @@ cdef class Connection(Owner):
     cdef DemoProvider provider
     cdef object transport
     cdef DubboDecoder decoder
-    cdef Buffer now      # what is to be written in this turn
+    cdef Buffer now      # what is to be written in this tick
     cdef Buffer later    # what is to be written after the delay
     cdef int owed        # replies that this connection is still to write
     cdef bint closed, half_closed

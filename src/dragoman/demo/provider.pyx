@@ -111,7 +111,7 @@ cdef int raise_in(Buffer out, uint64_t id, const char* class_name, bytes message
 cdef class DemoProvider:
     """One provider: its service, pool, faults and counts, shared by its connections.
 
-    ``delay_ns`` is what a call takes (0: answered in the turn that it is read), ``limit`` how many
+    ``delay_ns`` is what a call takes (0: answered in the tick that it is read), ``limit`` how many
     may be under way, ``fault`` one of FAULTS, which hits calls number ``fault_after`` (from 0) to
     before ``fault_until`` (0: without end), ``serialization`` one of SERIALIZATIONS.
     """

@@ -88,7 +88,7 @@ async def serve(
             await _drain(provider, options.drain_s)
     finally:
         provider.close()
-    await asyncio.sleep(0)  # closed transports tell their protocols in the next turn
+    await asyncio.sleep(0)  # closed transports tell their protocols in the next tick
     return provider.statistics()
 
 

@@ -162,7 +162,7 @@ class Registry(ABC):
         self, on_changes: OnChanges, on_complete: Callable[[], None] | None = None
     ) -> Watch:
         """Follow all interfaces, entry by entry: ``on_changes`` is called on the loop with some
-        changes a turn, so that a registry of any size and its changes hold nobody up.
+        changes a tick, so that a registry of any size and its changes hold nobody up.
         ``on_complete`` is called when all that has changed has been told, the first time once all
         is known.
         """

@@ -1,7 +1,7 @@
-"""What has changed, told entry by entry, some of them a turn of the loop.
+"""What has changed, told entry by entry, some of them a tick of the loop.
 
 A registry may list a hundred thousand endpoints, of as many interfaces or of one, and change them
-all at once: whoever follows it is told as much of that in a turn as leaves the loop free for calls.
+all at once: whoever follows it is told as much of that in a tick as leaves the loop free for calls.
 Used by the watches behind ``Registry.watch_services``. The invariant: of each entry that was marked
 is told what was told of it before and what it says at that time; ``on_complete`` follows when
 nothing is left.
@@ -25,11 +25,11 @@ Change = tuple[Registration | None, Registration | None]
 OnChanges = Callable[[list[Change]], None]
 
 # Entries that are told of in one go: about a millisecond.
-ENTRIES_A_TURN = 20
+ENTRIES_A_TICK = 20
 # And between two of these, once all was known: a fifth of the loop's time at most.
 PAUSE_S = 0.004
 # Entries that are looked at in one go.
-LOOKS_A_TURN = 500
+LOOKS_A_TICK = 500
 
 
 class Changes:
@@ -72,7 +72,7 @@ class Changes:
     def _tell(self) -> None:
         self._handle = None
         changes: list[Change] = []
-        for number in range(ENTRIES_A_TURN):
+        for number in range(ENTRIES_A_TICK):
             if not self._marked:
                 break
             # Half of them are the latest: one that matters does not wait for thousands.
@@ -128,7 +128,7 @@ class Snapshots:
         return self._lists.get(interface, {}).get(place)
 
     def take(self, registrations: Iterable[Registration]) -> None:
-        """The registry's current list: what differs is told in the next turns. Of lists that come
+        """The registry's current list: what differs is told in the next ticks. Of lists that come
         while one is looked at only the last matters."""
         self._next = registrations
         if self._steps is None:
@@ -150,7 +150,7 @@ class Snapshots:
         lists: dict[str, list[Registration]] = {}
         for number, each in enumerate(registrations, 1):
             lists.setdefault(each.interface, []).append(each)
-            if number % LOOKS_A_TURN == 0:
+            if number % LOOKS_A_TICK == 0:
                 yield
         gone = [interface for interface in self._lists if interface not in lists]
         count = 0
@@ -158,12 +158,12 @@ class Snapshots:
             listed = lists.get(interface, [])
             yield from self.steps_of(interface, listed)
             count += 1 + len(listed)
-            if count >= LOOKS_A_TURN:
+            if count >= LOOKS_A_TICK:
                 count = 0
                 yield
 
     def steps_of(self, interface: str, registrations: list[Registration]) -> Iterator[None]:
-        """Take over what is listed of one interface now; ends a turn's work wherever it yields."""
+        """Take over what is listed of one interface now; ends a tick's work wherever it yields."""
         listed: dict[Place, Registration] = {}
         before = self._lists.get(interface, {})
         for number, each in enumerate(registrations, 1):
@@ -171,7 +171,7 @@ class Snapshots:
             was = before.get(place)
             # What was told stays what it was: the same object.
             listed[place] = was if was is not None and was == each else each
-            if number % LOOKS_A_TURN == 0:
+            if number % LOOKS_A_TICK == 0:
                 yield
         self._lists.pop(interface, None)
         if listed:
@@ -180,12 +180,12 @@ class Snapshots:
             was = before.get(place)
             if was is not now:
                 self._changes.mark((interface, place), was)
-            if number % LOOKS_A_TURN == 0:
+            if number % LOOKS_A_TICK == 0:
                 yield
         for number, (place, was) in enumerate(before.items(), 1):
             if place not in listed:
                 self._changes.mark((interface, place), was)
-            if number % LOOKS_A_TURN == 0:
+            if number % LOOKS_A_TICK == 0:
                 yield
 
     @property

@@ -20,8 +20,8 @@ from dragoman.registry.registration import Registration, decode_entry
 
 log = logging.getLogger("dragoman.registry")
 
-# Entries that are only looked at in one turn: a millisecond.
-LOOKS_A_TURN = 1000
+# Entries that are only looked at in one tick: a millisecond.
+LOOKS_A_TICK = 1000
 # Revisions of entries that went, which the heap of revisions may hold besides twice the others.
 REVISIONS_SPARE = 250
 # How often at most an outage of etcd gives an entry that has vanished its whole grace again.
@@ -123,7 +123,7 @@ class EtcdEntries:
 
     async def tidy_youngest(self, pause: Callable[[], Awaitable[None]]) -> None:
         """Make the heap of revisions anew if most of it are of entries that have gone, or come
-        again; some of it a turn.
+        again; some of it a tick.
         """
         if len(self._youngest) <= 2 * len(self._entries) + REVISIONS_SPARE:
             return
@@ -132,7 +132,7 @@ class EtcdEntries:
             for number, (key, entry) in enumerate(list(self._entries.items()), 1):
                 if entry.gone_at_s is None:
                     heapq.heappush(younger, (-entry.mod_revision, key))
-                if number % LOOKS_A_TURN == 0:
+                if number % LOOKS_A_TICK == 0:
                     await pause()
             self._youngest = younger
         finally:

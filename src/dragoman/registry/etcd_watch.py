@@ -48,8 +48,8 @@ log = logging.getLogger("dragoman.registry")
 
 # Keys in one page of a list.
 PAGE_KEYS = 250
-# New entries that are taken over in one turn: a millisecond.
-ENTRIES_A_TURN = 50
+# New entries that are taken over in one tick: a millisecond.
+ENTRIES_A_TICK = 50
 
 
 class WatchSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +117,7 @@ class EtcdWatch(Watch):
         self._scope: asyncio.Timeout | None = None
         self._audit_wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        # Whether events are being taken over, some a turn.
+        # Whether events are being taken over, some a tick.
         self._taking = False
         self._complete = False
         self._changes: Changes | None = None
@@ -233,8 +233,8 @@ class EtcdWatch(Watch):
                 return False
             revision = revision or reply.header.revision
             listed.update(kv.key for kv in reply.kvs)
-            for first in range(0, len(reply.kvs), ENTRIES_A_TURN):
-                part = reply.kvs[first : first + ENTRIES_A_TURN]
+            for first in range(0, len(reply.kvs), ENTRIES_A_TICK):
+                part = reply.kvs[first : first + ENTRIES_A_TICK]
                 if self._entries.take_page(part, streaming, revision):
                     await self._pause()
                     if self._epoch != epoch or self._entries.deleted is not deleted:
@@ -246,7 +246,7 @@ class EtcdWatch(Watch):
         for number, key in enumerate(self._entries.keys(), 1):
             if key not in listed:
                 self._entries.miss(key, streaming, revision)
-            if number % (4 * ENTRIES_A_TURN) == 0:
+            if number % (4 * ENTRIES_A_TICK) == 0:
                 await self._pause()
                 if self._epoch != epoch or self._entries.deleted is not deleted:
                     return False
@@ -372,16 +372,16 @@ class EtcdWatch(Watch):
     # The entries.
 
     async def _take_events(self, events: list[msgspec.Raw]) -> None:
-        """Take over the events of one reply, some a turn. Should the stream break meanwhile they
+        """Take over the events of one reply, some a tick. Should the stream break meanwhile they
         come again, from ``_revision`` on.
         """
         self._taking = True
         try:
-            for first in range(0, len(events), ENTRIES_A_TURN):
+            for first in range(0, len(events), ENTRIES_A_TICK):
                 if first:
                     await self._pause()
                     self._contact_s = self._loop.time()
-                some = self._gateway.events(events[first : first + ENTRIES_A_TURN])
+                some = self._gateway.events(events[first : first + ENTRIES_A_TICK])
                 for event in some:
                     # Else a list has brought it already.
                     if event.kv.mod_revision > self._revision:

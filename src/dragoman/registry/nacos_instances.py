@@ -26,9 +26,9 @@ log = logging.getLogger("dragoman.registry")
 
 CATEGORIES: Final = ("providers", "dragoman")
 READS_AT_ONCE: Final = 16
-# Instances that are decoded in one turn of the loop, and those that are looked at: a millisecond.
-INSTANCES_A_TURN: Final = 20
-LOOKS_A_TURN: Final = 1000
+# Instances that are decoded in one tick of the loop, and those that are looked at: a millisecond.
+INSTANCES_A_TICK: Final = 20
+LOOKS_A_TICK: Final = 1000
 # In an instance's metadata: which process and registration it is of.
 MARK: Final = "dragoman.id"
 
@@ -112,9 +112,9 @@ class InstanceReader:
             if one is None:
                 one = _read(interface, text)
                 self._decoded += 1
-                if self._decoded % INSTANCES_A_TURN == 0:
+                if self._decoded % INSTANCES_A_TICK == 0:
                     await asyncio.sleep(0)
-            elif number % LOOKS_A_TURN == 0:
+            elif number % LOOKS_A_TICK == 0:
                 await asyncio.sleep(0)
             read[text] = one
             if one.malformed is not None:

@@ -48,9 +48,9 @@ CATEGORIES: Final = (*PROVIDERS, CONFIGURATORS)
 # Folders beside those of interfaces that Dubbo 3 keeps below its root.
 NO_INTERFACES: Final = ("config", "mapping", "metadata")
 READS_AT_ONCE: Final = 64
-# Names that are decoded in one turn of the loop, and entries that are looked at: a millisecond.
-NAMES_A_TURN: Final = 20
-ENTRIES_A_TURN: Final = 500
+# Names that are decoded in one tick of the loop, and entries that are looked at: a millisecond.
+NAMES_A_TICK: Final = 20
+ENTRIES_A_TICK: Final = 500
 # A configurator that changes nothing of what is looked at here.
 NOTHING: Final = Override("", 0, "", "", {}, "", {}, applies=False)
 
@@ -249,7 +249,7 @@ class Folders:
             self._touched[folder.interface] = None
             folder.entries[name] = _decoded(folder, name)
             self._decoded += 1
-            if self._decoded % NAMES_A_TURN == 0:
+            if self._decoded % NAMES_A_TICK == 0:
                 await asyncio.sleep(0)
 
     def touched(self) -> list[str]:
@@ -273,7 +273,7 @@ class Folders:
         return found
 
     def steps_of(self, interface: str, found: list[Registration]) -> Iterator[None]:
-        """Add the endpoints of one interface to ``found``; ends a turn's work wherever it yields,
+        """Add the endpoints of one interface to ``found``; ends a tick's work wherever it yields,
         before ``read`` is called again.
         """
         folders = self._interfaces[interface]
@@ -286,7 +286,7 @@ class Folders:
         latest: dict[tuple[str, ...], tuple[str, ProviderEntry]] = {}
         for category in PROVIDERS:
             for number, (name, entry) in enumerate(folders[category].entries.items(), 1):
-                if number % ENTRIES_A_TURN == 0:
+                if number % ENTRIES_A_TICK == 0:
                     yield
                 if not isinstance(entry, ProviderEntry):
                     continue
@@ -303,7 +303,7 @@ class Folders:
             kept = {}
             for number, (name, entry) in enumerate(latest.values(), 1):
                 kept[name] = changes.provider(name, entry)
-                if number % NAMES_A_TURN == 0:
+                if number % NAMES_A_TICK == 0:
                     yield
             self._changed[configurators.interface] = changes._replace(providers=kept)
             providers: Iterable[ProviderEntry] = kept.values()
@@ -375,7 +375,7 @@ class ZookeeperWatch(Watch):
         return super().has_snapshot if self._snapshots is None else self._whole
 
     async def refresh(self) -> None:
-        """The folders may have changed. With ``snapshots`` some of that is looked at a turn."""
+        """The folders may have changed. With ``snapshots`` some of that is looked at a tick."""
         if self.closed or not self._folders.known(self.interface):
             return
         if self._snapshots is None:
@@ -388,7 +388,7 @@ class ZookeeperWatch(Watch):
             for _ in self._snapshots.steps_of(interface, found):
                 await asyncio.sleep(self._snapshots.pause_s)
             self._looked += 1 + len(found)
-            if self._looked >= ENTRIES_A_TURN // 2:
+            if self._looked >= ENTRIES_A_TICK // 2:
                 self._looked = 0
                 await asyncio.sleep(self._snapshots.pause_s)
         self._whole = True

@@ -32,7 +32,7 @@ cdef Budget of_process = process_budget()
 
 
 cdef class Connected:
-    """What a server's connections share: their bounds, their turn of the loop and counters."""
+    """What a server's connections share: their bounds, their tick of the loop and counters."""
 
     def __init__(self, loop, Py_ssize_t payload_bytes_max, idle_s, int clients_max, budget=None):
         self.loop = loop
@@ -193,7 +193,7 @@ cdef class ServiceConnection(Arriving):
             self.transport.resume_reading()
 
     cdef int _take_frames(self, bytes data) except -1:
-        """Deal with ``data``, for a slice of the turn."""
+        """Deal with ``data``, for a slice of the tick."""
         cdef Connected provider = self.provider
         cdef DubboDecoder frame = self.decoder
         cdef int outcome = DUBBO_FRAME

@@ -229,7 +229,7 @@ class Server:
     async def _let_go(self) -> None:
         """Wait until the last replies have been sent, though not for peers that do not read."""
         until = self._loop.time() + FLUSH_S
-        # A connection that is being accepted takes a few turns of the loop until it is known.
+        # A connection that is being accepted takes a few ticks of the loop until it is known.
         for _ in range(3):
             await asyncio.sleep(0)
         while self._provider.open_connections and self._loop.time() < until:

@@ -351,7 +351,7 @@ cdef class DubboConnection(Arriving):
         return id
 
     cdef void sent(self):
-        """The frame is in ``out``: it leaves at the end of the turn."""
+        """The frame is in ``out``: it leaves at the end of the tick."""
         if not self._marked:
             self.tick.mark(self)
 

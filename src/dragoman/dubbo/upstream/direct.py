@@ -8,7 +8,7 @@ balance, credits, retries, breaker and deadlines are those of providers with an 
 
 A registry may list any number of providers, and any number of services at one address. So attempts
 to connect are the ``cluster.dialing.Dialer``'s, which it shares with all others of its loop; users
-hear of a change some a turn, and of none that says nothing new; and nothing that is about a single
+hear of a change some a tick, and of none that says nothing new; and nothing that is about a single
 user looks at all of them.
 
 Invariants: a session stands only while the provider takes requests, so an endpoint that is away is
@@ -55,8 +55,8 @@ log = logging.getLogger("dragoman.dubbo")
 PROTOCOL: Final = "dubbo"
 # What is spoken where it does not say, until it is found not to answer.
 UNSAID: Final = "fastjson"
-# How many users hear of a change in one turn of the loop: each may open a session.
-USERS_A_TURN: Final = 32
+# How many users hear of a change in one tick of the loop: each may open a session.
+USERS_A_TICK: Final = 32
 
 
 def _first_of(registration: Registration) -> str:
@@ -212,7 +212,7 @@ class DirectProvider:
 
     def limited(self, user: DirectLink, limit: int) -> None:
         """``user``'s registration says this limit now, 0 when it is gone. The first one's is taken
-        over at once, what changes later once a turn.
+        over at once, what changes later once a tick.
         """
         before, user.limit = user.limit, limit
         if before == limit:
@@ -291,7 +291,7 @@ class DirectProvider:
             self._tell_some()
 
     def _tell_some(self) -> None:
-        for user in list(islice(self._untold, USERS_A_TURN)):
+        for user in list(islice(self._untold, USERS_A_TICK)):
             if user in self._untold:
                 del self._untold[user]
                 user.look()

@@ -227,7 +227,7 @@ cdef class Egress(Handler):
     cdef bint _under_way(
         self, EgressCall call, DubboConnection connection, size_t start, uint32_t timeout_ms
     ) except -1:
-        """The call leaves with the turn; its frame is what ``out`` has from ``start`` on."""
+        """The call leaves with the tick; its frame is what ``out`` has from ``start`` on."""
         cdef int64_t allowed_us
         if (
             self.pool.in_use * 2 >= self.pool.limit and (self.sharing or self._limit is None)
