@@ -1,9 +1,11 @@
-"""The common part of HTTP/1.1 requests and responses: fields, framing, bodies (RFC 9112).
+"""The common part of HTTP/1.1 requests and responses: their framing and bodies (RFC 9112).
 
-``RequestDecoder`` and ``ResponseDecoder`` build on ``MessageDecoder``. It is a table-driven state
-machine that stops at any byte and goes on there, so that the verdict on a message never depends on
-how its bytes were cut. It reads in place: a message that lies whole in what was received costs no
-copy and no allocation; what is incomplete is kept, within the limits.
+``RequestDecoder`` and ``ResponseDecoder`` build on ``MessageDecoder``, which builds on ``section``
+(fields) and ``chunk_line`` (chunks' sizes). It is a table-driven state machine that stops at any
+byte and goes on there, so that the verdict on a message never depends on how its bytes were cut. It
+reads in place: a message that lies whole in what was received costs no copy and no allocation; what
+is incomplete is kept, within the limits.
+
 The invariant: a message is whole only where its framing says that it ends.
 """
 
