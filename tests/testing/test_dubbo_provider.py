@@ -412,3 +412,36 @@ def test_an_address_in_use_is_said() -> None:
             assert repr(provider) == f"<DubboProvider of {HELLO}, at provider:20880, 0 calls>"
 
     on_virtual_time(work)
+
+
+def test_it_reads_what_comes_in_pieces_and_may_be_stopped_by_what_it_calls() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        loop.network.piece_bytes_max = 3
+        async with (
+            provider_of(methods={"hash": len}) as provider,
+            consumer(provider, on_full="wait", timeout_ms=60_000) as hello,
+        ):
+            calls = [hello.hash("a" * n) for n in range(20)]
+            assert await asyncio.gather(*calls) == list(range(20))
+            provider.answer("stop", provider.stop)
+            with pytest.raises(dubbo.LinkLostError):
+                await hello.stop()
+            assert repr(provider).endswith("stopped, 21 calls>")
+            await provider.start()
+            assert await hello.hash("abc") == 3
+
+    on_virtual_time(work)
+
+
+@pytest.mark.parametrize("arguments", [(7, [], []), ("find", None, 7), ("find", ["no type!"], [1])])
+def test_a_generic_call_that_is_none_is_refused(arguments: tuple[Any, ...]) -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        async with provider_of(Hello) as provider, dubbo.Client(provider.url) as client:
+            invoke = client.service(HELLO, version="1.0", group="g").method(
+                "$invoke", ["java.lang.String", "java.lang.String[]", "java.lang.Object[]"]
+            )
+            with pytest.raises(dubbo.DragomanError):
+                await invoke(*arguments)
+            assert provider.calls == []
+
+    on_virtual_time(work)

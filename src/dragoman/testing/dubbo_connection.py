@@ -84,7 +84,7 @@ class ProviderConnection(asyncio.Protocol):
             )
 
     def write(self, data: bytes) -> None:
-        """Write, unless the provider is silent, and the connection gone."""
+        """Write, unless the connection is gone; once the provider speaks, if it is silent."""
         self._held.append(data)
         self.flush()
 
@@ -92,7 +92,8 @@ class ProviderConnection(asyncio.Protocol):
         """Write what was held back."""
         if not self._provider.silent:
             held, self._held = self._held, []
-            self.transport.write(b"".join(held))
+            if not self.transport.is_closing():
+                self.transport.write(b"".join(held))
 
     def refuse(self, frame: DubboFrame, status: int, message: str) -> None:
         """Answer a request with a status other than 20."""

@@ -80,9 +80,9 @@ def read_call(
     generic = name == "$invoke" and descriptor == _GENERIC
     if generic:
         name, types, arguments = arguments
-        arguments = list(arguments or ())
-        if type(name) is not str:
+        if type(name) is not str or not isinstance(arguments, list | tuple | None):
             raise ProtocolError("the arguments are not a method, its types and its arguments")
+        arguments = list(arguments or ())
         descriptor = descriptor_of(types) if types else None
     method = _declared(declaration, name, descriptor, len(arguments))
     if method is not None:
