@@ -2,7 +2,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from dragoman.dubbo.upstream.target cimport Target
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.dubbo.fastjson cimport Invocation
+from dragoman.wire.dubbo.fastjson_request cimport Invocation
 from dragoman.wire.json.string cimport Slice
 
 cdef enum:

@@ -25,8 +25,9 @@ from dragoman.wire.dubbo.frame cimport (
     DUBBO_FASTJSON, DUBBO_FASTJSON2, DUBBO_HEADER_BYTES, DUBBO_HESSIAN2, DUBBO_REQUEST,
     DUBBO_TWO_WAY, begin_frame, end_frame,
 )
-from dragoman.wire.dubbo.fastjson cimport (
-    FASTJSON_OK, Invocation, fastjson_problem, write_json_request, write_string_request,
+from dragoman.wire.dubbo.fastjson cimport FASTJSON_OK, fastjson_problem
+from dragoman.wire.dubbo.fastjson_request cimport (
+    Invocation, write_json_request, write_string_request,
 )
 from dragoman.wire.dubbo.hessian2 cimport (
     HESSIAN_OK, hessian_problem, write_hessian_request, write_hessian_text_request,

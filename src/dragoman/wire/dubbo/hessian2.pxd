@@ -1,7 +1,7 @@
 from libc.stdint cimport uint64_t
 
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.dubbo.fastjson cimport Invocation
+from dragoman.wire.dubbo.fastjson_request cimport Invocation
 from dragoman.wire.json.string cimport Slice
 
 # Outcomes: 0 is success.

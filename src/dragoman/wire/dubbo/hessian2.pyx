@@ -21,7 +21,7 @@ from dragoman.wire.decimal cimport put_decimal
 from dragoman.wire.dubbo.frame cimport (
     DUBBO_HEADER_BYTES, DUBBO_HESSIAN2, DUBBO_REQUEST, DUBBO_TWO_WAY, begin_frame, end_frame,
 )
-from dragoman.wire.dubbo.fastjson cimport Invocation
+from dragoman.wire.dubbo.fastjson_request cimport Invocation
 from dragoman.wire.hessian2 cimport write_hessian_string
 from dragoman.wire.hessian2.heads cimport string_head
 from dragoman.wire.hessian2.tags cimport (
