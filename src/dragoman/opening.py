@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, Self, TypeVar
 
 
 class Opened(Protocol):
@@ -30,6 +31,28 @@ class Opened(Protocol):
         /,
     ) -> Any:
         """Close it."""
+
+
+class Drained(ABC):
+    """``async with`` for what lets calls end when it is closed: for ``_drain_ms`` at the end of the
+    block, not at all after an error of the block's own, when nobody waits for them."""
+
+    _drain_ms: ClassVar[int] = 10_000
+
+    @abstractmethod
+    async def close(self, *, drain_ms: int) -> None:
+        """Close it once what is under way has ended, or after ``drain_ms`` milliseconds."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close(drain_ms=self._drain_ms if kind is None else 0)
 
 
 T = TypeVar("T", bound=Opened)

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import ssl
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dragoman import rpc
 from dragoman.broker.messages import DEFAULT_NAME, REQUEST_BYTES_MAX
 from dragoman.broker.server import StoreService
 from dragoman.errors import UsageError
-from dragoman.opening import opening
+from dragoman.opening import Drained, opening
 from dragoman.queue import QueueStore
 from dragoman.rpc.address import Address
 from dragoman.rpc.limits import MIB
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from dragoman.registry import Registry
 
 
-class BrokerServer:
+class BrokerServer(Drained):
     """A store that is served. ``address`` is where it listens. The store stays its owner's."""
 
     def __init__(self, service: StoreService, server: rpc.Server | RegisteredServer) -> None:
@@ -56,17 +55,6 @@ class BrokerServer:
 
     def __repr__(self) -> str:
         return f"<BrokerServer of {self._service._store!r} on {self.address}>"
-
-    async def __aenter__(self) -> BrokerServer:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close(drain_ms=10_000 if kind is None else 0)
 
 
 @opening

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from types import TracebackType
 from typing import Final
 
 from dragoman.errors import RegistryError
+from dragoman.opening import Drained
 from dragoman.options import milliseconds, number
 from dragoman.registry import Handle, Registration, Registry
 from dragoman.rpc.address import Address
@@ -24,7 +24,7 @@ UNREGISTER_TIMEOUT_S: Final = 2.0
 READY_S_MAX: Final = 86_400
 
 
-class RegisteredServer:
+class RegisteredServer(Drained):
     """An ``rpc.Server`` and its registration. ``address`` is where it listens."""
 
     def __init__(self, server: Server, handle: Handle, registry: Registry | None) -> None:
@@ -87,14 +87,3 @@ class RegisteredServer:
             with contextlib.suppress(RegistryError):
                 await self._registry.close()
         self._closed = True
-
-    async def __aenter__(self) -> RegisteredServer:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close(drain_ms=10_000 if kind is None else 0)

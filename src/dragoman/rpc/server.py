@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
 from dragoman.accepting import Acceptor
@@ -19,6 +18,7 @@ from dragoman.budget import Budget
 from dragoman.errors import ConnectError
 from dragoman.flow.credits import CreditPool
 from dragoman.forking import foreign
+from dragoman.opening import Drained
 from dragoman.options import milliseconds
 from dragoman.reasons import reason
 from dragoman.rpc.address import Address
@@ -32,7 +32,7 @@ from dragoman.rpc.tick import tick_of
 Function = Callable[[bytes], Any]
 
 
-class Server:
+class Server(Drained):
     """Serves until it is closed. ``address`` is where it listens, with the port that it got."""
 
     def __init__(
@@ -154,17 +154,6 @@ class Server:
                 self._executor.shutdown(wait=False, cancel_futures=True)
             if not self._closed.done():
                 self._closed.set_result(None)
-
-    async def __aenter__(self) -> Server:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close(drain_ms=10_000 if kind is None else 0)
 
     def set_limit(self, limit: int) -> None:
         """From now on take ``limit`` requests at once; raises UsageError for what is no limit."""

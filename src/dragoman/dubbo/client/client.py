@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Generator, Mapping
-from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
 from dragoman.cluster.statistics import PoolStatistics
@@ -20,6 +19,7 @@ from dragoman.dubbo.client.calling import RemoteMethod
 from dragoman.dubbo.client.hub import BODY_BYTES_MAX, TIMEOUT_MS, Hub, Settings, echo_of, url_of
 from dragoman.dubbo.client.stub import UNSET, Reference
 from dragoman.errors import UsageError
+from dragoman.opening import Drained
 from dragoman.options import milliseconds
 from dragoman.registry import Registration, Registry
 from dragoman.registry.methods import Method
@@ -30,7 +30,7 @@ from dragoman.unclosed import warn, watch
 T = TypeVar("T")
 
 
-class Client:
+class Client(Drained):
     """Calls Dubbo services. Use it in ``async with``, or close it; it belongs to its loop.
 
     ``source`` says where the providers are: a registry's URL (``zookeeper://host:2181``,
@@ -58,6 +58,8 @@ class Client:
 
     Raises UsageError for options out of range, and for a source that is none.
     """
+
+    _drain_ms = 5000
 
     def __init__(
         self,
@@ -210,18 +212,6 @@ class Client:
         before ``async with``."""
         return self
         yield  # Nothing is waited for.
-
-    async def __aenter__(self) -> Client:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # After an error of the caller's own nobody waits for what is under way.
-        await self.close(drain_ms=5000 if kind is None else 0)
 
 
 def _itself(caller: RemoteMethod) -> Any:

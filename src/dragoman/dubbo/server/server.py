@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 from typing import Any, Final
 
 import uvloop
@@ -34,7 +33,7 @@ from dragoman.dubbo.types.declaration import Declaration
 from dragoman.dubbo.types.info import ServerStatistics
 from dragoman.errors import ConnectError, RegistryError, UsageError
 from dragoman.forking import foreign
-from dragoman.opening import opening
+from dragoman.opening import Drained, opening
 from dragoman.options import milliseconds, number, text, whole
 from dragoman.reasons import reason
 from dragoman.registry import Handle, Registration, Registry, open_registry
@@ -68,7 +67,7 @@ FLUSH_S: Final = 1.0
 DRAIN_MS: Final = 10_000
 
 
-class Server:
+class Server(Drained):
     """Serves until it is closed. ``address`` is where it listens, with the port that it got."""
 
     def __init__(
@@ -236,17 +235,6 @@ class Server:
             await asyncio.sleep(0.001)
         self._provider.close(at_once=True)
         await asyncio.sleep(0)
-
-    async def __aenter__(self) -> Server:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close(drain_ms=DRAIN_MS if kind is None else 0)
 
 
 @opening
