@@ -58,7 +58,6 @@ SERIALIZATIONS = {
     "fastjson2": DUBBO_FASTJSON2,
 }
 GENERIC_DESCRIPTOR = b"Ljava/lang/String;[Ljava/lang/String;[Ljava/lang/Object;"
-
 _encode = msgspec.json.Encoder().encode
 
 

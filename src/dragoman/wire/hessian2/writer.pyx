@@ -45,7 +45,6 @@ from dragoman.wire.java.to_bean import plain_bean
 
 cdef enum:
     DEPTH = 256
-
 DEPTH_MAX = DEPTH
 
 cdef object EPOCH = _EPOCH
