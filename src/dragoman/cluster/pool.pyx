@@ -54,9 +54,9 @@ cdef class Pool(Account):
     cdef str what(self):
         return f"the pool of {self.name}"
 
-    cdef object launch(
+    cdef int launch(
         self, Style style, to, method, bytes body, int64_t due_us, bytes order_key, bytes metadata
-    ):
+    ) except -1:
         cdef bytes name = self._name(method)
         # A notification may be in line when its caller has gone: it is not used again.
         cdef PoolCall call = <PoolCall>self.reused() if style != NOTIFICATION else None
@@ -67,7 +67,9 @@ cdef class Pool(Account):
         call.style = style
         call.to = to
         self._launch(call, name, body, due_us, order_key, metadata)
-        return call.to if style == NOTIFICATION else None
+        if style == NOTIFICATION and call.to is not None:
+            raise call.to
+        return 0
 
     cdef int launch_many(
         self, future, method, list bodies, Py_ssize_t largest, int64_t due_us, bytes order_key,

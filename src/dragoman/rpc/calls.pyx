@@ -14,10 +14,11 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 
-from dragoman.rpc.client_base cimport AWAITED, NOTIFICATION, ClientBase, end_call
+from dragoman.rpc.client_base cimport AWAITED, CALLBACK, NOTIFICATION, ClientBase, end_call
 from dragoman.rpc.client_session cimport Call, ClientSession
 
 from dragoman.errors import DeadlineError, from_code, marked
+from dragoman.rpc.ending import reported
 
 
 cdef class Account(ClientBase):
@@ -151,14 +152,18 @@ cdef class ClientCall(Call):
             account.ended(well)
 
     cdef void on_reply(self, const char* body, Py_ssize_t n, bytes owner):
-        cdef object loop = self.account.loop
-        cdef object to = self.to
         if owner is None or PyBytes_GET_SIZE(owner) != n:
             owner = PyBytes_FromStringAndSize(body, n)
         self._finish(True)
-        # First recycled: a callback that makes the next call uses it again.
+        if self.style == CALLBACK:
+            # As ``end_call`` does it, without the detours: these are millions a second.
+            try:
+                self.to(owner, None)
+            except BaseException as error:
+                reported(self.account.loop, "a call's callback raised", error)
+        else:
+            end_call(self.account.loop, self.style, self.to, owner, None)
         self._recycle()
-        end_call(loop, self.style, to, owner, None)
 
     cdef void on_error(self, int code, bint retry_safe, str message):
         self._finish(False)

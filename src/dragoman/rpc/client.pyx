@@ -48,9 +48,9 @@ cdef class Client(Connection):
     cdef str what(self):
         return f"the client of {self.endpoint}"
 
-    cdef object launch(
+    cdef int launch(
         self, Style style, to, method, bytes body, int64_t due_us, bytes order_key, bytes metadata
-    ):
+    ) except -1:
         # A notification may be in line when its caller has gone: it is not used again.
         cdef ClientCall call = <ClientCall>self.reused() if style != NOTIFICATION else None
         if call is None:
@@ -63,7 +63,9 @@ cdef class Client(Connection):
         if metadata is not None:
             call.metadata = metadata
         self._launch(call, method, PyBytes_GET_SIZE(body), 1, due_us)
-        return call.to if style == NOTIFICATION else None
+        if style == NOTIFICATION and call.to is not None:
+            raise call.to
+        return 0
 
     cdef int launch_many(
         self, future, method, list bodies, Py_ssize_t largest, int64_t due_us, bytes order_key,

@@ -35,9 +35,9 @@ cdef class ClientBase(SessionOwner):
     cdef Sweep _sweep
 
     cdef int configure(self, timeout_ms, create_future) except -1
-    cdef object launch(
+    cdef int launch(
         self, Style style, to, method, bytes body, int64_t due_us, bytes order_key, bytes metadata
-    )
+    ) except -1
     cdef int launch_many(
         self, future, method, list bodies, Py_ssize_t largest, int64_t due_us, bytes order_key,
         bytes metadata

@@ -77,6 +77,10 @@ cdef class ClientBase(SessionOwner):
             check_callback(callback)
         cdef bytes data = body if PyBytes_CheckExact(body) else body_bytes(body)
         cdef int64_t due_us = self._due(timeout_ms)
+        if order_key is None and metadata is None:
+            # Nothing is counted for what is not there: it would be None's count each time.
+            self.launch(CALLBACK, callback, method, data, due_us, None, None)
+            return
         cdef bytes key = None if order_key is None else order_key_bytes(order_key)
         cdef bytes beside = None if metadata is None else metadata_bytes(metadata)
         self.launch(CALLBACK, callback, method, data, due_us, key, beside)
@@ -123,9 +127,7 @@ cdef class ClientBase(SessionOwner):
         cdef int64_t due_us = self._due(timeout_ms)
         cdef bytes key = None if order_key is None else order_key_bytes(order_key)
         cdef bytes beside = None if metadata is None else metadata_bytes(metadata)
-        error = self.launch(NOTIFICATION, None, method, data, due_us, key, beside)
-        if error is not None:
-            raise error
+        self.launch(NOTIFICATION, None, method, data, due_us, key, beside)
 
     def map(self, method, bodies, *, in_flight=100, timeout_ms=...):
         """Iterate (``async for``) over the replies to ``bodies``, in their order, with at most
@@ -150,13 +152,13 @@ cdef class ClientBase(SessionOwner):
         # After an error of the caller's own nobody waits for what is under way.
         await self.close(drain_ms=5000 if kind is None else 0)
 
-    cdef object launch(
+    cdef int launch(
         self, Style style, to, method, bytes body, int64_t due_us, bytes order_key, bytes metadata
-    ):
-        """Send a call, line it up, or have it fail; it ends with ``end_call(style, to)``. The error
-        of a notification that failed at once, else None.
+    ) except -1:
+        """Send a call, line it up, or have it fail; it ends with ``end_call(style, to)``. Raises
+        the error of a notification that failed at once.
         """
-        return None
+        return 0
 
     cdef int launch_many(
         self, future, method, list bodies, Py_ssize_t largest, int64_t due_us, bytes order_key,
