@@ -11,6 +11,7 @@ import pytest
 
 from dragoman import cluster, rpc
 from dragoman.balance.policies import POLICIES
+from dragoman.cluster.peer import peers_of
 from dragoman.errors import (
     BatchError,
     DeadlineError,
@@ -25,6 +26,7 @@ from dragoman.errors import (
 from dragoman.registry.memory import MemoryRegistry
 from tests.cluster.pools import Node, assert_quiet, kinds, nodes, pool_of, run
 from tests.load_factor import load_factor
+from tests.waiting import until
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -226,6 +228,31 @@ def test_without_room_calls_fail_at_once_or_wait_within_bounds() -> None:
                 ends = await asyncio.gather(*calls, return_exceptions=True)
                 assert kinds(ends) == {"ok": 4, "OverloadError": 6}
                 assert_quiet(pool)
+
+    run(work)
+
+
+def test_a_cancelled_batch_gives_back_what_its_replies_took() -> None:
+    async def work() -> None:
+        hang = asyncio.Event()
+
+        async def make(body: bytes) -> bytes:
+            if body == b"later":
+                await hang.wait()
+            return bytes(100_000)
+
+        async with (
+            await rpc.serve({"make": make}, "127.0.0.1:0") as server,
+            await cluster.connect("test", endpoints=[server.address]) as pool,
+        ):
+            budget = peers_of(asyncio.get_running_loop()).budget
+            batch = pool.call_many("make", [b"now", b"now", b"later"])
+            await until(lambda: budget.used >= 200_000)
+            batch.cancel()
+            await until(lambda: pool.statistics().calls == 0)
+            assert budget.used < 100_000
+            hang.set()
+            assert_quiet(pool)
 
     run(work)
 

@@ -114,6 +114,8 @@ cdef class BatchItem(PoolCall):
         if not self.batch.gathered.future.cancelled():
             return False
         self.batch.drop()
+        # No other reply may come, which would notice it.
+        self.batch.gathered.drop()
         return True
 
 

@@ -1,6 +1,7 @@
 """The arguments of calls, checked and brought into the form that the calls need.
 
-Called by ``rpc.client`` and ``cluster.pool`` for what their fast paths do not take as it is.
+Called by ``rpc.client_base`` and what is built on it, for what their fast paths do not take as it
+is.
 """
 
 from __future__ import annotations
