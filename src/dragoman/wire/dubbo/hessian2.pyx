@@ -48,8 +48,20 @@ cdef inline bint is_ascii(const char* text, Py_ssize_t n) noexcept nogil:
 cdef int write_text(Buffer out, const char* utf8, Py_ssize_t n) except -1:
     """Append ``n`` bytes of UTF-8 as a string; HESSIAN_BAD_UTF8, and nothing, if they are none."""
     cdef uint8_t* to
-    if n > CHUNK_MAX or not is_ascii(utf8, n):
+    if not is_ascii(utf8, n):
         return HESSIAN_BAD_UTF8 if write_hessian_string(out, utf8, n) else HESSIAN_OK
+    if n > CHUNK_MAX:
+        # Room for all of it, so that a failure leaves no half of it.
+        out.reserve(n + 3 * (n // CHUNK_MAX + 1))
+    while n > CHUNK_MAX:
+        to = <uint8_t*>out.data + out.length
+        to[0] = TAG_STRING_CHUNK
+        to[1] = CHUNK_MAX >> 8
+        to[2] = CHUNK_MAX & 255
+        memcpy(to + 3, utf8, CHUNK_MAX)
+        out.length += CHUNK_MAX + 3
+        utf8 += CHUNK_MAX
+        n -= CHUNK_MAX
     to = <uint8_t*>out.reserve(n + 3)
     if n <= STRING_TINY_MAX:
         to[0] = <uint8_t>(TAG_STRING_TINY + n)

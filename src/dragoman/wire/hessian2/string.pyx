@@ -24,6 +24,7 @@ from dragoman.wire.hessian2.tags cimport (
     CHUNK_MAX, STRING_SHORT_MAX, STRING_TINY_MAX, TAG_STRING, TAG_STRING_CHUNK, TAG_STRING_SHORT,
     TAG_STRING_TINY,
 )
+from dragoman.wire.json.scan cimport utf8_sequence
 
 from dragoman.errors import UsageError
 
@@ -307,26 +308,35 @@ cdef int write_hessian_string(Buffer out, const char* utf8, Py_ssize_t n) except
     cdef const uint8_t* p = <const uint8_t*>utf8
     cdef Py_ssize_t i = 0, at = 0, units, left = 0
     cdef uint32_t point = 0
+    cdef bint wide = False   # there are characters of two units
     cdef int size
     cdef uint8_t* to
     while at < n:
-        size = utf8_point(p + at, n - at, &point)
-        if size == 0 or 0xD800 <= point <= 0xDFFF:
+        size = 1 if p[at] < 0x80 else utf8_sequence(p + at, n - at)
+        if size == 0:
             return 1
+        wide = wide or size == 4
         left += 2 if size == 4 else 1
         at += size
     while True:
         # A chunk ends before a character that does not fit it whole.
-        units = 0
-        at = i
-        while at < n:
-            size = utf8_point(p + at, n - at, &point)
-            if units + (2 if size == 4 else 1) > CHUNK_MAX:
-                break
-            units += 2 if size == 4 else 1
-            at += size
+        units = left
+        at = n
+        if left > CHUNK_MAX:
+            units = 0
+            at = i
+            while at < n:
+                size = utf8_point(p + at, n - at, &point)
+                if units + (2 if size == 4 else 1) > CHUNK_MAX:
+                    break
+                units += 2 if size == 4 else 1
+                at += size
         to = <uint8_t*>out.reserve(3 + (at - i) // 2 * 3 + 3)
         to = put_head(to, units, left == units)
+        if not wide:
+            memcpy(to, p + i, at - i)
+            to += at - i
+            i = at
         while i < at:
             size = utf8_point(p + i, n - i, &point)
             i += size
