@@ -10,12 +10,14 @@ import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from email.utils import formatdate
-from typing import Any, Final, Literal
+from functools import lru_cache, wraps
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 
 from dragoman.agent.published import Signature
+from dragoman.cluster.directory import service_key
 from dragoman.errors import Code, NotFoundError, UsageError
 from dragoman.wire.http1 import encode_response
 from dragoman.wire.json.outline import Outline
@@ -73,6 +75,10 @@ TEXT_TYPES: Final = frozenset(("java.lang.String", "char", "java.lang.Character"
 # Of a longer call the arguments are not looked at here, and all else is no longer than this: a loop
 # has other calls to answer.
 READ_WHOLE_BYTES = 65536
+# So many of the names that callers have used lately are remembered. Callers choose them: what is
+# longer is not remembered, nor what is refused.
+REMEMBERED: Final = 2048
+REMEMBERED_BYTES: Final = 256
 _NAME = re.compile(rb"[A-Za-z_$][A-Za-z0-9_$.]{0,511}")
 # Also * for any, and several with commas between.
 # A list has one space after a comma at most.
@@ -159,6 +165,36 @@ def _group(what: str, text: bytes) -> str:
     return text.decode()
 
 
+class Asked(NamedTuple):
+    """What a JSON call asks for. ``key`` names the service, and ``names`` stand before the call on
+    its way to the provider's agent."""
+
+    interface: str
+    group: str
+    version: str
+    method: str
+    key: bytes
+    names: bytes
+
+
+_Found = TypeVar("_Found")
+
+
+def _remembering(
+    look: Callable[[bytes, bytes, bytes], _Found],
+) -> Callable[[bytes, bytes, bytes], _Found]:
+    """``look`` with what it has found lately remembered."""
+    known = lru_cache(REMEMBERED)(look)
+
+    @wraps(look)
+    def find(first: bytes, group: bytes, version: bytes) -> _Found:
+        short = len(first) + len(group) + len(version) <= REMEMBERED_BYTES
+        return (known if short else look)(first, group, version)
+
+    return find
+
+
+@_remembering
 def form_service(interface: bytes, group: bytes, version: bytes) -> tuple[str, str, str]:
     """Interface, group and version that a form asks for; ``interface`` is still form-encoded."""
     name = unquote_to_bytes(interface.replace(b"+", b" "))
@@ -178,6 +214,18 @@ def _path(path: bytes) -> tuple[str, str]:
         _name("interface", unquote_to_bytes(parts[1])),
         _name("method", unquote_to_bytes(parts[2])),
     )
+
+
+@_remembering
+def asked_for(path: bytes, group: bytes, version: bytes) -> Asked:
+    """What the path of a JSON call, its group and its version ask for. Raises UsageError, and
+    NotFoundError for a path that is not ``/{interface}/{method}``."""
+    interface, method = _path(path)
+    wanted_group = _group("group", group)
+    wanted_version = _group("version", version)
+    names = "\0".join((interface, method, wanted_group, wanted_version, "")).encode()
+    key = service_key(interface, wanted_group, wanted_version)
+    return Asked(interface, wanted_group, wanted_version, method, key, names)
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
@@ -291,21 +339,21 @@ def json_call(
     UsageError for what is malformed, NotFoundError for a path that is not
     ``/{interface}/{method}``.
     """
-    interface, method = _path(path)
     body = _without_bom(body)
     said: bytes | memoryview = body or b"{}"
     end = -1
     if len(body) > READ_WHOLE_BYTES:
         if looked is None:
+            _path(path)
             looked = outline_of(body)
             look(looked, len(body))
         said, end = looked.take()
     try:
         call = _decoder.decode(said)
     except UNREADABLE:
+        _path(path)  # what is wrong with it is told first
         raise UsageError(f"body: {_complaint(bytes(said))}") from None
-    wanted_group = _group("group", group or call.group.encode())
-    wanted_version = _group("version", version or call.version.encode())
+    asked = asked_for(path, group or call.group.encode(), version or call.version.encode())
     parts: Parts = (body or b"{}",)
     # What a large call's arguments are is not looked at: there may be objects in them.
     if published is not None and (
@@ -313,11 +361,10 @@ def json_call(
         or end >= 0
         or any(b"{" in bytes(each) for each in call.args)
     ):
-        known = published(interface, wanted_group, wanted_version, method, len(call.args))
+        known = published(*asked[:4], len(call.args))
         if known is not None and (call.types is None or known.fields):
             parts = _with_types(body, call.types or known.types, known.fields, end)
-    names = "\0".join((interface, method, wanted_group, wanted_version, "")).encode()
-    return interface, wanted_group, wanted_version, (names, *parts), call.oneway
+    return asked.interface, asked.group, asked.version, (asked.names, *parts), call.oneway
 
 
 def outline_of(body: bytes | memoryview) -> Outline:

@@ -8,6 +8,7 @@ from cpython.buffer cimport PyBUF_READ
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t
+from libc.string cimport memchr, memcpy
 
 from dragoman.agent.ingress.call cimport HttpCall, whole_bytes
 from dragoman.agent.ingress.connection cimport HttpConnection
@@ -18,6 +19,8 @@ from dragoman.wire.http1.request cimport RequestDecoder
 from dragoman.wire.http1.tables cimport (
     CT_FORM, CT_JSON, CT_JSON_OTHERWISE, CT_NONE, M_GET, M_HEAD, M_OPTIONS, M_POST,
 )
+from dragoman.wire.json.string cimport Slice
+from dragoman.wire.json.usual_call cimport UsualCall, read_usual_call
 
 from dragoman.agent import contract
 from dragoman.errors import DragomanError, UsageError
@@ -169,6 +172,8 @@ cdef class IngressConnection(HttpConnection):
             call.body_length = request.body_length
             self.ingress.large.add(call, path, self._wanted(W_GROUP), self._wanted(W_VERSION))
             return True
+        if self._begin_usual(call, path):
+            return False
         self._begin_call(call, contract.json_call(
             path, self._wanted(W_GROUP), self._wanted(W_VERSION),
             PyMemoryView_FromMemory(<char*>request.body, request.body_length, PyBUF_READ)
@@ -176,6 +181,40 @@ cdef class IngressConnection(HttpConnection):
             self.ingress.published,
         ))
         return False
+
+    cdef bint _begin_usual(self, HttpCall call, bytes path) except -1:
+        """Begin what ``contract.json_call`` would begin as it came, without making objects of it.
+        False for all else, and for what it refuses."""
+        cdef RequestDecoder request = self.decoder
+        cdef Ingress ingress = self.ingress
+        cdef UsualCall usual
+        cdef bytes group, version, names, payload
+        if not read_usual_call(request.body, request.body_length, &usual):
+            return False
+        if usual.fields.data != NULL:
+            return False
+        group = self._wanted(W_GROUP) or text_of(&usual.group)
+        version = self._wanted(W_VERSION) or text_of(&usual.version)
+        asked = contract.asked_for(path, group, version)
+        if ingress.published is not None and may_need_types(&usual):
+            known = ingress.published(*asked[:4], usual.count)
+            if known is not None and (usual.types.data == NULL or known.fields):
+                return False
+        service = ingress.services.get(asked.key)
+        if service is None:
+            service = ingress.directory.find(asked.interface, asked.group, asked.version)
+        names = asked.names
+        payload = PyBytes_FromStringAndSize(NULL, len(names) + request.body_length)
+        memcpy(PyBytes_AS_STRING(payload), PyBytes_AS_STRING(names), len(names))
+        memcpy(PyBytes_AS_STRING(payload) + len(names), request.body, request.body_length)
+        call.service = service
+        call.method = JSON_METHOD
+        call.json = True
+        call.accepted = usual.one_way
+        call.body_owner = payload
+        call.body = PyBytes_AS_STRING(payload)
+        call.body_length = len(payload)
+        return True
 
     cdef bint _begin_query(self, HttpCall call) except -1:
         """``GET /{interface}/{method}`` with the arguments in the query."""
@@ -218,3 +257,19 @@ cdef class IngressConnection(HttpConnection):
         if self.decoder.wanted_value[i] == NULL:
             return b""
         return self.decoder.wanted_value[i][:self.decoder.wanted_length[i]]
+
+
+cdef inline bytes text_of(const Slice* text):
+    return b"" if text.data == NULL else text.data[:text.length]
+
+
+cdef bint may_need_types(const UsualCall* call) noexcept nogil:
+    """Whether what providers publish may say more of the arguments than the call does: it has no
+    types, or there are objects."""
+    cdef int i
+    if call.types.data == NULL:
+        return call.count > 0
+    for i in range(call.count):
+        if memchr(call.args[i].data, c'{', call.args[i].length) != NULL:
+            return True
+    return False

@@ -1,6 +1,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from dragoman.dubbo.upstream.target cimport Target
+from dragoman.dubbo.upstream.usual_requests cimport UsualRequests
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.dubbo.fastjson_request cimport Invocation
 from dragoman.wire.json.string cimport Slice
@@ -31,6 +32,7 @@ cdef class Requests(Target):
     cdef readonly int serialization
     cdef Buffer _scratch
     cdef Requests _inner
+    cdef UsualRequests _usual   # in hessian2
     cdef bint _marks        # it is another's _inner: enums are to be told from beans
     cdef object _constants  # the classes that are enums in the latest request, if it says so
 

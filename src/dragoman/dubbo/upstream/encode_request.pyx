@@ -11,14 +11,17 @@ type; what may be called is the ``Target``'s (``dubbo.upstream.target``).
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memset
+from libc.string cimport memcmp, memset
 
+from dragoman.dubbo.upstream.call_names cimport method_name, read_names
 from dragoman.dubbo.upstream.form_call cimport read_form
 from dragoman.dubbo.upstream.json_call cimport (
     ARGUMENTS_MAX, check_names, fit_argument, generic_arguments, guess_type, java_names,
     read_json_call,
 )
+from dragoman.dubbo.upstream.signatures cimport Signature
 from dragoman.dubbo.upstream.target cimport Target, point
+from dragoman.dubbo.upstream.usual_requests cimport UsualRequests
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.java.descriptor cimport descriptor_count
 from dragoman.wire.dubbo.frame cimport (
@@ -35,10 +38,11 @@ from dragoman.wire.dubbo.hessian2 cimport (
 )
 from dragoman.wire.json.string cimport JSON_OK, JSON_REFERENCE_NAMED, JSON_TYPE_NAMED, Slice
 from dragoman.wire.json.text cimport json_commands_fastjson, json_names_a_type
+from dragoman.wire.json.usual_call cimport UsualCall, read_usual_call
 
 import msgspec
 
-from dragoman.dubbo.upstream.json_call import SET_BY_CALL
+from dragoman.dubbo.upstream.json_call import GENERIC_DESCRIPTOR, SET_BY_CALL
 from dragoman.errors import ProtocolError, UsageError
 from dragoman.wire.java.descriptor import descriptor_of, java_name
 from dragoman.wire.hessian2 import Hessian2Scanner
@@ -57,7 +61,6 @@ SERIALIZATIONS = {
     "fastjson": DUBBO_FASTJSON, "fastjson-lengths": DUBBO_FASTJSON, "hessian2": DUBBO_HESSIAN2,
     "fastjson2": DUBBO_FASTJSON2,
 }
-GENERIC_DESCRIPTOR = b"Ljava/lang/String;[Ljava/lang/String;[Ljava/lang/Object;"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -87,6 +90,9 @@ cdef class Requests(Target):
                 interfaces=interfaces,
             )
             self._inner._marks = True
+            self._inner._usual = None  # which makes no values to look for constants in
+        elif self.serialization == DUBBO_HESSIAN2:
+            self._usual = UsualRequests()
 
     cdef int write(
         self, int method, Buffer out, uint64_t id, const char* body, Py_ssize_t n,
@@ -259,7 +265,17 @@ cdef class Requests(Target):
         cdef Invocation invocation
         cdef const char* rest = body
         cdef Py_ssize_t left = read_names(&rest, n, parts, 4)
+        cdef UsualCall usual
+        cdef Signature signature
         self.check_interface(&parts[0])
+        if self._usual is not None and read_usual_call(rest, left, &usual):
+            signature = self._usual.write(self, out, id, parts, &usual, timeout_ms)
+            if signature is not None:
+                asked.one_way = usual.one_way
+                asked.envelope = usual.envelope
+                asked.class_names = usual.class_names
+                asked.generic = signature.generic
+                return 0
         call = read_json_call(rest[:left])
         asked.one_way = call.oneway
         asked.envelope = call.envelope
@@ -475,26 +491,3 @@ cdef class Requests(Target):
         if code != FASTJSON_OK:
             raise UsageError(f"a hessian2 call: {fastjson_problem(code).decode()}")
         return 0
-
-
-cdef str method_name(const Invocation* invocation):
-    """The method's name as text."""
-    try:
-        return invocation.method.data[:invocation.method.length].decode()
-    except UnicodeDecodeError:
-        raise UsageError("the method's name is not UTF-8") from None
-
-
-cdef Py_ssize_t read_names(const char** at, Py_ssize_t n, Slice* parts, int count) except -1:
-    """Take ``count`` texts with a NUL after each; how much is left after them."""
-    cdef const char* end = at[0] + n
-    cdef const char* nul
-    cdef int i
-    for i in range(count):
-        nul = <const char*>memchr(at[0], 0, end - at[0])
-        if nul == NULL:
-            raise UsageError(f"a call without its {count} names")
-        parts[i].data = at[0]
-        parts[i].length = nul - at[0]
-        at[0] = nul + 1
-    return end - at[0]

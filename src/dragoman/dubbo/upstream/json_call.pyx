@@ -18,6 +18,8 @@ SET_BY_CALL = frozenset(("path", "interface", "group", "version"))
 OWN_ATTACHMENTS = SET_BY_CALL | {"generic"}
 # Names of members that fastjson obeys: make an object of this class, put another value here.
 COMMANDS = ("@type", "$ref")
+# The parameters of ``$invoke``.
+GENERIC_DESCRIPTOR = b"Ljava/lang/String;[Ljava/lang/String;[Ljava/lang/Object;"
 
 
 class ForwardedCall(msgspec.Struct, rename={"class_names": "class"}):

@@ -25,6 +25,8 @@ cdef int write_hessian_text_request(
 cdef int write_hessian_request(
     Buffer out, uint64_t id, const Invocation* call, const char* arguments, Py_ssize_t n
 ) except -1
+cdef int write_head(Buffer out, const Invocation* call) except -1
+cdef int finish_request(Buffer out, const Invocation* call, Py_ssize_t start) except -1
 cdef int write_own_attachments(
     Buffer out, const char* stream, Py_ssize_t n, bint* timed
 ) except -1

@@ -24,7 +24,7 @@ import msgspec
 from dragoman.errors import UsageError
 from dragoman.wire.java import Bean, Double, Long, MapKey, TypedList, TypedMap
 from dragoman.wire.java.descriptor import descriptor_of, java_name
-from dragoman.wire.java.from_text import constant, from_json
+from dragoman.wire.java.from_text import FROM_JSON, FROM_TEXT, constant, from_json
 from dragoman.wire.java.to_bean import TO_JAVA, enum_set
 from dragoman.wire.json.doubles import natural_number
 from dragoman.wire.misfit import UNREADABLE, json_misfit
@@ -253,6 +253,20 @@ Fields = Mapping[str, Mapping[str, str]]
 NO_FIELDS: Final[Fields] = {}
 
 
+def is_natural(kind: JavaType, *, beans: bool) -> bool:
+    """Whether ``fit`` takes what JSON has as it comes, but for members ``class``: ``kind`` says
+    nothing of what is inside, or is a class that only the callee knows, and there are no beans."""
+    if kind.arguments or kind.dimensions or beans or kind.is_jdk:
+        return kind.name in _NATURAL and not (kind.arguments or kind.dimensions)
+    return kind.name not in FROM_TEXT and kind.name not in FROM_JSON
+
+
+def read_natural(raw: bytes) -> Any:
+    """``natural`` of what ``read_json`` gives, for a text without ``\\u``, and without ``class``
+    where there are beans."""
+    return _read(_decode_natural, raw)
+
+
 def fit_json(
     raw: bytes,
     kind: JavaType,
@@ -264,7 +278,7 @@ def fit_json(
     inside and no member can be ``class``. Raises UsageError."""
     plain = kind.name in _NATURAL and not (kind.arguments or kind.dimensions or fields)
     if plain and b"\\u" not in raw and not (beans and b"class" in raw):
-        return _read(_decode_natural, raw)
+        return read_natural(raw)
     return fit(read_json(raw), kind, beans=beans, fields=fields)
 
 

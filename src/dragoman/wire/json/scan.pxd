@@ -102,6 +102,12 @@ cdef inline bint is_space(uint8_t c) noexcept nogil:
     return c == c' ' or c == c'\n' or c == c'\r' or c == c'\t'
 
 
+cdef inline Py_ssize_t skip_space(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
+    while i < n and is_space(p[i]):
+        i += 1
+    return i
+
+
 cdef enum:
     LOWER = 0x20  # the bit that makes a letter a lower-case one, and of ``[`` and ``]`` braces
 

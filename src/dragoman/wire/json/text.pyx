@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.json.scan cimport LOWER, hex4, is_space, plain_run, utf8_sequence
+from dragoman.wire.json.scan cimport LOWER, hex4, plain_run, skip_space, utf8_sequence
 from dragoman.wire.json.string cimport (
     JSON_BAD,
     JSON_BAD_UTF8,
@@ -116,12 +116,6 @@ cdef inline Py_ssize_t number_end(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) 
             i += 1
     if i - start > JSON_NUMBER_BYTES_MAX:
         return -JSON_NUMBER_TOO_LONG
-    return i
-
-
-cdef inline Py_ssize_t skip_space(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
-    while i < n and is_space(p[i]):
-        i += 1
     return i
 
 
@@ -296,6 +290,11 @@ cdef Py_ssize_t json_value_end(const char* json, Py_ssize_t n, Py_ssize_t start)
     Ignores what follows it.
     """
     return walk(<const uint8_t*>json, n, start, STRICT)
+
+
+cdef Py_ssize_t json_typeless_end(const char* json, Py_ssize_t n, Py_ssize_t start) noexcept nogil:
+    """The same, but an object's member ``@type`` is refused, too (``JSON_TYPE_NAMED``)."""
+    return walk(<const uint8_t*>json, n, start, REFUSE_TYPE)
 
 
 cdef int json_check(const char* json, Py_ssize_t n, Slice* value) noexcept nogil:
