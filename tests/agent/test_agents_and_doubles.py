@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import uvloop
 
 from dragoman.agent.config import ConsumerConfig, ProviderConfig
 from dragoman.agent.consumer import ConsumerAgent
 from dragoman.agent.provider import ProviderAgent
+from dragoman.registry import Registration
+from dragoman.registry.memory import MemoryRegistry
 from dragoman.testing import DubboProvider, FailingRegistry, answers
 from tests.faults.http import call, client
 from tests.waiting import until
@@ -65,5 +69,38 @@ def test_calls_go_on_while_the_registry_does_not_and_agents_leave_it_open() -> N
         assert consumed.statistics().watches == 0
         for each in (provided, consumed):
             await each.close()
+
+    uvloop.run(scenario())
+
+
+def test_an_agent_that_has_drained_connects_to_nobody_that_a_long_list_names_still() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        accepted: list[asyncio.BaseTransport] = []
+
+        class Server(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                accepted.append(transport)
+
+        server = await loop.create_server(Server, HOST, 0)
+        port = server.sockets[0].getsockname()[1]
+        registry = MemoryRegistry("drained")
+        agent = ConsumerAgent(
+            ConsumerConfig(listen=f"{HOST}:0", admin="", drain_ms=1), registry=registry
+        )
+        await agent.start()
+        await until(lambda: agent.ready_reason() is None)
+        for number in range(1000):
+            await registry.register(Registration(interface=f"i{number}", host=HOST, port=port))
+        await agent.drain()
+        told = len(agent.directory.services)
+        await asyncio.sleep(0.3)
+        left = [transport for transport in accepted if not transport.is_closing()]
+        await registry.close()
+        server.close()
+        for transport in left:
+            transport.close()
+        MemoryRegistry.forget("drained")
+        assert (len(agent.directory.services), len(left)) == (told, 0)
 
     uvloop.run(scenario())
