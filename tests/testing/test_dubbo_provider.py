@@ -362,6 +362,22 @@ def test_what_a_test_did_wrong_is_raised_at_the_end() -> None:
         on_virtual_time(unwritable)
 
 
+def test_what_went_wrong_once_is_not_raised_when_it_is_entered_again() -> None:
+    def check(text: str) -> None:
+        assert text == "expected"
+
+    async def work(loop: SimulatedLoop) -> None:
+        provider = provider_of(methods={"check": check})
+        with pytest.raises(AssertionError, match="expected"):
+            async with provider, consumer(provider) as hello:
+                with pytest.raises(dubbo.JavaError):
+                    await hello.check("something else")
+        async with provider, consumer(provider) as hello:
+            assert await hello.check("expected") is None
+
+    on_virtual_time(work)
+
+
 def test_waiting_for_a_call_says_what_came() -> None:
     async def work(loop: SimulatedLoop) -> None:
         async with provider_of() as provider:
@@ -384,7 +400,14 @@ def test_waiting_for_a_call_says_what_came() -> None:
         (lambda: DubboProvider(HELLO, limit=0), "limit: expected a whole number"),
         (lambda: DubboProvider(HELLO, serializations="hessian2"), "serializations: expected some"),
         (lambda: DubboProvider(HELLO, serializations=("kryo",)), "serializations: expected some"),
+        (lambda: DubboProvider(HELLO, serializations=None), "serializations: expected some"),
+        (lambda: DubboProvider(HELLO, serializations=([],)), "serializations: expected some"),
+        (lambda: DubboProvider(HELLO, ["hash"]), "methods: expected answers by name"),
         (lambda: DubboProvider(HELLO, {"hash": object()}), "hash: <object .* cannot be written"),
+        (
+            lambda: DubboProvider(HELLO).answer("hash", 7, answers.After(1, object())),
+            "hash: <object .* cannot be written",
+        ),
         (lambda: DubboProvider(HELLO).answer("hash"), "hash: expected at least one answer"),
         (lambda: DubboProvider(Hello, {"hush": 1}), "no method 'hush', but find, forget, hash"),
         (lambda: DubboProvider(Hello, {"hash": "x"}), "hash: 'x' cannot be written"),
@@ -394,6 +417,7 @@ def test_waiting_for_a_call_says_what_came() -> None:
         (lambda: answers.Refused(20, "ok"), "status: expected another than 20"),
         (lambda: answers.Refused(0), "status: expected a whole number from 1 to 255"),
         (lambda: answers.Body("text"), "data: expected bytes, not 'text'"),
+        (lambda: answers.Body(b"", serialization="x"), "serialization: expected a whole number"),
         (lambda: answers.OfCall(7), "function: expected a callable, not 7"),
         (lambda: answers.Attached(7, {"a": 1}), r"attachments\['a'\]: expected text, not 1"),
     ],

@@ -102,6 +102,23 @@ def test_who_asks_a_registry_that_hangs_waits() -> None:
     on_virtual_time(work)
 
 
+def test_who_waits_is_woken_though_it_was_told_to_hang_twice() -> None:
+    async def work(loop: SimulatedLoop, registry: FailingRegistry) -> None:
+        handle = await registry.register(endpoint(1))
+        registry.hang()
+        asked = asyncio.ensure_future(registry.services())
+        going = asyncio.ensure_future(handle.unregister(timeout_s=60))
+        await asyncio.sleep(1)
+        registry.hang()
+        registry.come_back()
+        before_s = loop.time()
+        assert await asked == {}
+        assert await going
+        assert loop.time() - before_s < 1
+
+    on_virtual_time(work)
+
+
 def test_an_unregistering_that_waits_is_done_when_the_registry_is_back() -> None:
     async def work(loop: SimulatedLoop, registry: FailingRegistry) -> None:
         handle = await registry.register(endpoint(1))

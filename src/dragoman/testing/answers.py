@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dragoman.errors import UsageError
 from dragoman.options import number, shown, text, whole
-from dragoman.wire.dubbo.frame import Status
+from dragoman.wire.dubbo.frame import Serialization, Status
 
 if TYPE_CHECKING:
     from dragoman.testing.received import ReceivedCall
@@ -98,8 +98,10 @@ class Body(Answer):
     ) -> None:
         self.data = _bytes(data)
         self.status = whole("status", int(status) if isinstance(status, Status) else status, 0, 255)
+        if isinstance(serialization, Serialization):
+            serialization = int(serialization)
         if serialization is not None:
-            whole("serialization", int(serialization), 0, 31)
+            whole("serialization", serialization, 0, 31)
         self.serialization = serialization
 
 

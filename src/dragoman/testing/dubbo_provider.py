@@ -93,7 +93,10 @@ class DubboProvider:
         self._faults: list[BaseException] = []
         self._came = asyncio.Event()
         self.in_progress = 0
-        for name, one in (methods or {}).items():
+        methods = {} if methods is None else methods
+        if not isinstance(methods, Mapping):
+            raise UsageError(f"methods: expected answers by name, not {shown(methods)}")
+        for name, one in methods.items():
             self.answer(name, one)
 
     # What a test says.
@@ -113,8 +116,11 @@ class DubboProvider:
             raise UsageError(f"{method}: expected at least one answer")
         declared = self._methods_of(method)
         for each in given:
-            if not (isinstance(each, BaseException | answers.Answer) or callable(each)):
-                check_value(method, each, declared)
+            value = each
+            while isinstance(value, answers.After | answers.Attached):
+                value = value.answer
+            if not (isinstance(value, BaseException | answers.Answer) or callable(value)):
+                check_value(method, value, declared)
         self._answers[method] = deque(given)
 
     def calls_of(self, method: str) -> list[ReceivedCall]:
@@ -230,8 +236,11 @@ class DubboProvider:
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
-        if kind is None and self._faults:
-            raise self._faults[0]
+        faults = list(self._faults)
+        # It may be entered again, which is not to fail for what went wrong before.
+        self._faults.clear()
+        if kind is None and faults:
+            raise faults[0]
 
     def __repr__(self) -> str:
         state = "stopped" if self._listener is None else f"at {self.address}"
@@ -331,7 +340,9 @@ class DubboProvider:
 
 def _spoken(serializations: Any) -> tuple[str, ...]:
     """What a provider reads; raises UsageError."""
-    if isinstance(serializations, str) or not all(each in SPOKEN for each in serializations):
+    if not isinstance(serializations, list | tuple) or not all(
+        isinstance(each, str) and each in SPOKEN for each in serializations
+    ):
         raise UsageError(
             f"serializations: expected some of {', '.join(SPOKEN)}, not {shown(serializations)}"
         )

@@ -138,7 +138,7 @@ class FailingRegistry(Registry):
         """Answer nothing from now on: the same, but whoever asks waits."""
         self._check_open()
         self._away, self._hangs = SILENT, True
-        self._back = asyncio.Event()
+        self._back.clear()
 
     def drop_watches(self) -> None:
         """Tell the watches that there are nothing more, as over a connection that died unnoticed.
