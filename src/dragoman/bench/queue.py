@@ -1,10 +1,11 @@
 """The contest's second round on this machine: put everything, look anywhere, consume in order.
 
-Called by ``dragoman bench queue``. Three phases over one store: all messages are put, round after
-round over all queues; ranges of ten are read at random places; a part of the queues is read
-through in batches of ten. Every message that is read is compared with what was put. The invariant:
-making the messages and comparing them is not part of a phase's time for puts, and is part of it
-for reads.
+Called by ``dragoman bench queue``. Over one store all messages are put, round after round over all
+queues; ranges of ten are read at random places; a part of the queues is read through in batches of
+ten; and then a few queues that memory holds are read in both ways again and again. Every message
+that is read is compared with what was put. The invariant: a phase's time is wall time. Messages are
+made before it begins (``queue_ring``), the puts end when all of them are on the disk, and comparing
+is part of reading.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import resource
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dragoman.bench.queue_load import messages, wrong
+from dragoman.bench.queue_ring import RING_BYTES, WARM_MESSAGES, WARM_TIMES, Place, Ring, apart
 from dragoman.errors import DragomanError, UsageError
 from dragoman.observe.histogram import Histogram
 from dragoman.queue import QueueStore
@@ -29,13 +30,16 @@ from dragoman.queue import QueueStore
 BATCH = 10
 # How many queues one thread has under way while it reads.
 UNDER_WAY = 512
-# Puts between two looks at the clock.
-STRETCH = 20_000
-# Of each stretch so many puts are timed one by one, apart from the rate.
+# Messages of a part of the ring when each is put by a call of its own.
+PART = 1000
+# Of every so many parts the first puts are also timed one by one.
+SAMPLED_PARTS = 20
 SAMPLED = 100
 # Messages a queue that other stores are given.
 PEER_ROUNDS = 20
 Progress = Callable[[str, int, int], None]
+# What a thread of a phase has done: messages, calls, how many were wrong, seconds in calls.
+Work = tuple[int, int, int, float]
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class Plan:
             raise UsageError("--queues is 1 to 100,000,000, and --messages is no fewer")
         if not 0 <= self.size <= 65536 or not 1 <= self.threads <= 256:
             raise UsageError("--size is 0 to 65536, --threads 1 to 256")
+        if self.batch < 1 or self.batch * self.size > RING_BYTES:
+            raise UsageError("--batch is at least 1, and its messages have 64 MiB at most")
         if not 1 <= self.readers <= 256:
             raise UsageError("--readers is 1 to 256")
         if not 0 <= self.consume <= 1:
@@ -78,19 +84,24 @@ class Plan:
 
 @dataclass
 class Phase:
-    """One phase: how many messages in how many seconds, and how many were wrong."""
+    """One phase: how many messages in how many seconds of wall time, and how many were wrong.
+
+    Of ``seconds`` the last ``backlog_seconds`` went by after the last call, until everything was on
+    the disk. ``call_seconds``: in calls of the store, by the thread that was longest in them.
+    """
 
     name: str
     messages: int = 0
     calls: int = 0
     seconds: float = 0.0
-    wall_seconds: float = 0.0
+    backlog_seconds: float = 0.0
+    call_seconds: float = 0.0
     wrong: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
-        """Messages a second."""
+        """Messages a second of wall time."""
         return self.messages / self.seconds if self.seconds else 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -105,16 +116,23 @@ def resident_bytes() -> int:
 
 
 class QueueBench:
-    """One run. ``run`` gives the report as a dictionary; ``progress`` hears of each stretch."""
+    """One run. ``run`` gives the report as a dictionary; ``progress`` hears of each stretch, and
+    ``clock`` tells seconds."""
 
-    def __init__(self, plan: Plan, progress: Progress) -> None:
+    def __init__(
+        self, plan: Plan, progress: Progress, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self.plan = plan.checked()
         self.progress = progress
+        self.clock = clock
         self.names = [b"queue-%07d" % number for number in range(plan.queues)]
         self.rounds = plan.messages // plan.queues
+        part = min(plan.batch if plan.api == "put_many" else PART, -(-plan.queues // plan.threads))
+        part = max(1, min(part, RING_BYTES // max(1, plan.size)))
+        self.ring = Ring(queues=plan.queues, part=part, size=plan.size, seed=plan.seed)
+        self.parts = [self.names[at : at + part] for at in range(0, plan.queues, part)]
         self.latency = Histogram()
         self._done = 0
-        self._seconds = [0.0] * plan.threads
         self._lock = threading.Lock()
 
     def run(self) -> dict[str, Any]:
@@ -143,6 +161,7 @@ class QueueBench:
                 after_put = asdict(store.statistics())
                 check = self._check_some(store)
                 consume = self._consume_chosen(store)
+                warm = self._warm(store)
                 memory["resident_at_end_bytes"] = resident_bytes()
                 started = time.perf_counter()
             finally:
@@ -157,11 +176,14 @@ class QueueBench:
                 shutil.rmtree(plan.path, ignore_errors=True)
         peers = self._peers() if plan.peers else []
         phases = [put, check, consume]
+        score = sum(p.messages for p in phases) / sum(p.seconds for p in phases)
+        phases += warm
         in_blocks = max(1, after_put["messages_in_blocks"])
         return {
             "plan": {**asdict(plan), "path": str(plan.path)},
             "phases": {phase.name: phase.as_dict() for phase in phases},
-            "score": sum(p.messages for p in phases) / sum(p.seconds for p in phases),
+            "score": score,
+            "puts_end": "on the disk (sync)",
             "wrong": sum(phase.wrong for phase in phases) + sum(p.get("wrong", 0) for p in peers),
             "memory": memory,
             "disk_bytes_per_message": after_put["log_bytes"] / in_blocks,
@@ -202,11 +224,20 @@ class QueueBench:
                 "version": version("dragoman"),
                 "queues": queues,
                 "messages": small.messages,
+                "puts_end": own["puts_end"],
                 "put_per_second": phases["put"]["messages_per_second"],
+                "put_call_seconds": phases["put"]["call_seconds"],
+                "put_seconds": phases["put"]["seconds"],
                 "resident_bytes": own["memory"]["resident_bytes"],
                 "disk_bytes": own["disk_bytes_closed"],
-                "gets_per_second": phases["check"]["calls"] / phases["check"]["seconds"],
-                "consumed_per_second": phases["consume"]["messages_per_second"],
+                **{
+                    f"{name}_gets_per_second": phases[of]["calls"] / phases[of]["seconds"]
+                    for name, of in (("cold", "check"), ("warm", "warm_check"))
+                },
+                **{
+                    f"{name}_consumed_per_second": phases[of]["messages_per_second"]
+                    for name, of in (("cold", "consume"), ("warm", "warm_consume"))
+                },
                 "wrong": own["wrong"],
             }
         ]
@@ -230,56 +261,94 @@ class QueueBench:
     def _put_all(self, store: QueueStore) -> Phase:
         plan = self.plan
         total = self.rounds * plan.queues
-        put = self._phase("put", total, lambda n: self._put(store, n), plan.threads)
+        put = self._phase(
+            "put", total, lambda n: self._put(store, n), plan.threads, settle=store.sync
+        )
         put.extra["p50_us"] = self.latency.quantile(0.5)
         put.extra["p99_us"] = self.latency.quantile(0.99)
         put.extra["max_us"] = self.latency.max_us
-        put.seconds = max(self._seconds)
         return put
 
     def _check_some(self, store: QueueStore) -> Phase:
-        plan = self.plan
-        checks = plan.checks or min(plan.queues, 1_000_000)
-        check = self._phase("check", checks, lambda n: self._check(store, n, checks), plan.readers)
-        check.extra["blocks_read"] = store.statistics().blocks_read
-        return check
+        checks = self.plan.checks or min(self.plan.queues, 1_000_000)
+        return self._read_all(
+            "check", store, checks, lambda n: self._anywhere(range(self.plan.queues), n, checks)
+        )
 
     def _consume_chosen(self, store: QueueStore) -> Phase:
-        chosen = self._chosen()
+        plan = self.plan
+        chosen = random.Random(plan.seed).sample(
+            range(plan.queues), int(plan.queues * plan.consume)
+        )
+        calls = len(chosen) * len(range(0, self.rounds, BATCH))
+        return self._read_all("consume", store, calls, lambda n: self._in_order(chosen, n))
+
+    def _warm(self, store: QueueStore) -> list[Phase]:
+        # What memory holds: it has been read before, and is no more than the store's cache takes.
+        plan = self.plan
+        count = max(1, min(plan.queues, WARM_MESSAGES // self.rounds))
+        few = random.Random(plan.seed + 1).sample(range(plan.queues), count)
+        calls = WARM_TIMES * count * len(range(0, self.rounds, BATCH))
+        for number in range(plan.readers):
+            self._read(store, self._in_order(few, number))
+        return [
+            self._read_all("warm_check", store, calls, lambda n: self._anywhere(few, n, calls)),
+            self._read_all(
+                "warm_consume", store, calls, lambda n: self._in_order(few, n, WARM_TIMES)
+            ),
+        ]
+
+    def _read_all(
+        self,
+        name: str,
+        store: QueueStore,
+        calls: int,
+        places: Callable[[int], Iterator[list[Place]]],
+    ) -> Phase:
+        windows = [places(number) for number in range(self.plan.readers)]
         before = store.statistics().blocks_read
-        total = len(chosen) * self.rounds
-        work = partial(self._consume, store, chosen=chosen)
-        consume = self._phase("consume", total, work, self.plan.readers)
-        consume.extra["blocks_read"] = store.statistics().blocks_read - before
-        return consume
+        phase = self._phase(name, calls, lambda n: self._read(store, windows[n]), self.plan.readers)
+        phase.extra["blocks_read"] = store.statistics().blocks_read - before
+        return phase
 
     def _phase(
-        self, name: str, total: int, work: Callable[[int], tuple[int, int, int]], threads: int
+        self,
+        name: str,
+        total: int,
+        work: Callable[[int], Work],
+        threads: int,
+        settle: Callable[[], None] | None = None,
     ) -> Phase:
         phase = Phase(name)
         failures: list[BaseException] = []
 
         def one(number: int) -> None:
             try:
-                count, calls, bad = work(number)
+                count, calls, bad, spent = work(number)
                 with self._lock:
                     phase.messages += count
                     phase.calls += calls
                     phase.wrong += bad
+                    phase.call_seconds = max(phase.call_seconds, spent)
             except BaseException as error:
                 failures.append(error)
 
         self._done = 0
         self.progress(name, 0, total)
         workers = [threading.Thread(target=one, args=(n,)) for n in range(threads)]
-        started = time.perf_counter()
-        for thread in workers:
-            thread.start()
-        for thread in workers:
-            while thread.is_alive():
-                thread.join(0.2)
-                self.progress(name, self._done, total)
-        phase.seconds = phase.wall_seconds = time.perf_counter() - started
+        with apart():
+            started = self.clock()
+            for thread in workers:
+                thread.start()
+            for thread in workers:
+                while thread.is_alive():
+                    thread.join(0.2)
+                    self.progress(name, self._done, total)
+            called = self.clock()
+            if settle is not None and not failures:
+                settle()
+                phase.backlog_seconds = self.clock() - called
+        phase.seconds = called - started + phase.backlog_seconds
         if failures:
             if isinstance(failures[0], DragomanError):
                 raise failures[0]
@@ -290,83 +359,80 @@ class QueueBench:
     def _share(self, number: int, of: int, threads: int) -> range:
         return range(of * number // threads, of * (number + 1) // threads)
 
-    def _put(self, store: QueueStore, number: int) -> tuple[int, int, int]:
-        plan = self.plan
-        mine = self._share(number, plan.queues, plan.threads)
-        put, clock = store.put, time.perf_counter_ns
+    def _put(self, store: QueueStore, number: int) -> Work:
+        plan, ring, clock = self.plan, self.ring, self.clock
+        mine = self._share(number, ring.step, plan.threads)
         done = calls = 0
-        spent = 0
+        spent = 0.0
         for offset in range(self.rounds):
-            for first in range(mine.start, mine.stop, STRETCH):
-                names = self.names[first : min(first + STRETCH, mine.stop)]
-                made = messages(plan.seed, first, len(names), offset, plan.size)
-                if plan.api == "put":
-                    with self._lock:
-                        for name, message in zip(names[:SAMPLED], made, strict=False):
-                            began = clock()
-                            put(name, message)
-                            self.latency.record((clock() - began) / 1000)
-                    rest, to_put = names[SAMPLED:], made[SAMPLED:]
-                    began = clock()
-                    for name, message in zip(rest, to_put, strict=True):
-                        put(name, message)
-                    ended = clock()
-                    # What was timed one by one counts at the same pace.
-                    spent += (ended - began) * len(names) // max(1, len(rest))
+            for part in mine:
+                names, made = self.parts[part], ring.of(offset, part)
+                began = clock()
+                if plan.api == "put_many":
+                    store.put_many(names, made)
+                    calls += 1
+                elif part % SAMPLED_PARTS == 0:
+                    self._put_sampled(store, names, made)
                     calls += len(names)
                 else:
-                    batch = plan.batch
-                    parts = [
-                        (names[i : i + batch], made[i : i + batch])
-                        for i in range(0, len(names), batch)
-                    ]
-                    began = clock()
-                    for part in parts:
-                        store.put_many(*part)
-                    spent += clock() - began
-                    calls += len(parts)
+                    self._put_each(store, names, made)
+                    calls += len(names)
+                spent += clock() - began
                 done += len(names)
                 self._done += len(names)
-        self._seconds[number] = spent / 1e9
-        return done, calls, 0
+        return done, calls, 0, spent
 
-    def _check(self, store: QueueStore, number: int, checks: int) -> tuple[int, int, int]:
-        plan = self.plan
-        rng = random.Random(plan.seed + number)
-        left = len(self._share(number, checks, plan.readers))
+    def _put_each(self, store: QueueStore, names: list[bytes], made: list[bytes]) -> None:
+        put = store.put
+        for name, message in zip(names, made, strict=True):
+            put(name, message)
+
+    def _put_sampled(self, store: QueueStore, names: list[bytes], made: list[bytes]) -> None:
+        put, clock = store.put, time.perf_counter_ns
+        with self._lock:
+            for name, message in zip(names[:SAMPLED], made[:SAMPLED], strict=True):
+                began = clock()
+                put(name, message)
+                self.latency.record((clock() - began) / 1000)
+        self._put_each(store, names[SAMPLED:], made[SAMPLED:])
+
+    def _read(self, store: QueueStore, windows: Iterable[list[Place]]) -> Work:
+        names, rounds, clock, wrong = self.names, self.rounds, self.clock, self.ring.wrong
         count = calls = bad = 0
-        last = max(1, self.rounds - BATCH + 1)
-        while left:
-            part = min(left, 4 * UNDER_WAY)
-            left -= part
-            numbers = [rng.randrange(plan.queues) for _ in range(part)]
-            requests = [(self.names[n], rng.randrange(last), BATCH) for n in numbers]
-            for n, request, got in zip(numbers, requests, store.get_many(requests), strict=True):
-                expected = min(BATCH, self.rounds - request[1])
-                bad += wrong(plan.seed, n, request[1], plan.size, expected, got)
+        spent = 0.0
+        for window in windows:
+            requests = [(names[queue], offset, BATCH) for queue, offset in window]
+            began = clock()
+            results = store.get_many(requests)
+            spent += clock() - began
+            for (queue, offset), got in zip(window, results, strict=True):
+                bad += wrong(queue, offset, min(BATCH, rounds - offset), got)
                 count += len(got)
-            calls += part
-            self._done += part
-        return count, calls, bad
+            calls += len(window)
+            self._done += len(window)
+        return count, calls, bad, spent
 
-    def _chosen(self) -> list[int]:
-        rng = random.Random(self.plan.seed)
-        return rng.sample(range(self.plan.queues), int(self.plan.queues * self.plan.consume))
+    def _anywhere(
+        self, queues: range | list[int], number: int, checks: int
+    ) -> Iterator[list[Place]]:
+        # A reader's share of so many random places, all of them chosen before the first is read.
+        rng = random.Random(self.plan.seed + number)
+        mine = len(self._share(number, checks, self.plan.readers))
+        last = max(1, self.rounds - BATCH + 1)
+        chosen = array("I", (rng.choice(queues) for _ in range(mine)))
+        offsets = array("I", (rng.randrange(last) for _ in range(mine)))
+        window = 4 * UNDER_WAY
+        return (
+            list(zip(chosen[at : at + window], offsets[at : at + window], strict=True))
+            for at in range(0, mine, window)
+        )
 
-    def _consume(self, store: QueueStore, number: int, chosen: list[int]) -> tuple[int, int, int]:
-        plan = self.plan
-        share = self._share(number, len(chosen), plan.readers)
-        mine = chosen[share.start : share.stop]
-        names = self.names
-        count = calls = bad = 0
-        for first in range(0, len(mine), UNDER_WAY):
-            window = mine[first : first + UNDER_WAY]
-            for offset in range(0, self.rounds, BATCH):
-                expected = min(BATCH, self.rounds - offset)
-                requests = [(names[n], offset, BATCH) for n in window]
-                for n, got in zip(window, store.get_many(requests), strict=True):
-                    bad += wrong(plan.seed, n, offset, plan.size, expected, got)
-                    count += len(got)
-                calls += len(window)
-            self._done += len(window) * self.rounds
-        return count, calls, bad
+    def _in_order(self, queues: list[int], number: int, times: int = 1) -> Iterator[list[Place]]:
+        # A reader's share of the queues, each read through from its beginning.
+        share = self._share(number, len(queues), self.plan.readers)
+        mine = queues[share.start : share.stop]
+        for _ in range(times):
+            for first in range(0, len(mine), UNDER_WAY):
+                window = mine[first : first + UNDER_WAY]
+                for offset in range(0, self.rounds, BATCH):
+                    yield [(queue, offset) for queue in window]

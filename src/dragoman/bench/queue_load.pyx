@@ -1,7 +1,7 @@
-"""The messages of the queue benchmark: made from where they belong, so that each can be checked.
+"""The messages of the queue benchmark, and whether those that were read are the ones that were put.
 
-Called by ``dragoman.bench.queue``. A message is random-looking bytes that depend on seed, queue and
-offset alone; no store can have guessed it, and no table of what was put is needed.
+Called by ``dragoman.bench.queue_ring``. A message is random-looking bytes that depend on the seed and
+on its place in the ring alone; no store can have guessed it.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize
@@ -32,33 +32,56 @@ cdef inline void _fill(
     memcpy(into + at, &word, size - at)
 
 
-def messages(uint64_t seed, uint64_t queue, Py_ssize_t queues, uint64_t offset, Py_ssize_t size):
-    """The message at ``offset`` of each of ``queues`` queues from number ``queue`` on."""
+def messages(uint64_t seed, Py_ssize_t count, uint64_t slot, Py_ssize_t size):
+    """The ``count`` messages of one slot of the ring."""
     cdef list result = []
     cdef bytes message
     cdef Py_ssize_t i
-    for i in range(queues):
+    for i in range(count):
         message = PyBytes_FromStringAndSize(NULL, size)
-        _fill(PyBytes_AS_STRING(message), size, seed, queue + i, offset)
+        _fill(PyBytes_AS_STRING(message), size, seed, i, slot)
         result.append(message)
     return result
 
 
-def wrong(uint64_t seed, uint64_t queue, uint64_t offset, Py_ssize_t size, Py_ssize_t count,
-          list got not None):
-    """The number of ``queue``'s messages from ``offset`` on that are missing, too many or other."""
-    cdef char[65536] expected
+def wrong(list slots not None, Py_ssize_t part, Py_ssize_t step, Py_ssize_t queue,
+          Py_ssize_t offset, Py_ssize_t count, list got not None):
+    """How many of ``queue``'s messages from ``offset`` on are missing, too many or other.
+
+    Message ``offset`` of a queue is in slot ``offset * step + queue // part`` of the ring, which
+    begins anew at its end, at ``queue % part``.
+    """
     cdef Py_ssize_t i
     cdef Py_ssize_t bad = abs(count - len(got))
-    cdef object message
-    if size > 65536:
-        raise ValueError("messages of the benchmark have at most 65536 bytes")
+    cdef Py_ssize_t around = len(slots)
+    cdef Py_ssize_t at = queue // part
+    cdef Py_ssize_t place = queue % part
+    cdef object message, expected
     for i in range(min(count, len(got))):
         message = got[i]
-        _fill(expected, size, seed, queue, offset + i)
+        expected = (<list?>slots[(at + (offset + i) * step) % around])[place]
         if (
-            not PyBytes_CheckExact(message) or PyBytes_GET_SIZE(message) != size
-            or memcmp(PyBytes_AS_STRING(message), expected, size) != 0
+            not PyBytes_CheckExact(message) or not PyBytes_CheckExact(expected)
+            or PyBytes_GET_SIZE(message) != PyBytes_GET_SIZE(expected)
+            or memcmp(
+                PyBytes_AS_STRING(message), PyBytes_AS_STRING(expected), PyBytes_GET_SIZE(expected)
+            ) != 0
         ):
             bad += 1
     return bad
+
+
+def keyed(unsigned int queue, unsigned int offset, list made not None):
+    """Pairs of key and message for stores that sort: message ``offset`` of each of the queues from
+    number ``queue`` on. A key is both numbers, the first byte the highest."""
+    cdef unsigned char key[8]
+    cdef list result = []
+    cdef Py_ssize_t i
+    cdef int k
+    for k in range(4):
+        key[4 + k] = <unsigned char>(offset >> (24 - 8 * k))
+    for i in range(len(made)):
+        for k in range(4):
+            key[k] = <unsigned char>((queue + i) >> (24 - 8 * k))
+        result.append((PyBytes_FromStringAndSize(<char*>key, 8), made[i]))
+    return result

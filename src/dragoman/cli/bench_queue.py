@@ -6,11 +6,17 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dragoman.errors import DragomanError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Columns of the tables where there is no terminal.
+WIDTH = 160
 
 
 class MessagesWrong(DragomanError):
@@ -117,12 +123,20 @@ class _Display:
             self._console.print(f"bench queue: {phase} {done:,} of {total:,}")
 
 
-def _show(report: dict[str, Any]) -> None:
+def _console() -> Console:
     from rich.console import Console
+
+    console = Console(highlight=False)
+    # Elsewhere than on a terminal lines may be as long as the tables are wide.
+    return console if console.is_terminal else Console(highlight=False, width=WIDTH)
+
+
+def _show(report: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title="dragoman bench queue")
-    for column in ("phase", "messages", "seconds", "messages/s", "calls/s", "wrong"):
+    columns = ("phase", "messages", "wall s", "backlog s", "in calls s", "messages/s", "calls/s")
+    for column in (*columns, "wrong"):
         table.add_column(column, justify="left" if column == "phase" else "right")
     for name, phase in report["phases"].items():
         seconds = phase["seconds"] or 1e-9
@@ -130,14 +144,18 @@ def _show(report: dict[str, Any]) -> None:
             name,
             f"{phase['messages']:,}",
             f"{seconds:.2f}",
+            f"{phase['backlog_seconds']:.2f}" if name == "put" else "",
+            f"{phase['call_seconds']:.2f}",
             f"{phase['messages_per_second']:,.0f}",
             f"{phase['calls'] / seconds:,.0f}",
             f"{phase['wrong']:,}",
         )
-    console = Console(highlight=False)
+    console = _console()
     console.print(table)
     memory, put = report["memory"], report["phases"]["put"]["extra"]
     console.print(
+        "rates are of wall time; messages were made before; the puts end when all of them are "
+        f"{report['puts_end']}; in calls: the thread that was longest in them\n"
         f"score {report['score']:,.0f} messages/s; put p50 {put['p50_us']:.2f} us, "
         f"p99 {put['p99_us']:.2f} us, slowest {put['max_us']:,.0f} us\n"
         f"memory after the puts {memory['resident_bytes'] / 1e6:,.0f} MB "
@@ -149,29 +167,33 @@ def _show(report: dict[str, Any]) -> None:
 
 
 def _show_peers(peers: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     messages = peers[0]["messages"]
     table = Table(
         title=f"{messages:,} messages over {peers[0]['queues']:,} queues: transactions of 1000,"
-        " no syncs, one reader"
+        " no syncs but one at the end of the puts, one reader; cold / warm"
     )
-    for column in ("store", "puts/s", "gets of 10/s", "consumed/s", "disk bytes/message", "wrong"):
+    columns = ("store", "puts/s", "in calls, of s", "gets of 10/s", "consumed/s")
+    for column in (*columns, "puts end", "disk bytes/message", "wrong"):
         table.add_column(column, justify="left" if column == "store" else "right")
     for peer in peers:
         if "missing" in peer:
-            table.add_row(peer["name"], "not installed", "", "", "", "")
+            table.add_row(peer["name"], "not installed")
             continue
         table.add_row(
             f"{peer['name']} {peer['version']}",
             f"{peer['put_per_second']:,.0f}",
-            f"{peer['gets_per_second']:,.0f}",
-            f"{peer['consumed_per_second']:,.0f}",
+            f"{peer['put_call_seconds']:.2f} of {peer['put_seconds']:.2f}",
+            *(
+                f"{peer[f'cold_{what}_per_second']:,.0f} / {peer[f'warm_{what}_per_second']:,.0f}"
+                for what in ("gets", "consumed")
+            ),
+            peer["puts_end"],
             f"{peer['disk_bytes'] / messages:.1f}",
             f"{peer['wrong']:,}",
         )
-    Console(highlight=False).print(table)
+    _console().print(table)
 
 
 def register(bench: typer.Typer) -> None:
