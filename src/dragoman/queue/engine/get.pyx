@@ -10,7 +10,8 @@ Invariant: what does not have the right checksum is never returned.
 from dragoman.errors import CorruptionError, UsageError
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.list cimport PyList_GET_ITEM
+from cpython.list cimport PyList_GET_ITEM, PyList_New, PyList_SET_ITEM
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
@@ -55,6 +56,7 @@ cdef list get_messages(Core core, object requests, int64_t bytes_max):
     cdef list names = []  # keeps them while the GIL is away
     cdef Requests r
     cdef Context c, d
+    cdef Py_ssize_t i
     cdef Use use
     enter(core, &use, False)
     r.count = len(wanted)
@@ -68,6 +70,9 @@ cdef list get_messages(Core core, object requests, int64_t bytes_max):
     try:
         parse(&core.s, &r, wanted, names, results)
         read_in_turn(core, c, d, &r, wanted, results, bytes_max)
+        for i in range(r.count):
+            if results[i] is None:
+                results[i] = []  # nothing there, or no more of it was wanted
         return results
     finally:
         free(r.items)
@@ -104,7 +109,7 @@ cdef int parse(Store* s, Requests* r, list wanted, list names, list results) exc
         item.offset = offset
         item.left = count
         item.hash = <uint32_t>hash_name(name, size, s.table.seed)
-        results.append([])
+        results.append(None)
     return 0
 
 
@@ -143,6 +148,8 @@ cdef int read_in_turn(
 
 cdef int drain(Core core, Context c) except -1:
     # The window has all that it asked for.
+    if c.w.fetch_count == 0:
+        return 0
     with nogil:
         window_wait(&core.s, &c.w)
     core.lock()
@@ -224,49 +231,76 @@ cdef bint resolve_requests(Store* s, Window* w, Requests* r, uint64_t* first) no
 cdef int64_t build(Core core, Window* w, list results, list wanted) except -1:
     # Python objects of a window that has all it needs; how many bytes they have.
     cdef int64_t built = 0
-    cdef uint32_t i, k
+    cdef int64_t bytes
+    cdef uint32_t i
     cdef Piece* p
     cdef const char* data
-    cdef uint64_t length, at
-    cdef list into
-    cdef Py_ssize_t size
-    cdef int shift
-    cdef unsigned char byte
+    cdef list made
     for i in range(w.piece_count):
         p = &w.pieces[i]
         if p.lost or (p.fetch >= 0 and w.fetches[p.fetch].error):
             raise_lost(core, w, p, wanted[p.request][0])
-        into = <list>PyList_GET_ITEM(results, p.request)
         data = w.fetches[p.fetch].payload if p.fetch >= 0 else w.scratch.data + p.data
-        if p.uniform:
-            size = p.length // p.count
-            data += size * p.skip
-            for k in range(p.take):
-                into.append(PyBytes_FromStringAndSize(data, size))
-                data += size
-            built += size * p.take
-            continue
-        at = 0
-        for k in range(p.skip + p.take):
-            length = 0
-            shift = 0
-            while True:
-                byte = <unsigned char>data[at]
-                at += 1
-                length |= <uint64_t>(byte & 127) << shift
-                shift += 7
-                if byte < 128 or shift > 28 or at >= p.length:
-                    break
-            if at + length > p.length:
-                raise CorruptionError(
-                    f"{core.path}: queue {wanted[p.request][0]!r:.100}: a block whose checksum"
-                    " is right does not hold whole messages"
-                )
-            if k >= p.skip:
-                into.append(PyBytes_FromStringAndSize(data + at, length))
-                built += length
-            at += length
+        made = PyList_New(p.take)
+        bytes = add_uniform(made, p, data) if p.uniform else add_mixed(made, p, data)
+        if bytes < 0:
+            raise CorruptionError(
+                f"{core.path}: queue {wanted[p.request][0]!r:.100}: a block whose checksum"
+                " is right does not hold whole messages"
+            )
+        built += bytes
+        if <object>PyList_GET_ITEM(results, p.request) is None:
+            results[p.request] = made
+        else:
+            (<list>PyList_GET_ITEM(results, p.request)).extend(made)
     return built
+
+
+cdef inline int add_message(list into, uint32_t i, const char* data, Py_ssize_t size) except -1:
+    # Number ``i`` of a list whose places are still empty.
+    cdef bytes message = PyBytes_FromStringAndSize(data, size)
+    Py_INCREF(message)
+    PyList_SET_ITEM(into, i, message)
+    return 0
+
+
+cdef int64_t add_uniform(list into, Piece* p, const char* data) except -2:
+    # Messages of one length, back to back; how many bytes they have.
+    cdef Py_ssize_t size = p.length // p.count
+    cdef uint32_t k
+    data += size * p.skip
+    for k in range(p.take):
+        add_message(into, k, data, size)
+        data += size
+    return size * p.take
+
+
+cdef int64_t add_mixed(list into, Piece* p, const char* data) except -2:
+    # Messages that each have their length before them; how many bytes they have, -1: they are
+    # not whole.
+    cdef int64_t added = 0
+    cdef uint64_t at = 0
+    cdef uint64_t length
+    cdef uint32_t k
+    cdef int shift
+    cdef unsigned char byte
+    for k in range(p.skip + p.take):
+        length = 0
+        shift = 0
+        while True:
+            byte = <unsigned char>data[at]
+            at += 1
+            length |= <uint64_t>(byte & 127) << shift
+            shift += 7
+            if byte < 128 or shift > 28 or at >= p.length:
+                break
+        if at + length > p.length:
+            return -1
+        if k >= p.skip:
+            add_message(into, k - p.skip, data + at, length)
+            added += length
+        at += length
+    return added
 
 
 cdef int raise_lost(Core core, Window* w, Piece* p, object queue) except -1:

@@ -297,3 +297,17 @@ cdef void tail_copy(Table* t, uint32_t head, uint64_t n, char* into) noexcept no
             prefetch(&t.chunks[head])
         memcpy(into, chunk.data, part)
         into += part
+
+
+cdef void tail_copy_part(
+    Table* t, uint32_t head, uint64_t start, uint64_t n, char* into
+) noexcept nogil:
+    """``n`` of the chain's bytes from ``start`` on, all of which there are."""
+    cdef uint64_t part
+    while start >= CHUNK_DATA:
+        head = t.chunks[head].next
+        start -= CHUNK_DATA
+    part = min(n, CHUNK_DATA - start)
+    memcpy(into, t.chunks[head].data + start, part)
+    if n > part:
+        tail_copy(t, t.chunks[head].next, n - part, into + part)

@@ -12,7 +12,7 @@ reader.
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
@@ -23,11 +23,11 @@ from dragoman.queue.memory.buffer cimport bytes_add, bytes_reserve
 from dragoman.queue.memory.errors cimport DONE, NO_MEMORY, WAIT
 from dragoman.queue.memory.index cimport index_find
 from dragoman.queue.memory.layout cimport (
-    CURSORS, PLACE_LOST, PLACE_PENDING, SECTOR, align_up, entry_code, entry_count, entry_place,
+    CURSORS, MIXED, PLACE_LOST, PLACE_PENDING, SECTOR, align_up, entry_code, entry_count, entry_place,
     entry_word, size_of_code, varint_get,
 )
 from dragoman.queue.memory.state cimport Pending, Queue, Store, Table, queue_first
-from dragoman.queue.memory.tail cimport tail_copy
+from dragoman.queue.memory.tail cimport tail_copy, tail_copy_part
 
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void**, size_t, size_t)
@@ -187,11 +187,31 @@ cdef int _copy(Window* w, Piece* p, const char* payload, uint64_t length) noexce
     return bytes_add(&w.scratch, payload + start, p.length)
 
 
+cdef int _copy_records(
+    Table* t, Window* w, Piece* p, uint32_t head, uint64_t record
+) noexcept nogil:
+    # From a tail whose records all have that many bytes: no more than what is wanted.
+    cdef uint64_t n = record * p.take
+    if bytes_reserve(&w.scratch, n) != DONE:
+        return NO_MEMORY
+    tail_copy_part(t, head, record * p.skip, n, w.scratch.data + w.scratch.length)
+    p.fetch = FROM_MEMORY
+    p.uniform = False
+    p.data = w.scratch.length
+    p.length = n
+    p.count = p.take
+    p.skip = 0
+    w.scratch.length += n
+    return DONE
+
+
 cdef int _copy_chain(
-    Table* t, Window* w, Piece* p, uint32_t head, uint64_t n
+    Table* t, Window* w, Piece* p, uint32_t head, uint64_t n, uint16_t uniform
 ) noexcept nogil:
     # From a tail: in one piece behind the scratch bytes first.
     cdef char* whole
+    if uniform != MIXED:
+        return _copy_records(t, w, p, head, n // p.count)
     if bytes_reserve(&w.scratch, 2 * n) != DONE:
         return NO_MEMORY
     whole = w.scratch.data + w.scratch.length + n
@@ -254,7 +274,7 @@ cdef inline int _from_block(
     if place & PLACE_PENDING():
         pending = &t.ring[place & t.ring_mask & ~PLACE_PENDING()]
         if pending.big == NULL:
-            return _copy_chain(t, w, p, pending.head, pending.bytes)
+            return _copy_chain(t, w, p, pending.head, pending.bytes, pending.uniform)
         p.uniform = True
         return _copy(w, p, pending.big, pending.bytes)
     cached = _cached(s, _key(s, place))
@@ -306,7 +326,7 @@ cdef uint32_t resolve(
             if result == WAIT:
                 break
         else:
-            result = _copy_chain(t, w, p, q.head, q.bytes)
+            result = _copy_chain(t, w, p, q.head, q.bytes, q.uniform)
         if result != DONE:
             p.lost = True
             p.fetch = NO_FETCH
