@@ -1,4 +1,4 @@
-"""Messages that are still in memory, read from any place to any other, by all their lengths."""
+"""Messages that are in memory, in tails or in the cache of blocks, read from any place to any other, by all their lengths."""
 
 from __future__ import annotations
 
@@ -68,3 +68,17 @@ def test_tails_and_blocks_of_one_queue_join_without_a_seam(tmp_path: Path, mixed
                 [],
             ]
         assert store.statistics().blocks_written > 0
+
+
+def test_a_block_that_is_read_to_its_end_is_not_read_again(tmp_path: Path) -> None:
+    # A range at random may be wanted again; one that goes on where the last one ended may not.
+    names = [b"%d" % number for number in range(200)]
+    with QueueStore(tmp_path / "s", durability="none", memory_bytes=1 << 24) as store:
+        for number in range(4000):
+            store.put_many(names, [b"%050d" % number] * len(names))
+        store.sync()
+        ranges = [(name, 100, 1000) for name in names[:20]]
+        first = store.get_many(ranges)
+        read = store.statistics().blocks_read
+        assert store.get_many(ranges) == first
+        assert store.statistics().blocks_read == read > 0

@@ -23,6 +23,7 @@ cdef struct Fetch:
     uint32_t length
     bint uniform
     bint submitted
+    bint keep  # may be wanted again although it was read to its end
     bint ahead  # nobody waits for it: it goes to the cache
     int error  # 0, a negative errno, or 1 for damage
 

@@ -230,6 +230,7 @@ cdef inline void _want(
     f.queue = id
     f.count = entry_count(entry)
     f.first = first
+    f.keep = False
     f.ahead = False
     w.fetch_count += 1
     w.fetch_used += fetch_bytes(f.code)
@@ -305,10 +306,12 @@ cdef uint32_t resolve(
     cdef uint32_t fetches = w.fetch_count
     cdef int result
     cdef uint64_t* cursor = NULL
+    cdef bint goes_on = False
     cdef bint in_order = False
     if s.cursors != NULL:
         cursor = &s.cursors[id % CURSORS]
-        in_order = cursor[0] == (<uint64_t>id << 32 | <uint32_t>offset) or offset == queue_first(q)
+        goes_on = cursor[0] == (<uint64_t>id << 32 | <uint32_t>offset)
+        in_order = goes_on or offset == queue_first(q)
     while count and w.piece_count < WINDOW:
         entry = q.index[entry_word(number)] if number < q.entries else 0
         messages = entry_count(entry) if number < q.entries else q.count
@@ -325,6 +328,9 @@ cdef uint32_t resolve(
             result = _from_block(s, w, p, id, entry, first)
             if result == WAIT:
                 break
+            if result == DONE and p.fetch >= 0:
+                # Who goes on where the last range ended has no use for what is behind.
+                w.fetches[p.fetch].keep = not goes_on
         else:
             result = _copy_chain(t, w, p, q.head, q.bytes, q.uniform)
         if result != DONE:
@@ -431,7 +437,7 @@ cdef void window_done(Store* s, Window* w) noexcept nogil:
             if f.error == 0:
                 p.uniform = f.uniform
                 p.length = f.length
-                if p.skip + p.take < p.count:
+                if f.keep or p.skip + p.take < p.count:
                     _cache_add(s, f.serial << 26 | (f.place & 0x3FFFFFF), f)
     for i in range(w.fetch_count):
         f = &w.fetches[i]
