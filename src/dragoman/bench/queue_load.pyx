@@ -1,7 +1,7 @@
 """The messages of the queue benchmark, and whether those that were read are the ones that were put.
 
-Called by ``dragoman.bench.queue_ring``. A message is random-looking bytes that depend on the seed and
-on its place in the ring alone; no store can have guessed it.
+Called by ``dragoman.bench.queue_ring``. A message is random-looking bytes that depend on the seed
+and on its place in the ring alone; no store can have guessed it.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize

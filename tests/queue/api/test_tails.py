@@ -1,4 +1,4 @@
-"""Messages that are in memory, in tails or in the cache of blocks, read from any place to any other, by all their lengths."""
+"""Messages that memory has, in tails or in the cache of blocks: from any place to any other."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ from dragoman.queue.memory.buffer cimport bytes_add, bytes_reserve
 from dragoman.queue.memory.errors cimport DONE, NO_MEMORY, WAIT
 from dragoman.queue.memory.index cimport index_find
 from dragoman.queue.memory.layout cimport (
-    CURSORS, MIXED, PLACE_LOST, PLACE_PENDING, SECTOR, align_up, entry_code, entry_count, entry_place,
-    entry_word, size_of_code, varint_get,
+    CURSORS, MIXED, PLACE_LOST, PLACE_PENDING, SECTOR, align_up, entry_code, entry_count,
+    entry_place, entry_word, size_of_code, varint_get,
 )
 from dragoman.queue.memory.state cimport Pending, Queue, Store, Table, queue_first
 from dragoman.queue.memory.tail cimport tail_copy, tail_copy_part
