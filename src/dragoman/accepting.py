@@ -83,7 +83,7 @@ class Acceptor:
     ) -> None:
         self._loop = loop
         self._factory = factory
-        self._a_turn = a_tick
+        self._a_tick = a_tick
         self._options: dict[str, Any] = {}
         if tls is not None:
             self._options = {"ssl": tls, "ssl_handshake_timeout": TLS_HANDSHAKE_S}
@@ -126,7 +126,7 @@ class Acceptor:
             self._loop.remove_reader(sock.fileno())
 
     def _readable(self, sock: socket.socket) -> None:
-        if not self._take(sock, self._a_turn):
+        if not self._take(sock, self._a_tick):
             self._pause()
 
     def _take(self, sock: socket.socket, most: int) -> bool:

@@ -114,7 +114,6 @@ class ConsumerAgent:
         self._entries = 0
         self._frozen = 0
         self.draining = False
-        self._ended = False
 
     async def start(self) -> None:
         """Listen and follow the registry; raises UsageError when the address cannot be used."""
@@ -130,8 +129,6 @@ class ConsumerAgent:
             self._opening = self._loop.create_task(self._listen_when_known())
 
     def _listed(self, changes: list[Change]) -> None:
-        if self._ended:
-            return
         self.directory.change(changes)
         self._published.change(changes)
         self.changed.set()
@@ -205,8 +202,7 @@ class ConsumerAgent:
                     await asyncio.sleep(READY_POLL_S)
         self.ingress.abort()
         self._memory.stop()
-        # A list that has come may be told for a while yet: nobody is connected to any more.
-        self._ended = True
+        # First, since what is told of yet would be connected to.
         if self._watch is not None:
             await self._watch.close()
         await self._published.close()

@@ -136,6 +136,38 @@ class Watch(ABC):
                 log_fault(log, error, "a watcher of %s failed on a snapshot", self.interface)
 
 
+class _EntryWatch(Watch):
+    """A watch whose lists are told entry by entry: at its close what waits to be told is dropped."""
+
+    def __init__(self, watch: Watch, changes: Snapshots) -> None:
+        super().__init__(watch.interface, None)
+        self._watch = watch
+        self._changes = changes
+
+    @property
+    def current(self) -> list[Registration]:
+        return self._watch.current
+
+    @property
+    def count(self) -> int:
+        return self._watch.count
+
+    @property
+    def has_snapshot(self) -> bool:
+        return self._watch.has_snapshot
+
+    @property
+    def why_unread(self) -> str:
+        return self._watch.why_unread
+
+    async def ready(self, timeout_s: float | None = None) -> None:
+        await self._watch.ready(timeout_s)
+
+    async def close(self) -> None:
+        self._changes.close()
+        await self._watch.close()
+
+
 class Registry(ABC):
     """Who serves what. To be used on the loop it was opened on.
 
@@ -167,7 +199,7 @@ class Registry(ABC):
         is known.
         """
         changes = Snapshots(asyncio.get_running_loop(), on_changes, on_complete)
-        return self.watch(EVERY, changes.take)
+        return _EntryWatch(self.watch(EVERY, changes.take), changes)
 
     @abstractmethod
     async def services(self) -> dict[str, list[Registration]]:

@@ -13,7 +13,7 @@ cdef class JavaPool(Pool):
     cdef Buffer _out
     cdef Hessian2Reader _reader
     cdef Hessian2Writer _writer
-    cdef list _free
+    cdef list _free_calls
 
     cdef object _start(self, RemoteMethod caller, bytes body)
     cdef object read_reply(self, JavaCall call, const char* body, Py_ssize_t n)

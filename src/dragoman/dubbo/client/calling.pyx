@@ -67,15 +67,15 @@ cdef class JavaPool(Pool):
         self._out = Buffer()
         self._reader = Hessian2Reader(b"N")
         self._writer = Hessian2Writer()
-        self._free = []
+        self._free_calls = []
 
     cdef object _start(self, RemoteMethod caller, bytes body):
         """Make a call; returns its future."""
         cdef JavaCall call
         cdef object future
         cdef int64_t due_us = 0
-        if PyList_GET_SIZE(self._free):
-            call = <JavaCall>self._free.pop()
+        if PyList_GET_SIZE(self._free_calls):
+            call = <JavaCall>self._free_calls.pop()
         else:
             call = JavaCall.__new__(JavaCall)
             call.account = self
@@ -143,8 +143,8 @@ cdef class JavaCall(PoolCall):
         self.caller = None
         self.body_owner = None
         self.failed_at = None
-        if PyList_GET_SIZE(pool._free) < FREE_MAX:
-            pool._free.append(self)
+        if PyList_GET_SIZE(pool._free_calls) < FREE_MAX:
+            pool._free_calls.append(self)
 
     cdef void on_failure(self, int code, str message):
         _fail(self.future, self.error_of(code, f"{self.caller}: {message}"))
