@@ -137,7 +137,7 @@ class Watch(ABC):
 
 
 class _EntryWatch(Watch):
-    """A watch whose lists are told entry by entry: at its close what waits to be told is dropped."""
+    """A watch whose lists are told entry by entry; at its close what is not told yet is dropped."""
 
     def __init__(self, watch: Watch, changes: Snapshots) -> None:
         super().__init__(watch.interface, None)
