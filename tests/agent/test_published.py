@@ -233,3 +233,19 @@ def test_a_call_with_objects_gets_the_types_of_their_fields() -> None:
     body = b'{"types": ["int"], "args": [1]}'
     payload = b"".join(json_call(b"/com.example.Sums/add", b"", b"", body, known)[3])
     assert payload.endswith(body)
+
+
+@pytest.mark.parametrize("types", [None, ["com.example.User"], ["com.example.Admin"]])
+@pytest.mark.parametrize("fields", [{}, {"com.example.User": {"born": "java.util.Date"}}])
+@pytest.mark.parametrize("typed", [False, True])
+def test_a_call_that_is_added_to_says_what_a_call_that_is_read_says(
+    types: list[str] | None, fields: dict[str, dict[str, str]], typed: bool
+) -> None:
+    known = Signature(types, fields)
+    said = b'"types":["com.example.User"],' if typed else b""
+    body = b' {%b"args":[{"a":"}"}],"oneway":true} \r\n' % said
+    read = json_call(b"/com.example.Sums/add", b"", b"", body, lambda *_: known)[3]
+    _, expected = b"".join(read).split(b"\0\0\0")
+    added = known.added_to(body, typed=typed)
+    assert json.loads(added) == json.loads(expected)
+    assert added.count(b'"types"') <= 1

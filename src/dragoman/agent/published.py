@@ -13,7 +13,9 @@ import heapq
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from dragoman.dubbo.upstream.direct import PROTOCOL
 from dragoman.errors import DragomanError
@@ -43,6 +45,19 @@ class Signature(NamedTuple):
 
     types: list[str] | None
     fields: dict[str, dict[str, str]]
+
+    def added_to(self, call: bytes, *, typed: bool) -> bytes:
+        """A JSON call that has members, but no fields, with them, and with types unless ``typed``.
+        Nothing else of it is read."""
+        added: dict[str, Any] = {}
+        if self.types is not None and not typed:
+            added["types"] = self.types
+        if self.fields:
+            added["fields"] = self.fields
+        if not added:
+            return call
+        end = call.rindex(b"}")
+        return b"".join((call[:end], b",", msgspec.json.encode(added)[1:-1], call[end:]))
 
 
 class PublishedTypes:

@@ -183,30 +183,37 @@ cdef class IngressConnection(HttpConnection):
         return False
 
     cdef bint _begin_usual(self, HttpCall call, bytes path) except -1:
-        """Begin what ``contract.json_call`` would begin as it came, without making objects of it.
-        False for all else, and for what it refuses."""
+        """Begin what ``contract.json_call`` would begin, without making objects of it. False for
+        what is not usual, among which is all that is refused for its body."""
         cdef RequestDecoder request = self.decoder
         cdef Ingress ingress = self.ingress
         cdef UsualCall usual
-        cdef bytes group, version, names, payload
+        cdef bytes group, version, names, body, payload
         if not read_usual_call(request.body, request.body_length, &usual):
             return False
-        if usual.fields.data != NULL:
+        if usual.fields.data != NULL or (usual.types.data != NULL and usual.named != usual.count):
             return False
         group = self._wanted(W_GROUP) or text_of(&usual.group)
         version = self._wanted(W_VERSION) or text_of(&usual.version)
         asked = contract.asked_for(path, group, version)
+        known = None
         if ingress.published is not None and may_need_types(&usual):
             known = ingress.published(*asked[:4], usual.count)
-            if known is not None and (usual.types.data == NULL or known.fields):
-                return False
         service = ingress.services.get(asked.key)
         if service is None:
             service = ingress.directory.find(asked.interface, asked.group, asked.version)
         names = asked.names
-        payload = PyBytes_FromStringAndSize(NULL, len(names) + request.body_length)
-        memcpy(PyBytes_AS_STRING(payload), PyBytes_AS_STRING(names), len(names))
-        memcpy(PyBytes_AS_STRING(payload) + len(names), request.body, request.body_length)
+        if known is not None:
+            body = known.added_to(
+                request.body[:request.body_length], typed=usual.types.data != NULL
+            )
+            payload = names + body
+        else:
+            payload = PyBytes_FromStringAndSize(NULL, len(names) + request.body_length)
+            memcpy(PyBytes_AS_STRING(payload), PyBytes_AS_STRING(names), len(names))
+            memcpy(
+                PyBytes_AS_STRING(payload) + len(names), request.body, request.body_length
+            )
         call.service = service
         call.method = JSON_METHOD
         call.json = True

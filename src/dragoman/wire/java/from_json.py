@@ -198,12 +198,18 @@ def _no_number(text: str) -> Any:
     raise ValueError(text)
 
 
+# Most of what there is, and told faster than what is to be changed.
+_AS_THEY_ARE: Final = frozenset((str, int, bool, float, type(None)))
+
+
 def natural(value: Any, *, beans: bool = True) -> Any:
     """A value of which no type is known, ready to be written.
 
     A number that a double cannot hold stays a decimal. With ``beans`` an object whose member
     ``class`` is the name of a class becomes a Bean of it; otherwise it stays a map.
     """
+    if type(value) in _AS_THEY_ARE:
+        return value
     if isinstance(value, Decimal):
         near = float(value)
         return near if Decimal(repr(near)) == value else value
