@@ -378,6 +378,24 @@ def test_what_went_wrong_once_is_not_raised_when_it_is_entered_again() -> None:
     on_virtual_time(work)
 
 
+def test_one_provider_serves_on_one_loop_after_another() -> None:
+    provider = DubboProvider(HELLO, {"hash": 7})
+
+    async def main() -> None:
+        async with provider, consumer(provider) as hello:
+            waits = [
+                asyncio.ensure_future(provider.called("hash", len(provider.calls) + 1))
+                for _ in range(2)
+            ]
+            await asyncio.sleep(0)
+            assert await hello.hash("abc") == 7
+            assert await waits[0] == await waits[1] == provider.calls
+
+    asyncio.run(main())
+    asyncio.run(main())
+    assert len(provider.calls) == 2
+
+
 def test_waiting_for_a_call_says_what_came() -> None:
     async def work(loop: SimulatedLoop) -> None:
         async with provider_of() as provider:

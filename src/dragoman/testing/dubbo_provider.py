@@ -91,7 +91,8 @@ class DubboProvider:
         self._listener: Acceptor | asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._faults: list[BaseException] = []
-        self._came = asyncio.Event()
+        # Of those who wait for a call, each of its own loop.
+        self._waiting: set[asyncio.Event] = set()
         self.in_progress = 0
         methods = {} if methods is None else methods
         if not isinstance(methods, Mapping):
@@ -138,15 +139,19 @@ class DubboProvider:
         def come() -> list[ReceivedCall]:
             return list(self.calls) if method == EVERY else self.calls_of(method)
 
+        came = asyncio.Event()
+        self._waiting.add(came)
         try:
             async with asyncio.timeout(timeout_s):
                 while len(come()) < count:
-                    self._came.clear()
-                    await self._came.wait()
+                    came.clear()
+                    await came.wait()
         except TimeoutError:
             raise AssertionError(
                 f"{len(come())} calls of {method} within {timeout_s:g} s, expected {count}"
             ) from None
+        finally:
+            self._waiting.discard(came)
         return come()
 
     def announce_stop(self) -> None:
@@ -267,7 +272,8 @@ class DubboProvider:
             return
         call = received.call
         (self.echoes if received.is_echo else self.calls).append(call)
-        self._came.set()
+        for came in self._waiting:
+            came.set()
         answering = Answering(connection, frame, received, self._faults.append)
         if not self._serves(call):
             answering.refuse(

@@ -137,8 +137,9 @@ class FailingRegistry(Registry):
     def hang(self) -> None:
         """Answer nothing from now on: the same, but whoever asks waits."""
         self._check_open()
+        if not self._hangs:
+            self._back = asyncio.Event()
         self._away, self._hangs = SILENT, True
-        self._back.clear()
 
     def drop_watches(self) -> None:
         """Tell the watches that there are nothing more, as over a connection that died unnoticed.
