@@ -1,4 +1,4 @@
-"""Usual JSON calls to a provider of hessian2: the same request as by the way that takes any call.
+"""Usual JSON calls to a provider: the same request as by the way that takes any call.
 
 A member of another name, which nobody reads, keeps a call off the short way.
 """
@@ -19,10 +19,16 @@ from dragoman.wire.json.usual_call import usual_call
 
 NAMES = b"com.example.Sums\0add\0\0\0"
 JSON = 1
-requests = Requests("hessian2", group="blue", version="1.0", path="under/", token="t")
+IN_HESSIAN2 = Requests("hessian2", group="blue", version="1.0", path="under/", token="t")
+OTHERS = [
+    Requests("fastjson", group="blue", version="1.0", path="under/", token="t"),
+    Requests("fastjson-lengths"),
+]
 
 
-def made(call: bytes, names: bytes = NAMES) -> tuple[bytes, bytes] | str:
+def made(
+    call: bytes, names: bytes = NAMES, requests: Requests = IN_HESSIAN2
+) -> tuple[bytes, bytes] | str:
     """The request and what it asked for, or why there is none."""
     try:
         return requests.make_asked(JSON, names + call, 500)
@@ -39,6 +45,8 @@ def otherwise(call: bytes) -> bytes:
 def check(call: bytes, names: bytes = NAMES) -> tuple[bytes, bytes] | str:
     slow = otherwise(call)
     assert usual_call(slow) is None
+    for other in OTHERS:
+        assert made(call, names, other) == made(slow, names, other)
     result = made(call, names)
     assert result == made(slow, names)
     return result
@@ -92,6 +100,9 @@ VALUES = [
     b"{}",
     b'{"a":{"class":"com.example.User","n":1}}',
     b'{"class":"java.lang.Object"}',
+    b'{"a":[{"$ref":"$"}]}',
+    b'{"\\u0024ref":"$"}',
+    b"[1,\n 2]",
     b'"2026-01-02"',
 ]
 TYPES = [
@@ -129,7 +140,16 @@ def test_what_a_call_asks_for_and_its_names_are_the_same() -> None:
 
 @pytest.mark.parametrize(
     "attachments",
-    [{}, {"a": "b"}, {"timeout": "9"}, {"_TO": "9", "x": ""}, {"generic": "x"}, {"path": "y"}],
+    [
+        {},
+        {"a": "b"},
+        {"timeout": "9"},
+        {"_TO": "9", "x": ""},
+        {"generic": "x"},
+        {"path": "y"},
+        {"@type": "x"},
+        {"$ref": "x", "a": "b"},
+    ],
 )
 def test_attachments_are_the_same(attachments: dict[str, str]) -> None:
     for kind in ("java.util.Map", "com.example.User"):

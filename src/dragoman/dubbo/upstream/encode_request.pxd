@@ -32,7 +32,7 @@ cdef class Requests(Target):
     cdef readonly int serialization
     cdef Buffer _scratch
     cdef Requests _inner
-    cdef UsualRequests _usual   # in hessian2
+    cdef UsualRequests _usual
     cdef bint _marks        # it is another's _inner: enums are to be told from beans
     cdef object _constants  # the classes that are enums in the latest request, if it says so
 

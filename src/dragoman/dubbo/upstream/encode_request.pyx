@@ -91,8 +91,8 @@ cdef class Requests(Target):
             )
             self._inner._marks = True
             self._inner._usual = None  # which makes no values to look for constants in
-        elif self.serialization == DUBBO_HESSIAN2:
-            self._usual = UsualRequests()
+        else:
+            self._usual = UsualRequests(self.serialization == DUBBO_FASTJSON)
 
     cdef int write(
         self, int method, Buffer out, uint64_t id, const char* body, Py_ssize_t n,
@@ -274,7 +274,8 @@ cdef class Requests(Target):
                 asked.one_way = usual.one_way
                 asked.envelope = usual.envelope
                 asked.class_names = usual.class_names
-                asked.generic = signature.generic
+                # In fastjson beans are maps, and go as they are.
+                asked.generic = signature.generic and self.serialization == DUBBO_HESSIAN2
                 return 0
         call = read_json_call(rest[:left])
         asked.one_way = call.oneway

@@ -10,6 +10,7 @@ from dragoman.wire.json.usual_call cimport UsualCall
 
 
 cdef class UsualRequests:
+    cdef bint _fastjson
     cdef Hessian2Writer _writer
     cdef Buffer _text       # of a string with escapes
 

@@ -1,7 +1,8 @@
-"""Usual JSON calls made Dubbo requests in hessian2, straight into the buffer of the connection.
+"""Usual JSON calls made Dubbo requests, straight into the buffer of the connection.
 
-``dubbo.upstream.encode_request`` asks it first. Strings, numbers and booleans whose types say so
-become hessian2 without an object between; other arguments go the way of ``java.from_json``. The
+``dubbo.upstream.encode_request`` asks it first. In fastjson arguments go as they came. In hessian2
+strings, numbers and booleans whose types say so are written without an object between; other
+arguments go the way of ``java.from_json``. The
 invariant: the request is the one that ``encode_request`` would make, or there is none, with nothing
 appended: whatever is wrong with a call is found and said there.
 """
@@ -15,18 +16,20 @@ from dragoman.dubbo.upstream.signatures cimport (
 )
 from dragoman.dubbo.upstream.target cimport Target, point
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.dubbo.fastjson_request cimport Invocation
+from dragoman.wire.dubbo.fastjson cimport FASTJSON_OK
+from dragoman.wire.dubbo.fastjson_request cimport Invocation, write_json_request
 from dragoman.wire.dubbo.frame cimport (
     DUBBO_HESSIAN2, DUBBO_REQUEST, DUBBO_TWO_WAY, begin_frame,
 )
 from dragoman.wire.dubbo.hessian2 cimport HESSIAN_OK, finish_request, write_head, write_text
 from dragoman.wire.hessian2 cimport Hessian2Writer
-from dragoman.wire.json.string cimport Slice, json_string_to_utf8
+from dragoman.wire.json.string cimport JSON_OK, Slice, json_string_to_utf8
+from dragoman.wire.json.text cimport json_commands_fastjson
 from dragoman.wire.json.usual_call cimport UsualCall
 
 import msgspec
 
-from dragoman.dubbo.upstream.json_call import GENERIC_DESCRIPTOR, OWN_ATTACHMENTS
+from dragoman.dubbo.upstream.json_call import COMMANDS, GENERIC_DESCRIPTOR, OWN_ATTACHMENTS
 from dragoman.errors import UsageError
 from dragoman.wire.hessian2 import DEPTH_MAX, encode
 from dragoman.wire.java.from_json import fit_json, read_natural
@@ -42,15 +45,18 @@ cdef bytes OF_GENERIC = GENERIC_DESCRIPTOR
 cdef dict SAYS_GENERIC = {"generic": "true"}
 cdef bytes SAID_GENERIC = map_entries(SAYS_GENERIC)
 cdef int DEPTH = DEPTH_MAX
+_encode = msgspec.json.Encoder().encode
 _attachments = msgspec.json.Decoder(dict[str, str]).decode
 
 
 cdef class UsualRequests:
-    """Writes them, one at a time."""
+    """Writes them, one at a time, in fastjson or in hessian2."""
 
-    def __cinit__(self):
-        self._writer = Hessian2Writer()
-        self._text = Buffer()
+    def __cinit__(self, bint fastjson):
+        self._fastjson = fastjson
+        if not fastjson:
+            self._writer = Hessian2Writer()
+            self._text = Buffer()
 
     cdef Signature write(
         self, Target target, Buffer out, uint64_t id, const Slice* names, const UsualCall* call,
@@ -62,6 +68,7 @@ cdef class UsualRequests:
         cdef size_t start = out.length
         cdef bint written = False
         cdef bytes attachments = None
+        cdef dict extra = None
         cdef Signature signature = signature_of(call)
         if signature is None:
             return None
@@ -71,18 +78,15 @@ cdef class UsualRequests:
                 return None
             if "timeout" in extra or "_TO" in extra:
                 timeout_ms = 0
+        begin_invocation(&invocation, target, names, call, timeout_ms)
+        if self._fastjson:
+            written = write_fastjson(out, id, &invocation, call, signature, extra)
+            return signature if written else None
+        if extra:
             attachments = map_entries({**extra, **SAYS_GENERIC} if signature.generic else extra)
         elif signature.generic:
             attachments = SAID_GENERIC
-        target.invocation(&invocation, timeout_ms)
         point(&invocation.attachments, attachments)
-        invocation.interface = names[0]
-        invocation.method = names[1]
-        target.serve_under(&invocation)
-        if call.envelope:
-            # To an older protocol a provider gives no attachments back.
-            invocation.version.data = "2.0.2"
-            invocation.version.length = 5
         try:
             self._writer.start(out, DEPTH)
             # What is read from JSON holds nothing twice.
@@ -196,6 +200,43 @@ cdef class UsualRequests:
         n = write_text(self._writer.out, self._text.data, n)
         self._text.clear()
         return n == HESSIAN_OK
+
+
+cdef int begin_invocation(
+    Invocation* invocation, Target target, const Slice* names, const UsualCall* call,
+    uint32_t timeout_ms
+) except -1:
+    target.invocation(invocation, timeout_ms)
+    invocation.interface = names[0]
+    invocation.method = names[1]
+    target.serve_under(invocation)
+    if call.envelope:
+        # To an older protocol a provider gives no attachments back.
+        invocation.version.data = "2.0.2"
+        invocation.version.length = 5
+    return 0
+
+
+cdef bint write_fastjson(
+    Buffer out, uint64_t id, Invocation* invocation, const UsualCall* call, Signature signature,
+    dict extra
+) except -1:
+    """Append the request in fastjson; False, with nothing appended, if fastjson would obey one of
+    its members, or it cannot be sent."""
+    cdef bytes attachments = None
+    cdef int i
+    for i in range(call.count):
+        if json_commands_fastjson(call.args[i].data, call.args[i].length) != JSON_OK:
+            return False
+    if extra:
+        for name in COMMANDS:
+            if name in extra:
+                return False
+        attachments = _encode(extra)
+        attachments = attachments[1:len(attachments) - 1]
+    point(&invocation.attachments, attachments)
+    point(&invocation.descriptor, signature.descriptor)
+    return write_json_request(out, id, invocation, call.args, call.count) == FASTJSON_OK
 
 
 cdef bint is_decimal(const Slice* json) noexcept nogil:
