@@ -1,6 +1,6 @@
 """Which messages of a queue are out with a group's workers: leases, attempts, what is done.
 
-``workers.WorkGroup`` owns one for each queue and group that is worked on. Sans-I/O: it is told the
+``group.WorkGroup`` owns one for each queue and group that is worked on. Sans-I/O: it is told the
 time (monotonic seconds) and the bodies, and says what to give. Not for several threads at once.
 
 Invariants: a message is with one worker at a time; all before ``floor`` is done, nothing from
