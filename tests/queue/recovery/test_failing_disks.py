@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -125,3 +126,22 @@ def test_a_directory_that_cannot_be_written_is_refused_and_left_alone(tmp_path: 
         result = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
         assert result.returncode == 7
     assert {name: (path / name).read_bytes() for name in os.listdir(path)} == before
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EIO])
+def test_a_torn_end_that_may_not_be_cut_is_an_error_that_says_why(
+    tmp_path: Path, code: int
+) -> None:
+    """EPERM is what an immutable file gives; its number is -1, which may mean an exception too."""
+    with QueueStore(tmp_path / "lived", durability="always", **SMALL) as store:
+        for number in range(20):
+            store.put_many(f"q{number}", [b"x" * 1000] * 100)
+        # As a kill would leave it: the last segment has no end.
+        shutil.copytree(tmp_path / "lived", tmp_path / "left")
+    files = FaultyFiles()
+    files.sticky["truncate"] = code
+    with pytest.raises(StorageError, match="the last segment") as caught:
+        QueueStore(tmp_path / "left", files=files, **SMALL)
+    assert caught.value.errno == code
+    with QueueStore(tmp_path / "left", **SMALL) as store:
+        assert all(store.length(f"q{number}") == 100 for number in range(20))

@@ -1,3 +1,3 @@
 from dragoman.queue.memory.state cimport Store
 
-cdef int mend(Store* s, object recovery) except -1
+cdef int mend(Store* s, object recovery) except? -1

@@ -26,7 +26,7 @@ cdef extern from "fcntl.h" nogil:
     int O_DIRECT
 
 
-cdef int mend(Store* s, object recovery) except -1:
+cdef int mend(Store* s, object recovery) except? -1:
     """Seal the last segment where its good part ends. Before the writer's thread runs."""
     cdef Recovery r = recovery
     cdef Bytes* d = &s.directory
