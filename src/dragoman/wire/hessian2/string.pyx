@@ -24,7 +24,7 @@ from dragoman.wire.hessian2.tags cimport (
     CHUNK_MAX, STRING_SHORT_MAX, STRING_TINY_MAX, TAG_STRING, TAG_STRING_CHUNK, TAG_STRING_SHORT,
     TAG_STRING_TINY,
 )
-from dragoman.wire.json.scan cimport utf8_sequence
+from dragoman.wire.json.scan cimport three_run
 
 from dragoman.errors import UsageError
 
@@ -190,6 +190,16 @@ cdef inline Py_ssize_t chunk_shape(
             shape.points += run
             high[0] = False
             continue
+        if at < n and 0xE0 <= p[at] < 0xF0:
+            run = three_run(p + at, 3 * units if 3 * units < n - at else n - at)
+        if run:
+            at += run
+            units -= run // 3
+            shape.points += run // 3
+            if shape.widest < 0xFFFF:
+                shape.widest = 0xFFFF
+            high[0] = False
+            continue
         shape.end = at
         if at >= n:
             return -1
@@ -300,40 +310,62 @@ cdef int write_text(Buffer out, str text) except -1:
             return 0
 
 
+cdef Py_ssize_t chunk_end(
+    const uint8_t* p, Py_ssize_t n, Py_ssize_t at, Py_ssize_t* units, bint* pairs
+) noexcept nogil:
+    """Where a chunk of the UTF-8 ``p[:n]`` ends that begins at ``at``; -1 if that is no UTF-8.
+
+    It ends before a character that does not fit it whole. ``units`` is how many it has, ``pairs``
+    whether there are characters of two among them.
+    """
+    cdef Py_ssize_t left = CHUNK_MAX, run
+    cdef uint32_t point = 0
+    cdef int size
+    pairs[0] = False
+    while at < n and left:
+        run = ascii_run(p + at, left if left < n - at else n - at)
+        left -= run
+        if run == 0 and 0xE0 <= p[at] < 0xF0:
+            run = three_run(p + at, 3 * left if 3 * left < n - at else n - at)
+            left -= run // 3
+        at += run
+        if run:
+            continue
+        size = utf8_point(p + at, n - at, &point)
+        if size == 0 or 0xD800 <= point <= 0xDFFF:
+            return -1
+        if size == 4:
+            if left < 2:
+                break
+            pairs[0] = True
+            left -= 1
+        left -= 1
+        at += size
+    units[0] = CHUNK_MAX - left
+    return at
+
+
 cdef int write_hessian_string(Buffer out, const char* utf8, Py_ssize_t n) except -1:
     """Append ``n`` bytes of UTF-8 as a hessian2 string.
 
     Returns 1, nothing appended, if they are none.
     """
     cdef const uint8_t* p = <const uint8_t*>utf8
-    cdef Py_ssize_t i = 0, at = 0, units, left = 0
+    cdef Py_ssize_t i = 0, at, units = 0
+    cdef size_t start = out.length
+    cdef bint pairs = False
     cdef uint32_t point = 0
-    cdef bint wide = False   # there are characters of two units
     cdef int size
     cdef uint8_t* to
-    while at < n:
-        size = 1 if p[at] < 0x80 else utf8_sequence(p + at, n - at)
-        if size == 0:
-            return 1
-        wide = wide or size == 4
-        left += 2 if size == 4 else 1
-        at += size
     while True:
-        # A chunk ends before a character that does not fit it whole.
-        units = left
-        at = n
-        if left > CHUNK_MAX:
-            units = 0
-            at = i
-            while at < n:
-                size = utf8_point(p + at, n - at, &point)
-                if units + (2 if size == 4 else 1) > CHUNK_MAX:
-                    break
-                units += 2 if size == 4 else 1
-                at += size
-        to = <uint8_t*>out.reserve(3 + (at - i) // 2 * 3 + 3)
-        to = put_head(to, units, left == units)
-        if not wide:
+        at = chunk_end(p, n, i, &units, &pairs)
+        if at < 0:
+            out.length = start
+            return 1
+        # A pair takes six bytes for four.
+        to = <uint8_t*>out.reserve(3 + ((at - i + 1) // 2 * 3 if pairs else at - i))
+        to = put_head(to, units, at == n)
+        if not pairs:
             memcpy(to, p + i, at - i)
             to += at - i
             i = at
@@ -345,8 +377,7 @@ cdef int write_hessian_string(Buffer out, const char* utf8, Py_ssize_t n) except
             else:
                 to = put(to, point)
         out.length = to - <uint8_t*>out.data
-        left -= units
-        if left == 0:
+        if i == n:
             return 0
 
 

@@ -1,7 +1,6 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
 
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.hessian2.string cimport StringShape
 
 cdef enum:
     OPEN = -1      # of Reference.end: still being written
@@ -48,7 +47,6 @@ cdef class Hessian2Walker:
     cdef int64_t number(self, uint8_t tag) except? -1
     cdef int64_t next_number(self, str what) except? -1
     cdef int put_text(self, Buffer out) except -1
-    cdef int put_units(self, Buffer out, const StringShape* shape) except -1
     cdef Py_ssize_t pass_binary(self) except -1
     cdef int pass_type(self) except -1
     cdef int64_t list_head(self, uint8_t tag) except -2

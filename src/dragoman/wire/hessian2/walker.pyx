@@ -10,19 +10,16 @@ from libc.string cimport memcmp
 
 from dragoman.wire.buffer cimport Buffer
 from dragoman.wire.hessian2.fold cimport AS_VALUE, PLAIN, fold_of
-from dragoman.wire.hessian2.heads cimport (
-    CUT_SHORT, NO_SUCH, binary_head, read_number, string_head,
-)
-from dragoman.wire.hessian2.string cimport (
-    StringShape, one_chunk, string_shape, utf8_point,
-)
+from dragoman.wire.hessian2.heads cimport CUT_SHORT, NO_SUCH, binary_head, read_number
+from dragoman.wire.hessian2.json_string cimport write_json_units
+from dragoman.wire.hessian2.string cimport StringShape, one_chunk, string_shape
 from dragoman.wire.hessian2.tags cimport (
     LIST_TINY_MASK, TAG_BINARY_CHUNK, TAG_CLASS, TAG_END, TAG_FALSE, TAG_LIST, TAG_LIST_TYPED,
     TAG_LIST_TYPED_TINY, TAG_MAP_TYPED, TAG_NULL, TAG_OBJECT, TAG_OBJECT_TINY, TAG_REFERENCE,
-    TAG_STRING_CHUNK, TAG_TRUE, date_bytes, double_bytes, is_binary, is_date, is_double, is_list,
+    TAG_TRUE, date_bytes, double_bytes, is_binary, is_date, is_double, is_list,
     is_map, is_number, is_object, is_string, is_typed_list,
 )
-from dragoman.wire.json.numbers cimport put_byte, put_point
+from dragoman.wire.json.numbers cimport put_byte
 from dragoman.wire.json.string cimport JSON_OK, write_json_string
 
 from dragoman.errors import LimitError, ProtocolError
@@ -125,37 +122,7 @@ cdef class Hessian2Walker:
         self.at = shape.end
         if out is None:
             return 0
-        return self.put_units(out, &shape)
-
-    cdef int put_units(self, Buffer out, const StringShape* shape) except -1:
-        """A measured string as a JSON string, unit by unit: pairs of surrogates become one."""
-        cdef const uint8_t* p = self.data
-        cdef Py_ssize_t at = shape.start, units = 0
-        cdef uint32_t point = 0, high = 0
-        cdef bint last = False
-        cdef int size
-        put_byte(out, c'"')
-        while not last:
-            last = p[at] != TAG_STRING_CHUNK
-            at = string_head(p, shape.end, at, &units)
-            while units > 0:
-                size = utf8_point(p + at, shape.end - at, &point)
-                at += size
-                units -= 2 if size == 4 else 1
-                if high:
-                    if 0xDC00 <= point <= 0xDFFF:
-                        put_point(out, 0x10000 + ((high - 0xD800) << 10) + (point - 0xDC00))
-                        high = 0
-                        continue
-                    put_point(out, high)
-                    high = 0
-                if 0xD800 <= point <= 0xDBFF:
-                    high = point
-                else:
-                    put_point(out, point)
-        if high:
-            put_point(out, high)
-        return put_byte(out, c'"')
+        return write_json_units(out, p, &shape)
 
     cdef Py_ssize_t pass_binary(self) except -1:
         """Pass over the binary value at ``at``; how many bytes it holds."""

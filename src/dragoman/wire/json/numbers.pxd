@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from dragoman.wire.buffer cimport Buffer
 
@@ -38,6 +38,5 @@ cdef int put_double(Buffer out, double value) except -1
 cdef int put_thousandths(Buffer out, int64_t value) except -1
 cdef int put_date(Buffer out, int64_t year, int month, int day) except -1
 cdef int put_moment(Buffer out, int64_t ms) except -1
-cdef int put_point(Buffer out, uint32_t point) except -1
 cdef bint is_number(const char* p, Py_ssize_t n) noexcept nogil
 cdef bint small_int(const char* p, Py_ssize_t n, int64_t* value) noexcept nogil

@@ -1,16 +1,15 @@
-"""Numbers, dates and characters written as JSON has them, straight into a buffer.
+"""Numbers and dates written as JSON has them, straight into a buffer.
 
-``hessian2.scanner`` makes its text of these. The invariant: what is appended is ASCII digits and
-signs, or one character of a JSON string that is valid there.
+``hessian2.scanner`` makes its text of these. The invariant: what is appended is ASCII, and valid
+JSON.
 """
 
 from cpython.mem cimport PyMem_Free
 from libc.math cimport isfinite, isnan
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t
 from libc.string cimport strlen
 
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.json.scan cimport HIGH_SURROGATE, SURROGATE_LAST, put_utf8
 
 cdef extern from "Python.h":
     char* PyOS_double_to_string(double value, char code, int precision, int flags, int* type)
@@ -120,25 +119,6 @@ cdef int put_moment(Buffer out, int64_t ms) except -1:
     to[4] = c'Z'
     to[5] = c'"'
     out.length += 15
-    return 0
-
-
-cdef int put_point(Buffer out, uint32_t point) except -1:
-    """One character of a JSON string."""
-    cdef uint8_t* to = <uint8_t*>out.reserve(6)
-    cdef int i
-    if point == c'"' or point == c'\\':
-        to[0] = c'\\'
-        to[1] = point
-        out.length += 2
-    elif point < c' ' or HIGH_SURROGATE <= point <= SURROGATE_LAST:
-        to[0] = c'\\'
-        to[1] = c'u'
-        for i in range(4):
-            to[5 - i] = b"0123456789abcdef"[(point >> (4 * i)) & 15]
-        out.length += 6
-    else:
-        out.length += put_utf8(to, point) - to
     return 0
 
 

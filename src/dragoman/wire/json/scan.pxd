@@ -77,6 +77,34 @@ cdef extern from *:
         return 0;
     }
 
+    /* How many bytes, 3 for each, the characters take that p begins with, if each is of three
+       bytes and there is no doubt about it: none that begins with 0xe0 or 0xed, of which some are
+       none. */
+    static inline Py_ssize_t dm_three_run(const unsigned char *p, Py_ssize_t n) {
+        Py_ssize_t i = 0;
+    #if defined(__SSE2__)
+        /* Four characters, and four bytes that do not count. */
+        const __m128i kind = _mm_setr_epi8((char)0xf0, (char)0xc0, (char)0xc0, (char)0xf0,
+            (char)0xc0, (char)0xc0, (char)0xf0, (char)0xc0, (char)0xc0, (char)0xf0, (char)0xc0,
+            (char)0xc0, 0, 0, 0, 0);
+        const __m128i three = _mm_setr_epi8((char)0xe0, (char)0x80, (char)0x80, (char)0xe0,
+            (char)0x80, (char)0x80, (char)0xe0, (char)0x80, (char)0x80, (char)0xe0, (char)0x80,
+            (char)0x80, 0, 0, 0, 0);
+        for (; n - i >= 16; i += 12) {
+            __m128i v = _mm_loadu_si128((const __m128i *)(p + i));
+            __m128i odd = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8((char)0xe0)),
+                _mm_cmpeq_epi8(v, _mm_set1_epi8((char)0xed)));
+            __m128i same = _mm_cmpeq_epi8(_mm_and_si128(v, kind), three);
+            if (_mm_movemask_epi8(same) != 0xffff || _mm_movemask_epi8(odd) & 0xfff) break;
+        }
+    #endif
+        for (; n - i >= 3; i += 3) {
+            if ((p[i] & 0xf0) != 0xe0 || p[i] == 0xe0 || p[i] == 0xed
+                || (p[i + 1] & 0xc0) != 0x80 || (p[i + 2] & 0xc0) != 0x80) break;
+        }
+        return i;
+    }
+
     /* Four hexadecimal digits, or -1. */
     static inline int dm_hex4(const unsigned char *p) {
         int value = 0;
@@ -95,6 +123,7 @@ cdef extern from *:
         const uint8_t* src, Py_ssize_t n, uint8_t* dst
     ) noexcept nogil
     int utf8_sequence "dm_utf8"(const uint8_t* p, Py_ssize_t n) noexcept nogil
+    Py_ssize_t three_run "dm_three_run"(const uint8_t* p, Py_ssize_t n) noexcept nogil
     int hex4 "dm_hex4"(const uint8_t* p) noexcept nogil
 
 

@@ -16,6 +16,7 @@ from dragoman.wire.json.scan cimport (
     copy_plain,
     hex4,
     put_utf8,
+    three_run,
     utf8_sequence,
 )
 
@@ -84,6 +85,11 @@ cdef int write_json_string(Buffer out, const char* utf8, Py_ssize_t n) except -1
                         dst[3] = src[i + 3]
                 dst += size
                 i += size
+                if size == 3 and c != 0xE0:
+                    run = three_run(src + i, n - i)
+                    memcpy(dst, src + i, run)
+                    dst += run
+                    i += run
                 if i == n:
                     break
                 c = src[i]
@@ -169,6 +175,11 @@ cdef Py_ssize_t json_string_to_utf8(const char* json, Py_ssize_t n, char* dst) n
             memcpy(to, src + i, size)
             to += size
             i += size
+            if size == 3 and c != 0xE0:
+                run = three_run(src + i, end - i)
+                memcpy(to, src + i, run)
+                to += run
+                i += run
             continue
         if c != c'\\' or end - i < 2:
             return -JSON_BAD

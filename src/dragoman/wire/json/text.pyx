@@ -11,7 +11,9 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from dragoman.wire.buffer cimport Buffer
-from dragoman.wire.json.scan cimport LOWER, hex4, plain_run, skip_space, utf8_sequence
+from dragoman.wire.json.scan cimport (
+    LOWER, hex4, plain_run, skip_space, three_run, utf8_sequence,
+)
 from dragoman.wire.json.string cimport (
     JSON_BAD,
     JSON_BAD_UTF8,
@@ -78,6 +80,8 @@ cdef inline Py_ssize_t string_end(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) 
             if size == 0:
                 return -JSON_BAD_UTF8
             i += size
+            if size == 3 and c != 0xE0:
+                i += three_run(p + i, n - i)
         else:
             return -JSON_BAD
 
