@@ -49,10 +49,13 @@ class Changes:
         self._marked: OrderedDict[Hashable, Registration | None] = OrderedDict()
         self._handle: asyncio.Handle | None = None
         self._whole = False
+        self._closed = False
         self.told_all = False
 
     def mark(self, key: Hashable, before: Registration | None) -> None:
         """The entry no longer is what it was ``before``."""
+        if self._closed:
+            return
         self._marked.setdefault(key, before)
         if self._handle is None:
             self._handle = self._loop.call_soon(self._tell)
@@ -60,11 +63,12 @@ class Changes:
     def complete(self) -> None:
         """All that is listed has been marked by now."""
         self._whole = True
-        if not self._marked and not self.told_all:
+        if not self._closed and not self._marked and not self.told_all:
             self._end()
 
     def close(self) -> None:
         """Tell no more."""
+        self._closed = True
         self._marked.clear()
         if self._handle is not None:
             self._handle.cancel()
