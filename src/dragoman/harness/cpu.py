@@ -8,6 +8,7 @@ restarted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +42,13 @@ def process_tree(pid: int) -> list[int]:
     while waiting:
         each = waiting.pop()
         try:
-            for task in Path(f"/proc/{each}/task").iterdir():
-                waiting.extend(map(int, (task / "children").read_text().split()))
+            tasks = list(Path(f"/proc/{each}/task").iterdir())
         except OSError:
             continue
+        for task in tasks:
+            # A thread may have ended meanwhile, and the process be there.
+            with contextlib.suppress(OSError):
+                waiting.extend(map(int, (task / "children").read_text().split()))
         found.append(each)
     return found
 
