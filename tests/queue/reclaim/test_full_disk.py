@@ -13,8 +13,11 @@ import pytest
 
 from dragoman.errors import StorageError
 from dragoman.queue import QueueStore
+from dragoman.queue.api.upkeep import Upkeep
+from tests.load_factor import load_factor
 from tests.queue.faults import FaultyFiles, Machine, SmallDisk
 from tests.queue.recovery.known_stores import SMALL, message
+from tests.waiting import until_sync
 
 
 def put_until_full(store: QueueStore, name: str, queue: int, files: SmallDisk) -> int:
@@ -154,20 +157,23 @@ def test_nothing_is_promised_while_the_journal_cannot_be_written(
 
 
 @pytest.mark.slow
-def test_opening_says_that_the_disk_is_full_instead_of_waiting_for_room(tmp_path: Path) -> None:
+def test_opening_says_that_the_disk_is_full_instead_of_waiting_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class NoLog(FaultyFiles):
         def open(self, name: str, flags: int) -> int:
             if name.endswith(".seg") and flags & os.O_CREAT:
                 raise OSError(errno.ENOSPC, "No space left on device")
             return super().open(name, flags)
 
-    # More in the journal than memory holds for the log's writer, of a log that was never synced.
+    # More in the journal than memory holds for the log's writer, of a log that was never synced,
+    # which upkeep would do after a second.
+    monkeypatch.setattr(Upkeep, "run_due", lambda _: None)
     before = Machine(tmp_path, random.Random(1))
     store = QueueStore(tmp_path, durability="interval(60000)", files=before, memory_bytes=1 << 20)
     for _ in range(160):
         store.put("q", bytes(1 << 20))
-    while store.statistics().journal_written < 160 << 20:
-        time.sleep(0.01)
+    store.sync()
     before.dead = True
     with pytest.raises(StorageError):
         store.close()
@@ -176,6 +182,7 @@ def test_opening_says_that_the_disk_is_full_instead_of_waiting_for_room(tmp_path
     with pytest.raises(StorageError) as failed:
         QueueStore(tmp_path, files=NoLog(), memory_bytes=1 << 20)
     assert failed.value.errno == errno.ENOSPC
+    monkeypatch.undo()
     with QueueStore(tmp_path, memory_bytes=1 << 20) as store:
         assert store.damage == [] and store.length("q") == 160
 
@@ -200,3 +207,46 @@ def test_a_sync_comes_to_its_end_beside_puts_without_a_pause(tmp_path: Path) -> 
         store.sync()
         assert 0 < files.more < 400
         files.store = None
+
+
+def test_a_sync_ends_although_meta_cannot_be_written(tmp_path: Path) -> None:
+    # All messages are in the journal, and only the disk's word for it is missing.
+    files = FaultyFiles()
+    store = QueueStore(tmp_path, durability="interval(60000)", files=files)
+    for _ in range(3):
+        store.put("q", bytes(1 << 20))
+    until_sync(lambda: store.statistics().journal_written > 3 << 20)
+    store.commit("q", "group", 1)
+    files.sticky["write"] = errno.ENOSPC
+    told: list[StorageError] = []
+
+    def sync() -> None:
+        try:
+            store.sync()
+        except StorageError as error:
+            told.append(error)
+
+    waiting = threading.Thread(target=sync, daemon=True)
+    waiting.start()
+    waiting.join(15 * load_factor())
+    assert not waiting.is_alive()
+    assert [error.errno for error in told] == [errno.ENOSPC]
+    # It is tried again now and then, not all the time, and nothing gathers meanwhile.
+    before = files.calls["write"]
+    time.sleep(1.0)
+    assert files.calls["write"] - before < 100
+    files.sticky.clear()
+    until_sync(lambda: not store.statistics().poisoned and synced(store))
+    store.close()
+    assert (tmp_path / "META").stat().st_size < 1000
+    with QueueStore(tmp_path) as store:
+        assert store.damage == [] and store.length("q") == 3
+        assert store.committed("q", "group") == 1
+
+
+def synced(store: QueueStore) -> bool:
+    try:
+        store.sync()
+    except StorageError:
+        return False
+    return True

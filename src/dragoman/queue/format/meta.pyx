@@ -112,12 +112,13 @@ cdef int meta_flush(Store* s, bint sync) noexcept nogil:
     """Write what has gathered; a negative errno leaves it gathered. Not under ``lock``."""
     cdef Bytes out
     cdef Bytes rest
-    cdef uint64_t start, end
+    cdef uint64_t start, end, unmarked
     cdef int result = 0
     memset(&out, 0, sizeof(Bytes))
     pthread_mutex_lock(&s.meta_lock)
     pthread_mutex_lock(&s.lock)
     start = s.meta_start
+    unmarked = s.meta.length
     if sync and s.meta_synced < s.meta_start + s.meta.length and s.meta_synced > 64:
         _record(s, META_MARK, <char*>&s.meta_synced, 8, NULL, 0)
     end = start + s.meta.length
@@ -134,6 +135,9 @@ cdef int meta_flush(Store* s, bint sync) noexcept nogil:
             rest = s.meta
             s.meta = out
             s.meta_start = start
+            if rest.length == 0:
+                # The next attempt has a mark of its own: they would gather as long as it fails.
+                s.meta.length = unmarked
             if rest.length and bytes_add(&s.meta, rest.data, rest.length) != DONE:
                 s.poison = 12
             free(rest.data)

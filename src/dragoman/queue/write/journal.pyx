@@ -429,9 +429,12 @@ cdef void journal_run(Store* s) noexcept nogil:
                 error = _sync(s)
         pthread_mutex_lock(&s.lock)
         if error < 0:
+            # Whoever waits hears of it; it is META's, unless the store ends.
+            s.journal_error = -error
             pthread_cond_broadcast(&s.durable)
             if s.closing or s.poison:
                 break
+            cond_wait_ms(&s.journal_work, &s.lock, RETRY_MS)
             continue
         s.journal_error = 0
         s.frame_written = number
