@@ -262,6 +262,49 @@ def test_a_declared_service_has_its_types() -> None:
     on_virtual_time(work)
 
 
+def test_a_call_that_no_declared_method_takes_is_refused_and_known() -> None:
+    async def work(loop: SimulatedLoop) -> None:
+        async with provider_of(Hello) as provider:
+            provider.answer("hash", 7)
+            provider.answer("$echo", "there")
+            async with dubbo.Client(provider.url) as client:
+                hello = client.service(HELLO, version="1.0", group="g")
+                for arguments in [(), ("abc", "too many")]:
+                    with pytest.raises(dubbo.RemoteError, match="hash"):
+                        await hello.hash(*arguments)
+                assert await hello.hash("abc") == 7
+                assert await client.echo(hello, "here") == "there"
+            assert [call.arguments for call in provider.calls_of("hash")] == [
+                (),
+                ("abc", "too many"),
+                ("abc",),
+            ]
+
+    on_virtual_time(work)
+
+
+def test_a_callable_that_says_that_it_was_cancelled_is_answered() -> None:
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    async def work(loop: SimulatedLoop) -> None:
+        async with provider_of(HELLO) as provider:
+            provider.answer("hash", cancelled)
+            provider.answer("wait", answers.After(1000, 1))
+            async with consumer(provider) as hello:
+                with pytest.raises(dubbo.JavaError, match="Cancelled"):
+                    await hello.hash()
+                # A real one leaves nothing behind.
+                waiting = asyncio.ensure_future(hello.wait())
+                await provider.called("wait", 1)
+                await provider.stop()
+                assert provider.in_progress == 0
+                with pytest.raises(dubbo.DragomanError):
+                    await waiting
+
+    on_virtual_time(work)
+
+
 def test_a_generic_call_is_told_as_the_call_that_it_means() -> None:
     async def work(loop: SimulatedLoop) -> None:
         async with provider_of(Hello) as provider:

@@ -57,6 +57,12 @@ class Answering:
                     answer = await _result(answer, self.call.arguments)
                 else:
                     break
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # The callable's own word.
+            answer = error
         except Exception as error:
             answer = error
         if isinstance(answer, AssertionError):

@@ -289,7 +289,7 @@ class DubboProvider:
         answer = self._answer_for(call.method)
         if answer is _NOTHING and received.is_echo:
             answer = call.arguments[0]
-        if answer is _NOTHING:
+        if answer is _NOTHING or self._declares_otherwise(call):
             answering.refuse(
                 Status.SERVICE_ERROR,
                 f"Failed to invoke remote proxy method {call.method}, cause: Not found method "
@@ -321,6 +321,15 @@ class DubboProvider:
             self.interface,
             self.version,
             self.group,
+        )
+
+    def _declares_otherwise(self, call: ReceivedCall) -> bool:
+        """Whether no declared method of that name takes so many arguments."""
+        named = [] if self._declaration is None else self._declaration.methods
+        found = [each for each in named if each.name == call.method]
+        count = len(call.arguments)
+        return bool(found) and not any(
+            each.least <= count <= len(each.parameters) for each in found
         )
 
     def _answer_for(self, method: str) -> object:

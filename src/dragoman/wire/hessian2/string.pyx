@@ -24,7 +24,7 @@ from dragoman.wire.hessian2.tags cimport (
     CHUNK_MAX, STRING_SHORT_MAX, STRING_TINY_MAX, TAG_STRING, TAG_STRING_CHUNK, TAG_STRING_SHORT,
     TAG_STRING_TINY,
 )
-from dragoman.wire.json.scan cimport three_run
+from dragoman.wire.json.scan cimport put_utf8, three_run
 
 from dragoman.errors import UsageError
 
@@ -64,27 +64,6 @@ cdef int utf8_point(const uint8_t* p, Py_ssize_t n, uint32_t* point) noexcept no
         | (<uint32_t>(p[2] & 63) << 6) | (p[3] & 63)
     )
     return 4 if 0x10000 <= point[0] <= 0x10FFFF else 0
-
-
-cdef inline uint8_t* put(uint8_t* to, uint32_t point) noexcept nogil:
-    """Write one character of UTF-8 (or a surrogate in its three bytes)."""
-    if point < 0x80:
-        to[0] = <uint8_t>point
-        return to + 1
-    if point < 0x800:
-        to[0] = 0xC0 | (point >> 6)
-        to[1] = 0x80 | (point & 63)
-        return to + 2
-    if point < 0x10000:
-        to[0] = 0xE0 | (point >> 12)
-        to[1] = 0x80 | ((point >> 6) & 63)
-        to[2] = 0x80 | (point & 63)
-        return to + 3
-    to[0] = 0xF0 | (point >> 18)
-    to[1] = 0x80 | ((point >> 12) & 63)
-    to[2] = 0x80 | ((point >> 6) & 63)
-    to[3] = 0x80 | (point & 63)
-    return to + 4
 
 
 cdef Py_ssize_t one_chunk(
@@ -302,9 +281,9 @@ cdef int write_text(Buffer out, str text) except -1:
             point = PyUnicode_READ(kind, data, i)
             i += 1
             if point > 0xFFFF:
-                to = put(put(to, 0xD7C0 + (point >> 10)), 0xDC00 + (point & 0x3FF))
+                to = put_utf8(put_utf8(to, 0xD7C0 + (point >> 10)), 0xDC00 + (point & 0x3FF))
             else:
-                to = put(to, point)
+                to = put_utf8(to, point)
         out.length = to - <uint8_t*>out.data
         if i == n:
             return 0
@@ -323,14 +302,21 @@ cdef Py_ssize_t chunk_end(
     cdef int size
     pairs[0] = False
     while at < n and left:
-        run = ascii_run(p + at, left if left < n - at else n - at)
-        left -= run
-        if run == 0 and 0xE0 <= p[at] < 0xF0:
-            run = three_run(p + at, 3 * left if 3 * left < n - at else n - at)
-            left -= run // 3
-        at += run
-        if run:
+        if p[at] < 0x80:
+            run = ascii_run(p + at, left if left < n - at else n - at)
+            left -= run
+            at += run
             continue
+        if 0xC2 <= p[at] < 0xE0 and at + 1 < n and (p[at + 1] & 0xC0) == 0x80:
+            left -= 1
+            at += 2
+            continue
+        if 0xE0 <= p[at] < 0xF0:
+            run = three_run(p + at, 3 * left if 3 * left < n - at else n - at)
+            if run:
+                left -= run // 3
+                at += run
+                continue
         size = utf8_point(p + at, n - at, &point)
         if size == 0 or 0xD800 <= point <= 0xDFFF:
             return -1
@@ -373,9 +359,9 @@ cdef int write_hessian_string(Buffer out, const char* utf8, Py_ssize_t n) except
             size = utf8_point(p + i, n - i, &point)
             i += size
             if size == 4:
-                to = put(put(to, 0xD7C0 + (point >> 10)), 0xDC00 + (point & 0x3FF))
+                to = put_utf8(put_utf8(to, 0xD7C0 + (point >> 10)), 0xDC00 + (point & 0x3FF))
             else:
-                to = put(to, point)
+                to = put_utf8(to, point)
         out.length = to - <uint8_t*>out.data
         if i == n:
             return 0
@@ -411,14 +397,14 @@ cdef Py_ssize_t hessian_string_to_utf8(
             if high:
                 if not 0xDC00 <= point <= 0xDFFF:
                     return -1
-                to = put(to, 0x10000 + ((high - 0xD800) << 10) + (point - 0xDC00))
+                to = put_utf8(to, 0x10000 + ((high - 0xD800) << 10) + (point - 0xDC00))
                 high = 0
             elif 0xD800 <= point <= 0xDBFF:
                 high = point
             elif 0xDC00 <= point <= 0xDFFF:
                 return -1
             else:
-                to = put(to, point)
+                to = put_utf8(to, point)
         if units < 0:
             return -1
     if high:
