@@ -42,15 +42,22 @@ def process_tree(pid: int) -> list[int]:
     while waiting:
         each = waiting.pop()
         try:
-            tasks = list(Path(f"/proc/{each}/task").iterdir())
+            children = _of_threads(each, "children")
         except OSError:
             continue
-        for task in tasks:
-            # A thread may have ended meanwhile, and the process be there.
-            with contextlib.suppress(OSError):
-                waiting.extend(map(int, (task / "children").read_text().split()))
+        waiting.extend(int(child) for text in children for child in text.split())
         found.append(each)
     return found
+
+
+def _of_threads(pid: int, name: str) -> list[str]:
+    """That file of each thread of a process, but of those that end meanwhile. Raises OSError if
+    there is no such process."""
+    texts = []
+    for task in list(Path(f"/proc/{pid}/task").iterdir()):
+        with contextlib.suppress(OSError):
+            texts.append((task / name).read_text())
+    return texts
 
 
 def of_tree(pid: int) -> CpuTime:
@@ -68,8 +75,8 @@ def of_tree(pid: int) -> CpuTime:
 def wake_ups(pid: int) -> int:
     """How often the process's threads have gone to sleep so far, without its descendants."""
     total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for line in (task / "status").read_text().splitlines():
+    for text in _of_threads(pid, "status"):
+        for line in text.splitlines():
             if line.startswith("voluntary_ctxt_switches:"):
                 total += int(line.split()[1])
     return total
@@ -78,13 +85,7 @@ def wake_ups(pid: int) -> int:
 def run_s(pid: int) -> float:
     """Seconds on a processor of the process's threads so far, to the nanosecond, without its
     descendants."""
-    return (
-        sum(
-            int((task / "schedstat").read_text().split()[0])
-            for task in Path(f"/proc/{pid}/task").iterdir()
-        )
-        / 1e9
-    )
+    return sum(int(text.split()[0]) for text in _of_threads(pid, "schedstat")) / 1e9
 
 
 def resident_bytes(pid: int) -> int:

@@ -2,9 +2,9 @@
 
 ``dubbo.upstream.encode_request`` asks it first. In fastjson arguments go as they came. In hessian2
 strings, numbers and booleans whose types say so are written without an object between; other
-arguments go the way of ``java.from_json``. The
-invariant: the request is the one that ``encode_request`` would make, or there is none, with nothing
-appended: whatever is wrong with a call is found and said there.
+arguments go the way of ``java.from_json``. The invariant: the request is the one that
+``encode_request`` would make, or there is none, with nothing appended: whatever is wrong with a
+call is found and said there.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
